@@ -1,0 +1,83 @@
+"""Every field of a run, once, with what it means. The data-set configs override a few of them.
+
+Any field can be given on the command line: --config.optimizer.learning_rate=1e-4. A field written
+placeholder(type) is None until something is given: what None means stands beside it.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """The published recipe's values where the paper has them."""
+    config = ConfigDict()
+    config.seed = 0  # initial parameters, order of the images, augmentation, stochastic depth
+    config.bits = (64,)  # code lengths; several are trained one after another
+    config.batch_size = 64  # over all devices and processes
+    config.num_epochs = 15
+    config.log_every_steps = 20
+    config.num_devices = placeholder(int)  # None: all
+    # Data parallel only, for now: the batch is split over the devices.
+
+    config.model = ConfigDict()  # arguments of models.create_model
+    config.model.variant = "paper"  # one of models.VARIANTS
+    config.model.image_size = placeholder(int)  # this and the next six: None is the variant's
+    config.model.patch_size = placeholder(int)
+    config.model.embed_dims = placeholder(tuple)
+    config.model.num_heads = placeholder(tuple)
+    config.model.depths = placeholder(tuple)
+    config.model.mlp_ratio = placeholder(float)
+    config.model.drop_path_rate = placeholder(float)
+    config.model.token_heads = 8
+    config.model.token_layout = "spatial"  # or "reference": the released code's memory layout
+    config.model.token_pooling = "block"  # or "half_block": four times the block tokens
+    config.model.interaction = "full"  # or "none": NesT's aggregation
+    config.model.pool_padding = "symmetric"  # or "same": as the published NesT weights
+    config.model.gelu = "exact"  # or "tanh"
+    config.model.initializer = "fan_in"  # or "normal": 0.02, meant for fine-tuning
+    config.model.dtype = "auto"  # bfloat16 on accelerators, float32 on CPU; or name one of them
+
+    config.init = ConfigDict()
+    config.init["from"] = placeholder(str)  # a checkpoint of the authors' code (.pth, .safetensors)
+
+    config.data = ConfigDict()
+    config.data.name = "cifar10"  # or "digits"
+    config.data.protocol = "cifar10-1"  # one of input_pipeline.splits.PROTOCOLS
+    config.data.source = "archive"  # or "tfds": a CIFAR-10 that TFDS has prepared
+    config.data.dir = placeholder(str)  # None: ~/.cache/hybridhash_jax/NAME
+    config.data.download = True  # fetch what is missing
+    config.data.split_seed = 0
+    config.data.horizontal_flip = False  # augmentation of training images, on the device
+    config.data.crop_padding = 0  # zero border to crop from, in pixels before resizing
+
+    config.loss = ConfigDict()
+    config.loss.pairs = "bank"  # or "batch": the pairs inside a batch
+    config.loss.unseen = "ignored"  # or "negative": bank rows not seen yet count as dissimilar
+    config.loss.alpha = 0.5
+
+    config.optimizer = ConfigDict()  # arguments of optimizer.make_optimizer
+    config.optimizer.name = "rmsprop"  # PyTorch's semantics; or "adamw", "sgd"
+    config.optimizer.learning_rate = 2.5e-5
+    config.optimizer.schedule = "constant"  # or "step", "warmup_cosine"
+    config.optimizer.warmup_epochs = 0.0  # warmup_cosine: linear rise from 0
+    config.optimizer.step_epochs = ()  # step: the epochs after which the rate drops
+    config.optimizer.step_factor = 0.1  # step: what it is multiplied by
+    config.optimizer.weight_decay = 1e-5  # L2 in the gradient (rmsprop, sgd), decoupled (adamw)
+    config.optimizer.weight_decay_exclude = ()  # regular expressions on parameter paths
+    config.optimizer.clip_norm = placeholder(float)  # None: gradients are not clipped
+    config.optimizer.momentum = 0.9  # sgd
+    config.optimizer.beta1 = 0.9  # adamw
+    config.optimizer.beta2 = 0.999  # adamw
+
+    config.evaluation = ConfigDict()
+    config.evaluation.every_epochs = 3
+    config.evaluation.before_training = False  # also evaluate the untrained network
+    config.evaluation.batch_size = 128
+    config.evaluation.top_k = placeholder(int)  # None: the protocol's cut-off
+    config.evaluation.selected_by = "query"  # as the field reports; or "last", "validation"
+    config.evaluation.validation_fraction = 0.1  # of the training images, for "validation"
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_epochs = 1.0
+    config.checkpoint.keep_latest = 2  # beside the best one
+    return config

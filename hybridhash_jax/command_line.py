@@ -1,0 +1,99 @@
+"""Turns a user's mistake into one message instead of a traceback."""
+
+import difflib
+import functools
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import flags
+
+from hybridhash_jax.checkpoint import CheckpointError
+from hybridhash_jax.config_rules import flat_fields
+from hybridhash_jax.interrupt import Interrupted
+from hybridhash_jax.train import TrainingDivergedError
+from input_pipeline.errors import DataError
+
+# Errors whose message is written for the user. A ValueError is one as well: every function here
+# that takes a user's value explains what it accepts. Anything else is a fault of ours.
+_EXPLAINED = (CheckpointError, TrainingDivergedError, DataError, OSError, ValueError)
+
+
+def explained(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
+    """`main`, with expected errors printed without a traceback and the exit codes of its help."""
+
+    @functools.wraps(main)
+    def run(arguments: list[str]) -> None:
+        try:
+            main(arguments)
+        except Interrupted as stop:
+            print(stop, file=sys.stderr)
+            sys.exit(stop.exit_code)
+        except KeyboardInterrupt:
+            print("stopped at once; the last saved state is intact", file=sys.stderr)
+            sys.exit(130)
+        except _EXPLAINED as error:
+            _fail(str(error))
+
+    return run
+
+
+def parse_flags(usage: str | None) -> Callable[[Sequence[str]], list[str]]:
+    """A parser of the command line that explains misspelled fields and missing flags."""
+
+    def parse(arguments: Sequence[str]) -> list[str]:
+        if any(argument in ("--help", "-h", "--helpfull") for argument in arguments[1:]):
+            print(usage)
+            print(flags.FLAGS.main_module_help())
+            sys.exit(0)
+        try:
+            rest = flags.FLAGS(list(arguments))
+            _check_flags(rest)
+            return rest
+        except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+            _fail(_explain(error, arguments))
+        except OSError as error:
+            _fail(f"{error}\nThe configurations that come with the project are in configs/.")
+
+    return parse
+
+
+def _check_flags(rest: Sequence[str]) -> None:
+    values = flags.FLAGS
+    if len(rest) > 1:
+        raise flags.IllegalFlagValueError(f"{rest[1]!r} is no flag; see --help")
+    if values.workdir is None:
+        raise flags.IllegalFlagValueError("--workdir=FOLDER is missing; see --help")
+    if values.config is None and values.mode == "train":
+        raise flags.IllegalFlagValueError(
+            "--config=FILE is missing, for example --config=configs/digits.py; see --help"
+        )
+    if values.config is not None:
+        values.config.to_dict()  # raises the error of a file that could not be read
+
+
+def _explain(error: Exception, arguments: Sequence[str]) -> str:
+    """The message, and for an unknown field the nearest ones and all that exist."""
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    given = re.findall(r"^--?config\.([\w.]+)", "\n".join(arguments), re.MULTILINE)
+    fields = _known_fields()
+    unknown = [name for name in given if fields and name not in fields]
+    if not unknown:
+        return message
+    name = unknown[0]
+    near = difflib.get_close_matches(name, fields, n=3, cutoff=0.5)
+    group = [field for field in fields if field.startswith(name.rpartition(".")[0] + ".")]
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"--config.{name}: there is no such field.{hint} Fields: {', '.join(group or fields)}"
+
+
+def _known_fields() -> list[str]:
+    from configs import default
+
+    return [name for name, _ in flat_fields(default.get_config())]
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)

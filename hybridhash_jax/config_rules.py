@@ -1,0 +1,156 @@
+"""What values a configuration may have, checked before anything is loaded or written."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from hybridhash_jax import losses, optimizer
+from hybridhash_jax.models import VARIANTS
+from hybridhash_jax.models.hybridhash import INTERACTIONS, TOKEN_POOLINGS
+from hybridhash_jax.models.initialization import INITIALIZERS
+from hybridhash_jax.models.interaction import POOL_PADDINGS, TOKEN_LAYOUTS
+from hybridhash_jax.models.layers import GELUS
+from input_pipeline.datasets import SOURCES
+
+DTYPES = ("auto", "float32", "bfloat16")
+SELECTED_BY = ("query", "last", "validation")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message says what would be accepted."""
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "model.variant": tuple(VARIANTS),
+    "model.token_layout": TOKEN_LAYOUTS,
+    "model.token_pooling": TOKEN_POOLINGS,
+    "model.interaction": INTERACTIONS,
+    "model.pool_padding": POOL_PADDINGS,
+    "model.gelu": tuple(GELUS),
+    "model.initializer": INITIALIZERS,
+    "model.dtype": DTYPES,
+    "data.name": tuple(SOURCES),
+    "loss.pairs": losses.PAIRS,
+    "loss.unseen": losses.UNSEEN,
+    "optimizer.name": optimizer.OPTIMIZERS,
+    "optimizer.schedule": optimizer.SCHEDULES,
+    "evaluation.selected_by": SELECTED_BY,
+}
+# field: (lowest, is it itself allowed?)
+_LOWEST: dict[str, tuple[float, bool]] = {
+    "seed": (0, True),
+    "batch_size": (1, True),
+    "num_epochs": (1, True),
+    "log_every_steps": (1, True),
+    "num_devices": (1, True),
+    "data.split_seed": (0, True),
+    "data.crop_padding": (0, True),
+    "loss.alpha": (0, False),
+    "optimizer.learning_rate": (0, False),
+    "optimizer.warmup_epochs": (0, True),
+    "optimizer.step_factor": (0, False),
+    "optimizer.weight_decay": (0, True),
+    "optimizer.clip_norm": (0, False),
+    "optimizer.momentum": (0, True),
+    "optimizer.beta1": (0, True),
+    "optimizer.beta2": (0, True),
+    "evaluation.every_epochs": (1, True),
+    "evaluation.batch_size": (1, True),
+    "evaluation.top_k": (1, True),
+    "checkpoint.every_epochs": (0, False),
+    "checkpoint.keep_latest": (1, True),
+}
+_BELOW_ONE = ("optimizer.momentum", "optimizer.beta1", "optimizer.beta2")
+# Fields that change nothing about the results of a run that goes on.
+_MAY_DIFFER = (
+    "bits",  # each length has a workdir of its own
+    "log_every_steps",
+    "num_devices",
+    "data.dir",
+    "data.download",
+    "evaluation.batch_size",
+    "checkpoint.every_epochs",
+    "checkpoint.keep_latest",
+)
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuses impossible values, all of them in one message.
+
+    Raises:
+      ConfigError: what was given, and what is accepted.
+    """
+    fields = dict(flat_fields(config))
+    problems = []
+    for name, accepted in _CHOICES.items():
+        if fields[name] not in accepted:
+            problems.append(f"{name}={fields[name]!r}; accepted: {', '.join(accepted)}")
+    for name, (lowest, inclusive) in _LOWEST.items():
+        value = fields[name]
+        if value is None:
+            continue
+        if not math.isfinite(value) or value < lowest or (value == lowest and not inclusive):
+            problems.append(
+                f"{name}={value}; it must be {'at least' * inclusive or 'above'} {lowest}"
+            )
+    for name in _BELOW_ONE:
+        if fields[name] >= 1:
+            problems.append(f"{name}={fields[name]}; it must be below 1")
+    problems += _bits_problems(fields["bits"])
+    fraction = fields["evaluation.validation_fraction"]
+    if not 0 < fraction < 1:
+        problems.append(f"evaluation.validation_fraction={fraction}; it must be between 0 and 1")
+    if problems:
+        raise ConfigError("the configuration cannot be run:\n  " + "\n  ".join(problems))
+
+
+def _bits_problems(bits: Any) -> list[str]:
+    good = isinstance(bits, tuple) and bits and all(isinstance(b, int) for b in bits)
+    if not good or min(bits) < 1 or max(bits) > 1024 or len(set(bits)) < len(bits):
+        return [f"bits={bits!r}; different code lengths from 1 to 1024, such as 32 or 16,32,64"]
+    return []
+
+
+def flat_fields(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> Iterator:
+    """(dotted name, value) of every field."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict | Mapping):
+            yield from flat_fields(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def to_json(config: ConfigDict) -> str:
+    """The configuration as JSON; tuples become lists."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def check_workdir(config: ConfigDict, saved_path: Path) -> None:
+    """Refuses a workdir whose saved configuration differs in a way that matters.
+
+    Raises:
+      ConfigError: names every such field with both values.
+    """
+    try:
+        saved = dict(flat_fields(json.loads(saved_path.read_text())))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{saved_path} cannot be read ({error}); it says what this workdir's run is. Restore "
+            "it, or choose another workdir."
+        ) from None
+    given = dict(flat_fields(json.loads(to_json(config))))
+    different = [
+        f"{name}: {saved.get(name)!r} there, {given.get(name)!r} here"
+        for name in sorted(saved.keys() | given.keys())
+        if saved.get(name) != given.get(name) and name not in _MAY_DIFFER
+    ]
+    if different:
+        raise ConfigError(
+            f"{saved_path.parent} holds a run with another configuration:\n  "
+            + "\n  ".join(different)
+            + "\nChoose another --workdir, or give the same values to go on with that run."
+        )

@@ -1,0 +1,249 @@
+"""One code length of a configuration, with everything that a run of it needs."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from hybridhash_jax import models, preprocess, pretrained, sharding
+from hybridhash_jax.console import logger
+from hybridhash_jax.memory_bank import create_bank
+from hybridhash_jax.optimizer import make_optimizer, make_schedule
+from hybridhash_jax.state import TrainState, create_state
+from hybridhash_jax.train_step import Step, compile_train_step, make_train_step
+from input_pipeline import loader
+from input_pipeline.datasets import Dataset
+from input_pipeline.splits import hold_out
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What training and evaluation share. Made by `create_experiment`.
+
+    Attributes:
+      train_rows: rows of the data set that are trained on. held_out: those kept for validation.
+      top_k: cut-off of mAP; None is all.
+      encode: jitted, (params, images uint8) -> embeddings [B, K] float32 on every device.
+      run_key: what all randomness inside the step is folded from.
+      init_note: what the parameters start from, in words.
+    """
+
+    config: ConfigDict
+    bits: int
+    dataset: Dataset
+    mesh: Mesh
+    dtype: Any
+    train_rows: np.ndarray
+    held_out: np.ndarray
+    top_k: int | None
+    steps_per_epoch: int
+    total_steps: int
+    graphdef: Any
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    train_step: Step
+    encode: Callable[[Any, jax.Array], jax.Array]
+    run_key: jax.Array
+    num_parameters: int
+    gflop_per_image: float
+    init_note: str
+
+    def create_state(self) -> TrainState:
+        """The state before the first step: init.from, where given, else drawn from the seed."""
+        config, whole = self.config, sharding.replicated(self.mesh)
+        num_classes = self.dataset.labels.shape[1]
+
+        def init_params() -> Any:
+            return nnx.split(_build_model(config, self.bits, self.dtype))[1]
+
+        def bank():
+            if config.loss.pairs == "batch":
+                return None
+            return create_bank(len(self.train_rows), self.bits, num_classes)
+
+        state = create_state(init_params, self.optimizer, bank, whole)
+        if config.init["from"] is None:
+            return state
+        model = _build_model(config, self.bits, self.dtype)
+        pretrained.load_torch_checkpoint(model, config.init["from"])
+        params = jax.device_put(nnx.split(model)[1], whole)
+        return dataclasses.replace(state, params=params)
+
+    def train_batches(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
+        """This process's slices of the training batches from `start_step` on, without end."""
+        return loader.make_train_iterator(
+            self.dataset.images,
+            self.dataset.labels,
+            self.train_rows,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def eval_batches(self, rows: np.ndarray) -> Iterable[Mapping[str, np.ndarray]]:
+        """This process's slices of one pass over `rows`, in order."""
+        return loader.make_eval_batches(
+            self.dataset.images,
+            self.dataset.labels,
+            rows,
+            batch_size=self.config.evaluation.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def evaluates_at(self, step: int) -> bool:
+        """Is an evaluation due after `step` steps?"""
+        if step == 0:
+            return self.config.evaluation.before_training
+        every = self.config.evaluation.every_epochs * self.steps_per_epoch
+        return step % every == 0 or step == self.total_steps
+
+    def saves_at(self, step: int) -> bool:
+        """Is a checkpoint due after `step` steps?"""
+        every = max(1, round(self.config.checkpoint.every_epochs * self.steps_per_epoch))
+        return step > 0 and (step % every == 0 or step == self.total_steps)
+
+    def images_in_step(self, step: int) -> int:
+        """Images of the batch of `step`, without padding."""
+        position = step % self.steps_per_epoch * self.config.batch_size
+        return min(self.config.batch_size, len(self.train_rows) - position)
+
+    def best_step(self, history: Sequence[Mapping[str, Any]]) -> int | None:
+        """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
+        key = {
+            "query": lambda record: record["map_expected"],
+            "validation": lambda record: record["validation_map_expected"],
+            "last": lambda record: record["step"],
+        }[self.config.evaluation.selected_by]
+        return max(history, key=key)["step"] if history else None
+
+    def say(self, message: str) -> None:
+        """A line for the person who runs this."""
+        logger.info("%s", message)
+
+    def describe(self) -> str:
+        """What will run, in a few lines."""
+        config, splits, mesh = self.config, self.dataset.splits, self.mesh
+        cut_off = "all" if self.top_k is None else f"the first {self.top_k:,}"
+        held_out = f" ({len(self.held_out):,} held out)" if len(self.held_out) else ""
+        model = (
+            f"HybridHash {config.model.variant}, {self.bits} bits: {self.num_parameters:,} "
+            f"parameters, {self.gflop_per_image:.3g} GFLOP forward an image"
+        )
+        data = (
+            f"data: {self.dataset.name}, protocol {self.dataset.protocol}: "
+            f"{len(self.train_rows):,} training{held_out}, {len(splits.query):,} query and "
+            f"{len(splits.database):,} database images, {self.dataset.labels.shape[1]} classes; "
+            f"mAP over {cut_off}\n      {self.dataset.provenance}"
+        )
+        devices = (
+            f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, "
+            f"{jax.process_count()} process(es), mesh data={mesh.shape['data']}; "
+            f"computing in {jnp.dtype(self.dtype).name}"
+        )
+        training = (
+            f"training: {config.num_epochs} epochs of {self.steps_per_epoch} steps, batch "
+            f"{config.batch_size}; {config.optimizer.name}, learning rate "
+            f"{config.optimizer.learning_rate:g} ({config.optimizer.schedule}); "
+            f"pairs against the {config.loss.pairs}"
+        )
+        start = f"parameters start from: {self.init_note}"
+        return f"{model}\n{start}\n{data}\n{devices}\n{training}"
+
+
+def create_experiment(config: ConfigDict, bits: int, dataset: Dataset) -> Experiment:
+    """Builds everything for one code length; nothing is trained or written yet.
+
+    Raises:
+      ValueError: sizes, batch or patterns that do not fit; the message says what would.
+    """
+    mesh = sharding.make_mesh(config.num_devices)
+    sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
+    dtype = _compute_dtype(config.model.dtype)
+    train_rows, held_out = dataset.splits.train, np.zeros(0, np.int64)
+    if config.evaluation.selected_by == "validation":
+        fraction = config.evaluation.validation_fraction
+        train_rows, held_out = hold_out(train_rows, fraction, config.data.split_seed)
+    steps_per_epoch = loader.steps_per_epoch(len(train_rows), config.batch_size)
+    total_steps = steps_per_epoch * config.num_epochs
+
+    model = nnx.eval_shape(lambda: _build_model(config, bits, dtype))
+    graphdef, params = nnx.split(model)
+    optimizer, learning_rate = _make_optimizer(config, params, total_steps, steps_per_epoch)
+    prepare = functools.partial(_prepare, size=model.image_size, dtype=dtype)
+    augment = functools.partial(
+        preprocess.augment,
+        horizontal_flip=config.data.horizontal_flip,
+        crop_padding=config.data.crop_padding,
+    )
+    step = make_train_step(
+        graphdef, optimizer, lambda images, key: prepare(augment(images, key)), **config.loss
+    )
+    whole = sharding.replicated(mesh)
+
+    def encode(params: Any, images: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, params)(prepare(images))
+
+    return Experiment(
+        config=config,
+        bits=bits,
+        dataset=dataset,
+        mesh=mesh,
+        dtype=dtype,
+        train_rows=train_rows,
+        held_out=held_out,
+        top_k=config.evaluation.top_k or dataset.top_k,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        graphdef=graphdef,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        train_step=compile_train_step(step, mesh),
+        encode=jax.jit(
+            encode, in_shardings=(whole, sharding.batch_sharded(mesh)), out_shardings=whole
+        ),
+        run_key=jax.device_put(jax.random.key(config.seed), whole),
+        num_parameters=sum(x.size for x in jax.tree.leaves(params)),
+        gflop_per_image=models.forward_flops(model) / 1e9,
+        init_note=config.init["from"] or f"random ({config.model.initializer}, seed {config.seed})",
+    )
+
+
+def _build_model(config: ConfigDict, bits: int, dtype: Any) -> models.HybridHash:
+    options = dict(config.model) | {"dtype": dtype}
+    return models.create_model(bits=bits, rngs=nnx.Rngs(config.seed), **options)
+
+
+def _make_optimizer(config: ConfigDict, params: Any, total_steps: int, steps_per_epoch: int):
+    options = dict(config.optimizer)
+    schedule = make_schedule(
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+        **{
+            name: options.pop(name)
+            for name in ("schedule", "warmup_epochs", "step_epochs", "step_factor")
+        },
+        learning_rate=options.pop("learning_rate"),
+    )
+    return make_optimizer(params, learning_rate=schedule, **options), schedule
+
+
+def _prepare(images: jax.Array, size: int, dtype: Any) -> jax.Array:
+    return preprocess.normalize(preprocess.resize(images, size), dtype)
+
+
+def _compute_dtype(name: str) -> Any:
+    if name == "auto":
+        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return jnp.dtype(name)

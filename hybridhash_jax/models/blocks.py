@@ -1,0 +1,36 @@
+"""Cutting a feature map into square blocks of tokens, and putting it together again."""
+
+import jax
+
+
+def blockify(x: jax.Array, block_side: int) -> jax.Array:
+    """Cuts a map into blocks; blocks are row-major, and so are the tokens inside each.
+
+    Args:
+      x: [B, H, W, C] with H and W divisible by `block_side`.
+      block_side: side b of a block, in tokens.
+
+    Returns:
+      [B, T, N, C] with T = H/b * W/b blocks of N = b*b tokens.
+    """
+    batch, height, width, channels = x.shape
+    if height % block_side or width % block_side:
+        raise ValueError(f"a {height}x{width} map cannot be cut into blocks of side {block_side}")
+    rows, columns = height // block_side, width // block_side
+    x = x.reshape(batch, rows, block_side, columns, block_side, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5)  # [B, rows, columns, b, b, C]
+    return x.reshape(batch, rows * columns, block_side * block_side, channels)
+
+
+def unblockify(blocks: jax.Array, block_side: int, height: int, width: int) -> jax.Array:
+    """The inverse of `blockify`: [B, T, N, C] -> [B, height, width, C]."""
+    batch, count, tokens, channels = blocks.shape
+    rows, columns = height // block_side, width // block_side
+    if count != rows * columns or tokens != block_side * block_side:
+        raise ValueError(
+            f"{count} blocks of {tokens} tokens do not make a {height}x{width} map "
+            f"of blocks of side {block_side}"
+        )
+    x = blocks.reshape(batch, rows, columns, block_side, block_side, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5)  # [B, rows, b, columns, b, C]
+    return x.reshape(batch, height, width, channels)

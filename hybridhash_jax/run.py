@@ -1,0 +1,215 @@
+"""The two modes of the program: train (one or several code lengths) and evaluate."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from hybridhash_jax import report
+from hybridhash_jax.checkpoint import CheckpointError, CheckpointStore, fingerprint, flatten
+from hybridhash_jax.config_rules import ConfigError, check_config, check_workdir, to_json
+from hybridhash_jax.console import logger
+from hybridhash_jax.evaluate import EncodingStopped, evaluate
+from hybridhash_jax.experiment import Experiment, create_experiment
+from hybridhash_jax.interrupt import StopRequest
+from hybridhash_jax.run_log import describe
+from hybridhash_jax.train import TrainingLoop
+from input_pipeline.datasets import Dataset, load_dataset
+
+CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
+
+
+def train(config: ConfigDict, workdir: Path, stop: StopRequest) -> list[dict[str, Any]]:
+    """Trains each length of config.bits in turn and writes results; returns the entries.
+
+    One length lives in `workdir` itself, several in `workdir/16bits` and so on. What is there
+    already is gone on with.
+    """
+    check_config(config)
+    dataset = _load_dataset(config)
+    entries = []
+    for bits in config.bits:
+        single = len(config.bits) == 1
+        directory = workdir if single else workdir / f"{bits}bits"
+        entries.append(_train_length(config, bits, dataset, directory, stop))
+    if len(config.bits) > 1 and jax.process_index() == 0:
+        report.write_results(workdir / RESULTS_FILE, entries)
+    logger.info("%s\nresults: %s", report.results_table(entries), workdir / RESULTS_FILE)
+    return entries
+
+
+def _train_length(
+    config: ConfigDict, bits: int, dataset: Dataset, workdir: Path, stop: StopRequest
+) -> dict[str, Any]:
+    experiment = create_experiment(config, bits, dataset)
+    _claim_workdir(config, bits, workdir)
+    logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
+    loop = TrainingLoop(
+        experiment,
+        workdir,
+        stop,
+        lambda params, step: _evaluate_with_progress(
+            experiment, params, step, lambda: jax.process_count() == 1 and stop.requested(step)
+        ),
+    )
+    try:
+        state, history = loop.run()
+    finally:
+        loop.store.close()
+    sums = fingerprint(flatten(state.params)).values()
+    entry = report.results_entry(
+        experiment,
+        history,
+        train_images_per_second=loop.total.images_per_second
+        or _earlier_rate(workdir / RESULTS_FILE),
+        fingerprint=sum(sums) % 2**32,
+    )
+    if jax.process_index() == 0:
+        report.write_results(workdir / RESULTS_FILE, [entry])
+        plot = report.plot_training(workdir, _title(experiment))
+        logger.info("plot: %s", plot)
+    return entry
+
+
+def evaluate_checkpoint(
+    config: ConfigDict, workdir: Path, which: str = "selected"
+) -> dict[str, Any]:
+    """Evaluates one checkpoint of a workdir without training; writes evaluation.json.
+
+    Args:
+      config: as trained; fields that change nothing about the network may differ.
+      workdir: of one code length, config.bits[0].
+      which: "selected" (by evaluation.selected_by), "latest", or a step.
+    """
+    check_config(config)
+    bits = _only_length(config, workdir)
+    check_workdir(config, workdir / CONFIG_FILE)
+    experiment = create_experiment(config, bits, _load_dataset(config))
+    logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
+    store = CheckpointStore(workdir / "checkpoints", read_only=True)
+    state = experiment.create_state()
+    try:
+        step = _choose_step(store, experiment, state, which)
+        state, _ = store.restore(step, state)
+    finally:
+        store.close()
+    record = _evaluate_with_progress(experiment, state.params, step, lambda: False)
+    assert record is not None
+    logger.info("checkpoint %d: %s", step, describe(record))
+    entry = {
+        "dataset": experiment.dataset.name,
+        "protocol": experiment.dataset.protocol,
+        "bits": bits,
+        "top_k": experiment.top_k,
+        "checkpoint": step,
+        **record,
+        **report.provenance(),
+    }
+    if jax.process_index() == 0:
+        report.write_results(workdir / "evaluation.json", [entry])
+    return entry
+
+
+def load_config(workdir: Path) -> ConfigDict:
+    """The configuration that a workdir was trained with."""
+    path = workdir / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}). --mode=evaluate needs a workdir that --mode=train "
+            "wrote (for a sweep over lengths, one of its subfolders such as 32bits)."
+        ) from None
+    return ConfigDict(_with_tuples(values)).lock()
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_tuples(entry) for name, entry in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _choose_step(store: CheckpointStore, experiment: Experiment, state: Any, which: str) -> int:
+    steps = store.steps()
+    if not steps:
+        raise CheckpointError(f"there is no checkpoint in {store.directory}; train first")
+    if which.isdigit():
+        return int(which)
+    if which == "latest":
+        return steps[-1]
+    if which != "selected":
+        raise ConfigError(f"--checkpoint={which}; accepted: selected, latest, or one of {steps}")
+    _, meta = store.restore(steps[-1], state)
+    best = experiment.best_step(meta["history"])
+    return best if best in steps else steps[-1]
+
+
+def _only_length(config: ConfigDict, workdir: Path) -> int:
+    if len(config.bits) > 1:
+        names = ", ".join(f"{workdir}/{bits}bits" for bits in config.bits)
+        raise ConfigError(f"evaluate one code length at a time: --workdir one of {names}")
+    return config.bits[0]
+
+
+def _load_dataset(config: ConfigDict) -> Dataset:
+    data = config.data
+    return load_dataset(
+        data.name,
+        data.protocol,
+        source=data.source,
+        directory=data.dir,
+        split_seed=data.split_seed,
+        download=data.download,
+    )
+
+
+def _claim_workdir(config: ConfigDict, bits: int, workdir: Path) -> None:
+    """Writes the configuration into an empty workdir, or compares it with the one there."""
+    path = workdir / CONFIG_FILE
+    own = ConfigDict(config.to_dict())
+    own.bits = (bits,)
+    if path.exists():
+        check_workdir(own, path)
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    occupants = sorted(entry.name for entry in workdir.iterdir())
+    if "checkpoints" in occupants or "metrics.jsonl" in occupants:
+        raise ConfigError(
+            f"{workdir} holds parts of a run but no {CONFIG_FILE} that says which; choose another "
+            "workdir"
+        )
+    if jax.process_index() == 0:
+        path.write_text(to_json(own))
+
+
+def _evaluate_with_progress(
+    experiment: Experiment, params: Any, step: int, should_stop: Callable[[], bool]
+) -> dict[str, Any] | None:
+    """`evaluate` under a progress bar; None if it was asked to stop."""
+    splits = experiment.dataset.splits
+    total = len(splits.query) + len(splits.database)
+    if len(experiment.held_out):
+        total += len(experiment.held_out) + len(experiment.train_rows)
+    quiet = None if jax.process_index() == 0 else True  # None: only on a terminal
+    with tqdm(total=total, desc="encoding", unit="img", leave=False, disable=quiet) as bar:
+        try:
+            return evaluate(experiment, params, step, should_stop=should_stop, on_images=bar.update)
+        except EncodingStopped:
+            return None
+
+
+def _earlier_rate(path: Path) -> float | None:
+    """The training speed of an earlier process of the same, already finished run."""
+    try:
+        return json.loads(path.read_text())[0]["train_images_per_second"]
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+def _title(experiment: Experiment) -> str:
+    config = experiment.config
+    return f"{config.model.variant}, {experiment.bits} bits, {experiment.dataset.protocol}"

@@ -1,0 +1,115 @@
+"""What a run leaves behind while it goes: metrics.jsonl, TensorBoard events, a progress bar."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+from tqdm import tqdm
+
+from hybridhash_jax.console import logger
+
+
+class RunLog:
+    """Writes a line a logged step or evaluation; on a terminal it also draws a progress bar.
+
+    A run that goes on from step s drops what was logged after s, so that the file reads as if the
+    run had never stopped. Only the first process writes.
+    """
+
+    def __init__(self, workdir: Path, total_steps: int, steps_per_epoch: int, start_step: int):
+        self.path = workdir / "metrics.jsonl"
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.start_step = start_step
+        self._writes = jax.process_index() == 0
+
+    def __enter__(self) -> Self:
+        self._bar = tqdm(
+            total=self.total_steps,
+            initial=self.start_step,
+            unit="step",
+            disable=not (self._writes and sys.stderr.isatty()),
+            dynamic_ncols=True,
+            leave=False,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]",
+        )
+        if self._writes:
+            _drop_lines_after(self.path, self.start_step)
+            self._file = self.path.open("a")
+            self._events = _event_writer(self.path.parent / "tensorboard", self.start_step)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+        if self._writes:
+            self._file.close()
+            self._events.close()
+
+    def progress(self, step: int, loss: float) -> None:
+        """Moves the bar to `step` steps taken."""
+        if not self._bar.disable:
+            rate = self._bar.format_dict["rate"] or 0
+            self._bar.set_description(f"epoch {step / self.steps_per_epoch:.1f}", refresh=False)
+            text = f"loss {loss:.4f}, {rate:.2f} steps/s"
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def train(self, step: int, values: dict[str, float], rate: float | None) -> None:
+        """A logged step: loss, grad_norm, learning_rate, and images per second since the last."""
+        epoch = step / self.steps_per_epoch
+        self._write("train", {"step": step, "epoch": epoch, **values, "images_per_second": rate})
+        if self._bar.disable:
+            speed = f"{rate:,.0f} images/s" if rate else "compiling"
+            logger.info("epoch %.2f, step %d: loss %.4f, %s", epoch, step, values["loss"], speed)
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        """An evaluation's record."""
+        self._write("evaluation", record)
+        logger.info("%s", describe(record))
+
+    def _write(self, kind: str, values: dict[str, Any]) -> None:
+        if not self._writes:
+            return
+        self._file.write(json.dumps({"kind": kind, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if name != "step" and value is not None:
+                self._events.add_scalar(f"{kind}/{name}", value, values["step"])
+
+
+def describe(record: dict[str, Any]) -> str:
+    """An evaluation in one line."""
+    return (
+        f"epoch {record['epoch']:g}: mAP {record['map_expected']:.4f} (expected), "
+        f"{record['map_stable']:.4f} (stable); bit balance {record['bit_balance']:.3f}, "
+        f"{record['distinct_codes']:,} distinct codes; "
+        f"{record['images_per_second']:,.0f} images/s encoded, "
+        f"{record['evaluate_seconds']:.1f} s in all"
+    )
+
+
+def read_log(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
+    path, lines = workdir / "metrics.jsonl", []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    kept = [line for line in read_log(path.parent) if line["step"] <= step]
+    part = path.with_suffix(".part")
+    part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    os.replace(part, path)
+
+
+def _event_writer(directory: Path, start_step: int):
+    from tensorboardX import SummaryWriter  # slow to import; only the first process needs it
+
+    return SummaryWriter(str(directory), purge_step=start_step + 1 if start_step else None)

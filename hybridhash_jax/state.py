@@ -1,0 +1,42 @@
+"""All that a training run carries from step to step, as one immutable pytree."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from hybridhash_jax.memory_bank import MemoryBank
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Attributes:
+    step: int32 scalar, the number of steps taken; randomness is drawn from (seed, step).
+    params: the network's parameters (an nnx.State).
+    opt_state: the optimizer's state.
+    bank: the memory bank, or None when the loss takes its pairs from the batch.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    bank: MemoryBank | None
+
+
+def create_state(
+    init_params: Callable[[], Any],
+    optimizer: optax.GradientTransformation,
+    create_bank: Callable[[], MemoryBank | None],
+    sharding: jax.sharding.Sharding,
+) -> TrainState:
+    """The state before the first step, allocated where `sharding` says (one jitted call)."""
+
+    def create() -> TrainState:
+        params = init_params()
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), create_bank())
+
+    return jax.jit(create, out_shardings=sharding)()

@@ -1,0 +1,162 @@
+"""The training loop: steps, evaluations, checkpoints, and stopping without losing anything."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridhash_jax import sharding
+from hybridhash_jax.checkpoint import CheckpointStore
+from hybridhash_jax.experiment import Experiment
+from hybridhash_jax.interrupt import StopRequest
+from hybridhash_jax.run_log import RunLog
+from hybridhash_jax.state import TrainState
+from hybridhash_jax.train_step import Metrics
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+@dataclasses.dataclass
+class _Window:
+    """Images and seconds of training, without evaluation, saving and compilation."""
+
+    images: int = 0
+    seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float | None:
+        return self.images / self.seconds if self.seconds else None
+
+
+class TrainingLoop:
+    """One run of one code length: trains, evaluates, saves; resumes where it was stopped.
+
+    Every step is a function of (seed, step), and what else the run knows is in the checkpoint
+    (`history`, the records of its evaluations), so that a run stopped anywhere and started again
+    ends as one that was never stopped.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        workdir: Path,
+        stop: StopRequest,
+        evaluate: Callable[[Any, int], dict[str, Any] | None],
+    ):
+        """`evaluate` maps (parameters, step) to an evaluation's record, None if stopped."""
+        self.experiment = experiment
+        self.workdir = workdir
+        self.stop = stop
+        self.evaluate = evaluate
+        self.store = CheckpointStore(
+            workdir / "checkpoints", keep_latest=experiment.config.checkpoint.keep_latest
+        )
+        self.history: list[dict[str, Any]] = []
+        self.total = _Window()
+        self._window = _Window()
+        self._pending: tuple[int, Metrics] | None = None
+        self._saved_step: int | None = None
+
+    def run(self) -> tuple[TrainState, list[dict[str, Any]]]:
+        """Trains to the last step; returns the final state and the records of all evaluations.
+
+        Raises:
+          TrainingDivergedError: the loss is not finite; checkpoints from before are intact.
+          Interrupted: a signal asked to stop; the state was saved first.
+        """
+        exp = self.experiment
+        state, step = self._start()
+        with RunLog(self.workdir, exp.total_steps, exp.steps_per_epoch, step) as self.log:
+            batches = exp.train_batches(start_step=step)
+            while True:
+                state = self._at_boundary(state, step)
+                if step == exp.total_steps:
+                    break
+                state = self._take_step(state, next(batches), step)
+                step += 1
+            self.store.wait()
+        return state, self.history
+
+    def _start(self) -> tuple[TrainState, int]:
+        # 1. resume: the newest readable checkpoint of this workdir, else
+        # 2. init.from: parameters from a file, else
+        # 3. scratch: parameters drawn from the seed. (2 and 3 are the experiment's.)
+        state = self.experiment.create_state()
+        restored = self.store.restore_latest(state)
+        if restored is None:
+            return state, 0
+        state, meta = restored
+        self.history = meta["history"]
+        self.store.keep_best(self.experiment.best_step(self.history))
+        step = int(state.step)
+        self._saved_step = step
+        self.experiment.say(
+            f"resuming from step {step} of {self.experiment.total_steps} ({self.workdir})"
+        )
+        return state, step
+
+    def _at_boundary(self, state: TrainState, step: int) -> TrainState:
+        """What is due between two steps: evaluate, save, stop."""
+        exp = self.experiment
+        evaluated = any(record["step"] == step for record in self.history)
+        evaluate_now = exp.evaluates_at(step) and not evaluated
+        save_now = exp.saves_at(step) or evaluate_now
+        if not (evaluate_now or save_now or self.stop.requested(step)):
+            return state
+        self._flush()  # a state whose loss was not finite is never evaluated or saved
+        if evaluate_now and not self.stop.requested(step):
+            record = self.evaluate(state.params, step)
+            if record:
+                self.history.append(record)
+                self.log.evaluation(record)
+                self.store.keep_best(exp.best_step(self.history))
+        stopping = self.stop.requested(step)
+        if (save_now or stopping) and self._saved_step != step:
+            self.store.save(step, state, {"history": self.history})
+            self._saved_step = step
+        if stopping:
+            self.store.wait()
+            self.stop.raise_interrupted(step, self.store.directory)
+        return state
+
+    def _take_step(self, state: TrainState, local_batch: Mapping, step: int) -> TrainState:
+        exp, started = self.experiment, time.perf_counter()
+        batch = sharding.put_batch(local_batch, exp.mesh)
+        state, metrics = exp.train_step(state, batch, exp.run_key)
+        previous, self._pending = self._pending, (step, metrics)
+        if previous is not None:
+            self._read(*previous)
+            images = exp.images_in_step(step)
+            for window in (self.total, self._window):
+                window.images += images
+                window.seconds += time.perf_counter() - started
+        return state
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            self._read(*self._pending)
+            self._pending = None
+
+    def _read(self, step: int, metrics: Metrics) -> None:
+        """Reads a step's metrics, one step late, so that the devices never wait for the host."""
+        values = {name: float(np.asarray(value)) for name, value in metrics.items()}
+        exp, done = self.experiment, step + 1
+        if not np.isfinite(values["loss"]):
+            raise TrainingDivergedError(
+                f"the loss is {values['loss']} at step {step} (epoch "
+                f"{step / exp.steps_per_epoch:.2f}). Try a lower learning rate "
+                "(--config.optimizer.learning_rate), gradient clipping "
+                "(--config.optimizer.clip_norm=1.0) or float32 (--config.model.dtype=float32). "
+                f"Checkpoints from before are intact in {self.store.directory}"
+            )
+        values["learning_rate"] = float(exp.learning_rate(step))
+        due = done % exp.config.log_every_steps == 0 or done == exp.total_steps
+        self.log.progress(done, values["loss"])
+        if due:
+            self.log.train(done, values, self._window.images_per_second)
+            self._window = _Window()

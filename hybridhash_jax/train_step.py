@@ -1,0 +1,82 @@
+"""The training step: a pure function made by a factory, jitted in one place."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from hybridhash_jax import losses, sharding
+from hybridhash_jax.memory_bank import update_bank
+from hybridhash_jax.state import TrainState
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    graphdef: Any,
+    optimizer: optax.GradientTransformation,
+    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
+    *,
+    pairs: str = "bank",
+    unseen: str = "ignored",
+    alpha: float = 0.5,
+) -> Step:
+    """The function (state, batch, key) -> (next state, metrics).
+
+    Args:
+      graphdef: the network's structure, from `nnx.split`.
+      optimizer: its updates are applied to the parameters.
+      preprocess: (image uint8 [B, h, w, 3], key) -> normalised [B, H, W, 3], augmented with key.
+      pairs, unseen, alpha: see `losses`. With pairs="bank" the batch is written into the bank
+        before the loss is taken.
+
+    The batch holds image, label [B, classes], index [B] (rows of the bank; n for padding) and
+    mask [B]. `key` is the run's; the step's own is folded from it. Metrics: loss, grad_norm.
+    """
+    if pairs not in losses.PAIRS:
+        raise ValueError(f"loss.pairs={pairs!r} is unknown; accepted: {', '.join(losses.PAIRS)}")
+
+    def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        augment_key, drop_key = jax.random.split(jax.random.fold_in(key, state.step))
+        images = preprocess(batch["image"], augment_key)
+        labels, mask = batch["label"], batch["mask"]
+
+        def loss_fn(params):
+            model = nnx.merge(graphdef, params)
+            embeddings = model(images, key=drop_key)
+            if pairs == "batch":
+                return losses.batch_loss(embeddings, labels, mask, alpha=alpha), None
+            assert state.bank is not None
+            bank = update_bank(state.bank, batch["index"], embeddings, labels)
+            loss = losses.bank_loss(
+                embeddings,
+                labels,
+                mask,
+                bank.embeddings,
+                bank.labels,
+                bank.seen,
+                alpha=alpha,
+                unseen=unseen,
+            )
+            return loss, bank
+
+        (loss, bank), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        return TrainState(state.step + 1, params, opt_state, bank), metrics
+
+    return train_step
+
+
+def compile_train_step(step: Step, mesh: Mesh) -> Step:
+    """Jits the step over the mesh: batch split over "data", state replicated and donated."""
+    whole, split = sharding.replicated(mesh), sharding.batch_sharded(mesh)
+    return jax.jit(
+        step, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0
+    )

@@ -1,0 +1,45 @@
+"""Permutations that are the same on every machine and in every NumPy version.
+
+Splits and the order of training images are functions of a seed, so a published checksum or a
+resumed run depends on them for years. `numpy.random.Generator.permutation` may change between
+NumPy releases (NEP 19 guarantees raw bit streams, not the methods on top of them). What cannot
+change is Philox4x64-10 itself: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3"
+(SC 2011), a block cipher from (counter, key) to 64-bit words. So we set its key and counter
+directly, which leaves out NumPy's seed mixing as well, and sort the raw words.
+"""
+
+import numpy as np
+
+_WORD = 2**64
+_MAX_KEYS = 3
+
+
+def permutation(n: int, *key: int) -> np.ndarray:
+    """A uniformly random order of 0..n-1 that depends on `n` and the integers `key` only.
+
+    Args:
+      n: how many positions.
+      key: one to three integers in [0, 2**64), for example a seed and an epoch. Different
+        tuples, also of different length, give independent permutations.
+
+    Returns:
+      int64 [n], every integer of 0..n-1 once.
+
+    Raises:
+      ValueError: for a negative `n`, no or too many key integers, or one out of range.
+    """
+    if n < 0:
+        raise ValueError(f"permutation: n must be 0 or more, got {n}")
+    if not 1 <= len(key) <= _MAX_KEYS:
+        raise ValueError(f"permutation: give 1 to {_MAX_KEYS} key integers, got {len(key)}")
+    if any(not 0 <= k < _WORD for k in key):
+        raise ValueError(f"permutation: key integers (seeds) must be in [0, 2**64), got {key}")
+    first, second, third = (*key, 0, 0)[:_MAX_KEYS]
+    # Philox counts up in the low words of its counter, so the high ones are free to tell apart
+    # more streams; the length in there keeps (1,) and (1, 0) different.
+    bits = np.random.Philox(
+        key=np.array([first, second], np.uint64),
+        counter=np.array([0, 0, third, len(key)], np.uint64),
+    )
+    # A stable sort, so that even two equal words (probability ~ n**2 / 2**65) have one answer.
+    return np.argsort(bits.random_raw(n), kind="stable").astype(np.int64)

@@ -1,0 +1,148 @@
+"""Which images train, query and fill the database: pure functions of (labels, seed).
+
+Published deep-hashing code draws these splits without a fixed seed, so they cannot be repeated;
+here the same seed gives the same split on every machine.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from input_pipeline.permutation import permutation
+
+DatabaseRule = Literal["rest", "train_and_rest", "train"]
+
+# The second key integer of `permutation`, so that no two uses of one seed share a stream.
+_CLASS_SPLIT_STREAM = 1
+_HOLD_OUT_STREAM = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Image numbers of one protocol; each an int64 [M] array without repeats.
+
+    Attributes:
+      train: images the network is trained on.
+      query: images that are searched for; disjoint from the other two.
+      database: images that are searched in; may contain `train`.
+    """
+
+    train: np.ndarray
+    query: np.ndarray
+    database: np.ndarray
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one evaluation protocol is drawn from one data set, and how deep mAP looks.
+
+    Attributes:
+      dataset: the name of the data set it belongs to.
+      query_per_class, train_per_class, database: see `class_splits`.
+      top_k: mAP@top_k; None ranks the whole database.
+    """
+
+    dataset: str
+    query_per_class: int
+    train_per_class: int
+    database: DatabaseRule
+    top_k: int | None = None
+
+
+# CIFAR-10's three are the ones of the deep-hashing literature (HashNet, DeepHash): 1,000
+# queries and 5,000 training images without or with those in the database, and the full set.
+PROTOCOLS: dict[str, Protocol] = {
+    "cifar10": Protocol("cifar10", 100, 500, "rest"),
+    "cifar10-1": Protocol("cifar10", 100, 500, "train_and_rest"),
+    "cifar10-2": Protocol("cifar10", 1000, 5000, "train"),
+    "digits": Protocol("digits", 20, 100, "rest"),
+}
+
+
+def class_splits(
+    class_ids: np.ndarray,
+    seed: int,
+    query_per_class: int,
+    train_per_class: int,
+    database: DatabaseRule,
+) -> Splits:
+    """Draws the same number of queries and training images from every class.
+
+    Each class's images are permuted by the seed: the first are queries, the next training
+    images, the rest database.
+
+    Args:
+      class_ids: int [N], the class of each image, 0..C-1.
+      seed: any integer in [0, 2**64).
+      query_per_class: queries from each class.
+      train_per_class: training images from each class.
+      database: "rest" (neither query nor train), "train_and_rest" (train listed first) or
+        "train".
+
+    Returns:
+      `Splits`, ordered by class and, inside a class, by the permutation.
+
+    Raises:
+      ValueError: for a class with too few images or an unknown `database` rule.
+    """
+    train, query, rest = [], [], []
+    for class_id in range(int(np.max(class_ids, initial=-1)) + 1):
+        members = np.flatnonzero(class_ids == class_id)
+        needed = query_per_class + train_per_class
+        if len(members) < needed:
+            raise ValueError(
+                f"class {class_id} has {len(members)} images, too few for {query_per_class} "
+                f"queries + {train_per_class} training images = {needed} a class; give the "
+                f"complete data set (there are {len(class_ids)} images in all) or a smaller "
+                "protocol"
+            )
+        members = members[permutation(len(members), seed, _CLASS_SPLIT_STREAM, class_id)]
+        query.append(members[:query_per_class])
+        train.append(members[query_per_class:needed])
+        rest.append(members[needed:])
+    return Splits(_join(train), _join(query), _database_rows(database, train, rest))
+
+
+def _database_rows(
+    rule: DatabaseRule, train: list[np.ndarray], rest: list[np.ndarray]
+) -> np.ndarray:
+    if rule == "rest":
+        return _join(rest)
+    if rule == "train_and_rest":
+        return _join(train + rest)
+    if rule == "train":
+        return _join(train)
+    raise ValueError(f"database is {rule!r}; accepted: 'rest', 'train_and_rest', 'train'")
+
+
+def _join(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def hold_out(rows: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sets a random part of `rows` aside, for example training images for validation.
+
+    Args:
+      rows: int [M], usually `Splits.train`.
+      fraction: in [0, 1); the part to hold out, rounded, but one row at least unless it is 0.
+      seed: any integer in [0, 2**64).
+
+    Returns:
+      (kept, held_out), int64, together all of `rows`; both keep the order of `rows`.
+
+    Raises:
+      ValueError: for a fraction outside [0, 1), or one that would leave nothing to keep.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"the held-out fraction must be in [0, 1), got {fraction}")
+    count = max(1, round(fraction * len(rows))) if fraction else 0
+    if count and count >= len(rows):
+        raise ValueError(
+            f"holding out {fraction} of {len(rows)} rows leaves none to train on; "
+            "use a smaller fraction or more training images"
+        )
+    chosen = np.zeros(len(rows), bool)
+    chosen[permutation(len(rows), seed, _HOLD_OUT_STREAM)[:count]] = True
+    rows = np.asarray(rows, np.int64)
+    return rows[~chosen], rows[chosen]

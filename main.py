@@ -1,0 +1,52 @@
+"""Trains and evaluates deep hashing networks.
+
+  python main.py --config=configs/digits.py --workdir=runs/digits
+  python main.py --config=configs/cifar10.py --workdir=runs/cifar10 --config.bits=16,32,48,64
+  python main.py --mode=evaluate --workdir=runs/digits
+
+Every field of configs/default.py can be given: --config.optimizer.learning_rate=1e-4
+The same command again goes on where a run was stopped, by whatever. Ctrl-C and SIGTERM save first
+and exit with 130 and 143; 1 is an error, which is explained; 0 is a finished run.
+"""
+
+from pathlib import Path
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from hybridhash_jax import command_line, console
+from hybridhash_jax.interrupt import StopRequest
+from hybridhash_jax.run import evaluate_checkpoint, load_config, train
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file("config", None, "The configuration: a file of configs/.")
+flags.DEFINE_string("workdir", None, "Where the run is kept: checkpoints, logs, results.")
+flags.DEFINE_enum(
+    "mode", "train", ["train", "evaluate"], "evaluate: only measure a checkpoint of the workdir."
+)
+flags.DEFINE_string(
+    "checkpoint", "selected", "For --mode=evaluate: selected, latest, or a checkpoint's step."
+)
+flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, for several processes.")
+flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+flags.DEFINE_integer("process_id", None, "This process's number, from 0.")
+
+
+def main(_: list[str]) -> None:
+    """Sets the process up and runs one mode."""
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax reports every file at INFO
+    if FLAGS.coordinator_address:
+        jax.distributed.initialize(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+    console.set_up(quiet=jax.process_index() > 0)
+    workdir = Path(FLAGS.workdir).expanduser()
+    if FLAGS.mode == "train":
+        train(FLAGS.config, workdir, StopRequest().install())
+    else:
+        config = load_config(workdir) if FLAGS.config is None else FLAGS.config
+        evaluate_checkpoint(config, workdir, FLAGS.checkpoint)
+
+
+if __name__ == "__main__":
+    app.run(command_line.explained(main), flags_parser=command_line.parse_flags(__doc__))
