@@ -12,8 +12,8 @@ def get_config():
     """See the module's docstring."""
     config = default.get_config()
     config.bits = (32,)
-    config.batch_size = 128
-    config.num_epochs = 40
+    config.batch_size = 64
+    config.num_epochs = 30
     config.data.name = "digits"
     config.data.protocol = "digits"
     config.model.variant = "demo_16px"
@@ -28,4 +28,5 @@ def get_config():
     config.evaluation.every_epochs = 5
     config.evaluation.before_training = True
     config.evaluation.batch_size = 256
+    config.checkpoint.every_epochs = 5.0
     return config

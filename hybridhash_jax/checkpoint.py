@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from jax import lax
 from orbax.checkpoint import checkpoint_managers
@@ -182,8 +181,13 @@ def fingerprint(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
 
     The sums wrap and do not depend on their order, so neither on the devices.
     """
-    sums = jax.jit(lambda tree: {name: _checksum(x) for name, x in tree.items()})(dict(arrays))
-    return {name: int(np.asarray(value)) for name, value in sums.items()}
+    sums = jax.device_get(_checksums(dict(arrays)))
+    return {name: int(value) for name, value in sums.items()}
+
+
+@jax.jit
+def _checksums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: _checksum(x) for name, x in arrays.items()}
 
 
 def _checksum(x: jax.Array) -> jax.Array:

@@ -44,15 +44,20 @@ def pairwise_likelihood_loss(
         embeddings.astype(dtype), other_embeddings.astype(dtype).T, precision="highest"
     )
     similar = similarity(labels, other_labels)
-    positive = _masked_mean(jax.nn.softplus(-theta), similar & pair_mask)
-    negative = _masked_mean(jax.nn.softplus(theta), ~similar & pair_mask)
+    positive = _masked_mean(jax.nn.softplus(-theta), similar & pair_mask, pair_mask)
+    negative = _masked_mean(jax.nn.softplus(theta), ~similar & pair_mask, pair_mask)
     return positive + negative
 
 
-def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean where `mask`; 0 where nothing is."""
-    count = jnp.sum(mask, dtype=values.dtype)
-    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(count, 1)
+def _masked_mean(values: jax.Array, mask: jax.Array, pair_mask: jax.Array) -> jax.Array:
+    """Mean where `mask`, a part of `pair_mask`; 0 where nothing is.
+
+    Written as the authors compute it, sum / |S| times the weight |S| / |S1|, with the weight in
+    float32 whatever the loss is in: a float64 loss then equals theirs to the last digits.
+    """
+    pairs = jnp.maximum(jnp.sum(pair_mask, dtype=jnp.float32), 1)
+    weight = pairs / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1)
+    return jnp.sum(jnp.where(mask, values, 0)) / pairs * weight
 
 
 def bank_loss(

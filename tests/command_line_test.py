@@ -1,0 +1,71 @@
+"""A user's mistakes on the command line end in one message, exit code 1, and no traceback."""
+
+import pytest
+
+from tests.small_run import MAIN, flags, run_main
+
+import subprocess  # isort: skip
+
+
+def refused(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "error:" in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--config.optimizer.learning_rat=1"], ["Did you mean optimizer.learning_rate"]),
+        (["--config.optimiser.name=sgd"], ["there is no such field", "optimizer.name"]),
+        (["--config.batch_size=many"], ["batch_size", "many"]),
+        (["--config.loss.pairs=all"], ["accepted: bank, batch"]),
+        (["--config.batch_size=0"], ["at least 1"]),
+        (["--config.model.image_size=17"], ["multiple of 8, for example 16 or 24"]),
+        (["--config.optimizer.weight_decay_exclude=('gamma',)"], ["matches no parameter"]),
+        (["--mode=test"], ["train", "evaluate"]),
+        (["--worddir=x"], ["worddir"]),
+        (["stray"], ["'stray' is no flag"]),
+        (["--config=configs/nothing.py"], ["configs/nothing.py", "configs/"]),
+        (["--config.init.from=/nowhere/w.pth"], ["/nowhere/w.pth"]),
+    ],
+    ids=lambda value: " ".join(value)[:40],
+)
+def test_a_mistake_is_explained(tmp_path, arguments, parts):
+    message = refused(run_main(tmp_path / "w", *arguments))
+    for part in parts:
+        assert part in message
+    assert not (tmp_path / "w").exists()  # nothing was written for a run that cannot be
+
+
+def test_missing_flags_are_named():
+    done = subprocess.run(MAIN[:2], capture_output=True, text=True)
+    assert "--workdir=FOLDER is missing" in refused(done)
+    done = subprocess.run([*MAIN[:2], "--workdir=x"], capture_output=True, text=True)
+    assert "--config=FILE is missing" in refused(done)
+
+
+def test_absent_cifar10_says_which_file_goes_where(tmp_path):
+    done = run_main(
+        tmp_path / "w",
+        "--config=configs/cifar10_32px.py",
+        f"--config.data.dir={tmp_path / 'images'}",
+        "--config.data.download=false",
+    )
+    message = refused(done)
+    assert "cifar-10-python.tar.gz" in message
+    assert str(tmp_path / "images") in message
+
+
+def test_help_explains_the_program():
+    done = subprocess.run([*MAIN[:2], "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    for part in ("--mode=evaluate", "configs/default.py", "goes on where a run was stopped", "143"):
+        assert part in done.stdout
+
+
+def test_a_workdir_that_cannot_be_made_is_explained(tmp_path):
+    (tmp_path / "file").write_text("")
+    message = refused(run_main(tmp_path / "file" / "w", *flags()))
+    assert str(tmp_path / "file") in message

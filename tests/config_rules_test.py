@@ -1,0 +1,99 @@
+"""Impossible values are refused all at once, with what is accepted."""
+
+import json
+
+import pytest
+
+from configs import cifar10, cifar10_32px, default, digits
+from hybridhash_jax.config_rules import (
+    ConfigError,
+    check_config,
+    check_workdir,
+    flat_fields,
+    to_json,
+)
+from hybridhash_jax.run import load_config
+
+
+@pytest.mark.parametrize("config", [default, cifar10, cifar10_32px, digits])
+def test_the_shipped_configurations_are_possible(config):
+    check_config(config.get_config())
+
+
+def test_cifar10_is_the_published_recipe():
+    fields = dict(flat_fields(cifar10.get_config()))
+    published = {
+        "model.variant": "paper", "batch_size": 64, "num_epochs": 15, "optimizer.name": "rmsprop",
+        "optimizer.learning_rate": 2.5e-5, "optimizer.weight_decay": 1e-5,
+        "optimizer.schedule": "constant", "optimizer.weight_decay_exclude": (),
+        "loss.alpha": 0.5, "loss.pairs": "bank", "data.horizontal_flip": False,
+        "data.crop_padding": 0, "model.gelu": "exact", "model.pool_padding": "symmetric",
+        "evaluation.every_epochs": 3,
+    }  # fmt: skip
+    assert published.items() <= fields.items()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model.variant", "resnet", "accepted: paper, nest_base"),
+        ("loss.pairs", "all", "accepted: bank, batch"),
+        ("optimizer.name", "lamb", "accepted: rmsprop, adamw, sgd"),
+        ("evaluation.selected_by", "test", "accepted: query, last, validation"),
+        ("data.name", "cifar100", "accepted: cifar10, digits"),
+        ("model.dtype", "float16", "accepted: auto, float32, bfloat16"),
+        ("batch_size", 0, "at least 1"),
+        ("optimizer.learning_rate", -1.0, "above 0"),
+        ("optimizer.learning_rate", float("nan"), "above 0"),
+        ("optimizer.momentum", 1.0, "below 1"),
+        ("num_epochs", -3, "at least 1"),
+        ("bits", (), "different code lengths"),
+        ("bits", (32, 32), "different code lengths"),
+        ("bits", ("long",), "different code lengths"),
+        ("bits", (0,), "different code lengths"),
+        ("evaluation.validation_fraction", 1.0, "between 0 and 1"),
+        ("checkpoint.keep_latest", 0, "at least 1"),
+    ],
+)
+def test_an_impossible_value_is_refused_with_what_is_accepted(field, value, message):
+    config = digits.get_config()
+    with config.ignore_type():
+        config.update_from_flattened_dict({field: value})
+    with pytest.raises(ConfigError, match=message) as error:
+        check_config(config)
+    assert field in str(error.value)
+
+
+def test_all_impossible_values_are_named_in_one_message():
+    config = digits.get_config()
+    config.batch_size = 0
+    config.loss.alpha = 0.0
+    with pytest.raises(ConfigError, match=r"(?s)batch_size=0.*loss.alpha=0.0"):
+        check_config(config)
+
+
+def test_a_saved_configuration_comes_back_as_it_was(tmp_path):
+    config = digits.get_config()
+    (tmp_path / "config.json").write_text(to_json(config))
+    assert load_config(tmp_path).to_dict() == config.to_dict()
+
+
+def test_a_difference_that_matters_is_named_and_others_are_allowed(tmp_path):
+    config = digits.get_config()
+    path = tmp_path / "config.json"
+    path.write_text(to_json(config))
+    config.data.dir = "/elsewhere"
+    config.log_every_steps = 1
+    check_workdir(config, path)
+    config.model.gelu = "tanh"
+    config.model.embed_dims = (8, 8, 8)
+    with pytest.raises(ConfigError, match=r"(?s)embed_dims: None there.*gelu: 'exact' there") as e:
+        check_workdir(config, path)
+    assert "data.dir" not in str(e.value)
+
+
+def test_a_saved_configuration_that_is_broken_is_not_overwritten(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"seed": 0})[:5])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        check_workdir(digits.get_config(), path)

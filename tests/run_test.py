@@ -1,0 +1,153 @@
+"""A shipped configuration, shrunk: trains, evaluates, resumes, sweeps over lengths."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybridhash_jax import console, report
+from hybridhash_jax.checkpoint import CheckpointError
+from hybridhash_jax.config_rules import ConfigError
+from hybridhash_jax.interrupt import Interrupted, StopRequest
+from hybridhash_jax.run import evaluate_checkpoint, load_config, train
+from hybridhash_jax.run_log import read_log
+from tests.small_run import make_config, outcome
+
+
+class StopAt(StopRequest):
+    """Asks to stop when a step is reached, as a signal would."""
+
+    def __init__(self, step: int | None = None):
+        super().__init__()
+        self.step = step
+
+    def requested(self, step: int) -> bool:
+        return step == self.step
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The workdir of a run that was never stopped."""
+    workdir = tmp_path_factory.mktemp("run")
+    train(make_config(), workdir, StopAt())
+    return workdir
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    for name in ("config.json", "metrics.jsonl", "results.json", "training.png", "checkpoints"):
+        assert (finished / name).exists(), name
+    assert list((finished / "tensorboard").glob("events.*"))
+    (entry,) = json.loads((finished / "results.json").read_text())
+    expected = {
+        "dataset": "digits", "protocol": "digits", "bits": 8, "top_k": None, "queries": 200,
+        "database": 597, "train_images": 1000, "seed": 0, "selected_by": "query",
+    }  # fmt: skip
+    assert expected.items() <= entry.items()
+    assert entry["map_expected"] == max(x["map_expected"] for x in entry["evaluations"])
+    assert entry["train_images_per_second"] > 0
+    assert entry["evaluate_seconds"] > 0
+    assert [x["epoch"] for x in entry["evaluations"]] == [0, 1, 2, 3]
+
+
+def test_training_improves_on_the_untrained_network(finished):
+    (entry,) = json.loads((finished / "results.json").read_text())
+    untrained, last = entry["evaluations"][0], entry["last"]
+    assert last["map_expected"] > untrained["map_expected"] + 0.05
+
+
+def test_the_log_has_a_line_a_logged_step_and_evaluation(finished):
+    lines = read_log(finished)
+    assert [x["step"] for x in lines if x["kind"] == "train"] == list(range(2, 25, 2))
+    assert [x["step"] for x in lines if x["kind"] == "evaluation"] == [0, 8, 16, 24]
+    assert all(np.isfinite(x["loss"]) and x["grad_norm"] > 0 for x in lines if x["kind"] == "train")
+
+
+@pytest.mark.parametrize("step", [5, 8, 19])
+def test_a_run_stopped_at_any_step_goes_on_to_the_same_end(finished, tmp_path, step):
+    with pytest.raises(Interrupted, match=f"after step {step}"):
+        train(make_config(), tmp_path, StopAt(step))
+    train(make_config(), tmp_path, StopAt())
+    assert outcome(tmp_path) == outcome(finished)
+
+
+def test_starting_a_finished_run_again_changes_nothing(finished):
+    before = outcome(finished)
+    train(make_config(), finished, StopAt())
+    assert outcome(finished) == before
+
+
+def test_eight_devices_reach_the_same_losses(finished, tmp_path):
+    train(make_config(num_devices=8, evaluation__batch_size=256), tmp_path, StopAt())
+    ours, theirs = (
+        [x["loss"] for x in read_log(workdir) if x["kind"] == "train"]
+        for workdir in (tmp_path, finished)
+    )
+    np.testing.assert_allclose(ours[:4], theirs[:4], rtol=1e-5)
+
+
+def test_a_checkpoint_is_evaluated_as_it_was_in_training(finished, capsys):
+    console.set_up()
+    (entry,) = json.loads((finished / "results.json").read_text())
+    for which, record in (("selected", entry), ("latest", entry["last"])):
+        found = evaluate_checkpoint(load_config(finished), finished, which)
+        assert found["map_expected"] == record["map_expected"]
+        assert found["map_stable"] == record["map_stable"]
+    assert (finished / "evaluation.json").exists()
+    with pytest.raises(CheckpointError, match="there is no checkpoint .*7777"):
+        evaluate_checkpoint(load_config(finished), finished, "7777")
+    with pytest.raises(ConfigError, match="accepted: selected, latest"):
+        evaluate_checkpoint(load_config(finished), finished, "newest")
+
+
+def test_evaluating_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="needs a workdir that --mode=train"):
+        load_config(tmp_path)
+
+
+def test_a_workdir_of_another_run_is_refused_naming_the_fields(finished):
+    other = make_config(optimizer__learning_rate=0.5, data__split_seed=3)
+    with pytest.raises(ConfigError) as error:
+        train(other, finished, StopAt())
+    assert "optimizer.learning_rate: 0.002 there, 0.5 here" in str(error.value)
+    assert "data.split_seed: 0 there, 3 here" in str(error.value)
+
+
+def test_a_workdir_with_a_run_of_unknown_configuration_is_refused(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ConfigError, match=r"no config.json"):
+        train(make_config(), tmp_path, StopAt())
+
+
+def test_several_lengths_are_trained_one_after_another_into_one_table(tmp_path, capsys):
+    console.set_up()
+    config = make_config(bits=(4, 8), num_epochs=1)
+    entries = train(config, tmp_path, StopAt())
+    assert [entry["bits"] for entry in entries] == [4, 8]
+    assert json.loads((tmp_path / "results.json").read_text()) == entries
+    for bits in (4, 8):
+        assert (tmp_path / f"{bits}bits" / "training.png").exists()
+        assert load_config(tmp_path / f"{bits}bits").bits == (bits,)
+    printed = capsys.readouterr().out
+    assert report.results_table(entries) in printed
+    assert "4 bits" in printed
+    with pytest.raises(ConfigError, match="one code length at a time"):
+        evaluate_checkpoint(config, tmp_path)
+
+
+def test_selection_on_held_out_images_never_looks_at_the_queries(tmp_path):
+    config = make_config(evaluation__selected_by="validation", num_epochs=2)
+    (entry,) = train(config, tmp_path, StopAt())
+    assert entry["train_images"] == 900
+    records = entry["evaluations"]
+    best = max(records, key=lambda record: record["validation_map_expected"])
+    assert entry["epoch"] == best["epoch"]
+    assert entry["map_expected"] == best["map_expected"]
+
+
+def test_the_last_evaluation_can_be_selected(tmp_path):
+    config = make_config(evaluation__selected_by="last", num_epochs=2, loss__pairs="batch")
+    (entry,) = train(config, tmp_path, StopAt())
+    assert entry["epoch"] == 2
+    assert entry["map_expected"] == entry["last"]["map_expected"]
+    assert entry["best"]["map_expected"] >= entry["last"]["map_expected"]

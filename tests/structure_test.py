@@ -1,0 +1,79 @@
+"""The project's own rules: which way imports point, and how large files may be."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "hybridhash_jax"
+
+# Each may import from those before it, and nothing after.
+LAYERS = [
+    ["console", "codes", "losses", "memory_bank", "models", "preprocess", "torch_files"],
+    ["metrics", "optimizer", "state", "sharding", "interrupt", "pretrained"],
+    ["checkpoint", "train_step", "run_log", "config_rules"],
+    ["experiment", "report"],
+    ["evaluate", "train"],
+    ["run"],
+    ["command_line"],
+]
+PURE = ("models", "losses", "metrics", "codes", "memory_bank", "preprocess", "optimizer", "state")
+
+
+def imports_of(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def modules() -> dict[str, list[Path]]:
+    found = {path.stem: [path] for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+    return found | {"models": sorted((PACKAGE / "models").glob("*.py"))}
+
+
+def test_every_module_has_a_layer():
+    assert sorted(modules()) == sorted(name for layer in LAYERS for name in layer)
+
+
+def test_imports_point_one_way():
+    depth = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    for name, paths in modules().items():
+        for path in paths:
+            for imported in imports_of(path):
+                parts = imported.split(".")
+                if parts[0] != "hybridhash_jax" or len(parts) < 2 or parts[1] == name:
+                    continue
+                assert depth[parts[1]] < depth[name], f"{path} imports {imported}"
+
+
+@pytest.mark.parametrize("folder", ["input_pipeline", "configs"])
+def test_input_pipeline_and_configs_know_nothing_of_the_package(folder):
+    for path in (ROOT / folder).glob("*.py"):
+        assert not any(name.startswith("hybridhash_jax") for name in imports_of(path)), path
+
+
+def test_pure_modules_see_no_configuration_flags_or_logger():
+    for name in PURE:
+        for path in modules()[name]:
+            forbidden = {"ml_collections", "absl", "logging", "hybridhash_jax.console"}
+            assert not forbidden & imports_of(path), path
+
+
+def test_files_stay_small():
+    paths = [*PACKAGE.rglob("*.py"), *(ROOT / "input_pipeline").glob("*.py")]
+    for path in paths:
+        assert len(path.read_text().splitlines()) <= 310, path
+    assert len((ROOT / "main.py").read_text().splitlines()) <= 80
+
+
+def test_every_module_has_a_test_file_of_its_name():
+    tested = {path.name.removesuffix("_test.py") for path in (ROOT / "tests").glob("*_test.py")}
+    untested = {"console", "state", "experiment", "train", "interrupt"}  # run_test and kill_test
+    assert set(modules()) - {"models"} - untested <= tested

@@ -1,0 +1,156 @@
+"""The training step: the authors' trajectory, the same losses on 1 and 8 devices, purity."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from hybridhash_jax import models, preprocess, pretrained, sharding
+from hybridhash_jax.memory_bank import create_bank
+from hybridhash_jax.optimizer import make_optimizer
+from hybridhash_jax.state import TrainState, create_state
+from hybridhash_jax.train_step import compile_train_step, make_train_step
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def normalize(images, key):
+    return preprocess.normalize(images)
+
+
+@pytest.mark.parametrize("layout", ["reference", "spatial"])
+def test_eight_steps_follow_the_authors_training(layout):
+    golden = np.load(GOLDEN / f"tiny16_{layout}.npz")
+    model = models.HybridHash(
+        embed_dims=(16, 32, 64), num_heads=(2, 4, 8), depths=(1, 1, 2), bits=16,
+        token_layout=layout, rngs=nnx.Rngs(0),
+    )  # fmt: skip
+    pretrained.load_torch_checkpoint(model, GOLDEN / f"tiny16_{layout}.safetensors")
+    graphdef, params = nnx.split(model)
+    optimizer = make_optimizer(params, name="rmsprop", learning_rate=2.5e-5, weight_decay=1e-5)
+    step = make_train_step(
+        graphdef, optimizer, normalize, pairs="bank", unseen="negative", alpha=0.5
+    )
+    mesh = sharding.make_mesh(1)
+    run_step = compile_train_step(step, mesh)
+    state = TrainState(
+        jnp.zeros((), jnp.int32), params, optimizer.init(params), create_bank(16, 16, 5)
+    )
+    state = jax.device_put(state, sharding.replicated(mesh))
+    images = golden["train_images_14px"].repeat(16, axis=1).repeat(16, axis=2)
+    key = jax.device_put(jax.random.key(0), sharding.replicated(mesh))
+    losses = []
+    for index in golden["train_index"]:
+        batch = {
+            "image": images[index],
+            "label": golden["train_labels"][index].astype(np.uint8),
+            "index": index.astype(np.int32),
+            "mask": np.ones(len(index), bool),
+        }
+        state, metrics = run_step(state, sharding.put_batch(batch, mesh), key)
+        losses.append(float(metrics["loss"]))
+    np.testing.assert_allclose(losses, golden["train_loss"], rtol=3e-4)
+    encode = jax.jit(lambda params, x: nnx.merge(graphdef, params)(preprocess.normalize(x)))
+    np.testing.assert_allclose(encode(state.params, images), golden["codes_after"], atol=3e-3)
+
+
+class SmallRun:
+    """A small network with stochastic depth and augmentation, and batches to train it on."""
+
+    def __init__(self, pairs: str, num_devices: int, batch_size: int = 16):
+        options = {
+            "image_size": 16, "patch_size": 2, "embed_dims": (16, 32), "num_heads": (2, 4),
+            "depths": (1, 1), "bits": 8, "drop_path_rate": 0.3,
+        }  # fmt: skip
+        build = functools.partial(models.HybridHash, **options)
+        self.graphdef, params = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(3))))
+        self.mesh = sharding.make_mesh(num_devices)
+        optimizer = make_optimizer(params, name="adamw", learning_rate=1e-3)
+        step = make_train_step(self.graphdef, optimizer, self.prepare, pairs=pairs)
+        self.step = compile_train_step(step, self.mesh)
+        self.state = create_state(
+            lambda: nnx.split(build(rngs=nnx.Rngs(3)))[1],
+            optimizer,
+            lambda: create_bank(40, 8, 5) if pairs == "bank" else None,
+            sharding.replicated(self.mesh),
+        )
+        self.key = jax.device_put(jax.random.key(1), sharding.replicated(self.mesh))
+        self.random = np.random.RandomState(0)
+        self.images = self.random.randint(0, 256, (40, 16, 16, 3)).astype(np.uint8)
+        self.labels = np.eye(5, dtype=np.uint8)[self.random.randint(0, 5, 40)]
+        self.batch_size = batch_size
+
+    @staticmethod
+    def prepare(images, key):
+        images = preprocess.augment(images, key, horizontal_flip=True, crop_padding=2)
+        return preprocess.normalize(images)
+
+    def batch(self, index):
+        real = index < 40
+        return {
+            "image": np.where(real[:, None, None, None], self.images[index % 40], 0),
+            "label": np.where(real[:, None], self.labels[index % 40], 0),
+            "index": index.astype(np.int32),
+            "mask": real,
+        }
+
+    def losses(self, steps=6):
+        out = []
+        for step in range(steps):
+            index = (np.arange(self.batch_size) + step * self.batch_size) % 48
+            batch = sharding.put_batch(self.batch(np.minimum(index, 40)), self.mesh)
+            self.state, metrics = self.step(self.state, batch, self.key)
+            out.append(float(metrics["loss"]))
+        return out
+
+
+@pytest.mark.parametrize("pairs", ["bank", "batch"])
+def test_one_and_eight_devices_give_the_same_losses(pairs):
+    one, eight = SmallRun(pairs, 1), SmallRun(pairs, 8)
+    expected, found = one.losses(), eight.losses()
+    assert len(set(expected)) == 6  # it trains: no two steps are alike
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert len(eight.state.params.hash_head.to_bits.kernel[...].sharding.device_set) == 8
+
+
+def test_the_step_is_a_function_of_seed_and_step():
+    first, second = SmallRun("batch", 1), SmallRun("batch", 1)
+    assert first.losses() == second.losses()
+    jax.tree.map(np.testing.assert_array_equal, first.state.params, second.state.params)
+
+
+def test_what_lies_in_padding_changes_nothing():
+    states = []
+    for filler in (0, 255):
+        run = SmallRun("bank", 1)
+        batch = run.batch(np.asarray([*range(12), 40, 40, 40, 40]))
+        batch["image"][12:] = filler
+        batch["label"][12:] = filler % 2
+        state, _ = run.step(run.state, sharding.put_batch(batch, run.mesh), run.key)
+        states.append(state)
+    for first, second in zip(jax.tree.leaves(states[0]), jax.tree.leaves(states[1])):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_the_state_is_donated():
+    run = SmallRun("bank", 1)
+    before = run.state.bank.embeddings
+    run.losses(steps=1)
+    assert before.is_deleted()
+
+
+def test_the_gradient_norm_is_reported():
+    run = SmallRun("batch", 1)
+    batch = sharding.put_batch(run.batch(np.arange(16)), run.mesh)
+    _, metrics = run.step(run.state, batch, run.key)
+    assert 0 < float(metrics["grad_norm"]) < np.inf
+
+
+def test_an_unknown_choice_of_pairs_is_refused():
+    with pytest.raises(ValueError, match="accepted: bank, batch"):
+        make_train_step(None, optax.identity(), normalize, pairs="all")
