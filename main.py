@@ -42,7 +42,7 @@ def main(_: list[str]) -> None:
     console.set_up(quiet=jax.process_index() > 0)
     workdir = Path(FLAGS.workdir).expanduser()
     if FLAGS.mode == "train":
-        train(FLAGS.config, workdir, StopRequest().install())
+        train(FLAGS.config, workdir, StopRequest())
     else:
         config = load_config(workdir) if FLAGS.config is None else FLAGS.config
         evaluate_checkpoint(config, workdir, FLAGS.checkpoint)

@@ -4,13 +4,15 @@ Any field can be given on the command line: --config.optimizer.learning_rate=1e-
 placeholder(type) is None until something is given: what None means stands beside it.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """The published recipe's values where the paper has them."""
-    config = ConfigDict()
+    config: Any = ConfigDict()
     config.seed = 0  # initial parameters, order of the images, augmentation, stochastic depth
     config.bits = (64,)  # code lengths; several are trained one after another
     config.batch_size = 64  # over all devices and processes

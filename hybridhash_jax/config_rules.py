@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
@@ -18,6 +18,10 @@ from input_pipeline.datasets import SOURCES
 
 DTYPES = ("auto", "float32", "bfloat16")
 SELECTED_BY = ("query", "last", "validation")
+
+
+# An ml_collections ConfigDict. Type checkers know nothing of its fields.
+Config: TypeAlias = Any
 
 
 class ConfigError(ValueError):
@@ -67,7 +71,6 @@ _LOWEST: dict[str, tuple[float, bool]] = {
 _BELOW_ONE = ("optimizer.momentum", "optimizer.beta1", "optimizer.beta2")
 # Fields that change nothing about the results of a run that goes on.
 _MAY_DIFFER = (
-    "bits",  # each length has a workdir of its own
     "log_every_steps",
     "num_devices",
     "data.dir",
@@ -78,7 +81,7 @@ _MAY_DIFFER = (
 )
 
 
-def check_config(config: ConfigDict) -> None:
+def check_config(config: Config) -> None:
     """Refuses impossible values, all of them in one message.
 
     Raises:
@@ -115,7 +118,7 @@ def _bits_problems(bits: Any) -> list[str]:
     return []
 
 
-def flat_fields(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> Iterator:
+def flat_fields(config: Config, prefix: str = "") -> Iterator:
     """(dotted name, value) of every field."""
     for name, value in config.items():
         if isinstance(value, ConfigDict | Mapping):
@@ -124,12 +127,12 @@ def flat_fields(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> Ite
             yield prefix + name, value
 
 
-def to_json(config: ConfigDict) -> str:
+def to_json(config: Config) -> str:
     """The configuration as JSON; tuples become lists."""
     return json.dumps(config.to_dict(), indent=2) + "\n"
 
 
-def check_workdir(config: ConfigDict, saved_path: Path) -> None:
+def check_workdir(config: Config, saved_path: Path) -> None:
     """Refuses a workdir whose saved configuration differs in a way that matters.
 
     Raises:

@@ -28,7 +28,7 @@ def encode_split(
     mesh: Mesh,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    on_batch: Callable[[int], None] = lambda images: None,
+    on_batch: Callable[[int], object] = lambda images: None,
 ) -> np.ndarray:
     """The codes of a split, every image exactly once.
 
@@ -129,7 +129,7 @@ def evaluate(
     step: int,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    on_images: Callable[[int], None] = lambda images: None,
+    on_images: Callable[[int], object] = lambda images: None,
 ) -> dict[str, Any]:
     """Encodes queries and database (and the validation images, where used) and measures.
 

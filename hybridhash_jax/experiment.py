@@ -11,9 +11,9 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from hybridhash_jax import models, preprocess, pretrained, sharding
+from hybridhash_jax.config_rules import Config
 from hybridhash_jax.console import logger
 from hybridhash_jax.memory_bank import create_bank
 from hybridhash_jax.optimizer import make_optimizer, make_schedule
@@ -36,7 +36,7 @@ class Experiment:
       init_note: what the parameters start from, in words.
     """
 
-    config: ConfigDict
+    config: Config
     bits: int
     dataset: Dataset
     mesh: Mesh
@@ -161,7 +161,7 @@ class Experiment:
         return f"{model}\n{start}\n{data}\n{devices}\n{training}"
 
 
-def create_experiment(config: ConfigDict, bits: int, dataset: Dataset) -> Experiment:
+def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment:
     """Builds everything for one code length; nothing is trained or written yet.
 
     Raises:
@@ -220,12 +220,12 @@ def create_experiment(config: ConfigDict, bits: int, dataset: Dataset) -> Experi
     )
 
 
-def _build_model(config: ConfigDict, bits: int, dtype: Any) -> models.HybridHash:
+def _build_model(config: Config, bits: int, dtype: Any) -> models.HybridHash:
     options = dict(config.model) | {"dtype": dtype}
     return models.create_model(bits=bits, rngs=nnx.Rngs(config.seed), **options)
 
 
-def _make_optimizer(config: ConfigDict, params: Any, total_steps: int, steps_per_epoch: int):
+def _make_optimizer(config: Config, params: Any, total_steps: int, steps_per_epoch: int):
     options = dict(config.optimizer)
     schedule = make_schedule(
         total_steps=total_steps,

@@ -9,6 +9,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -164,7 +165,7 @@ def _match(name: str) -> tuple[str, Transform] | None:
 
 def _heads_of(model: HybridHash, path: str) -> int:
     """Attention heads of the module that a projection belongs to; 1 for other parameters."""
-    module = model
+    module: Any = model
     for part in path.split("/"):
         if isinstance(heads := getattr(module, "num_heads", None), int):
             return heads

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from hybridhash_jax import report
 from hybridhash_jax.checkpoint import CheckpointError, CheckpointStore, fingerprint, flatten
-from hybridhash_jax.config_rules import ConfigError, check_config, check_workdir, to_json
+from hybridhash_jax.config_rules import Config, ConfigError, check_config, check_workdir, to_json
 from hybridhash_jax.console import logger
 from hybridhash_jax.evaluate import EncodingStopped, evaluate
 from hybridhash_jax.experiment import Experiment, create_experiment
@@ -23,18 +23,18 @@ from input_pipeline.datasets import Dataset, load_dataset
 CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
 
 
-def train(config: ConfigDict, workdir: Path, stop: StopRequest) -> list[dict[str, Any]]:
+def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, Any]]:
     """Trains each length of config.bits in turn and writes results; returns the entries.
 
     One length lives in `workdir` itself, several in `workdir/16bits` and so on. What is there
     already is gone on with.
     """
     check_config(config)
+    _check_layout(config, workdir)
     dataset = _load_dataset(config)
     entries = []
     for bits in config.bits:
-        single = len(config.bits) == 1
-        directory = workdir if single else workdir / f"{bits}bits"
+        directory = workdir if len(config.bits) == 1 else workdir / f"{bits}bits"
         entries.append(_train_length(config, bits, dataset, directory, stop))
     if len(config.bits) > 1 and jax.process_index() == 0:
         report.write_results(workdir / RESULTS_FILE, entries)
@@ -43,7 +43,7 @@ def train(config: ConfigDict, workdir: Path, stop: StopRequest) -> list[dict[str
 
 
 def _train_length(
-    config: ConfigDict, bits: int, dataset: Dataset, workdir: Path, stop: StopRequest
+    config: Config, bits: int, dataset: Dataset, workdir: Path, stop: StopRequest
 ) -> dict[str, Any]:
     experiment = create_experiment(config, bits, dataset)
     _claim_workdir(config, bits, workdir)
@@ -56,6 +56,7 @@ def _train_length(
             experiment, params, step, lambda: jax.process_count() == 1 and stop.requested(step)
         ),
     )
+    stop.install()  # only now: while data are fetched, Ctrl-C ends the program at once
     try:
         state, history = loop.run()
     finally:
@@ -75,9 +76,7 @@ def _train_length(
     return entry
 
 
-def evaluate_checkpoint(
-    config: ConfigDict, workdir: Path, which: str = "selected"
-) -> dict[str, Any]:
+def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") -> dict[str, Any]:
     """Evaluates one checkpoint of a workdir without training; writes evaluation.json.
 
     Args:
@@ -114,7 +113,7 @@ def evaluate_checkpoint(
     return entry
 
 
-def load_config(workdir: Path) -> ConfigDict:
+def load_config(workdir: Path) -> Config:
     """The configuration that a workdir was trained with."""
     path = workdir / CONFIG_FILE
     try:
@@ -148,14 +147,14 @@ def _choose_step(store: CheckpointStore, experiment: Experiment, state: Any, whi
     return best if best in steps else steps[-1]
 
 
-def _only_length(config: ConfigDict, workdir: Path) -> int:
+def _only_length(config: Config, workdir: Path) -> int:
     if len(config.bits) > 1:
         names = ", ".join(f"{workdir}/{bits}bits" for bits in config.bits)
         raise ConfigError(f"evaluate one code length at a time: --workdir one of {names}")
     return config.bits[0]
 
 
-def _load_dataset(config: ConfigDict) -> Dataset:
+def _load_dataset(config: Config) -> Dataset:
     data = config.data
     return load_dataset(
         data.name,
@@ -167,7 +166,18 @@ def _load_dataset(config: ConfigDict) -> Dataset:
     )
 
 
-def _claim_workdir(config: ConfigDict, bits: int, workdir: Path) -> None:
+def _check_layout(config: Config, workdir: Path) -> None:
+    """One length or several in a workdir, not both: their results.json would be the same file."""
+    sweep = sorted(path.parent.name for path in workdir.glob(f"*bits/{CONFIG_FILE}"))
+    single = (workdir / CONFIG_FILE).exists()
+    if (len(config.bits) > 1 and single) or (len(config.bits) == 1 and sweep):
+        there = "a run of one code length" if single else f"runs of {', '.join(sweep)}"
+        raise ConfigError(
+            f"{workdir} holds {there}; choose another --workdir for bits={config.bits}"
+        )
+
+
+def _claim_workdir(config: Config, bits: int, workdir: Path) -> None:
     """Writes the configuration into an empty workdir, or compares it with the one there."""
     path = workdir / CONFIG_FILE
     own = ConfigDict(config.to_dict())

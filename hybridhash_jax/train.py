@@ -154,7 +154,7 @@ class TrainingLoop:
                 "(--config.optimizer.clip_norm=1.0) or float32 (--config.model.dtype=float32). "
                 f"Checkpoints from before are intact in {self.store.directory}"
             )
-        values["learning_rate"] = float(exp.learning_rate(step))
+        values["learning_rate"] = float(np.asarray(exp.learning_rate(step)))
         due = done % exp.config.log_every_steps == 0 or done == exp.total_steps
         self.log.progress(done, values["loss"])
         if due:

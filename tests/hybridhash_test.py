@@ -1,5 +1,7 @@
 """The whole network: sizes, options, determinism, locality, and what it refuses."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from flax import nnx
 
 from hybridhash_jax import models
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "image_size": 16, "patch_size": 2, "embed_dims": (16, 24), "num_heads": (2, 3),
     "depths": (1, 2), "bits": 12,
 }  # fmt: skip

@@ -10,9 +10,7 @@ from hybridhash_jax.pretrained import parameter_paths
 
 
 def parameters(initializer, seed=0):
-    model = models.create_model(
-        "tiny_32px", bits=64, rngs=nnx.Rngs(seed), initializer=initializer
-    )
+    model = models.create_model("tiny_32px", bits=64, rngs=nnx.Rngs(seed), initializer=initializer)
     return {path: np.asarray(value[...]) for path, value in parameter_paths(model).items()}
 
 

@@ -48,9 +48,7 @@ def test_upsampling_is_bilinear_with_half_pixel_centres_and_clamped_edges():
 
 
 def make_tokens(layout, grid=2, channels=8):
-    module = TokenAttention(
-        channels, grid, 2, layout, options=LayerOptions(), rngs=nnx.Rngs(0)
-    )
+    module = TokenAttention(channels, grid, 2, layout, options=LayerOptions(), rngs=nnx.Rngs(0))
     kernels = jax.random.normal(jax.random.key(0), (channels, 4 * channels))
     module.attention.qkv.kernel[...] = kernels[:, : 3 * channels]
     module.attention.proj.kernel[...] = kernels[:, 3 * channels :]

@@ -1,5 +1,7 @@
 """Attention, stochastic depth and the transformer layer against their definitions."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from flax import nnx
 from hybridhash_jax.models.layers import Attention, LayerOptions, TransformerLayer, drop_path
 
 
-def randomized(module, seed=0):
+def randomized(module: Any, seed=0) -> Any:
     """Gives every parameter of a module random values."""
     state = nnx.state(module)
     leaves, structure = jax.tree.flatten(state)

@@ -30,7 +30,9 @@ def test_loss_and_gradient_equal_the_authors_code(dtype, tolerance):
         _, _, bits = golden["u"].shape
         bank = memory_bank.create_bank(int(golden["num_train"]), bits, 10, dtype)
         differentiate = jax.jit(jax.value_and_grad(step, has_aux=True))
-        for u, y, index, loss, grad in zip(*(golden[k] for k in ("u", "y", "index", "loss", "grad"))):
+        for u, y, index, loss, grad in zip(
+            *(golden[k] for k in ("u", "y", "index", "loss", "grad"))
+        ):
             (ours, bank), ours_grad = differentiate(
                 jnp.asarray(u, dtype), bank, jnp.asarray(y), jnp.asarray(index)
             )
@@ -110,5 +112,6 @@ def test_the_loss_is_float32_whatever_the_network_computes_in():
 
 
 def test_an_unknown_treatment_of_unseen_rows_is_refused():
+    x = jnp.zeros((1, 1))
     with pytest.raises(ValueError, match="accepted: ignored, negative"):
-        losses.bank_loss(*[jnp.zeros((1, 1))] * 5, jnp.zeros(1, bool), unseen="zeros")
+        losses.bank_loss(x, x, x, x, x, jnp.zeros(1, bool), unseen="zeros")

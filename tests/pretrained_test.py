@@ -1,6 +1,7 @@
 """The authors' checkpoints: every stage as their code computes it, and strict loading."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,14 @@ from hybridhash_jax import models, preprocess, pretrained
 
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUTS = ("reference", "spatial")
-SIZES = {"embed_dims": (16, 32, 64), "num_heads": (2, 4, 8), "depths": (1, 1, 2)}
+SIZES: dict[str, Any] = {"embed_dims": (16, 32, 64), "num_heads": (2, 4, 8), "depths": (1, 1, 2)}
 
 
 def tiny_model(token_layout="spatial", bits=16, seed=0, **overrides):
-    options = SIZES | {"token_layout": token_layout} | overrides
-    return models.HybridHash(image_size=224, patch_size=4, bits=bits, rngs=nnx.Rngs(seed), **options)
+    options: dict[str, Any] = SIZES | {"token_layout": token_layout} | overrides
+    return models.HybridHash(
+        image_size=224, patch_size=4, bits=bits, rngs=nnx.Rngs(seed), **options
+    )
 
 
 def weights_path(layout):

