@@ -9,11 +9,14 @@ import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-_CACHE = tempfile.mkdtemp(prefix="hybridhash_jax_tests_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+# The tests compile far more than they compute: LLVM's optimisations would not pay.
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
-atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # not set by the process that started this one
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hybridhash_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 

@@ -82,7 +82,8 @@ def test_starting_a_finished_run_again_changes_nothing(finished):
 
 
 def test_eight_devices_reach_the_same_losses(finished, tmp_path):
-    train(make_config(num_devices=8, evaluation__batch_size=256), tmp_path, StopAt())
+    with pytest.raises(Interrupted):
+        train(make_config(num_devices=8), tmp_path, StopAt(8))
     ours, theirs = (
         [x["loss"] for x in read_log(workdir) if x["kind"] == "train"]
         for workdir in (tmp_path, finished)

@@ -25,6 +25,7 @@ OVERRIDES: dict[str, Any] = {
     "model.drop_path_rate": 0.2,
     "model.token_heads": 2,
     "loss.pairs": "bank",
+    "optimizer.warmup_epochs": 0.5,
     "evaluation.every_epochs": 1,
     "checkpoint.every_epochs": 0.5,
 }
