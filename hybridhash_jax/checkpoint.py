@@ -89,7 +89,7 @@ class CheckpointStore:
             raise self._write_error(error) from error
 
     def _write_error(self, error: Exception) -> CheckpointError:
-        intact = ", ".join(str(step) for step in _committed_steps(self.directory)) or "none yet"
+        intact = ", ".join(str(step) for step in committed_steps(self.directory)) or "none yet"
         return CheckpointError(
             f"could not write a checkpoint to {self.directory}: {_first_line(error)}. "
             f"Is the disk full? Checkpoints that are intact: step {intact}. Make room and start "
@@ -202,7 +202,8 @@ def _checksum(x: jax.Array) -> jax.Array:
     return jnp.sum(bits * (2 * position + 1), dtype=jnp.uint32)
 
 
-def _committed_steps(directory: Path) -> list[int]:
+def committed_steps(directory: Path) -> list[int]:
+    """Steps whose checkpoint is complete, by the names in `directory`; none if it is not there."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())

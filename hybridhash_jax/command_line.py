@@ -18,6 +18,7 @@ from input_pipeline.errors import DataError
 # Errors whose message is written for the user. A ValueError is one as well: every function here
 # that takes a user's value explains what it accepts. Anything else is a fault of ours.
 _EXPLAINED = (CheckpointError, TrainingDivergedError, DataError, OSError, ValueError)
+_FROM = re.compile(r"^(--?config\.init)\.from\b")
 
 
 def explained(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
@@ -47,8 +48,10 @@ def parse_flags(usage: str | None) -> Callable[[Sequence[str]], list[str]]:
             print(usage)
             print(flags.FLAGS.main_module_help())
             sys.exit(0)
+        # "from" is a word of Python, which ml_collections takes in brackets only; it reads sys.argv.
+        sys.argv[1:] = [_FROM.sub(r"\1['from']", argument) for argument in sys.argv[1:]]
         try:
-            rest = flags.FLAGS(list(arguments))
+            rest = flags.FLAGS(list(sys.argv))
             _check_flags(rest)
             return rest
         except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:

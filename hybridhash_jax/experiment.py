@@ -56,8 +56,11 @@ class Experiment:
     gflop_per_image: float
     init_note: str
 
-    def create_state(self) -> TrainState:
-        """The state before the first step: init.from, where given, else drawn from the seed."""
+    def create_state(self, *, load_init: bool = True) -> TrainState:
+        """The state before the first step: parameters from init.from, where given, else drawn.
+
+        Without `load_init` the file is not read: for a state that a checkpoint will replace.
+        """
         config, whole = self.config, sharding.replicated(self.mesh)
         num_classes = self.dataset.labels.shape[1]
 
@@ -70,11 +73,11 @@ class Experiment:
             return create_bank(len(self.train_rows), self.bits, num_classes)
 
         state = create_state(init_params, self.optimizer, bank, whole)
-        if config.init["from"] is None:
+        if config.init["from"] is None or not load_init:
             return state
         model = _build_model(config, self.bits, self.dtype)
         pretrained.load_torch_checkpoint(model, config.init["from"])
-        params = jax.device_put(nnx.split(model)[1], whole)
+        params = sharding.replicate(nnx.split(model)[1], self.mesh)
         return dataclasses.replace(state, params=params)
 
     def train_batches(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
@@ -213,7 +216,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         encode=jax.jit(
             encode, in_shardings=(whole, sharding.batch_sharded(mesh)), out_shardings=whole
         ),
-        run_key=jax.device_put(jax.random.key(config.seed), whole),
+        run_key=sharding.replicate(jax.random.key(config.seed), mesh),
         num_parameters=sum(x.size for x in jax.tree.leaves(params)),
         gflop_per_image=models.forward_flops(model) / 1e9,
         init_note=config.init["from"] or f"random ({config.model.initializer}, seed {config.seed})",

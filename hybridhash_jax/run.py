@@ -10,7 +10,13 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from hybridhash_jax import report
-from hybridhash_jax.checkpoint import CheckpointError, CheckpointStore, fingerprint, flatten
+from hybridhash_jax.checkpoint import (
+    CheckpointError,
+    CheckpointStore,
+    committed_steps,
+    fingerprint,
+    flatten,
+)
 from hybridhash_jax.config_rules import Config, ConfigError, check_config, check_workdir, to_json
 from hybridhash_jax.console import logger
 from hybridhash_jax.evaluate import EncodingStopped, evaluate
@@ -20,7 +26,7 @@ from hybridhash_jax.run_log import describe
 from hybridhash_jax.train import TrainingLoop
 from input_pipeline.datasets import Dataset, load_dataset
 
-CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
+CONFIG_FILE, RESULTS_FILE, CHECKPOINTS = "config.json", "results.json", "checkpoints"
 
 
 def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, Any]]:
@@ -46,7 +52,14 @@ def _train_length(
     config: Config, bits: int, dataset: Dataset, workdir: Path, stop: StopRequest
 ) -> dict[str, Any]:
     experiment = create_experiment(config, bits, dataset)
-    _claim_workdir(config, bits, workdir)
+    own = _of_one_length(config, bits)
+    _check_occupied(own, workdir)
+    # Also before the workdir is touched: a file to start from may turn out not to fit.
+    resumes = bool(committed_steps(workdir / CHECKPOINTS))
+    state = experiment.create_state(load_init=not resumes)
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / CONFIG_FILE).write_text(to_json(own))
     logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
     loop = TrainingLoop(
         experiment,
@@ -58,7 +71,7 @@ def _train_length(
     )
     stop.install()  # only now: while data are fetched, Ctrl-C ends the program at once
     try:
-        state, history = loop.run()
+        state, history = loop.run(state)
     finally:
         loop.store.close()
     sums = fingerprint(flatten(state.params)).values()
@@ -89,8 +102,8 @@ def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") 
     check_workdir(config, workdir / CONFIG_FILE)
     experiment = create_experiment(config, bits, _load_dataset(config))
     logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
-    store = CheckpointStore(workdir / "checkpoints", read_only=True)
-    state = experiment.create_state()
+    store = CheckpointStore(workdir / CHECKPOINTS, read_only=True)
+    state = experiment.create_state(load_init=False)
     try:
         step = _choose_step(store, experiment, state, which)
         state, _ = store.restore(step, state)
@@ -177,23 +190,22 @@ def _check_layout(config: Config, workdir: Path) -> None:
         )
 
 
-def _claim_workdir(config: Config, bits: int, workdir: Path) -> None:
-    """Writes the configuration into an empty workdir, or compares it with the one there."""
-    path = workdir / CONFIG_FILE
+def _of_one_length(config: Config, bits: int) -> Config:
     own = ConfigDict(config.to_dict())
     own.bits = (bits,)
+    return own
+
+
+def _check_occupied(config: Config, workdir: Path) -> None:
+    """Lets an empty workdir pass, or one that holds this very run."""
+    path = workdir / CONFIG_FILE
     if path.exists():
-        check_workdir(own, path)
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    occupants = sorted(entry.name for entry in workdir.iterdir())
-    if "checkpoints" in occupants or "metrics.jsonl" in occupants:
+        check_workdir(config, path)
+    elif any((workdir / name).exists() for name in (CHECKPOINTS, "metrics.jsonl")):
         raise ConfigError(
             f"{workdir} holds parts of a run but no {CONFIG_FILE} that says which; choose another "
             "workdir"
         )
-    if jax.process_index() == 0:
-        path.write_text(to_json(own))
 
 
 def _evaluate_with_progress(

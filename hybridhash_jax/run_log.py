@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,15 +16,24 @@ from hybridhash_jax.console import logger
 class RunLog:
     """Writes a line a logged step or evaluation; on a terminal it also draws a progress bar.
 
-    A run that goes on from step s drops what was logged after s, so that the file reads as if the
-    run had never stopped. Only the first process writes.
+    A run that goes on from a checkpoint drops what was logged after it, so that the file reads as
+    if the run had never stopped. Only the first process writes.
     """
 
-    def __init__(self, workdir: Path, total_steps: int, steps_per_epoch: int, start_step: int):
+    def __init__(
+        self,
+        workdir: Path,
+        total_steps: int,
+        steps_per_epoch: int,
+        start_step: int = 0,
+        evaluated_steps: Collection[int] = (),
+    ):
+        """Goes on from `start_step`; evaluations are kept of `evaluated_steps` only."""
         self.path = workdir / "metrics.jsonl"
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
         self.start_step = start_step
+        self.evaluated_steps = evaluated_steps
         self._writes = jax.process_index() == 0
 
     def __enter__(self) -> Self:
@@ -37,7 +47,7 @@ class RunLog:
             bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]",
         )
         if self._writes:
-            _drop_lines_after(self.path, self.start_step)
+            self._drop_later_lines()
             self._file = self.path.open("a")
             self._events = _event_writer(self.path.parent / "tensorboard", self.start_step)
         return self
@@ -70,6 +80,17 @@ class RunLog:
         self._write("evaluation", record)
         logger.info("%s", describe(record))
 
+    def _drop_later_lines(self) -> None:
+        kept = [
+            line
+            for line in read_log(self.path.parent)
+            if (line["kind"] == "train" and line["step"] <= self.start_step)
+            or (line["kind"] == "evaluation" and line["step"] in self.evaluated_steps)
+        ]
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(part, self.path)
+
     def _write(self, kind: str, values: dict[str, Any]) -> None:
         if not self._writes:
             return
@@ -100,13 +121,6 @@ def read_log(workdir: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return lines
-
-
-def _drop_lines_after(path: Path, step: int) -> None:
-    kept = [line for line in read_log(path.parent) if line["step"] <= step]
-    part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    os.replace(part, path)
 
 
 def _event_writer(directory: Path, start_step: int):

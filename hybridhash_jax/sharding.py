@@ -1,10 +1,13 @@
 """The device mesh, and how arrays lie on it."""
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+Tree = TypeVar("Tree")
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:
@@ -28,6 +31,11 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """A copy on every device of every process, of what is the same in all of them."""
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
 
 
 def batch_sharded(mesh: Mesh) -> NamedSharding:

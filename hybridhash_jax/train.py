@@ -62,16 +62,21 @@ class TrainingLoop:
         self._pending: tuple[int, Metrics] | None = None
         self._saved_step: int | None = None
 
-    def run(self) -> tuple[TrainState, list[dict[str, Any]]]:
+    def run(self, state: TrainState) -> tuple[TrainState, list[dict[str, Any]]]:
         """Trains to the last step; returns the final state and the records of all evaluations.
+
+        `state` is what to start from where there is no checkpoint; its buffers are given away.
 
         Raises:
           TrainingDivergedError: the loss is not finite; checkpoints from before are intact.
           Interrupted: a signal asked to stop; the state was saved first.
         """
         exp = self.experiment
-        state, step = self._start()
-        with RunLog(self.workdir, exp.total_steps, exp.steps_per_epoch, step) as self.log:
+        state, step = self._resume_or_start(state)
+        evaluated = {record["step"] for record in self.history}
+        with RunLog(
+            self.workdir, exp.total_steps, exp.steps_per_epoch, step, evaluated
+        ) as self.log:
             batches = exp.train_batches(start_step=step)
             while True:
                 state = self._at_boundary(state, step)
@@ -82,11 +87,10 @@ class TrainingLoop:
             self.store.wait()
         return state, self.history
 
-    def _start(self) -> tuple[TrainState, int]:
+    def _resume_or_start(self, state: TrainState) -> tuple[TrainState, int]:
         # 1. resume: the newest readable checkpoint of this workdir, else
         # 2. init.from: parameters from a file, else
-        # 3. scratch: parameters drawn from the seed. (2 and 3 are the experiment's.)
-        state = self.experiment.create_state()
+        # 3. scratch: parameters drawn from the seed. (2 and 3 are `state`.)
         restored = self.store.restore_latest(state)
         if restored is None:
             return state, 0

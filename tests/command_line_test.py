@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.small_run import MAIN, flags, run_main
+from tests.small_run import MAIN, ROOT, flags, run_main
 
 import subprocess  # isort: skip
 
@@ -47,11 +47,14 @@ def test_missing_flags_are_named():
 
 
 def test_absent_cifar10_says_which_file_goes_where(tmp_path):
-    done = run_main(
-        tmp_path / "w",
+    flags = [
+        f"--workdir={tmp_path / 'w'}",
         "--config=configs/cifar10_32px.py",
         f"--config.data.dir={tmp_path / 'images'}",
         "--config.data.download=false",
+    ]
+    done = subprocess.run(
+        [*MAIN[:2], *flags], check=False, capture_output=True, text=True, cwd=ROOT
     )
     message = refused(done)
     assert "cifar-10-python.tar.gz" in message

@@ -12,7 +12,7 @@ from hybridhash_jax import models
 
 SMALL: dict[str, Any] = {
     "image_size": 16, "patch_size": 2, "embed_dims": (16, 24), "num_heads": (2, 3),
-    "depths": (1, 2), "bits": 12,
+    "depths": (1, 1), "bits": 12,
 }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ RECORD = {
 }  # fmt: skip
 
 
-def write(workdir, steps, start_step=0):
-    with RunLog(workdir, total_steps=10, steps_per_epoch=2, start_step=start_step) as log:
+def write(workdir, steps, start_step=0, evaluated=()):
+    with RunLog(workdir, 10, 2, start_step, evaluated) as log:
         for step in steps:
             log.progress(step, 1.5)
             log.train(step, VALUES | {"loss": 1.0 / step}, 100.0)
@@ -38,6 +38,15 @@ def test_going_on_from_a_step_drops_what_came_after_it(tmp_path):
         file.write('{"kind": "train", "st')  # cut short by a kill
     write(tmp_path, [3, 4], start_step=2)
     assert [x["step"] for x in read_log(tmp_path)] == [1, 2, 3, 4, 4]
+
+
+def test_an_evaluation_that_no_checkpoint_knows_is_dropped(tmp_path):
+    write(tmp_path, [1, 2])
+    write(tmp_path, [3], start_step=2, evaluated=(2,))
+    kinds = [(x["kind"], x["step"]) for x in read_log(tmp_path)]
+    assert ("evaluation", 2) in kinds
+    write(tmp_path, [3], start_step=2)
+    assert ("evaluation", 2) not in [(x["kind"], x["step"]) for x in read_log(tmp_path)]
 
 
 def test_tensorboard_holds_the_same_numbers(tmp_path):
