@@ -58,12 +58,11 @@ class RunLog:
             self._file.close()
             self._events.close()
 
-    def progress(self, step: int, loss: float) -> None:
-        """Moves the bar to `step` steps taken."""
+    def progress(self, step: int, loss: float, rate: float | None) -> None:
+        """Moves the bar to `step` steps taken; `rate` is in images per second."""
         if not self._bar.disable:
-            rate = self._bar.format_dict["rate"] or 0
             self._bar.set_description(f"epoch {step / self.steps_per_epoch:.1f}", refresh=False)
-            text = f"loss {loss:.4f}, {rate:.2f} steps/s"
+            text = f"loss {loss:.4f}, {_speed(rate)}"
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
 
@@ -72,7 +71,7 @@ class RunLog:
         epoch = step / self.steps_per_epoch
         self._write("train", {"step": step, "epoch": epoch, **values, "images_per_second": rate})
         if self._bar.disable:
-            speed = f"{rate:,.0f} images/s" if rate else "compiling"
+            speed = _speed(rate)
             logger.info("epoch %.2f, step %d: loss %.4f, %s", epoch, step, values["loss"], speed)
 
     def evaluation(self, record: dict[str, Any]) -> None:
@@ -99,6 +98,10 @@ class RunLog:
         for name, value in values.items():
             if name != "step" and value is not None:
                 self._events.add_scalar(f"{kind}/{name}", value, values["step"])
+
+
+def _speed(rate: float | None) -> str:
+    return f"{rate:,.0f} images/s" if rate else "compiling"
 
 
 def describe(record: dict[str, Any]) -> str:

@@ -160,7 +160,7 @@ class TrainingLoop:
             )
         values["learning_rate"] = float(np.asarray(exp.learning_rate(step)))
         due = done % exp.config.log_every_steps == 0 or done == exp.total_steps
-        self.log.progress(done, values["loss"])
+        self.log.progress(done, values["loss"], self.total.images_per_second)
         if due:
             self.log.train(done, values, self._window.images_per_second)
             self._window = _Window()

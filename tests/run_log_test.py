@@ -17,7 +17,7 @@ RECORD = {
 def write(workdir, steps, start_step=0, evaluated=()):
     with RunLog(workdir, 10, 2, start_step, evaluated) as log:
         for step in steps:
-            log.progress(step, 1.5)
+            log.progress(step, 1.5, 100.0)
             log.train(step, VALUES | {"loss": 1.0 / step}, 100.0)
         log.evaluation(RECORD | {"step": steps[-1]})
 
