@@ -69,6 +69,8 @@ class CheckpointStore:
     def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
         """Saves in the background; an earlier save that failed is reported here.
 
+        A checkpoint of the same step is replaced.
+
         Raises:
           CheckpointError: this or the save before could not be written; older ones are intact.
         """
@@ -76,6 +78,9 @@ class CheckpointStore:
         meta = dict(meta) | {"fingerprint": fingerprint(flat)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(flat), meta=ocp.args.JsonSave(meta))
         try:
+            if step in self._manager.all_steps():
+                self._manager.wait_until_finished()
+                self._manager.delete(step)
             self._manager.save(step, args=args, force=True)
         except Exception as error:
             raise self._write_error(error) from error

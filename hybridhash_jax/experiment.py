@@ -48,7 +48,6 @@ class Experiment:
     total_steps: int
     graphdef: Any
     optimizer: optax.GradientTransformation
-    learning_rate: optax.Schedule
     train_step: Step
     encode: Callable[[Any, jax.Array], jax.Array]
     run_key: jax.Array
@@ -191,7 +190,11 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         crop_padding=config.data.crop_padding,
     )
     step = make_train_step(
-        graphdef, optimizer, lambda images, key: prepare(augment(images, key)), **config.loss
+        graphdef,
+        optimizer,
+        lambda images, key: prepare(augment(images, key)),
+        schedule=learning_rate,
+        **config.loss,
     )
     whole = sharding.replicated(mesh)
 
@@ -211,7 +214,6 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         total_steps=total_steps,
         graphdef=graphdef,
         optimizer=optimizer,
-        learning_rate=learning_rate,
         train_step=compile_train_step(step, mesh),
         encode=jax.jit(
             encode, in_shardings=(whole, sharding.batch_sharded(mesh)), out_shardings=whole

@@ -44,7 +44,7 @@ class RunLog:
             disable=not (self._writes and sys.stderr.isatty()),
             dynamic_ncols=True,
             leave=False,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]",
         )
         if self._writes:
             self._drop_later_lines()
@@ -61,9 +61,8 @@ class RunLog:
     def progress(self, step: int, loss: float, rate: float | None) -> None:
         """Moves the bar to `step` steps taken; `rate` is in images per second."""
         if not self._bar.disable:
-            self._bar.set_description(f"epoch {step / self.steps_per_epoch:.1f}", refresh=False)
-            text = f"loss {loss:.4f}, {_speed(rate)}"
-            self._bar.set_postfix_str(text, refresh=False)
+            text = f"epoch {step / self.steps_per_epoch:.1f}, loss {loss:.4f}, {_speed(rate)}"
+            self._bar.set_description_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
 
     def train(self, step: int, values: dict[str, float], rate: float | None) -> None:

@@ -113,6 +113,7 @@ class TrainingLoop:
         if not (evaluate_now or save_now or self.stop.requested(step)):
             return state
         self._flush()  # a state whose loss was not finite is never evaluated or saved
+        record = None
         if evaluate_now and not self.stop.requested(step):
             record = self.evaluate(state.params, step)
             if record:
@@ -120,7 +121,8 @@ class TrainingLoop:
                 self.log.evaluation(record)
                 self.store.keep_best(exp.best_step(self.history))
         stopping = self.stop.requested(step)
-        if (save_now or stopping) and self._saved_step != step:
+        # A run stopped during an evaluation left a checkpoint of this step without its record.
+        if record or ((save_now or stopping) and self._saved_step != step):
             self.store.save(step, state, {"history": self.history})
             self._saved_step = step
         if stopping:
@@ -158,7 +160,6 @@ class TrainingLoop:
                 "(--config.optimizer.clip_norm=1.0) or float32 (--config.model.dtype=float32). "
                 f"Checkpoints from before are intact in {self.store.directory}"
             )
-        values["learning_rate"] = float(np.asarray(exp.learning_rate(step)))
         due = done % exp.config.log_every_steps == 0 or done == exp.total_steps
         self.log.progress(done, values["loss"], self.total.images_per_second)
         if due:

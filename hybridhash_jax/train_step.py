@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -25,6 +26,7 @@ def make_train_step(
     pairs: str = "bank",
     unseen: str = "ignored",
     alpha: float = 0.5,
+    schedule: optax.Schedule | None = None,
 ) -> Step:
     """The function (state, batch, key) -> (next state, metrics).
 
@@ -34,9 +36,11 @@ def make_train_step(
       preprocess: (image uint8 [B, h, w, 3], key) -> normalised [B, H, W, 3], augmented with key.
       pairs, unseen, alpha: see `losses`. With pairs="bank" the batch is written into the bank
         before the loss is taken.
+      schedule: the optimizer's learning rate, to be reported as a metric.
 
     The batch holds image, label [B, classes], index [B] (rows of the bank; n for padding) and
-    mask [B]. `key` is the run's; the step's own is folded from it. Metrics: loss, grad_norm.
+    mask [B]. `key` is the run's; the step's own is folded from it. Metrics: loss, grad_norm
+    and, with a schedule, learning_rate.
     """
     if pairs not in losses.PAIRS:
         raise ValueError(f"loss.pairs={pairs!r} is unknown; accepted: {', '.join(losses.PAIRS)}")
@@ -69,6 +73,8 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        if schedule is not None:
+            metrics["learning_rate"] = jnp.asarray(schedule(state.step))
         return TrainState(state.step + 1, params, opt_state, bank), metrics
 
     return train_step

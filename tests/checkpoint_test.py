@@ -57,6 +57,16 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path):
     assert CheckpointStore(tmp_path / "c").steps() == [2, 4, 5]
 
 
+def test_saving_a_step_again_replaces_it(tmp_path):
+    store = CheckpointStore(tmp_path / "c")
+    for seed in (1, 2):
+        store.save(5, make_state(seed), {"history": [seed]})
+    store.wait()
+    state, meta = store.restore(5, make_state())
+    assert_equal(state, make_state(2))
+    assert meta == {"history": [2]}
+
+
 def test_a_donated_state_is_saved_as_it_was(tmp_path):
     """The save goes on in the background while the next step overwrites the buffers."""
     step = jax.jit(lambda s: jax.tree.map(lambda x: x + x.astype(x.dtype), s), donate_argnums=0)

@@ -75,6 +75,26 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_end(finished, tmp_path, s
     assert outcome(tmp_path) == outcome(finished)
 
 
+class StopDuringEvaluation(StopAt):
+    """Asks to stop after the evaluation of a step has begun."""
+
+    def requested(self, step: int) -> bool:
+        if step != self.step:
+            return False
+        self.asked = getattr(self, "asked", 0) + 1
+        return self.asked > 2
+
+
+def test_a_run_stopped_during_its_last_evaluation_still_records_it(finished, tmp_path):
+    with pytest.raises(Interrupted, match="after step 24"):
+        train(make_config(), tmp_path, StopDuringEvaluation(24))
+    meta = tmp_path / "checkpoints" / "24" / "meta" / "metadata"
+    assert [x["step"] for x in json.loads(meta.read_text())["history"]] == [0, 8, 16]
+    train(make_config(), tmp_path, StopAt())
+    assert [x["step"] for x in json.loads(meta.read_text())["history"]] == [0, 8, 16, 24]
+    assert outcome(tmp_path) == outcome(finished)
+
+
 def test_starting_a_finished_run_again_changes_nothing(finished):
     before = outcome(finished)
     train(make_config(), finished, StopAt())
