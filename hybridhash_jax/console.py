@@ -19,6 +19,8 @@ class _Handler(logging.Handler):
 
 def set_up(*, quiet: bool = False) -> None:
     """Sends the package's messages to standard output; `quiet` (other processes): warnings only."""
+    # What asyncio logs of a failed save is reported as a CheckpointError already.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logger.handlers = [_Handler()]
     logger.propagate = False
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
