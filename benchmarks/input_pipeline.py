@@ -1,21 +1,19 @@
-"""Images per second of the in-memory training pipeline on one core.
+"""How fast batches are made: from memory, from image files, from packed records.
 
-    python benchmarks/input_pipeline.py --out=benchmarks/results/input_pipeline.json
+    python -m benchmarks.input_pipeline --out=benchmarks/results/input_pipeline.json
 
-Three ways to make the same shuffled batches of 32x32 images are timed in turn: the project's
-`make_train_iterator` (with and without its background thread), plain NumPy indexing (nothing
-but the gather, the floor), and Grain with one element an image. The process pins itself to one
-core, so the numbers do not depend on how many there are. Each repetition runs every way once,
-and the median over repetitions is reported.
+Every figure is the median over repetitions in which all ways of a table take turns. The first
+three tables run on one core. The photographs are 500 x 375 parts of the two that scikit-learn
+ships, saved with JPEG quality 92, or your own with --images.
 """
 
 import argparse
-import datetime
-import json
+import io
+import itertools
 import os
-import platform
+import resource
 import statistics
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,66 +21,89 @@ from typing import Any
 
 import grain
 import numpy as np
+from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from benchmarks.measure import pin_to_one_core, print_table, summary, take_turns, write_record
+from input_pipeline import records
+from input_pipeline.decode import DecodeOptions
+from input_pipeline.label_lists import read_list
 from input_pipeline.loader import batch_indices, make_train_iterator
+from input_pipeline.packing import pack_images
+from input_pipeline.sources import ArraySource, DecodedSource, EncodedImages, FileReader, Source
+from input_pipeline.splits import Splits
+from input_pipeline.transforms import ImageTransform
 
 SEED = 0
+IMAGES = 128  # photographs
+BATCH = 32  # of photographs
+PACKAGES = ("numpy", "grain", "pillow", "simplejpeg", "numba", "array_record")
 
 
 def main() -> None:
     args = _parse_args()
-    core = _pin_to_one_core()
-    random = np.random.default_rng(SEED)
-    images = random.integers(0, 256, (args.images, 32, 32, 3), dtype=np.uint8)
-    labels = np.eye(10, dtype=np.uint8)[np.arange(args.images) % 10]
-    ways = _ways(images, labels, args.batch_size)
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(args.repetitions):
-        for name, (make, batches) in ways.items():
-            rates[name].append(_images_per_second(make(), batches, args.batch_size))
-    _print_table(rates)
+    allowed = pin_to_one_core()
+    results: dict[str, Any] = {}
+
+    def run(title: str, ways: dict[str, Callable[[], float]], repetitions: int) -> None:
+        figures = take_turns(ways, repetitions)
+        print_table(title, figures)
+        results[title] = summary(figures)
+
+    run("32x32 images from memory, images/s, one core", _in_memory(), args.repetitions)
+    with tempfile.TemporaryDirectory() as folder:
+        files = _photographs(Path(folder), args.images)
+        packed = _packed(Path(folder), files)
+        run("photographs, images/s, one core", _decoding(files, packed), args.repetitions)
+        run("128,503 lines of 100 labels, ms", _lists(Path(folder)), 3)
+        os.sched_setaffinity(0, allowed)
+        run(f"photographs, images/s, {len(allowed)} cores", _workers(files), args.repetitions)
+        results["memory"] = _memory(files, args.batches)
     if args.out:
-        _write(args, rates, core)
+        write_record(args.out, PACKAGES, results=results, batch_size=BATCH)
 
 
 def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=50_000, help="images in memory")
-    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--images", type=Path, help="a folder of .jpg files to use instead")
+    parser.add_argument("--batches", type=int, default=2000, help="of the run that shows memory")
     parser.add_argument("--repetitions", type=int, default=7, help="the median is reported")
     parser.add_argument("--out", type=Path, help="JSON file for the raw figures")
     return parser.parse_args()
 
 
-def _pin_to_one_core() -> int:
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
-    return core
+def _rate(make: Callable[[], Iterator[Any]], batches: int, batch_size: int) -> float:
+    iterator = make()
+    next(iterator)  # set-up is not what is measured
+    start = time.perf_counter()
+    for _ in range(batches):
+        next(iterator)
+    seconds = time.perf_counter() - start
+    if isinstance(iterator, grain.DatasetIterator):
+        iterator.close()
+    return batches * batch_size / seconds
 
 
-def _ways(
-    images: np.ndarray, labels: np.ndarray, batch_size: int
-) -> dict[str, tuple[Callable[[], Iterator[Any]], int]]:
-    """Name -> (maker of an endless batch iterator, how many batches to time)."""
-    rows = np.arange(len(images))
-    many = 2 * (len(rows) // batch_size)  # crosses an epoch boundary, permutation included
+def _train(source: Source, batch_size: int, prefetch_batches: int) -> Iterator[Any]:
+    labels, rows = np.ones((len(source), 10), np.uint8), np.arange(len(source))
+    return make_train_iterator(
+        source,
+        labels,
+        rows,
+        batch_size=batch_size,
+        seed=SEED,
+        prefetch_batches=prefetch_batches,
+    )
 
-    def ours(prefetch_batches: int) -> Iterator[Any]:
-        return make_train_iterator(
-            images,
-            labels,
-            rows,
-            batch_size=batch_size,
-            seed=SEED,
-            prefetch_batches=prefetch_batches,
-        )
+
+def _in_memory() -> dict[str, Callable[[], float]]:
+    images = np.random.default_rng(SEED).integers(0, 256, (50_000, 32, 32, 3), dtype=np.uint8)
+    labels, rows, source = np.ones((50_000, 10), np.uint8), np.arange(50_000), ArraySource(images)
+    batch_size, many = 256, 2 * (50_000 // 256)  # crosses an epoch's end, permutation included
 
     def plain() -> Iterator[Any]:
-        for step in range(sys.maxsize):
+        for step in itertools.count():
             index = batch_indices(rows, batch_size, SEED, step)
             index = index[index < len(rows)]
             yield {"image": images[index], "label": labels[index]}
@@ -90,68 +111,141 @@ def _ways(
     def per_element() -> Iterator[Any]:
         dataset = grain.MapDataset.range(len(rows)).seed(SEED).shuffle().repeat()
         dataset = dataset.map(lambda i: {"image": images[i], "label": labels[i]})
-        return iter(
-            dataset.batch(batch_size).to_iter_dataset(
-                grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-            )
-        )
+        options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        return iter(dataset.batch(batch_size).to_iter_dataset(options))
 
     return {
-        "make_train_iterator (default, one thread)": (lambda: ours(2), many),
-        "make_train_iterator (no thread)": (lambda: ours(0), many),
-        "plain NumPy indexing": (plain, many),
-        "Grain, one element an image": (per_element, max(1, many // 10)),
+        "make_train_iterator": lambda: _rate(
+            lambda: _train(source, batch_size, 2), many, batch_size
+        ),
+        "the same without threads": lambda: _rate(
+            lambda: _train(source, batch_size, 0), many, batch_size
+        ),
+        "plain NumPy indexing": lambda: _rate(plain, many, batch_size),
+        "Grain, one element an image": lambda: _rate(per_element, many // 10, batch_size),
     }
 
 
-def _images_per_second(batches: Iterator[Any], count: int, batch_size: int) -> float:
-    next(batches)  # set-up is not what is measured
-    start = time.perf_counter()
-    for _ in range(count):
-        next(batches)
-    seconds = time.perf_counter() - start
-    if isinstance(batches, grain.DatasetIterator):
-        batches.close()
-    return count * batch_size / seconds
+def _photographs(folder: Path, given: Path | None) -> EncodedImages:
+    if given:
+        names = sorted(path.name for path in given.glob("*.jpg"))[:IMAGES]
+        return EncodedImages(names, FileReader(str(given), names))
+    from sklearn.datasets import load_sample_images
+
+    originals = [Image.fromarray(array) for array in load_sample_images().images]
+    random, names = np.random.default_rng(SEED), [f"{i}.jpg" for i in range(IMAGES)]
+    for i, name in enumerate(names):
+        left, top = (int(random.integers(0, spare + 1)) for spare in (640 - 540, 427 - 405))
+        box = (left, top, left + 540, top + 405)
+        image = originals[i % 2].resize((500, 375), Image.Resampling.BICUBIC, box)
+        image.save(folder / name, quality=92)
+    sizes = [(folder / name).stat().st_size for name in names]
+    print(f"{IMAGES} photographs of 500 x 375, {statistics.mean(sizes) / 1000:.0f} kB each")
+    return EncodedImages(names, FileReader(str(folder), names))
 
 
-def _print_table(rates: dict[str, list[float]]) -> None:
-    print(f"{'32x32 images a second, one core':<44}{'median':>10}{'min':>10}{'max':>10}")
-    for name, values in rates.items():
-        print(
-            f"{name:<44}{statistics.median(values):>10,.0f}{min(values):>10,.0f}"
-            f"{max(values):>10,.0f}"
-        )
+def _packed(folder: Path, files: EncodedImages) -> EncodedImages:
+    rows = np.arange(len(files))
+    pack_images(
+        files.names,
+        np.ones((len(files), 2), np.uint8),
+        Splits(rows[1:], rows[:1], rows[1:]),
+        files.reader.read,
+        folder,
+        name="photographs",
+        class_names=("a", "b"),
+        resize=256,
+        num_workers=1,
+        options=DecodeOptions(),
+    )
+    packed = records.open_packed(str(folder / "photographs"))
+    names = packed.train.paths + packed.query.paths
+    return EncodedImages(names, packed.open_reader(), packed.resize)
 
 
-def _write(args: argparse.Namespace, rates: dict[str, list[float]], core: int) -> None:
-    record = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": " ".join(["python", "benchmarks/input_pipeline.py", *sys.argv[1:]]),
-        "cpu": _cpu_name(),
-        "pinned_to_core": core,
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "grain": grain.__version__,
-        },
-        "images": args.images,
-        "batch_size": args.batch_size,
-        "median_images_per_second": {n: round(statistics.median(v)) for n, v in rates.items()},
-        "images_per_second": {n: [round(x) for x in v] for n, v in rates.items()},
+def _source(images: EncodedImages, decoder: str, num_workers: int = 0) -> DecodedSource:
+    transform = ImageTransform(224, 256, horizontal_flip=True, decoder=decoder)
+    return DecodedSource(images, transform, num_workers)
+
+
+def _decoding(files: EncodedImages, packed: EncodedImages) -> dict[str, Callable[[], float]]:
+    transform = ImageTransform(224, 256, horizontal_flip=True)
+    random = np.random.default_rng(SEED)
+
+    def pillow() -> Iterator[Any]:
+        while True:
+            batch = np.empty((BATCH, 224, 224, 3), np.uint8)
+            for i in range(BATCH):
+                data = files.reader.read(int(random.integers(len(files))))
+                image = Image.open(io.BytesIO(data)).convert("RGB")
+                words = random.integers(0, 2**63, 6).astype(np.uint64) * np.uint64(2)
+                crop = transform.crop(*image.size, words)
+                image = image.resize((crop.width, crop.height), Image.Resampling.BILINEAR)
+                if crop.flip:
+                    image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+                box = (crop.left, crop.top, crop.left + 224, crop.top + 224)
+                batch[i] = np.asarray(image.crop(box))
+            yield batch
+
+    def way(images: EncodedImages, decoder: str) -> Callable[[], float]:
+        return lambda: _rate(lambda: _train(_source(images, decoder), BATCH, 0), 8, BATCH)
+
+    return {
+        "plain Pillow chain": lambda: _rate(pillow, 8, BATCH),
+        "files, exact": way(files, "exact"),
+        "files, fast": way(files, "fast"),
+        "packed with shorter side 256, exact": way(packed, "exact"),
+        "packed with shorter side 256, fast": way(packed, "fast"),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record, indent=2) + "\n")
-    print(f"wrote {args.out}")
 
 
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+def _workers(files: EncodedImages) -> dict[str, Callable[[], float]]:
+    def way(decoder: str, num_workers: int) -> Callable[[], float]:
+        def run() -> float:
+            source = _source(files, decoder, num_workers)
+            try:
+                return _rate(lambda: _train(source, BATCH, 2), 16, BATCH)
+            finally:
+                source.close()
+
+        return run
+
+    return {
+        f"{decoder}, {n} worker{'s' * (n > 1)}": way(decoder, n)
+        for decoder in ("exact", "fast")
+        for n in (1, 2)
+    }
+
+
+def _lists(folder: Path) -> dict[str, Callable[[], float]]:
+    path, classes = folder / "list.txt", np.random.default_rng(SEED).integers(0, 100, 128_503)
+    zeros = ["0"] * 100
+    with path.open("w") as file:
+        for i, label in enumerate(classes):
+            labels = " ".join([*zeros[:label], "1", *zeros[label + 1 :]])
+            file.write(f"image/n{label:08d}_{i}.JPEG {labels}\n")
+
+    def parse() -> float:
+        start = time.perf_counter()
+        assert read_list(path).labels.shape == (128_503, 100)
+        return 1000 * (time.perf_counter() - start)
+
+    return {"read_list": parse}
+
+
+def _memory(files: EncodedImages, batches: int) -> dict[str, float]:
+    """Peak memory of this process, in MiB, after a tenth of the batches and after all."""
+    source = _source(files, "fast", 2)
+    iterator = _train(source, 16, 2)
+    peaks = {}
+    for done in range(1, batches + 1):
+        next(iterator)
+        if done in (batches // 10, batches):
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            peaks[f"peak_mib_after_{done}_batches"] = round(peak, 1)
+    source.close()
+    print("memory:", peaks)
+    return peaks
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Command:  python main.py --config=configs/cifar10_32px.py --workdir=runs/cifar10
 A larger network, for an accelerator: --config.model.variant=small_32px
 """
 
-from configs import default
+from configs import default, recipes
 
 
 def get_config():
@@ -19,15 +19,6 @@ def get_config():
     config.data.horizontal_flip = True
     config.data.crop_padding = 4
     config.model.variant = "tiny_32px"
-    config.loss.pairs = "batch"
-    config.optimizer.name = "adamw"
+    recipes.train_from_scratch(config)
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.schedule = "warmup_cosine"
-    config.optimizer.warmup_epochs = 2.0
-    config.optimizer.weight_decay = 0.05
-    config.optimizer.weight_decay_exclude = ("bias$", "scale$", "position_embedding$")
-    config.optimizer.clip_norm = 1.0
-    config.evaluation.every_epochs = 5
-    config.evaluation.before_training = True
-    config.evaluation.batch_size = 256
     return config

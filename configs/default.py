@@ -43,14 +43,32 @@ def get_config() -> Any:
     config.init["from"] = placeholder(str)  # a checkpoint of the authors' code (.pth, .safetensors)
 
     config.data = ConfigDict()
-    config.data.name = "cifar10"  # or "digits"
-    config.data.protocol = "cifar10-1"  # one of input_pipeline.splits.PROTOCOLS
+    config.data.name = "cifar10"  # one of input_pipeline.datasets.SOURCES
+    config.data.protocol = "cifar10-1"  # of input_pipeline.splits; image files: as data.name
     config.data.source = "archive"  # or "tfds": a CIFAR-10 that TFDS has prepared
+    # For image files: "files", or "packed" by input_pipeline.pack.
     config.data.dir = placeholder(str)  # None: ~/.cache/hybridhash_jax/NAME
     config.data.download = True  # fetch what is missing
     config.data.split_seed = 0
-    config.data.horizontal_flip = False  # augmentation of training images, on the device
-    config.data.crop_padding = 0  # zero border to crop from, in pixels before resizing
+    config.data.horizontal_flip = False  # of training images
+    config.data.crop_padding = 0  # images in memory: black border to crop from, before resizing
+
+    # Image files only.
+    config.data.lists = placeholder(str)  # folder of the list files; None: data.dir
+    config.data.train_list = "train.txt"
+    config.data.query_list = "test.txt"
+    config.data.database_list = "database.txt"
+    config.data.query_per_class = 100  # name "folder": sizes of its splits
+    config.data.train_per_class = 500
+    config.data.database = "rest"  # or "train_and_rest", "train"
+    config.data.resize = 256  # shorter side; the network's image size is then cropped out
+    config.data.random_area = placeholder(tuple)  # train on a random (from, to) share of the area
+    config.data.decoder = "exact"  # Pillow's pixels; or "fast": within 1 grey level on average
+    config.data.num_workers = placeholder(int)  # decoding threads; 0: none; None: one a core
+    config.data.on_unreadable = "error"  # or "skip": replace, or leave out of the metrics; report
+    config.data.allow_truncated = False  # take a JPEG whose end is missing
+    config.data.apply_orientation = False  # turn images as EXIF says; published codes do not
+    config.data.max_pixels = 89_478_485  # refuse larger images before they are decoded
 
     config.loss = ConfigDict()
     config.loss.pairs = "bank"  # or "batch": the pairs inside a batch

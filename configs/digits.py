@@ -5,7 +5,7 @@ Command:  make demo
      or:  python main.py --config=configs/digits.py --workdir=runs/digits
 """
 
-from configs import default
+from configs import default, recipes
 
 
 def get_config():
@@ -17,16 +17,7 @@ def get_config():
     config.data.name = "digits"
     config.data.protocol = "digits"
     config.model.variant = "demo_16px"
-    config.loss.pairs = "batch"
-    config.optimizer.name = "adamw"
+    recipes.train_from_scratch(config)
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.schedule = "warmup_cosine"
-    config.optimizer.warmup_epochs = 2.0
-    config.optimizer.weight_decay = 0.05
-    config.optimizer.weight_decay_exclude = ("bias$", "scale$", "position_embedding$")
-    config.optimizer.clip_norm = 1.0
-    config.evaluation.every_epochs = 5
-    config.evaluation.before_training = True
-    config.evaluation.batch_size = 256
     config.checkpoint.every_epochs = 5.0
     return config

@@ -15,6 +15,9 @@ from hybridhash_jax.models.initialization import INITIALIZERS
 from hybridhash_jax.models.interaction import POOL_PADDINGS, TOKEN_LAYOUTS
 from hybridhash_jax.models.layers import GELUS
 from input_pipeline.datasets import SOURCES
+from input_pipeline.splits import DATABASE_RULES
+from input_pipeline.transforms import DECODERS
+from input_pipeline.unreadable import ON_UNREADABLE
 
 DTYPES = ("auto", "float32", "bfloat16")
 SELECTED_BY = ("query", "last", "validation")
@@ -38,6 +41,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.initializer": INITIALIZERS,
     "model.dtype": DTYPES,
     "data.name": tuple(SOURCES),
+    "data.database": DATABASE_RULES,
+    "data.decoder": DECODERS,
+    "data.on_unreadable": ON_UNREADABLE,
     "loss.pairs": losses.PAIRS,
     "loss.unseen": losses.UNSEEN,
     "optimizer.name": optimizer.OPTIMIZERS,
@@ -53,6 +59,11 @@ _LOWEST: dict[str, tuple[float, bool]] = {
     "num_devices": (1, True),
     "data.split_seed": (0, True),
     "data.crop_padding": (0, True),
+    "data.query_per_class": (1, True),
+    "data.train_per_class": (1, True),
+    "data.resize": (1, True),
+    "data.num_workers": (0, True),
+    "data.max_pixels": (1, True),
     "loss.alpha": (0, False),
     "optimizer.learning_rate": (0, False),
     "optimizer.warmup_epochs": (0, True),
@@ -75,6 +86,8 @@ _MAY_DIFFER = (
     "num_devices",
     "data.dir",
     "data.download",
+    "data.lists",
+    "data.num_workers",
     "evaluation.batch_size",
     "checkpoint.every_epochs",
     "checkpoint.keep_latest",

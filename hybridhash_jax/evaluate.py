@@ -1,5 +1,6 @@
 """Encoding a split and measuring how well its codes retrieve."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -29,7 +30,7 @@ def encode_split(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_batch: Callable[[int], object] = lambda images: None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """The codes of a split, every image exactly once.
 
     Args:
@@ -42,18 +43,21 @@ def encode_split(
       on_batch: told how many images each finished batch had.
 
     Returns:
-      int8 [N, K] in {-1, +1}.
+      int8 [N, K] in {-1, +1}, and bool [N]: False where the image could not be read and its code
+      means nothing.
 
     Raises:
       EncodingStopped: `should_stop` said so.
       ValueError: embeddings are not a number (how many, and of which images).
     """
     codes: list[np.ndarray] = []
-    previous: jax.Array | None = None
+    readable: list[np.ndarray] = []
+    previous: tuple[jax.Array, jax.Array] | None = None
 
-    def fetch(embeddings: jax.Array) -> None:
+    def fetch(embeddings: jax.Array, mask: jax.Array) -> None:
         first = sum(map(len, codes))
         values = np.asarray(embeddings)[: max(num_images - first, 0)]
+        readable.append(np.asarray(mask)[: len(values)])
         try:
             codes.append(binarize(values))
         except ValueError as error:
@@ -63,14 +67,15 @@ def encode_split(
     for batch in batches:
         if should_stop():
             raise EncodingStopped
-        images = sharding.put_batch({"image": batch["image"]}, mesh)["image"]
-        current = encode(params, images)  # runs while the batch before is fetched
+        parts = sharding.put_batch({name: batch[name] for name in ("image", "mask")}, mesh)
+        # Runs while the batch before is fetched.
+        current = encode(params, parts["image"]), sharding.replicate(parts["mask"], mesh)
         if previous is not None:
-            fetch(previous)
+            fetch(*previous)
         previous = current
     if previous is not None:
-        fetch(previous)
-    return np.concatenate(codes)
+        fetch(*previous)
+    return np.concatenate(codes), np.concatenate(readable)
 
 
 def evaluate_codes(
@@ -135,33 +140,38 @@ def evaluate(
 
     Returns:
       `evaluate_codes`' numbers with step, epoch, encode_seconds, metric_seconds,
-      evaluate_seconds, images_per_second, and validation_map_expected where it is used.
+      evaluate_seconds, images_per_second, queries and database (images measured), and
+      validation_map_expected where it is used. Images that cannot be read are left out.
+
+    Raises:
+      DataError: an image cannot be read and data.on_unreadable is "error".
+      ValueError: no query or nothing in the database could be read.
     """
     started = time.perf_counter()
 
-    def codes_of(rows: np.ndarray) -> np.ndarray:
-        return encode_split(
-            experiment.encode,
-            params,
-            experiment.eval_batches(rows),
-            len(rows),
-            experiment.mesh,
-            should_stop=should_stop,
-            on_batch=on_images,
-        )
+    def codes_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with contextlib.closing(experiment.eval_batches(rows)) as batches:
+            codes, readable = encode_split(
+                experiment.encode,
+                params,
+                batches,
+                len(rows),
+                experiment.mesh,
+                should_stop=should_stop,
+                on_batch=on_images,
+            )
+        return codes[readable], experiment.dataset.labels[rows[readable]]
 
-    labels, splits = experiment.dataset.labels, experiment.dataset.splits
+    splits = experiment.dataset.splits
     query, database = codes_of(splits.query), codes_of(splits.database)
-    images, encoded = len(query) + len(database), time.perf_counter()
+    images, encoded = len(splits.query) + len(splits.database), time.perf_counter()
     record = {"step": step, "epoch": step / experiment.steps_per_epoch}
-    record |= evaluate_codes(
-        query, labels[splits.query], database, labels[splits.database], experiment.top_k
-    )
+    record |= evaluate_codes(*query, *database, experiment.top_k)
+    record |= {"queries": len(query[0]), "database": len(database[0])}
     measured = time.perf_counter()
     if len(experiment.held_out):
-        kept, held_out = experiment.train_rows, experiment.held_out
         record["validation_map_expected"] = metrics.mean_average_precision(
-            codes_of(held_out), labels[held_out], codes_of(kept), labels[kept], experiment.top_k
+            *codes_of(experiment.held_out), *codes_of(experiment.train_rows), experiment.top_k
         )
     record |= {
         "encode_seconds": encoded - started,
@@ -169,6 +179,8 @@ def evaluate(
         "evaluate_seconds": time.perf_counter() - started,
         "images_per_second": images / (encoded - started),
     }
-    if step and (warning := collapse_warning(record, experiment.bits, labels.shape[1])):
+    if step and (
+        warning := collapse_warning(record, experiment.bits, len(experiment.dataset.class_names))
+    ):
         logger.warning("%s", warning)
     return record

@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,14 +15,18 @@ from jax.sharding import Mesh
 
 from hybridhash_jax import models, preprocess, pretrained, sharding
 from hybridhash_jax.config_rules import Config
-from hybridhash_jax.console import logger
+from hybridhash_jax.image_sources import Sources, create_sources
 from hybridhash_jax.memory_bank import create_bank
 from hybridhash_jax.optimizer import make_optimizer, make_schedule
 from hybridhash_jax.state import TrainState, create_state
 from hybridhash_jax.train_step import Step, compile_train_step, make_train_step
 from input_pipeline import loader
-from input_pipeline.datasets import Dataset
+from input_pipeline.dataset import Dataset
 from input_pipeline.splits import hold_out
+from input_pipeline.unreadable import Unreadable
+
+
+Batches = grain.DatasetIterator[loader.Batch]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Experiment:
     Attributes:
       train_rows: rows of the data set that are trained on. held_out: those kept for validation.
       top_k: cut-off of mAP; None is all.
+      sources: makes the images of training and evaluation batches.
+      unreadable: images that could not be read, as far as this process met them.
       encode: jitted, (params, images uint8) -> embeddings [B, K] float32 on every device.
       run_key: what all randomness inside the step is folded from.
       init_note: what the parameters start from, in words.
@@ -44,6 +51,8 @@ class Experiment:
     train_rows: np.ndarray
     held_out: np.ndarray
     top_k: int | None
+    sources: Sources
+    unreadable: Unreadable
     steps_per_epoch: int
     total_steps: int
     graphdef: Any
@@ -79,10 +88,10 @@ class Experiment:
         params = sharding.replicate(nnx.split(model)[1], self.mesh)
         return dataclasses.replace(state, params=params)
 
-    def train_batches(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
+    def train_batches(self, start_step: int) -> Batches:
         """This process's slices of the training batches from `start_step` on, without end."""
         return loader.make_train_iterator(
-            self.dataset.images,
+            self.sources.train,
             self.dataset.labels,
             self.train_rows,
             batch_size=self.config.batch_size,
@@ -90,18 +99,24 @@ class Experiment:
             start_step=start_step,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            unreadable=self.unreadable,
         )
 
-    def eval_batches(self, rows: np.ndarray) -> Iterable[Mapping[str, np.ndarray]]:
+    def eval_batches(self, rows: np.ndarray) -> Batches:
         """This process's slices of one pass over `rows`, in order."""
         return loader.make_eval_batches(
-            self.dataset.images,
+            self.sources.evaluation,
             self.dataset.labels,
             rows,
             batch_size=self.config.evaluation.batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            unreadable=self.unreadable,
         )
+
+    def close(self) -> None:
+        """Ends the threads that decode images."""
+        self.sources.close()
 
     def evaluates_at(self, step: int) -> bool:
         """Is an evaluation due after `step` steps?"""
@@ -128,10 +143,6 @@ class Experiment:
             "last": lambda record: record["step"],
         }[self.config.evaluation.selected_by]
         return max(history, key=key)["step"] if history else None
-
-    def say(self, message: str) -> None:
-        """A line for the person who runs this."""
-        logger.info("%s", message)
 
     def describe(self) -> str:
         """What will run, in a few lines."""
@@ -184,9 +195,10 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
     graphdef, params = nnx.split(model)
     optimizer, learning_rate = _make_optimizer(config, params, total_steps, steps_per_epoch)
     prepare = functools.partial(_prepare, size=model.image_size, dtype=dtype)
+    sources = create_sources(dataset, config, model.image_size)
     augment = functools.partial(
         preprocess.augment,
-        horizontal_flip=config.data.horizontal_flip,
+        horizontal_flip=config.data.horizontal_flip and sources.in_memory,
         crop_padding=config.data.crop_padding,
     )
     step = make_train_step(
@@ -210,6 +222,8 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         train_rows=train_rows,
         held_out=held_out,
         top_k=config.evaluation.top_k or dataset.top_k,
+        sources=sources,
+        unreadable=Unreadable(sources.names, skip=config.data.on_unreadable == "skip"),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         graphdef=graphdef,

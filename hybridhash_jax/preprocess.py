@@ -1,19 +1,17 @@
 """Image preprocessing on the device: PIL-exact resizing, augmentation, normalisation."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from input_pipeline.pil_filter import PRECISION_BITS, bilinear_taps, height_first
+
 # Per channel, RGB, of ImageNet in 0..1.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-
-# PIL's: 32 bits less 8 for the pixel and 2 of headroom, so that a sum of taps fits an int32.
-_PRECISION_BITS = 32 - 8 - 2
 
 
 def normalize(images: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
@@ -65,10 +63,7 @@ def resize(images: jax.Array, size: int | tuple[int, int]) -> jax.Array:
             f"resize from {images.shape[1:3]} to {(height, width)}: every length must be at "
             "least 1."
         )
-    # The order shows in the last bit. Up to Pillow 12 it was always horizontal first; Pillow 13
-    # starts with the height where that loses over twice as many pixels as the width.
-    rows_lost, columns_lost = images.shape[1] - height, images.shape[2] - width
-    if rows_lost > max(0, 2 * columns_lost):
+    if height_first(images.shape[1], images.shape[2], height, width):
         return _resize_axis(_resize_axis(images, height, axis=1), width, axis=2)
     return _resize_axis(_resize_axis(images, width, axis=2), height, axis=1)
 
@@ -119,42 +114,17 @@ def _random_crop(image: jax.Array, key: jax.Array, padding: int) -> jax.Array:
 def _resize_axis(images: jax.Array, length: int, axis: int) -> jax.Array:
     if images.shape[axis] == length:
         return images
-    index, weight = _taps(images.shape[axis], length)
+    first, weight = bilinear_taps(images.shape[axis], length)
+    # Taps past the edge weigh nothing, but are gathered too.
+    index = np.minimum(first[None] + np.arange(len(weight))[:, None], images.shape[axis] - 1)
     broadcast = [1] * images.ndim
     broadcast[axis] = length
     # One gather a tap keeps the int32 intermediates at the size of the result.
-    total = 1 << (_PRECISION_BITS - 1)
+    total = 1 << (PRECISION_BITS - 1)
     for tap_index, tap_weight in zip(index, weight, strict=True):
         pixels = jnp.take(images, tap_index, axis=axis, mode="clip").astype(jnp.int32)
         total = total + pixels * tap_weight.reshape(broadcast)
-    return jnp.clip(total >> _PRECISION_BITS, 0, 255).astype(jnp.uint8)
-
-
-def _taps(length_in: int, length_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tabulates which pixels each output pixel reads, and PIL's fixed-point weights.
-
-    Follows `precompute_coeffs` and `normalize_coeffs_8bpc` of Pillow's Resample.c, in float64
-    and in the same order of operations, since one unit in the last place can move a weight.
-
-    Returns:
-        int32 index and weight, both [taps, length_out]; taps past the edge weigh 0.
-    """
-    scale = length_in / length_out
-    support = max(scale, 1.0)
-    taps = math.ceil(support) * 2 + 1
-    center = (np.arange(length_out) + 0.5) * scale
-    first = np.maximum((center - support + 0.5).astype(np.int64), 0)
-    end = np.minimum((center + support + 0.5).astype(np.int64), length_in)
-    tap = np.arange(taps)[:, None]
-    inverse = 1.0 / support
-    weight = np.maximum(1.0 - np.abs((tap + first[None] - center[None] + 0.5) * inverse), 0.0)
-    weight = np.where(tap < (end - first)[None], weight, 0.0)
-    # cumsum adds one tap after the other, as C does; sum would add in pairs.
-    weight = weight / np.cumsum(weight, axis=0)[-1:]
-    fixed = (0.5 + weight * (1 << _PRECISION_BITS)).astype(np.int32)
-    index = np.minimum(tap + first[None], length_in - 1).astype(np.int32)
-    used = fixed.any(axis=1)
-    return index[used], fixed[used]
+    return jnp.clip(total >> PRECISION_BITS, 0, 255).astype(jnp.uint8)
 
 
 def _check_images(images: jax.Array, function: str, dtype: DTypeLike | None = None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from hybridhash_jax.run_log import read_log
+from input_pipeline.unreadable import Unreadable
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -44,8 +45,9 @@ def results_entry(
         "selected_by": config.evaluation.selected_by,
         "best": {key: best[key] for key in ("epoch", "map_expected", "map_stable")},
         "last": {key: history[-1][key] for key in ("epoch", "map_expected", "map_stable")},
-        "queries": len(dataset.splits.query),
-        "database": len(dataset.splits.database),
+        "queries": selected["queries"],
+        "database": selected["database"],
+        "unreadable_images": len(experiment.unreadable.reasons),
         "train_images": len(experiment.train_rows),
         "train_images_per_second": train_images_per_second,
         "evaluate_seconds": selected["evaluate_seconds"],
@@ -77,6 +79,21 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
+
+
+def write_unreadable(path: Path, unreadable: Unreadable) -> int:
+    """Adds the images that could not be read to a list that may be there already, sorted.
+
+    A line an image: its name, a tab, the reason. Returns how many the list has now.
+    """
+    lines = set(path.read_text().splitlines()) if path.exists() else set()
+    lines |= {
+        f"{unreadable.names[row]}\t{' '.join(reason.split())}"
+        for row, reason in unreadable.reasons.items()
+    }
+    if lines:
+        path.write_text("".join(line + "\n" for line in sorted(lines)))
+    return len(lines)
 
 
 def write_results(path: Path, entries: Sequence[dict[str, Any]]) -> None:

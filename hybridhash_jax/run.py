@@ -24,7 +24,8 @@ from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run_log import describe
 from hybridhash_jax.train import TrainingLoop
-from input_pipeline.datasets import Dataset, load_dataset
+from input_pipeline.dataset import Dataset
+from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset
 
 CONFIG_FILE, RESULTS_FILE, CHECKPOINTS = "config.json", "results.json", "checkpoints"
 
@@ -74,6 +75,8 @@ def _train_length(
         state, history = loop.run(state)
     finally:
         loop.store.close()
+        experiment.close()
+        _report_unreadable(experiment, workdir)
     sums = fingerprint(flatten(state.params)).values()
     entry = report.results_entry(
         experiment,
@@ -107,9 +110,11 @@ def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") 
     try:
         step = _choose_step(store, experiment, state, which)
         state, _ = store.restore(step, state)
+        record = _evaluate_with_progress(experiment, state.params, step, lambda: False)
     finally:
         store.close()
-    record = _evaluate_with_progress(experiment, state.params, step, lambda: False)
+        experiment.close()
+        _report_unreadable(experiment, workdir)
     assert record is not None
     logger.info("checkpoint %d: %s", step, describe(record))
     entry = {
@@ -176,6 +181,23 @@ def _load_dataset(config: Config) -> Dataset:
         directory=data.dir,
         split_seed=data.split_seed,
         download=data.download,
+        lists=ListFiles(data.lists, data.train_list, data.query_list, data.database_list),
+        folder=FolderSplits(data.query_per_class, data.train_per_class, data.database),
+    )
+
+
+def _report_unreadable(experiment: Experiment, workdir: Path) -> None:
+    """Each process lists what it met; what was left out must be known to who reads the results."""
+    if not experiment.unreadable.reasons:
+        return
+    process = f"-{jax.process_index()}" if jax.process_count() > 1 else ""
+    path = workdir / f"unreadable{process}.txt"
+    count = report.write_unreadable(path, experiment.unreadable)
+    logger.warning(
+        "%d images could not be read: replaced in training, left out of the metrics. Which and "
+        "why: %s",
+        count,
+        path,
     )
 
 

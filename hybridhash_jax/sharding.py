@@ -1,7 +1,8 @@
 """The device mesh, and how arrays lie on it."""
 
-from collections.abc import Mapping
-from typing import TypeVar
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -35,7 +36,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """A copy on every device of every process, of what is the same in all of them."""
-    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+    return _copier(mesh)(tree)
+
+
+@functools.lru_cache  # a new function would be traced again at every call
+def _copier(mesh: Mesh) -> Callable[[Any], Any]:
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))
 
 
 def batch_sharded(mesh: Mesh) -> NamedSharding:

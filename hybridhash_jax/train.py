@@ -1,5 +1,6 @@
 """The training loop: steps, evaluations, checkpoints, and stopping without losing anything."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ import numpy as np
 
 from hybridhash_jax import sharding
 from hybridhash_jax.checkpoint import CheckpointStore
+from hybridhash_jax.console import logger
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run_log import RunLog
@@ -74,10 +76,10 @@ class TrainingLoop:
         exp = self.experiment
         state, step = self._resume_or_start(state)
         evaluated = {record["step"] for record in self.history}
-        with RunLog(
-            self.workdir, exp.total_steps, exp.steps_per_epoch, step, evaluated
-        ) as self.log:
-            batches = exp.train_batches(start_step=step)
+        with (
+            RunLog(self.workdir, exp.total_steps, exp.steps_per_epoch, step, evaluated) as self.log,
+            contextlib.closing(exp.train_batches(start_step=step)) as batches,
+        ):
             while True:
                 state = self._at_boundary(state, step)
                 if step == exp.total_steps:
@@ -99,8 +101,8 @@ class TrainingLoop:
         self.store.keep_best(self.experiment.best_step(self.history))
         step = int(state.step)
         self._saved_step = step
-        self.experiment.say(
-            f"resuming from step {step} of {self.experiment.total_steps} ({self.workdir})"
+        logger.info(
+            "resuming from step %d of %d (%s)", step, self.experiment.total_steps, self.workdir
         )
         return state, step
 

@@ -1,4 +1,4 @@
-"""One function from a data set's and a protocol's name to images, labels and splits in memory."""
+"""One function from a data set's and a protocol's name to images, labels and splits."""
 
 import hashlib
 import importlib.metadata
@@ -7,43 +7,50 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from input_pipeline import image_sets
 from input_pipeline.cifar10 import CLASS_NAMES, PooledImages, read_cifar10
 from input_pipeline.cifar10_tfds import read_cifar10_tfds
-from input_pipeline.splits import PROTOCOLS, Splits, class_splits
+from input_pipeline.dataset import Dataset
+from input_pipeline.splits import LIST_PROTOCOLS, PROTOCOLS, DatabaseRule, class_splits
 
 # "archive": the files a data set is published as (for digits, those inside scikit-learn).
-SOURCES = {"cifar10": ("archive", "tfds"), "digits": ("archive",)}
+# "files": image files; "packed": what input_pipeline.pack made of them.
+SOURCES = {
+    "cifar10": ("archive", "tfds"),
+    "digits": ("archive",),
+    **dict.fromkeys(LIST_PROTOCOLS, ("files", "packed")),
+    "folder": ("files", "packed"),
+}
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A data set in memory together with one protocol's splits of it.
+@dataclass(frozen=True)
+class ListFiles:
+    """Where a list-file set's lists are.
 
     Attributes:
-      name: "cifar10" or "digits".
-      protocol: a key of `splits.PROTOCOLS`.
-      class_names: one name a class.
-      images: uint8 [N, H, W, 3].
-      labels: uint8 [N, classes], multi-hot.
-      splits: rows of `images` and `labels` that train, query and fill the database.
-      top_k: the protocol's mAP@top_k; None ranks the whole database.
-      provenance: one sentence about where the images come from.
-      official: whether they are the published files; None if that cannot be told.
-      checksum: first 16 hex digits of a SHA-256 over images and labels. Results are comparable
-        only where checksum, protocol and split seed agree.
+      directory: their folder; None: that of the images.
+      train, query, database: the files' names in it.
     """
 
-    name: str
-    protocol: str
-    class_names: tuple[str, ...]
-    images: np.ndarray
-    labels: np.ndarray
-    splits: Splits
-    top_k: int | None
-    provenance: str
-    official: bool | None
-    checksum: str
+    directory: str | None = None
+    train: str = "train.txt"
+    query: str = "test.txt"
+    database: str = "database.txt"
+
+
+@dataclass(frozen=True)
+class FolderSplits:
+    """How a folder with one subfolder a class is split; see `splits.class_splits`.
+
+    Attributes:
+      query_per_class, train_per_class: images of each class.
+      database: "rest", "train_and_rest" or "train".
+    """
+
+    query_per_class: int = 100
+    train_per_class: int = 500
+    database: DatabaseRule = "rest"
 
 
 def load_dataset(
@@ -54,22 +61,59 @@ def load_dataset(
     directory: str | None = None,
     split_seed: int = 0,
     download: bool = True,
+    lists: ListFiles | None = None,
+    folder: FolderSplits | None = None,
 ) -> Dataset:
-    """Loads all images of a data set and draws a protocol's splits.
+    """Finds all images of a data set, in memory or as files, and a protocol's splits.
 
     Args:
-      name: "cifar10" or "digits".
-      protocol: a key of `splits.PROTOCOLS` that belongs to the data set.
-      source: "archive", or "tfds" for CIFAR-10 that TFDS has prepared as array_record.
-      directory: where the files are; None for the source's usual place. Digits need none.
-      split_seed: in [0, 2**64); the same seed gives the same splits on every machine.
+      name: a key of `SOURCES`.
+      protocol: of `splits.PROTOCOLS` for images in memory; else the same as `name`.
+      source: one of the name's `SOURCES`.
+      directory: where the files are; None for the source's usual place. Digits need none, and
+        image files must have one.
+      split_seed: in [0, 2**64); the same seed gives the same splits on every machine. List
+        files are splits already.
       download: whether missing archive files may be downloaded.
+      lists: for list-file sets.
+      folder: for "folder".
 
     Raises:
       ValueError: for an unknown name, protocol or source, or images too few for the protocol.
-      DataError: if files are missing, damaged or cannot be downloaded.
+      DataError: if files are missing, damaged or cannot be downloaded, or lists break a rule.
     """
     _check_names(name, protocol, source)
+    if source in ("files", "packed"):
+        if directory is None:
+            raise ValueError(
+                f"{name} is not downloaded: say where its {source} are, --config.data.dir=FOLDER"
+            )
+        if source == "packed":
+            return image_sets.load_packed(name, directory)
+        if name == "folder":
+            rules = folder or FolderSplits()
+            return image_sets.load_folder(
+                directory,
+                seed=split_seed,
+                query_per_class=rules.query_per_class,
+                train_per_class=rules.train_per_class,
+                database=rules.database,
+            )
+        lists = lists or ListFiles()
+        return image_sets.load_lists(
+            name,
+            directory,
+            lists_directory=lists.directory or directory,
+            train=lists.train,
+            query=lists.query,
+            database=lists.database,
+        )
+    return _load_in_memory(name, protocol, source, directory, split_seed, download)
+
+
+def _load_in_memory(
+    name: str, protocol: str, source: str, directory: str | None, split_seed: int, download: bool
+) -> Dataset:
     if name == "digits":
         pooled, class_names = _read_digits(), DIGIT_NAMES
     elif source == "tfds":
@@ -98,7 +142,7 @@ def load_dataset(
 def _check_names(name: str, protocol: str, source: str) -> None:
     if name not in SOURCES:
         raise ValueError(f"unknown data set {name!r}; accepted: {_listed(SOURCES)}")
-    accepted = [key for key, rules in PROTOCOLS.items() if rules.dataset == name]
+    accepted = [key for key, rules in PROTOCOLS.items() if rules.dataset == name] or [name]
     if protocol not in accepted:
         raise ValueError(f"{name} has no protocol {protocol!r}; accepted: {_listed(accepted)}")
     if source not in SOURCES[name]:

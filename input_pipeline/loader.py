@@ -1,25 +1,35 @@
-"""Batches from images in memory, as a pure function of (seed, step).
+"""Batches as a pure function of (seed, step), from memory or from image files.
 
 Grain's usual pipeline handles one image at a time, and its cost per element is the cost of
-Python: about ten times that of copying a 32x32 image. So here one Grain element is one *batch
-of row numbers*, computed from the step alone, and a single gather fetches its images. Nothing
-needs to be saved to resume: step t has the same batch whenever, and on however many processes,
-it is asked for.
+Python: about ten times that of copying a 32x32 image. So here one Grain element is one *batch*,
+computed from its step alone: which rows, which flips, which crops. Nothing needs to be saved to
+resume: step t has the same batch whenever, and on however many processes and threads, it is
+asked for.
 """
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grain
 import numpy as np
 
-from input_pipeline.permutation import permutation
+from input_pipeline.errors import DataError
+from input_pipeline.permutation import permutation, random_words
+from input_pipeline.sources import Source
+from input_pipeline.transforms import REPLACEMENT, WORDS
+from input_pipeline.unreadable import Unreadable
 
 # One batch: "image" uint8 [b, H, W, 3], "label" uint8 [b, classes], "index" int32 [b] (position
-# in `rows`; len(rows) for padding) and "mask" bool [b] (False for padding, which is all zeros).
+# in `rows`; len(rows) for padding and for the replacement of an unreadable training image) and
+# "mask" bool [b] (False for padding and unreadable images of an evaluation, which are all zeros).
 Batch = dict[str, np.ndarray]
+
+# The second key integer of `random_words`.
+_AUGMENTATION_STREAM = 5
+# More unreadable images than this in a row are not bad luck.
+_REPLACEMENTS = 100
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
@@ -48,7 +58,7 @@ def batch_indices(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np
 
 
 def make_train_iterator(
-    images: np.ndarray,
+    source: Source,
     labels: np.ndarray,
     rows: np.ndarray,
     *,
@@ -58,64 +68,73 @@ def make_train_iterator(
     process_index: int = 0,
     process_count: int = 1,
     prefetch_batches: int = 2,
+    unreadable: Unreadable | None = None,
 ) -> grain.DatasetIterator[Batch]:
     """This process's part of the training batches from `start_step` on, without end.
 
     Args:
-      images: uint8 [N, H, W, 3].
+      source: N images; its random numbers are a function of (seed, step, place in the batch).
       labels: uint8 [N, classes].
-      rows: int [n], the rows of `images` to train on.
+      rows: int [n], the rows of `source` to train on.
       batch_size: global; process p of P gets its p-th slice of batch_size / P rows.
-      seed: order of the images, in [0, 2**64).
+      seed: order of the images and their augmentation, in [0, 2**64).
       start_step: the first step to deliver; earlier ones are not read.
       process_index, process_count: usually `jax.process_index()` and `jax.process_count()`.
-      prefetch_batches: how many batches one background thread prepares ahead; 0 for no thread.
-        A single thread is enough, because the gather is limited by memory.
+      prefetch_batches: how many batches are prepared ahead, in background threads; 0 for none.
+      unreadable: what to do with images that cannot be read; None raises.
 
     Returns:
-      A Grain iterator of `Batch`; its `close()` ends the thread early, otherwise it ends with
+      A Grain iterator of `Batch`; its `close()` ends the threads early, otherwise they end with
       the iterator.
 
     Raises:
       ValueError: for no rows, rows outside the images, a batch size that the processes cannot
         share equally, or a negative step.
+      DataError: from the iterator: an image cannot be read.
     """
-    per_process = _check(images, labels, rows, batch_size, process_index, process_count)
+    per_process = _check(source, labels, rows, batch_size, process_index, process_count)
     if len(rows) == 0:
         raise ValueError("there are no rows to train on; give at least one training image")
     if start_step < 0:
         raise ValueError(f"start_step must be 0 or more, got {start_step}")
-    gather = _Gather(images, labels, rows, process_index * per_process, per_process)
-    batches = grain.MapDataset.source(
-        _Steps(lambda step: batch_indices(rows, batch_size, seed, step), start_step)
-    )
-    threads = grain.ReadOptions(
-        num_threads=min(1, prefetch_batches), prefetch_buffer_size=prefetch_batches
-    )
-    return iter(batches.map(gather).to_iter_dataset(threads))
+    part = slice(process_index * per_process, (process_index + 1) * per_process)
+    maker = _TrainBatches(source, labels, rows, part, batch_size, seed, unreadable or Unreadable())
+    return _iterate(_Steps(start_step, sys.maxsize - start_step), maker, prefetch_batches)
 
 
 def make_eval_batches(
-    images: np.ndarray,
+    source: Source,
     labels: np.ndarray,
     rows: np.ndarray,
     *,
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[Batch]:
+    prefetch_batches: int = 2,
+    unreadable: Unreadable | None = None,
+) -> grain.DatasetIterator[Batch]:
     """One pass over `rows` in order; over all processes every image comes exactly once.
 
     Every process gets the same number of batches, ceil(n / batch_size), so that collective
     operations stay in step; the last one is padded and masked, and a process may find nothing
     but padding in it. Arguments and errors are those of `make_train_iterator`; no rows give no
-    batches. A plain generator: the device computes while the next batch is gathered.
+    batches. An image that cannot be read and is not an error is masked, with its index kept.
     """
-    per_process = _check(images, labels, rows, batch_size, process_index, process_count)
-    gather = _Gather(images, labels, rows, process_index * per_process, per_process)
-    order = np.arange(len(rows))
-    batches = range(steps_per_epoch(len(rows), batch_size))
-    return (gather(_padded(order, batch, batch_size)) for batch in batches)
+    per_process = _check(source, labels, rows, batch_size, process_index, process_count)
+    part = slice(process_index * per_process, (process_index + 1) * per_process)
+    maker = _EvalBatches(source, labels, rows, part, batch_size, unreadable or Unreadable())
+    return _iterate(_Steps(0, steps_per_epoch(len(rows), batch_size)), maker, prefetch_batches)
+
+
+def _iterate(
+    steps: "_Steps", maker: Callable[[int], Batch], prefetch_batches: int
+) -> grain.DatasetIterator[Batch]:
+    # Two threads, so that the last images of one batch and the first of the next are decoded
+    # side by side; batches still come in order.
+    threads = grain.ReadOptions(
+        num_threads=min(2, prefetch_batches), prefetch_buffer_size=prefetch_batches
+    )
+    return iter(grain.MapDataset.source(steps).map(maker).to_iter_dataset(threads))
 
 
 # Several, because a prefetching thread may be in the next epoch already.
@@ -136,42 +155,96 @@ def _padded(order: np.ndarray, batch: int, batch_size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Steps:
-    """Grain data source: element i holds the indices of step start_step + i."""
+    """Grain data source: element i is the number of the step start + i."""
 
-    indices: Callable[[int], np.ndarray]
-    start_step: int
+    start: int
+    count: int  # Grain has no endless source; sys.maxsize is one in effect
 
     def __len__(self) -> int:
-        return sys.maxsize - self.start_step  # Grain has no endless source; this is one in effect
+        return self.count
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.indices(self.start_step + index)
+    def __getitem__(self, index: int) -> int:
+        return self.start + index
 
 
 @dataclass(frozen=True, eq=False)
-class _Gather:
-    """From the global batch's indices to this process's `Batch`."""
+class _TrainBatches:
+    """From a step to this process's `Batch`."""
 
-    images: np.ndarray
+    source: Source
     labels: np.ndarray
     rows: np.ndarray
-    first: int
-    count: int
+    part: slice
+    batch_size: int
+    seed: int
+    unreadable: Unreadable
 
-    def __call__(self, indices: np.ndarray) -> Batch:
-        index = indices[self.first : self.first + self.count]
-        mask = index < len(self.rows)
-        # Padding reads some valid row first, which keeps the gather a single call.
-        rows = self.rows[np.minimum(index, len(self.rows) - 1)]
-        image, label = self.images.take(rows, axis=0), self.labels.take(rows, axis=0)
-        if not mask.all():
-            image[~mask] = 0
-            label[~mask] = 0
-        return {"image": image, "label": label, "index": index.astype(np.int32), "mask": mask}
+    def __call__(self, step: int) -> Batch:
+        index = batch_indices(self.rows, self.batch_size, self.seed, step)[self.part]
+        words = random_words(self.batch_size * WORDS, self.seed, _AUGMENTATION_STREAM, step)
+        words = words.reshape(self.batch_size, WORDS)[self.part]
+        rows = _rows_of(index, self.rows)
+        images, reasons = self.source.images(rows, words)
+        for position in sorted(reasons):
+            self.unreadable.found(int(rows[position]), reasons[position], replaceable=True)
+            images[position], rows[position] = self._replacement(words[position])
+            # Its bank row belongs to its own turn in the epoch.
+            index[position] = len(self.rows)
+        return _batch(images, self.labels, rows, index)
+
+    def _replacement(self, words: np.ndarray) -> tuple[np.ndarray, int]:
+        """The first readable image from a random place of the training rows on."""
+        first = int(words[REPLACEMENT])
+        for attempt in range(min(_REPLACEMENTS, len(self.rows))):
+            row = int(self.rows[(first + attempt) % len(self.rows)])
+            images, reasons = self.source.images(np.array([row]), words[None])
+            if not reasons:
+                return images[0], row
+            self.unreadable.found(row, reasons[0], replaceable=True)
+        raise DataError(
+            f"{_REPLACEMENTS} training images in a row cannot be read; see why with "
+            "python -m input_pipeline.check"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _EvalBatches:
+    """From a batch's number to this process's `Batch`."""
+
+    source: Source
+    labels: np.ndarray
+    rows: np.ndarray
+    part: slice
+    batch_size: int
+    unreadable: Unreadable
+
+    def __call__(self, number: int) -> Batch:
+        index = _padded(np.arange(len(self.rows)), number, self.batch_size)[self.part]
+        rows = _rows_of(index, self.rows)
+        images, reasons = self.source.images(rows, None)
+        for position, reason in sorted(reasons.items()):
+            self.unreadable.found(int(rows[position]), reason, replaceable=False)
+            rows[position] = -1
+        return _batch(images, self.labels, rows, index)
+
+
+def _rows_of(index: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of the source; -1 for padding."""
+    real = index < len(rows)
+    found = np.full(len(index), -1, np.int64)
+    found[real] = rows[index[real]]
+    return found
+
+
+def _batch(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, index: np.ndarray) -> Batch:
+    mask = rows >= 0
+    label = labels.take(np.maximum(rows, 0), axis=0)
+    label[~mask] = 0
+    return {"image": images, "label": label, "index": index.astype(np.int32), "mask": mask}
 
 
 def _check(
-    images: np.ndarray,
+    source: Source,
     labels: np.ndarray,
     rows: np.ndarray,
     batch_size: int,
@@ -179,11 +252,11 @@ def _check(
     process_count: int,
 ) -> int:
     """Checks what both factories share; returns the batch size of one process."""
-    if len(images) != len(labels):
-        raise ValueError(f"{len(images)} images but {len(labels)} label rows; give one each")
-    if len(rows) and not (0 <= np.min(rows) and np.max(rows) < len(images)):
+    if len(source) != len(labels):
+        raise ValueError(f"{len(source)} images but {len(labels)} label rows; give one each")
+    if len(rows) and not (0 <= np.min(rows) and np.max(rows) < len(source)):
         raise ValueError(
-            f"rows must be in 0..{len(images) - 1}, the rows of the images; got "
+            f"rows must be in 0..{len(source) - 1}, the rows of the images; got "
             f"{np.min(rows)}..{np.max(rows)}"
         )
     if not 0 <= process_index < process_count:

@@ -1,4 +1,4 @@
-"""Permutations that are the same on every machine and in every NumPy version.
+"""Random orders and numbers that are the same on every machine and in every NumPy version.
 
 Splits and the order of training images are functions of a seed, so a published checksum or a
 resumed run depends on them for years. `numpy.random.Generator.permutation` may change between
@@ -30,16 +30,41 @@ def permutation(n: int, *key: int) -> np.ndarray:
     """
     if n < 0:
         raise ValueError(f"permutation: n must be 0 or more, got {n}")
+    # A stable sort, so that even two equal words (probability ~ n**2 / 2**65) have one answer.
+    return np.argsort(_philox(0, key).random_raw(n), kind="stable").astype(np.int64)
+
+
+def random_words(count: int, *key: int) -> np.ndarray:
+    """Uniformly random 64-bit words that depend on the integers `key` only.
+
+    Args:
+      count: how many; a longer draw starts with the words of a shorter one.
+      key: as for `permutation`, whose random numbers these are independent of.
+
+    Returns:
+      uint64 [count].
+
+    Raises:
+      ValueError: for a negative `count`, no or too many key integers, or one out of range.
+    """
+    if count < 0:
+        raise ValueError(f"random_words: count must be 0 or more, got {count}")
+    return _philox(1, key).random_raw(count)
+
+
+def _philox(use: int, key: tuple[int, ...]) -> np.random.Philox:
     if not 1 <= len(key) <= _MAX_KEYS:
-        raise ValueError(f"permutation: give 1 to {_MAX_KEYS} key integers, got {len(key)}")
+        raise ValueError(
+            f"permutation, random_words: give 1 to {_MAX_KEYS} key integers, got {len(key)}"
+        )
     if any(not 0 <= k < _WORD for k in key):
-        raise ValueError(f"permutation: key integers (seeds) must be in [0, 2**64), got {key}")
+        raise ValueError(
+            f"permutation, random_words: key integers (seeds) must be in [0, 2**64), got {key}"
+        )
     first, second, third = (*key, 0, 0)[:_MAX_KEYS]
     # Philox counts up in the low words of its counter, so the high ones are free to tell apart
     # more streams; the length in there keeps (1,) and (1, 0) different.
-    bits = np.random.Philox(
+    return np.random.Philox(
         key=np.array([first, second], np.uint64),
-        counter=np.array([0, 0, third, len(key)], np.uint64),
+        counter=np.array([0, 0, third, use * _WORD // 2 + len(key)], np.uint64),
     )
-    # A stable sort, so that even two equal words (probability ~ n**2 / 2**65) have one answer.
-    return np.argsort(bits.random_raw(n), kind="stable").astype(np.int64)

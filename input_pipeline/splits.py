@@ -5,13 +5,14 @@ here the same seed gives the same split on every machine.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from input_pipeline.permutation import permutation
 
 DatabaseRule = Literal["rest", "train_and_rest", "train"]
+DATABASE_RULES: tuple[DatabaseRule, ...] = get_args(DatabaseRule)
 
 # The second key integer of `permutation`, so that no two uses of one seed share a stream.
 _CLASS_SPLIT_STREAM = 1
@@ -57,6 +58,36 @@ PROTOCOLS: dict[str, Protocol] = {
     "cifar10-1": Protocol("cifar10", 100, 500, "train_and_rest"),
     "cifar10-2": Protocol("cifar10", 1000, 5000, "train"),
     "digits": Protocol("digits", 20, 100, "rest"),
+}
+
+
+@dataclass(frozen=True)
+class ListProtocol:
+    """What published list files of one data set hold; how deep mAP looks. Checked when loaded.
+
+    Attributes:
+      num_train, num_query, num_database: lines of the three lists; None for any number.
+      num_classes: labels a line; None for any number.
+      top_k: mAP@top_k; None ranks the whole database.
+    """
+
+    num_train: int | None = None
+    num_query: int | None = None
+    num_database: int | None = None
+    num_classes: int | None = None
+    top_k: int | None = None
+
+
+# The lists of HashNet and of the codes that follow it; "lists" are anybody's own.
+LIST_PROTOCOLS: dict[str, ListProtocol] = {
+    "nuswide_21": ListProtocol(10_500, 2_100, 193_734, 21, 5000),
+    "nuswide_21_m": ListProtocol(10_500, 2_100, None, 21, 5000),
+    "nuswide_81_m": ListProtocol(10_000, 5_000, 168_692, 81, 5000),
+    "imagenet100": ListProtocol(13_000, 5_000, 128_503, 100, 1000),
+    "coco": ListProtocol(10_000, 5_000, 117_218, 80, 5000),
+    "mirflickr": ListProtocol(4_000, 1_000, 20_000, 38),
+    "voc2012": ListProtocol(4_000, 1_000, 6_540, 20),
+    "lists": ListProtocol(),
 }
 
 
@@ -113,7 +144,7 @@ def _database_rows(
         return _join(train + rest)
     if rule == "train":
         return _join(train)
-    raise ValueError(f"database is {rule!r}; accepted: 'rest', 'train_and_rest', 'train'")
+    raise ValueError(f"database is {rule!r}; accepted: {', '.join(map(repr, DATABASE_RULES))}")
 
 
 def _join(parts: list[np.ndarray]) -> np.ndarray:

@@ -13,6 +13,7 @@ from hybridhash_jax.evaluate import (
     evaluate_codes,
 )
 from input_pipeline.loader import make_eval_batches
+from input_pipeline.sources import ArraySource
 
 
 def toy_encode(params, images):
@@ -28,19 +29,22 @@ def random_images(count):
 def test_every_image_is_encoded_exactly_once_and_in_order(count, batch_size):
     images, labels = random_images(count), np.ones((count, 2), np.uint8)
     rows = np.random.RandomState(1).permutation(count)
-    batches = make_eval_batches(images, labels, rows, batch_size=batch_size)
+    batches = make_eval_batches(ArraySource(images), labels, rows, batch_size=batch_size)
     seen = []
-    codes = encode_split(
+    codes, readable = encode_split(
         jax.jit(toy_encode), None, batches, count, sharding.make_mesh(), on_batch=seen.append
     )
     np.testing.assert_array_equal(codes, np.where(images[rows, 0, :8, 0] >= 128, 1, -1))
     assert codes.dtype == np.int8
+    assert readable.shape == (count,) and readable.all()
     assert sum(seen) == count
 
 
 def test_embeddings_that_are_no_numbers_are_refused_naming_the_images():
     images = random_images(20)
-    batches = make_eval_batches(images, np.ones((20, 2), np.uint8), np.arange(20), batch_size=8)
+    batches = make_eval_batches(
+        ArraySource(images), np.ones((20, 2), np.uint8), np.arange(20), batch_size=8
+    )
 
     def encode(params, x):
         return toy_encode(params, x) + jnp.where(jnp.arange(8)[:, None] == 3, jnp.nan, 0)
@@ -51,7 +55,7 @@ def test_embeddings_that_are_no_numbers_are_refused_naming_the_images():
 
 def test_encoding_stops_when_asked():
     batches = make_eval_batches(
-        random_images(20), np.ones((20, 2), np.uint8), np.arange(20), batch_size=8
+        ArraySource(random_images(20)), np.ones((20, 2), np.uint8), np.arange(20), batch_size=8
     )
     with pytest.raises(EncodingStopped):
         encode_split(

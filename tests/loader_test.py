@@ -8,22 +8,26 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from input_pipeline.errors import DataError
 from input_pipeline.loader import (
     batch_indices,
     make_eval_batches,
     make_train_iterator,
     steps_per_epoch,
 )
+from input_pipeline.sources import ArraySource
+from input_pipeline.unreadable import Unreadable
 
 N = 23
 IMAGES = np.random.default_rng(0).integers(1, 256, (40, 4, 4, 3), dtype=np.uint8)
+SOURCE = ArraySource(IMAGES)
 LABELS = np.eye(5, dtype=np.uint8)[np.arange(40) % 5]
 ROWS = np.random.default_rng(1).permutation(40)[:N]
 
 
 def take(count: int, **arguments) -> list[dict[str, np.ndarray]]:
     settings = {"batch_size": 8, "seed": 0} | arguments
-    iterator = make_train_iterator(IMAGES, LABELS, ROWS, **settings)
+    iterator = make_train_iterator(SOURCE, LABELS, ROWS, **settings)
     batches = [next(iterator) for _ in range(count)]
     iterator.close()
     return batches
@@ -122,7 +126,7 @@ def test_seeds_and_epochs_have_orders_of_their_own():
 
 
 def test_writing_into_a_batch_changes_no_later_one():
-    iterator = make_train_iterator(IMAGES, LABELS, ROWS[:8], batch_size=8, seed=0)
+    iterator = make_train_iterator(SOURCE, LABELS, ROWS[:8], batch_size=8, seed=0)
     before = IMAGES.copy()
     for value in next(iterator).values():
         value[...] = 1
@@ -137,7 +141,7 @@ def test_closing_or_dropping_an_iterator_ends_its_thread():
 
     before = len(prefetching())
     take(2)
-    iterator = make_train_iterator(IMAGES, LABELS, ROWS, batch_size=8, seed=0)
+    iterator = make_train_iterator(SOURCE, LABELS, ROWS, batch_size=8, seed=0)
     next(iterator)
     del iterator
     deadline = time.monotonic() + 10
@@ -154,7 +158,7 @@ def test_evaluation_visits_every_row_once_in_order_on_any_processes(n, per_proce
     parts = [
         list(
             make_eval_batches(
-                IMAGES,
+                SOURCE,
                 LABELS,
                 rows,
                 batch_size=per_process * process_count,
@@ -201,4 +205,107 @@ def test_wrong_arguments_are_explained(arguments, why):
 )
 def test_rows_and_labels_that_do_not_fit_the_images_are_refused(labels, rows, why):
     with pytest.raises(ValueError, match=why):
-        make_train_iterator(IMAGES, labels, rows, batch_size=8, seed=0)
+        make_train_iterator(SOURCE, labels, rows, batch_size=8, seed=0)
+
+
+class Numbered:
+    """A source whose images show their row and their first random word, some unreadable."""
+
+    def __init__(self, count: int, broken: tuple[int, ...] = ()):
+        self.count = count
+        self.broken = broken
+
+    def __len__(self) -> int:
+        return self.count
+
+    def images(self, rows, words):
+        drawn = np.zeros(len(rows), np.uint64) if words is None else words[:, 0]
+        images = np.stack([rows % 251, drawn % np.uint64(251)], axis=-1).astype(np.uint8)
+        return images.reshape(-1, 1, 2, 1), {
+            i: "broken" for i, row in enumerate(rows) if row in self.broken
+        }
+
+    def close(self):
+        pass
+
+
+def numbered(count: int, broken: tuple[int, ...] = (), **arguments):
+    settings = {"batch_size": 8, "seed": 3, "unreadable": Unreadable(skip=True)} | arguments
+    labels = np.eye(count, dtype=np.uint8)
+    iterator = make_train_iterator(Numbered(40, broken), labels, np.arange(count), **settings)
+    batches = [next(iterator) for _ in range(10)]
+    iterator.close()
+    return batches
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+@pytest.mark.parametrize("start_step", [0, 3])
+def test_random_numbers_depend_on_the_seed_and_the_place_in_the_batch(process_count, start_step):
+    parts = [
+        numbered(40, start_step=start_step, process_index=i, process_count=process_count)
+        for i in range(process_count)
+    ]
+    whole = numbered(40)
+    assert_same(joined(parts)[: 10 - start_step], whole[start_step:])
+    drawn = np.concatenate([batch["image"][:, 0, 1, 0] for batch in whole])
+    assert len(np.unique(drawn)) > 50, "every image has numbers of its own"
+    other = numbered(40, seed=4)
+    assert (other[0]["image"] != whole[0]["image"]).any()
+
+
+@pytest.mark.parametrize("process_count", [1, 4])
+def test_unreadable_training_images_are_replaced_the_same_way_everywhere(process_count):
+    broken = (5, 6, 7, 30)
+    report = Unreadable(names=[f"{i}.jpg" for i in range(40)], skip=True)
+    parts = [
+        numbered(40, broken, process_index=i, process_count=process_count, unreadable=report)
+        for i in range(process_count)
+    ]
+    batches = joined(parts)
+    assert_same(batches, numbered(40, broken))
+    assert report.reasons == dict.fromkeys(broken, "broken")
+    for batch in batches:
+        shown = batch["image"][:, 0, 0, 0]
+        assert not np.isin(shown, broken).any()
+        assert batch["mask"].all(), "a replacement is trained on"
+        np.testing.assert_array_equal(batch["label"].argmax(1), shown)
+        replaced = batch["index"] == 40
+        np.testing.assert_array_equal(batch["index"][~replaced], shown[~replaced])
+    assert sum(int((batch["index"] == 40).sum()) for batch in batches[:5]) == len(broken)
+
+
+def test_only_unreadable_images_end_in_an_error():
+    with pytest.raises(DataError, match="training images in a row"):
+        numbered(40, tuple(range(40)))
+
+
+def test_an_unreadable_image_is_an_error_that_names_it_unless_skipped():
+    names = [f"{i}.jpg" for i in range(40)]
+    with pytest.raises(DataError, match=r"17\.jpg: broken.*on_unreadable=skip.*replaced"):
+        numbered(40, (17,), unreadable=Unreadable(names))
+    batches = make_eval_batches(
+        Numbered(40, (17,)),
+        np.eye(40, dtype=np.uint8),
+        np.arange(40),
+        batch_size=8,
+        unreadable=Unreadable(names),
+    )
+    with pytest.raises(DataError, match=r"17\.jpg: broken.*left out"):
+        list(batches)
+
+
+def test_evaluation_masks_what_cannot_be_read_and_keeps_its_place():
+    report = Unreadable(skip=True)
+    batches = make_eval_batches(
+        Numbered(40, (17, 20)),
+        np.eye(40, dtype=np.uint8),
+        np.arange(40)[::-1],
+        batch_size=16,
+        unreadable=report,
+    )
+    index, mask = (
+        np.concatenate(parts) for parts in zip(*((b["index"], b["mask"]) for b in batches))
+    )
+    assert index[:40].tolist() == list(range(40))
+    assert (~mask[:40]).nonzero()[0].tolist() == [39 - 20, 39 - 17]
+    assert report.reasons == {17: "broken", 20: "broken"}

@@ -13,6 +13,7 @@ LAYERS = [
     ["console", "codes", "losses", "memory_bank", "models", "preprocess", "torch_files"],
     ["metrics", "optimizer", "state", "sharding", "interrupt", "pretrained"],
     ["checkpoint", "train_step", "run_log", "config_rules"],
+    ["image_sources"],
     ["experiment", "report"],
     ["evaluate", "train"],
     ["run"],

@@ -1,0 +1,68 @@
+"""What benchmarks share: medians of ways that take turns, and a record of where they ran."""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def pin_to_one_core() -> set[int]:
+    """Restricts this process to one core; returns what to give `os.sched_setaffinity` back."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    return allowed
+
+
+def take_turns(ways: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
+    """Runs every way once a repetition, so that a slow minute of the machine hits all of them."""
+    figures: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repetitions):
+        for name, run in ways.items():
+            figures[name].append(run())
+    return figures
+
+
+def print_table(title: str, figures: Mapping[str, Sequence[float]]) -> None:
+    """Prints median, smallest and largest of each way."""
+    print(f"{title:<60}{'median':>10}{'min':>10}{'max':>10}")
+    for name, values in figures.items():
+        row = (statistics.median(values), min(values), max(values))
+        print(f"  {name:<58}" + "".join(f"{value:>10,.0f}" for value in row), flush=True)
+
+
+def summary(figures: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Medians and all figures, for the record."""
+    return {
+        "median": {name: round(statistics.median(values)) for name, values in figures.items()},
+        "all": {name: [round(value) for value in values] for name, values in figures.items()},
+    }
+
+
+def write_record(path: Path, packages: Sequence[str], **content: Any) -> None:
+    """Writes the figures with date, command, processor and versions."""
+    record = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+        **content,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"wrote {path}")
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,30 @@
+"""What several configurations have in common."""
+
+from typing import Any
+
+from configs import default
+
+
+def list_set(name: str) -> Any:
+    """The published recipe on image files with three lists: resize 256, flip, crop 224."""
+    config = default.get_config()
+    config.data.name = name
+    config.data.protocol = name
+    config.data.source = "files"
+    config.data.horizontal_flip = True
+    config.data.resize = 256
+    return config
+
+
+def train_from_scratch(config: Any) -> None:
+    """Optimizer, loss and evaluations with which small networks learn from random parameters."""
+    config.loss.pairs = "batch"
+    config.optimizer.name = "adamw"
+    config.optimizer.schedule = "warmup_cosine"
+    config.optimizer.warmup_epochs = 2.0
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.weight_decay_exclude = ("bias$", "scale$", "position_embedding$")
+    config.optimizer.clip_norm = 1.0
+    config.evaluation.every_epochs = 5
+    config.evaluation.before_training = True
+    config.evaluation.batch_size = 256

@@ -1,0 +1,49 @@
+"""Pillow's bilinear resampling filter as tables of fixed-point weights."""
+
+import math
+
+import numpy as np
+
+# Pillow's: 32 bits less 8 for the pixel and 2 of headroom, so that a sum of taps fits an int32.
+PRECISION_BITS = 32 - 8 - 2
+
+
+def bilinear_taps(length_in: int, length_out: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tabulates which pixels each output pixel reads, and Pillow's weights for them.
+
+    The filter is a triangle of half-width max(1, in/out) around the output pixel's centre, so
+    that downscaling averages. Follows `precompute_coeffs` and `normalize_coeffs_8bpc` of
+    Pillow's Resample.c, in float64 and in the same order of operations, since one unit in the
+    last place can move a weight.
+
+    Args:
+      length_in, length_out: pixels along one axis before and after, at least 1.
+
+    Returns:
+      first: int32 [length_out], the first pixel each output pixel reads.
+      weight: int32 [taps, length_out], for pixels first, first + 1, ...; 2**22 is 1. Taps past
+        the image's edge weigh 0.
+    """
+    scale = length_in / length_out
+    support = max(scale, 1.0)
+    taps = math.ceil(support) * 2 + 1
+    center = (np.arange(length_out) + 0.5) * scale
+    first = np.maximum((center - support + 0.5).astype(np.int64), 0)
+    end = np.minimum((center + support + 0.5).astype(np.int64), length_in)
+    tap = np.arange(taps)[:, None]
+    inverse = 1.0 / support
+    weight = np.maximum(1.0 - np.abs((tap + first[None] - center[None] + 0.5) * inverse), 0.0)
+    weight = np.where(tap < (end - first)[None], weight, 0.0)
+    # cumsum adds one tap after the other, as C does; sum would add in pairs.
+    weight = weight / np.cumsum(weight, axis=0)[-1:]
+    fixed = (0.5 + weight * (1 << PRECISION_BITS)).astype(np.int32)
+    return first.astype(np.int32), fixed[fixed.any(axis=1)]
+
+
+def height_first(rows: int, columns: int, new_rows: int, new_columns: int) -> bool:
+    """Does Pillow 13 filter the height before the width? The order shows in the last bit.
+
+    Up to Pillow 12 it was always the width first; 13 starts with the height where that loses
+    over twice as many pixels.
+    """
+    return rows - new_rows > max(0, 2 * (columns - new_columns))

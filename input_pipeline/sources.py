@@ -1,0 +1,184 @@
+"""Where a batch's pixels come from: an array in memory, or image files that threads decode."""
+
+import concurrent.futures
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import numpy as np
+
+from input_pipeline.decode import UnreadableImage
+from input_pipeline.errors import DataError
+from input_pipeline.transforms import ImageTransform
+
+
+class Reader(Protocol):
+    """Gives the bytes of image files by number, to many threads at once."""
+
+    def read(self, row: int) -> bytes:
+        """The encoded image; `UnreadableImage` if it is missing or damaged."""
+        ...
+
+    def close(self) -> None:
+        """Closes what is open; reading opens it again."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImages:
+    """The images of a data set, not decoded yet.
+
+    Attributes:
+      names: what each image is called in messages and lists.
+      reader: reads image i.
+      resized: the shorter side that the images were packed with; None: as published.
+    """
+
+    names: Sequence[str]
+    reader: Reader
+    resized: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads `directory/name`; names are relative, with forward slashes.
+
+    Raises:
+      DataError: when made: a name that leaves the directory.
+    """
+
+    directory: str
+    names: Sequence[str]
+
+    def __post_init__(self):
+        for name in self.names:
+            if name.startswith("/") or ".." in name and ".." in PurePosixPath(name).parts:
+                raise DataError(f"{name}: image paths must stay inside {self.directory}")
+
+    def read(self, row: int) -> bytes:
+        """The file's bytes; `UnreadableImage` if there is none."""
+        path = f"{self.directory}/{self.names[row]}"
+        try:
+            if "://" in self.directory:
+                from etils import epath
+
+                return epath.Path(path).read_bytes()
+            with open(path, "rb") as file:
+                return file.read()
+        except OSError as error:
+            reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+            raise UnreadableImage(reason) from error
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+
+class Source(Protocol):
+    """Makes the images of a batch."""
+
+    def __len__(self) -> int: ...
+
+    def images(
+        self, rows: np.ndarray, words: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """(uint8 [b, H, W, 3], reasons by position for those that could not be read: zeros).
+
+        `rows`: int [b], with -1 for padding: zeros. `words`: uint64 [b, WORDS] in training.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends its threads."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Images in memory, uint8 [N, H, W, 3], as they are: augmentation is the device's work."""
+
+    array: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def images(
+        self, rows: np.ndarray, words: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """See `Source`; `words` are not used."""
+        # Padding reads some valid row first, which keeps the gather a single call.
+        images = self.array.take(np.maximum(rows, 0), axis=0)
+        if rows.min(initial=0) < 0:
+            images[rows < 0] = 0
+        return images, {}
+
+    def close(self) -> None:
+        """There are no threads."""
+
+
+class DecodedSource:
+    """Image files, decoded and transformed by threads.
+
+    Threads, not processes: libjpeg, Pillow and our kernels let go of the interpreter while they
+    work, pixels need no copying between processes, and nothing can be left behind at exit.
+    """
+
+    def __init__(self, encoded: EncodedImages, transform: ImageTransform, num_workers: int | None):
+        """`num_workers`: threads; 0 decodes where batches are asked for; None: a thread a core.
+
+        Raises:
+          ValueError: for a negative `num_workers`.
+        """
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"num_workers must be 0 or more, or None; got {num_workers}")
+        self.encoded = encoded
+        self.transform = transform
+        self.num_workers = available_cores() if num_workers is None else num_workers
+        # Its threads start with the first batch.
+        self._pool = concurrent.futures.ThreadPoolExecutor(max(1, self.num_workers), "decode")
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def images(
+        self, rows: np.ndarray, words: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """See `Source`."""
+        size = self.transform.size
+        out = np.empty((len(rows), size, size, 3), np.uint8)
+
+        def make(position: int) -> str | None:
+            try:
+                if (row := int(rows[position])) >= 0:
+                    data = self.encoded.reader.read(row)
+                    word = None if words is None else words[position]
+                    self.transform(data, word, out[position])
+                    return None
+            except UnreadableImage as error:
+                out[position] = 0
+                return str(error)
+            out[position] = 0
+            return None
+
+        positions = range(len(rows))
+        if self.num_workers:
+            reasons = list(self._pool.map(make, positions))
+        else:
+            reasons = [make(position) for position in positions]
+        return out, {i: reason for i, reason in enumerate(reasons) if reason is not None}
+
+    def close(self) -> None:
+        """Ends the threads; there are no batches after it."""
+        self._pool.shutdown(cancel_futures=True)
+        self.encoded.reader.close()
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,42 @@
+"""What a run does about images that cannot be read."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from input_pipeline.errors import DataError
+
+ON_UNREADABLE = ("error", "skip")
+
+
+@dataclass
+class Unreadable:
+    """What is done about images that cannot be read, and which they were.
+
+    Attributes:
+      names: what the images are called, by row; empty: by number.
+      skip: replace or leave out, and remember; False raises at the first.
+      reasons: row -> why, of those met so far. Filled by the threads that read.
+    """
+
+    names: Sequence[str] = ()
+    skip: bool = False
+    reasons: dict[int, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def found(self, row: int, reason: str, *, replaceable: bool) -> None:
+        """Remembers an image, or raises.
+
+        Raises:
+          DataError: unreadable images are errors; names the image and what to do.
+        """
+        name = self.names[row] if len(self.names) else f"image {row}"
+        if not self.skip:
+            instead = "replaced by another" if replaceable else "left out of the metrics"
+            raise DataError(
+                f"{name}: {reason}. Mend or remove it (python -m input_pipeline.check lists all "
+                f"such images), or run with --config.data.on_unreadable=skip: it is then {instead} "
+                "and reported at the end"
+            )
+        with self._lock:
+            self.reasons[row] = reason

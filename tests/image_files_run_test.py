@@ -1,0 +1,77 @@
+"""Training on image files: what a user with a folder of photographs sees."""
+
+import json
+import threading
+
+import pytest
+
+from configs import lists
+from hybridhash_jax.interrupt import StopRequest
+from hybridhash_jax.run import evaluate_checkpoint, train
+from input_pipeline.errors import DataError
+from tests.photographs import write_lists
+from tests.small_run import OVERRIDES, outcome
+
+SIZES = {"batch_size": 16, "num_epochs": 2, "evaluation.batch_size": 16}
+
+
+def config_of(directory, **data):
+    config = lists.get_config()
+    shared = {name: value for name, value in OVERRIDES.items() if name != "num_epochs"}
+    config.update_from_flattened_dict(shared | SIZES)
+    config.data.update({"dir": str(directory), "resize": 10} | data)
+    return config.lock()
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("photographs")
+    write_lists(directory, 60, num_train=30, num_query=10)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def reference(directory, tmp_path_factory):
+    """A run's outcome with decoding in the main thread."""
+    workdir = tmp_path_factory.mktemp("reference")
+    train(config_of(directory, num_workers=0), workdir, StopRequest())
+    return outcome(workdir)
+
+
+def test_a_run_on_files_trains_and_leaves_no_thread(directory, reference, tmp_path):
+    assert (reference["train_images"], reference["queries"], reference["database"]) == (30, 10, 50)
+    assert reference["unreadable_images"] == 0
+    train(config_of(directory, num_workers=4), tmp_path, StopRequest())
+    assert outcome(tmp_path) == reference, "workers change nothing"
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("decode")]
+
+
+@pytest.fixture
+def broken(directory):
+    """One training image (also in the database) and one query cannot be read."""
+    saved = {name: (directory / name).read_bytes() for name in ("images/012.jpg", "images/003.jpg")}
+    (directory / "images/012.jpg").write_bytes(saved["images/012.jpg"][:200])
+    (directory / "images/003.jpg").unlink()
+    yield directory
+    for name, data in saved.items():
+        (directory / name).write_bytes(data)
+
+
+def test_a_broken_image_ends_the_run_with_its_name(broken, tmp_path):
+    with pytest.raises(DataError, match=r"images/0(12|03)\.jpg: .*on_unreadable=skip"):
+        train(config_of(broken), tmp_path, StopRequest())
+
+
+def test_broken_images_can_be_skipped_and_are_reported(broken, tmp_path):
+    (entry,) = train(config_of(broken, on_unreadable="skip"), tmp_path, StopRequest())
+    assert (entry["queries"], entry["database"]) == (9, 49)
+    assert entry["unreadable_images"] == 2
+    listed = (tmp_path / "unreadable.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in listed] == ["images/003.jpg", "images/012.jpg"]
+    assert "no such file" in listed[0]
+    config = config_of(broken, on_unreadable="skip")
+    again = evaluate_checkpoint(config, tmp_path, "latest")
+    assert again["map_expected"] == entry["last"]["map_expected"]
+    saved = json.loads((tmp_path / "evaluation.json").read_text())[0]
+    assert (saved["queries"], saved["database"]) == (9, 49)
