@@ -58,12 +58,13 @@ def decode_image(data: bytes, options: DecodeOptions = DecodeOptions()) -> np.nd
     return np.asarray(_decode_with_pillow(data, options))
 
 
-def decode_jpeg_fast(data: bytes, options: DecodeOptions) -> np.ndarray | None:
-    """Decodes a JPEG with quicker, slightly different colours, into four channels.
+def decode_jpeg_fast(data: bytes, options: DecodeOptions, *, rough_from: int) -> np.ndarray | None:
+    """Decodes a JPEG into four channels, a large one with quicker, slightly different colours.
 
-    Colour is kept at half the resolution in most JPEGs; here its pixels are doubled where
-    `decode_image` interpolates. (The library's quicker cosine transform is not used: it saves as
-    much, but errs by a grey level on average.)
+    Most JPEGs keep colour at half the resolution; `decode_image` interpolates between its
+    pixels, here they are doubled if the image's shorter side has at least `rough_from` pixels.
+    (The library's quicker cosine transform is not used: it saves as much, but errs by a grey
+    level on average.)
 
     Returns:
       uint8 [height, width, 4], red, green, blue and a byte without meaning; None if the file
@@ -74,7 +75,7 @@ def decode_jpeg_fast(data: bytes, options: DecodeOptions) -> np.ndarray | None:
     """
     if not data.startswith(_JPEG_START) or options.apply_orientation:
         return None
-    return _decode_jpeg(data, options, channels=4)
+    return _decode_jpeg(data, options, rough_from)
 
 
 def image_size(data: bytes, options: DecodeOptions = DecodeOptions()) -> tuple[int, int]:
@@ -89,8 +90,10 @@ def image_size(data: bytes, options: DecodeOptions = DecodeOptions()) -> tuple[i
         return image.size
 
 
-def _decode_jpeg(data: bytes, options: DecodeOptions, channels: int = 3) -> np.ndarray | None:
-    """The pixels; None if Pillow has to decide."""
+def _decode_jpeg(
+    data: bytes, options: DecodeOptions, rough_from: int | None = None
+) -> np.ndarray | None:
+    """The pixels, four channels with `rough_from`; None if Pillow has to decide."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except (ValueError, KeyError):  # KeyError: a header without a colour space
@@ -98,12 +101,11 @@ def _decode_jpeg(data: bytes, options: DecodeOptions, channels: int = 3) -> np.n
     _check_size(width, height, options)
     if space not in ("YCbCr", "Gray", "RGB"):
         return None
-    fast = channels == 4
     try:
         return simplejpeg.decode_jpeg(
             data,
-            "RGBX" if fast else "RGB",
-            fastupsample=fast,
+            "RGB" if rough_from is None else "RGBX",
+            fastupsample=rough_from is not None and min(width, height) >= rough_from,
             strict=not options.allow_truncated,
         )
     except ValueError:  # also for what Pillow forgives, such as stray bytes between segments

@@ -5,6 +5,8 @@ to s and cuts the longer one's fraction off, `CenterCrop` rounds half to even.
 """
 
 import math
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +19,8 @@ DECODERS = ("exact", "fast")
 # that cannot be read.
 WORDS = 6
 _FLIP, _LEFT, _TOP, _AREA, _SHAPE, REPLACEMENT = range(WORDS)
+# The fast decoder's rough colours are averaged away where this many pixels and more become one.
+_ROUGH_SHRINK = 1.25
 _SHAPES = (3 / 4, 4 / 3)  # of random_area crops, width to height; torchvision's
 
 
@@ -69,13 +73,7 @@ class ImageTransform:
         Raises:
           UnreadableImage: see `decode_image`.
         """
-        pixels = decode_jpeg_fast(data, self.options) if self.decoder == "fast" else None
-        resample = resample_fast
-        if pixels is None:
-            pixels, resample = (
-                np.ascontiguousarray(decode_image(data, self.options)),
-                resample_exact,
-            )
+        pixels, resample = self._decode(data)
         if words is not None and self.random_area:
             pixels = self._random_area(pixels, words, self.random_area)
             whole = Crop(self.size, self.size, 0, 0, self.size, self._flips(words))
@@ -91,6 +89,15 @@ class ImageTransform:
             return Crop(new_width, new_height, round(spare_x / 2), round(spare_y / 2), self.size)
         left, top = int(words[_LEFT]) % (spare_x + 1), int(words[_TOP]) % (spare_y + 1)
         return Crop(new_width, new_height, left, top, self.size, self._flips(words))
+
+    def _decode(self, data: bytes) -> tuple[np.ndarray, Callable[..., None]]:
+        if self.decoder == "fast":
+            # A random area may be enlarged, which would show them.
+            rough = math.ceil(_ROUGH_SHRINK * self.resize)
+            rough_from = sys.maxsize if self.random_area else rough
+            if (pixels := decode_jpeg_fast(data, self.options, rough_from=rough_from)) is not None:
+                return pixels, resample_fast
+        return np.ascontiguousarray(decode_image(data, self.options)), resample_exact
 
     def _flips(self, words: np.ndarray) -> bool:
         return self.horizontal_flip and int(words[_FLIP]) >> 63 == 1

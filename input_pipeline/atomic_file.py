@@ -1,0 +1,26 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from input_pipeline.errors import DataError
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file under a temporary name beside its own, then renames it.
+
+    Raises:
+      DataError: if it cannot be written; an older file of that name is still there then.
+    """
+    target = Path(path)
+    # A name of its own, so that two processes on one disk do not write into one file.
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, target)
+    except OSError as error:
+        raise DataError(f"cannot write {target} ({error})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()

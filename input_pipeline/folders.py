@@ -1,0 +1,158 @@
+"""Finds the images of a folder that has one subfolder a class."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, eq=False)
+class FolderImages:
+    """The images of a folder and the class of each.
+
+    Attributes:
+      names: paths with `/` relative to the folder, sorted; each starts with its class's name.
+      class_ids: int64 [N], rows of `class_names`.
+      class_names: the subfolders with at least one image, sorted.
+      ignored: what was left out, sorted: files that are no images by their suffix or lie in no
+        class, and folders (with a `/` at the end) that hold no images or lead back to others.
+    """
+
+    names: list[str]
+    class_ids: np.ndarray
+    class_names: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def scan_folder(directory: str | os.PathLike[str]) -> FolderImages:
+    """Lists the images in every subfolder of `directory`, at any depth, without opening one.
+
+    Each subfolder is a class. Names that start with a dot are passed over. A link to a folder is
+    followed unless it leads back into `directory`, to a folder that contains the link, or to one
+    that was reached before, so no image is counted twice and no loop is entered.
+
+    Args:
+      directory: the folder with one subfolder a class.
+
+    Returns:
+      `FolderImages`, a function of the names alone: the same on every machine.
+
+    Raises:
+      DataError: if the folder, or one in it, cannot be read, or has no subfolder with images.
+    """
+    root = Path(directory).expanduser().absolute()
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give the one with a subfolder for each class")
+    scan = _Scan(str(root))
+    if not scan.found:
+        raise DataError(f"{root} {_why_empty(scan)}")
+    scan.found.sort()
+    class_names = sorted({class_name for _, class_name in scan.found})
+    ids = {name: i for i, name in enumerate(class_names)}
+    return FolderImages(
+        names=[name for name, _ in scan.found],
+        class_ids=np.array([ids[class_name] for _, class_name in scan.found], np.int64),
+        class_names=tuple(class_names),
+        ignored=tuple(sorted(scan.ignored)),
+    )
+
+
+class _Scan:
+    """One walk: `found` becomes (image, class) pairs, `ignored` everything left out."""
+
+    def __init__(self, root: str) -> None:
+        self.found: list[tuple[str, str]] = []
+        self.ignored: list[str] = []
+        self.root = root
+        self.real_root = os.path.realpath(root)
+        self.reached = {self.real_root}
+        self.classes: list[str] = []
+        for entry in _visible(root):
+            if not _is_folder(entry):
+                self.ignored.append(_shown(entry.name))
+            elif self._enter(entry, entry.name):
+                self.classes.append(entry.name)
+        for class_name in self.classes:
+            before = len(self.found)
+            self._collect(class_name)
+            if len(self.found) == before:
+                self.ignored.append(_shown(class_name) + "/")
+
+    def _collect(self, class_name: str) -> None:
+        waiting = [class_name]
+        while waiting:
+            folder = waiting.pop()
+            for entry in _visible(os.path.join(self.root, folder)):
+                name = f"{folder}/{entry.name}"
+                if _is_folder(entry):
+                    waiting += [name] if self._enter(entry, name) else []
+                elif _is_image(entry):
+                    self.found.append((name, class_name))
+                else:
+                    self.ignored.append(_shown(name))
+
+    def _enter(self, entry: os.DirEntry[str], name: str) -> bool:
+        """Whether to walk a folder; if not, it is noted as ignored."""
+        real = os.path.realpath(entry.path)
+        leads_back = entry.is_symlink() and (
+            _contains(self.real_root, real)
+            or _contains(real, self.real_root)
+            or _contains(real, os.path.realpath(os.path.dirname(entry.path)))
+        )
+        if leads_back or real in self.reached or not _is_text(entry.name):
+            self.ignored.append(_shown(name) + "/")
+            return False
+        self.reached.add(real)
+        return True
+
+
+def _visible(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Entries of a folder by name, hidden ones left out."""
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(
+            f"cannot read the folder {_shown(folder)} ({error}); make it readable or move it away"
+        ) from error
+    yield from sorted(visible, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # A link is asked by its path, because DirEntry raises where a link points to itself.
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False)
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    is_file = os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
+    return is_file and entry.name.lower().endswith(IMAGE_SUFFIXES) and _is_text(entry.name)
+
+
+def _contains(folder: str, path: str) -> bool:
+    return os.path.commonpath([folder, path]) == folder
+
+
+def _is_text(name: str) -> bool:
+    """False for names that are not UTF-8, which no list file could hold."""
+    return not any("\udc80" <= character <= "\udcff" for character in name)
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _why_empty(scan: _Scan) -> str:
+    if scan.classes:
+        return (
+            f"has {len(scan.classes)} subfolders but no image in any of them; accepted are files "
+            f"ending in {', '.join(IMAGE_SUFFIXES)}"
+        )
+    loose = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in scan.ignored)
+    images = f"{loose} images lie right in it; " if loose else ""
+    return f"has no subfolders; {images}put the images of each class into a subfolder of its own"

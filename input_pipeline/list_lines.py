@@ -1,0 +1,104 @@
+"""The rules for one line of a list file: which part is the path, which part the labels."""
+
+import posixpath
+import re
+
+# Steps that begin with no dot, of ordinary characters: such a path is taken as it is.
+_STEP = r"[^\\/:\0\r.][^\\/:\0\r]*"
+_USUAL = re.compile(rf"{_STEP}(?:/{_STEP})*")
+_DRIVE_OR_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
+_NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBER_AT_END = re.compile(rb"[ \t]+(" + _NUMBER + rb")$")
+_NUMBER_AFTER_SUFFIX = re.compile(rb"\.[A-Za-z]\w*[ \t]+" + _NUMBER + rb"$")
+_MORE_LABELS = re.compile(rb"(?:^|[ \t])[01]$")
+_DIGITS_TO_VALUES = bytes.maketrans(b"01", b"\0\1")
+
+
+def parse_line(line: bytes, num_classes: int) -> tuple[bytes, list[int]]:
+    """Parts a line such as `b"images/1.jpg 0 1 0"` into its path and its labels.
+
+    The labels are all fields 0 or 1 at the end of the line; whatever is before them is the path,
+    so it may contain blanks.
+
+    Args:
+      line: without the line break.
+      num_classes: how many labels there must be.
+
+    Returns:
+      (path, labels): the path as it is in the file, and `num_classes` integers 0 or 1.
+
+    Raises:
+      ValueError: saying what is wrong with the line.
+    """
+    path, *labels = line.rsplit(None, num_classes) or [b""]
+    digits = b"".join(labels)
+    are_labels = len(digits) == len(labels) == num_classes and not digits.strip(b"01")
+    if are_labels and not _MORE_LABELS.search(path[-64:]):
+        return path, list(digits.translate(_DIGITS_TO_VALUES))
+    raise ValueError(_explain(line, num_classes))
+
+
+def _explain(line: bytes, num_classes: int) -> str:
+    """What is wrong with a line that does not end in exactly `num_classes` labels."""
+    fields = line.split()
+    if not fields:
+        return "nothing on this line; delete it"
+    count = count_labels(fields)
+    if count == len(fields):
+        return f"no path before the labels; expected a path and {num_classes} labels"
+    wrong = label_that_is_no_label(line.rsplit(None, count)[0])
+    if wrong:
+        return f"the label {wrong!r} is not 0 or 1"
+    before = fields[len(fields) - count - 1].decode(errors="replace")
+    found = f"{count} labels (0 or 1) after {before!r}" if count else "no labels"
+    return f"{found}, expected {num_classes}"
+
+
+def count_labels(fields: list[bytes]) -> int:
+    """How many fields at the end are 0 or 1."""
+    count = 0
+    for field in reversed(fields):
+        if field not in (b"0", b"1"):
+            break
+        count += 1
+    return count
+
+
+def label_that_is_no_label(path: bytes) -> str | None:
+    """The number at the end of `path` that was meant as a label, such as the 2 of `a.jpg 2`.
+
+    A number counts as the end of the name ("photo 12") only where no suffix is before it.
+    """
+    rest, wrong = path, None
+    while match := _NUMBER_AT_END.search(rest[-64:]):
+        wrong = match[1] if wrong is None or match[1] not in (b"0", b"1") else wrong
+        if _NUMBER_AFTER_SUFFIX.search(rest[-64:]):
+            return wrong.decode()
+        rest = rest[: len(rest) - len(match[0])]
+    return None
+
+
+def image_path(text: str) -> str:
+    """The path relative to the image folder, in the one form that names are compared in.
+
+    `./` in front and empty steps go; backslashes become `/` where they are the only separators
+    (as in NUS-WIDE's own lists).
+
+    Raises:
+      ValueError: for a path that is absolute, leaves the image folder or names no file.
+    """
+    path = text.removeprefix("./")
+    if _USUAL.fullmatch(path):
+        return path
+    path = posixpath.normpath(text)
+    if "/" not in path:
+        path = posixpath.normpath(path.replace("\\", "/"))
+    # A backslash that is part of a name here separates folders elsewhere.
+    elsewhere = posixpath.normpath(path.replace("\\", "/"))
+    if elsewhere.startswith("/") or _DRIVE_OR_SCHEME.match(elsewhere):
+        raise ValueError(f"the path {text!r} is absolute; give it relative to the image folder")
+    if elsewhere.split("/")[0] == "..":
+        raise ValueError(f"the path {text!r} leaves the image folder; remove the '..'")
+    if elsewhere == "." or text.endswith("/") or "\0" in path or "\r" in path:
+        raise ValueError(f"the path {text!r} names no file")
+    return path

@@ -1,0 +1,177 @@
+"""Draws the list files of one data set from its raw annotations: the same files everywhere.
+
+Writes train.txt, test.txt (the queries) and database.txt in the format of HashNet and DeepHash,
+classes.txt (a name a line, in the order of the labels) and summary.json (counts, overlaps,
+SHA-256). The same seed gives the same bytes on every machine.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.errors import DataError
+from input_pipeline.folders import scan_folder
+from input_pipeline.raw_annotations import (
+    RawAnnotations,
+    read_mirflickr,
+    read_nuswide,
+    read_voc2012,
+)
+from input_pipeline.split_files import OUTPUTS, DrawnSplits, table, write_splits
+from input_pipeline.split_rules import generator_splits, permutation_splits
+from input_pipeline.splits import Splits, class_splits
+
+# The sizes that the literature draws for mirflickr and voc2012.
+NUM_TRAIN, NUM_QUERY = 4_000, 1_000
+
+_EXAMPLES = """\
+examples:
+  python -m input_pipeline.make_splits nuswide_21 --raw NUS-WIDE --out lists/nuswide_21
+  python -m input_pipeline.make_splits folder --raw photographs --out lists/photographs \\
+      --train_per_class 20 --query_per_class 5 --database train_and_rest
+"""
+
+
+def draw_nuswide_21(options: argparse.Namespace) -> DrawnSplits:
+    """The 21 commonest concepts, 500 training images and 100 queries each."""
+    raw = read_nuswide(options.raw)
+    splits = generator_splits(raw.labels, options.seed, class_names=raw.class_names)
+    return _drawn("nuswide_21", options.seed, raw, splits)
+
+
+def draw_mirflickr(options: argparse.Namespace) -> DrawnSplits:
+    """4,000 training images, 1,000 queries, 20,000 in the database."""
+    raw = read_mirflickr(options.raw)
+    splits = permutation_splits(len(raw.paths), options.seed, NUM_TRAIN, NUM_QUERY)
+    return _drawn("mirflickr", options.seed, raw, splits)
+
+
+def draw_voc2012(options: argparse.Namespace) -> DrawnSplits:
+    """4,000 training images, 1,000 queries, 6,540 in the database."""
+    raw = read_voc2012(options.raw)
+    splits = permutation_splits(len(raw.paths), options.seed, NUM_TRAIN, NUM_QUERY)
+    return _drawn("voc2012", options.seed, raw, splits)
+
+
+def draw_folder(options: argparse.Namespace) -> DrawnSplits:
+    """The same number of training images and queries from every subfolder."""
+    images = scan_folder(options.raw)
+    needed = options.train_per_class + options.query_per_class
+    counts = np.bincount(images.class_ids, minlength=len(images.class_names))
+    short = [
+        f"{name} ({n})" for name, n in zip(images.class_names, counts, strict=True) if n < needed
+    ]
+    if short:
+        raise ValueError(
+            f"{needed} images a class are needed ({options.train_per_class} training images + "
+            f"{options.query_per_class} queries), but there are fewer in: {', '.join(short)}. Use "
+            "smaller numbers, add images, or move these folders away"
+        )
+    splits = class_splits(
+        images.class_ids,
+        options.seed,
+        options.query_per_class,
+        options.train_per_class,
+        options.database,
+    )
+    ignored = _not_ours(images.ignored, options.raw, options.out)
+    more = f" and {len(ignored) - 5} more" if len(ignored) > 5 else ""
+    note = f"{len(ignored)} files or folders were ignored: {', '.join(ignored[:5])}{more}"
+    return DrawnSplits(
+        "folder",
+        options.seed,
+        images.names,
+        np.eye(len(images.class_names), dtype=np.uint8)[images.class_ids],
+        images.class_names,
+        (note,) if ignored else (),
+        splits,
+    )
+
+
+def _drawn(data_set: str, seed: int, raw: RawAnnotations, splits: Splits) -> DrawnSplits:
+    return DrawnSplits(data_set, seed, raw.paths, raw.labels, raw.class_names, raw.notes, splits)
+
+
+def _not_ours(ignored: Sequence[str], raw: Path, out: Path) -> list[str]:
+    """`ignored` without what this program itself wrote before, if that lies inside `raw`."""
+    below = Path(os.path.relpath(out.resolve(), raw.resolve())).as_posix()
+    ours = {f"{below}/", *((Path(below) / name).as_posix() for name in OUTPUTS)}
+    return [name for name in ignored if name not in ours]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m input_pipeline.make_splits",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sets = parser.add_subparsers(dest="data_set", required=True, metavar="DATA_SET")
+    draws: dict[str, tuple[Callable[[argparse.Namespace], DrawnSplits], str]] = {
+        "nuswide_21": (draw_nuswide_21, "the unpacked ImageList.zip and Groundtruth.zip"),
+        "mirflickr": (draw_mirflickr, "the unpacked mirflickr25k_annotations_v080.zip"),
+        "voc2012": (draw_voc2012, "the folder VOC2012 or VOCdevkit"),
+        "folder": (draw_folder, "a folder with one subfolder of images a class"),
+    }
+    for name, (draw, raw) in draws.items():
+        rule = (draw.__doc__ or "").rstrip(".")
+        one = sets.add_parser(name, help=rule, description=f"{rule}.")
+        one.set_defaults(draw=draw)
+        one.add_argument("--raw", type=_folder, required=True, metavar="DIR", help=raw)
+        one.add_argument(
+            "--out", type=_folder, required=True, metavar="DIR", help="where the files go"
+        )
+        one.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
+        one.add_argument("--overwrite", action="store_true", help="replace files that differ")
+    folder = sets.choices["folder"]
+    folder.add_argument(
+        "--train_per_class", type=_positive, required=True, metavar="N", help="training images"
+    )
+    folder.add_argument(
+        "--query_per_class", type=_positive, required=True, metavar="N", help="queries"
+    )
+    folder.add_argument(
+        "--database", choices=("rest", "train_and_rest", "train"), default="rest",
+        help="which images are searched in (default rest: neither queries nor training images)",
+    )  # fmt: skip
+    return parser
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, got {text!r}")
+    return int(text)
+
+
+def _print(text: str) -> None:
+    """Prints class names also where the terminal's encoding lacks their letters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        drawn = options.draw(options)
+        summary = write_splits(drawn, options.out, options.overwrite)
+    except (DataError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    _print(f"{table(summary)}\nwrote {', '.join(OUTPUTS)} into {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Packs a data set of image files into a few large files, which disks and buckets read faster.
+
+The result, OUT/NAME/1.0.0, holds ArrayRecord shards, the lists and TFDS's metadata, and is used
+with --config.data.source=packed or by tfds.data_source; TensorFlow is not needed. A pack that was
+stopped goes on where it was when the same command is given again, and ends with the same bytes.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.dataset import Dataset
+from input_pipeline.decode import MAX_PIXELS, DecodeOptions
+from input_pipeline.errors import DataError
+from input_pipeline.image_sets import load_folder, load_lists
+from input_pipeline.packed_files import SPLIT_NAMES
+from input_pipeline.packing import PackingSummary, pack_images
+from input_pipeline.records import PACKING_FILE
+from input_pipeline.sources import EncodedImages, available_cores
+from input_pipeline.splits import LIST_PROTOCOLS
+
+_EXAMPLES = """\
+examples:
+  python -m input_pipeline.pack --name coco --dir COCO --lists COCO/lists --out packed --resize 256
+  python -m input_pipeline.pack --name my_photos --dir photos --folder --out packed \\
+      --train_per_class 20 --query_per_class 5
+"""
+_SHOWN = 20
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m input_pipeline.pack",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--dir", required=True, metavar="IMAGES", help="folder that the images are in")
+    add(
+        "--name",
+        required=True,
+        help=f"lower-case letters, digits and _; {', '.join(LIST_PROTOCOLS)}: the sizes of the "
+        "lists are checked",
+    )
+    add("--out", type=Path, required=True, help="folder for packed data sets")
+    lists = parser.add_argument_group("three list files (the default)")
+    lists.add_argument("--lists", metavar="LISTS", help="folder of the list files (default IMAGES)")
+    for split, file in (
+        ("train", "train.txt"),
+        ("query", "test.txt"),
+        ("database", "database.txt"),
+    ):
+        lists.add_argument(f"--{split}_list", default=file, metavar="FILE", help=f"default {file}")
+    folder = parser.add_argument_group("a folder with one subfolder a class")
+    folder.add_argument("--folder", action="store_true", help="draw the splits from subfolders")
+    folder.add_argument("--train_per_class", type=int, default=500, help="default 500")
+    folder.add_argument("--query_per_class", type=int, default=100, help="default 100")
+    folder.add_argument(
+        "--database",
+        choices=("rest", "train_and_rest", "train"),
+        default="rest",
+        help="which images are searched in (default rest: neither queries nor training images)",
+    )
+    folder.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
+    _add_options(parser.add_argument_group("what is written"))
+    return parser
+
+
+def _add_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--resize", type=int, metavar="PX", help="bring the shorter side to this; default: keep")
+    add("--quality", type=int, default=95, help="JPEG quality of resized images (default 95)")
+    add("--images_per_shard", type=int, default=2048, help="default 2048")
+    add("--num_workers", type=int, default=available_cores(), help="threads; default: all cores")
+    add(
+        "--on_unreadable",
+        choices=("error", "skip"),
+        default="error",
+        help="error: find all unreadable images, then stop; skip: leave them out and say so",
+    )
+    add("--allow_truncated", action="store_true", help="take a JPEG whose end is missing")
+    add("--apply_orientation", action="store_true", help="turn resized images as EXIF says")
+    add("--max_pixels", type=int, default=MAX_PIXELS, help=f"refuse larger (default {MAX_PIXELS})")
+
+
+def _load(options: argparse.Namespace) -> Dataset:
+    if "://" not in options.dir and not Path(options.dir).is_dir():
+        raise DataError(f"{options.dir} is not a folder; give the one with the images as --dir")
+    if options.folder:
+        return load_folder(
+            options.dir,
+            seed=options.seed,
+            query_per_class=options.query_per_class,
+            train_per_class=options.train_per_class,
+            database=options.database,
+        )
+    return load_lists(
+        options.name if options.name in LIST_PROTOCOLS else "lists",
+        options.dir,
+        lists_directory=options.lists or options.dir,
+        train=options.train_list,
+        query=options.query_list,
+        database=options.database_list,
+    )
+
+
+def _pack(options: argparse.Namespace) -> PackingSummary:
+    from tqdm import tqdm
+
+    data = _load(options)
+    images = data.images
+    assert isinstance(images, EncodedImages)
+    total = len(np.unique(np.concatenate([getattr(data.splits, x) for x in SPLIT_NAMES])))
+    with tqdm(total=total, unit="image", disable=None) as bar:
+        return pack_images(
+            images.names,
+            data.labels,
+            data.splits,
+            images.reader.read,
+            options.out.expanduser(),
+            name=options.name,
+            class_names=data.class_names,
+            resize=options.resize,
+            quality=options.quality,
+            images_per_shard=options.images_per_shard,
+            num_workers=options.num_workers,
+            options=DecodeOptions(
+                options.allow_truncated, options.max_pixels, options.apply_orientation
+            ),
+            on_unreadable=options.on_unreadable,
+            progress=bar.update,
+        )
+
+
+def _report(summary: PackingSummary, options: argparse.Namespace) -> str:
+    written = f"{summary.num_images:,} images, {summary.num_bytes:,} bytes"
+    shards = f"shards: {summary.num_shards}, of which {summary.reused_shards} were there"
+    lines = [f"{written}, {shards}; {summary.seconds:.1f} s"]
+    if not summary.reused_shards:
+        lines[0] += f", {summary.num_images / summary.seconds:,.0f} images/s"
+    if summary.left_out:
+        counts = (
+            f"{sum(split in splits for *_, splits in summary.left_out)} {split}"
+            for split in SPLIT_NAMES
+        )
+        lines.append(
+            f"left out: {len(summary.left_out)} unreadable images ({', '.join(counts)}); results "
+            "are those of the remaining images"
+        )
+        lines += [f"  {name}: {reason}" for name, reason, _ in summary.left_out[:_SHOWN]]
+        if len(summary.left_out) > _SHOWN:
+            lines.append(f"  the others are in {summary.directory / PACKING_FILE}")
+    lines += [
+        f"packed into {summary.directory}; to train from it:",
+        f"  {_command(summary, options)}",
+    ]
+    return "\n".join(lines)
+
+
+def _command(summary: PackingSummary, options: argparse.Namespace) -> str:
+    config = options.name if options.name in LIST_PROTOCOLS else "lists"
+    words = [
+        f"python main.py --config=configs/{'folder' if options.folder else config}.py",
+        f"--workdir=runs/{options.name} --config.data.source=packed",
+        shlex.quote(f"--config.data.dir={summary.directory}"),
+    ]
+    if options.resize is not None:
+        words.append(f"--config.data.resize={options.resize}")
+    if options.max_pixels != MAX_PIXELS:
+        words.append(f"--config.data.max_pixels={options.max_pixels}")
+    for flag in ("allow_truncated", "apply_orientation"):
+        if getattr(options, flag):
+            words.append(f"--config.data.{flag}=True")
+    return " ".join(words)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        summary = _pack(options)
+    except (DataError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last complete shard", file=sys.stderr)
+        return 130
+    print(_report(summary, options))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
