@@ -87,6 +87,7 @@ _MAY_DIFFER = (
     "data.dir",
     "data.download",
     "data.lists",
+    "data.on_unreadable",
     "data.num_workers",
     "evaluation.batch_size",
     "checkpoint.every_epochs",

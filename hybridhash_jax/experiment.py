@@ -25,7 +25,6 @@ from input_pipeline.dataset import Dataset
 from input_pipeline.splits import hold_out
 from input_pipeline.unreadable import Unreadable
 
-
 Batches = grain.DatasetIterator[loader.Batch]
 
 

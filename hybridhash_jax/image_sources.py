@@ -55,6 +55,11 @@ def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources
             f"data.resize={data.resize}, but the images were packed with a shorter side of "
             f"{images.resized}: use --config.data.resize={images.resized}, or pack them larger"
         )
+    if images.resized is not None and images.turned != data.apply_orientation:
+        raise ConfigError(
+            f"the images were packed with apply_orientation={images.turned}, which cannot be "
+            f"undone: use --config.data.apply_orientation={images.turned}, or pack them again"
+        )
     evaluation = ImageTransform(
         size=image_size,
         resize=data.resize,

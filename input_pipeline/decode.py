@@ -101,11 +101,15 @@ def _decode_jpeg(
     _check_size(width, height, options)
     if space not in ("YCbCr", "Gray", "RGB"):
         return None
+    channels = 3 if rough_from is None else 4
     try:
         return simplejpeg.decode_jpeg(
             data,
             "RGB" if rough_from is None else "RGBX",
             fastupsample=rough_from is not None and min(width, height) >= rough_from,
+            # At an odd address: libjpeg-turbo sends aligned rows past the cache to memory, but
+            # they are read right away.
+            buffer=np.empty(height * width * channels + 1, np.uint8)[1:],
             strict=not options.allow_truncated,
         )
     except ValueError:  # also for what Pillow forgives, such as stray bytes between segments

@@ -100,16 +100,18 @@ def load_packed(name: str, directory: str) -> Dataset:
     """
     packed = records.open_packed(directory)
     parts = (packed.train, packed.query, packed.database)
-    _check_lists(name, *parts)
+    # What packing left out as unreadable is missing from the lists as well.
+    _check_lists("lists" if packed.left_out else name, *parts)
     joined = listed.join_lists(*parts)
     resized = f", shorter side {packed.resize} px" if packed.resize else ""
+    left_out = f", {len(packed.left_out)} unreadable images left out" if packed.left_out else ""
     return _make(
         name,
-        EncodedImages(joined.names, packed.open_reader(), packed.resize),
+        EncodedImages(joined.names, packed.open_reader(), packed.resize, packed.apply_orientation),
         joined.labels,
         joined.splits,
         packed.class_names,
-        f"packed records in {packed.directory}{resized}",
+        f"packed records in {packed.directory}{resized}{left_out}",
     )
 
 

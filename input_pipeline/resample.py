@@ -57,19 +57,17 @@ def resample_exact(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
     if (h, w) == (crop.height, crop.width):
         _copy(image, crop, out)
         return
-    first_x, weight_x = _columns(_table(w, crop.width), crop)
-    first_y, weight_y = _rows(_table(h, crop.height), crop)
-    y0, y1 = int(first_y[0]), int(first_y[-1]) + weight_y.shape[1]
-    x0, x1 = int(first_x.min()), int(first_x.max()) + weight_x.shape[1]
+    x0, x1, first_x, weight_x = _window(w, crop.width, crop.left, crop.size, crop.flip)
+    y0, y1, first_y, weight_y = _window(h, crop.height, crop.top, crop.size, False)
     pixels, flat_out = image.reshape(h, -1), out.reshape(crop.size, -1)
     if height_first(h, w, crop.height, crop.width):
         between = np.empty((crop.size, 3 * (x1 - x0)), np.uint8)
-        _filter_rows(pixels[:, 3 * x0 : 3 * x1], first_y, weight_y, between)
-        _filter_columns(between, (first_x - x0) * 3, weight_x, flat_out)
+        _filter_rows(pixels, 3 * x0, first_y, weight_y, between)
+        _filter_columns(between, first_x - x0, weight_x, flat_out)
     else:
         between = np.empty((y1 - y0, 3 * crop.size), np.uint8)
-        _filter_columns(pixels[y0:y1], first_x * 3, weight_x, between)
-        _filter_rows(between, first_y - y0, weight_y, flat_out)
+        _filter_columns(pixels[y0:y1], first_x, weight_x, between)
+        _filter_rows(between, 0, first_y - y0, weight_y, flat_out)
 
 
 def resample_fast(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
@@ -83,17 +81,10 @@ def resample_fast(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
     if (h, w) == (crop.height, crop.width):
         _copy(image[..., :3], crop, out)
         return
-    first_x, weight_x = _columns(_byte_table(w, crop.width), crop)
-    first_y, weight_y = _rows(_byte_table(h, crop.height), crop)
-    x0, x1 = int(first_x.min()), int(first_x.max()) + weight_x.shape[1]
-    _filter_both(
-        image.reshape(h, -1)[:, 4 * x0 : 4 * x1],
-        first_y,
-        weight_y.astype(np.uint16),
-        (first_x - x0).astype(np.uint64),
-        weight_x.astype(np.uint64),
-        out.reshape(crop.size, -1),
-    )
+    x0, x1, first_x, weight_x = _byte_window(w, crop.width, crop.left, crop.size, crop.flip)
+    _, _, first_y, weight_y = _byte_window(h, crop.height, crop.top, crop.size, None)
+    flat_out = out.reshape(crop.size, -1)
+    _filter_both(image.reshape(h, -1), x0, x1, first_y, weight_y, first_x, weight_x, flat_out)
 
 
 def _copy(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
@@ -101,52 +92,61 @@ def _copy(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
     out[...] = part[:, ::-1] if crop.flip else part
 
 
-def _rows(table: tuple[np.ndarray, np.ndarray], crop: Crop) -> tuple[np.ndarray, np.ndarray]:
-    part = slice(crop.top, crop.top + crop.size)
-    return table[0][part], table[1][part]
+_Window = tuple[int, int, np.ndarray, np.ndarray]
 
 
-def _columns(table: tuple[np.ndarray, np.ndarray], crop: Crop) -> tuple[np.ndarray, np.ndarray]:
-    part = slice(crop.left, crop.left + crop.size)
-    first, weight = table[0][part], table[1][part]
-    return (first[::-1], weight[::-1]) if crop.flip else (first, weight)
-
-
-# Photographs of a set share few sizes; a table of a few kilobytes each.
+# Photographs of a set share few sizes; a window is a few kilobytes.
 @functools.lru_cache(maxsize=4096)
-def _table(length_in: int, length_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """`bilinear_taps` as (int64 [out], int32 [out, taps]), reading only pixels that exist."""
+def _window(length_in: int, length_out: int, start: int, size: int, flip: bool) -> _Window:
+    """What `size` output pixels from `start` on read, along one axis.
+
+    Returns:
+      The range of input pixels that are read, int64 [size] first pixel of each and int32
+      [size, taps] weights. All of them lie inside the image.
+    """
     first, weight = bilinear_taps(length_in, length_out)
     taps, first = len(weight), first.astype(np.int64)
-    shift = np.maximum(first + taps - length_in, 0)
     # A window over the far edge starts earlier instead, its weights moved along.
+    shift = np.maximum(first + taps - length_in, 0)
     moved = np.zeros((length_out, taps), np.int32)
     tap, pixel = np.nonzero(weight)
     moved[pixel, tap + shift[pixel]] = weight[tap, pixel]
-    return first - shift, moved
+    part = slice(start, start + size)
+    first, moved = (first - shift)[part], moved[part]
+    begin, end = int(first[0]), int(first[-1]) + taps
+    order = slice(None, None, -1 if flip else 1)
+    return begin, end, np.ascontiguousarray(first[order]), np.ascontiguousarray(moved[order])
 
 
 @functools.lru_cache(maxsize=4096)
-def _byte_table(length_in: int, length_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same with weights that add up to 256; what rounding leaves goes to the largest."""
-    first, weight = _table(length_in, length_out)
+def _byte_window(
+    length_in: int, length_out: int, start: int, size: int, flip: bool | None
+) -> _Window:
+    """The same with weights that add up to 256; what rounding leaves goes to the largest.
+
+    For rows (`flip` None) weights are uint16 [size, taps]; for columns uint64 [taps, size], and
+    the first pixels uint64, counted from the range's start.
+    """
+    begin, end, first, weight = _window(length_in, length_out, start, size, bool(flip))
     rounded = np.round(weight / (1 << (PRECISION_BITS - 8))).astype(np.int64)
     largest = np.argmax(rounded, axis=1)
-    rounded[np.arange(length_out), largest] += 256 - rounded.sum(axis=1)
-    return first, rounded
+    rounded[np.arange(size), largest] += 256 - rounded.sum(axis=1)
+    if flip is None:
+        return begin, end, first, rounded.astype(np.uint16)
+    return begin, end, (first - begin).astype(np.uint64), np.ascontiguousarray(rounded.T, np.uint64)
 
 
 @numba.njit(nogil=True, cache=True)
 def _filter_columns(
-    image: np.ndarray, offset: np.ndarray, weight: np.ndarray, out: np.ndarray
+    image: np.ndarray, first: np.ndarray, weight: np.ndarray, out: np.ndarray
 ) -> None:
-    """out[y, 3 x + c] = sum over k of weight[x, k] * image[y, offset[x] + 3 k + c], rounded."""
+    """out[y, 3 x + c] = sum over k of weight[x, k] * image[y, 3 (first[x] + k) + c], rounded."""
     taps = weight.shape[1]
     for y in range(out.shape[0]):
         row, result = image[y], out[y]
         j = _0
-        for x in range(offset.shape[0]):
-            i = np.uint64(offset[x])
+        for x in range(first.shape[0]):
+            i = _3 * np.uint64(first[x])
             if taps == 3:  # photographs of 256 to 384 pixels; unrolled, 1.6 times as fast
                 a, b, c = weight[x, 0], weight[x, 1], weight[x, 2]
                 for channel in range(_3):
@@ -177,14 +177,16 @@ def _filter_columns(
 
 
 @numba.njit(nogil=True, cache=True)
-def _filter_rows(image: np.ndarray, first: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
-    """out[y, i] = sum over k of weight[y, k] * image[first[y] + k, i], rounded."""
+def _filter_rows(
+    image: np.ndarray, left: int, first: np.ndarray, weight: np.ndarray, out: np.ndarray
+) -> None:
+    """out[y, i] = sum over k of weight[y, k] * image[first[y] + k, left + i], rounded."""
     total = np.empty(out.shape[1], np.int32)
     for y in range(out.shape[0]):
         total[:] = _HALF
         for tap in range(weight.shape[1]):
             factor = weight[y, tap]
-            row = image[first[y] + tap]
+            row = image[first[y] + tap, left : left + total.shape[0]]
             for i in range(total.shape[0]):
                 total[i] += factor * np.int32(row[i])
         for i in range(total.shape[0]):
@@ -194,6 +196,8 @@ def _filter_rows(image: np.ndarray, first: np.ndarray, weight: np.ndarray, out: 
 @numba.njit(nogil=True, cache=True)
 def _filter_both(
     image: np.ndarray,
+    x0: int,
+    x1: int,
     first_y: np.ndarray,
     weight_y: np.ndarray,
     first_x: np.ndarray,
@@ -201,26 +205,33 @@ def _filter_both(
     out: np.ndarray,
 ) -> None:
     """One output row after the other: its input rows into 16-bit lanes, then those words."""
-    lanes = np.empty(image.shape[1], np.uint16)
+    lanes = np.empty(4 * (x1 - x0), np.uint16)
     words = lanes.view(np.uint64)
     for y in range(out.shape[0]):
-        _sum_rows(image, first_y[y], weight_y[y], lanes)
+        _sum_rows(image, 4 * x0, first_y[y], weight_y[y], lanes)
         _sum_words(words, first_x, weight_x, out[y])
 
 
 @numba.njit(nogil=True, cache=True)
-def _sum_rows(image: np.ndarray, first: int, weight: np.ndarray, lanes: np.ndarray) -> None:
+def _sum_rows(
+    image: np.ndarray, left: int, first: int, weight: np.ndarray, lanes: np.ndarray
+) -> None:
+    right = left + lanes.shape[0]
     if weight.shape[0] == 3:
         a, b, c = weight[0], weight[1], weight[2]
-        one, two, three = image[first], image[first + 1], image[first + 2]
-        for i in range(lanes.shape[0]):
-            total = a * np.uint16(one[i]) + b * np.uint16(two[i]) + c * np.uint16(three[i])
+        one = image[first, left:right]
+        two = image[first + 1, left:right]
+        three = image[first + 2, left:right]
+        for i in range(lanes.shape[0]):  # kept to 16 bits at each step, for more lanes a vector
+            total = np.uint16(a * np.uint16(one[i]))
+            total = np.uint16(total + np.uint16(b * np.uint16(two[i])))
+            total = np.uint16(total + np.uint16(c * np.uint16(three[i])))
             lanes[i] = np.uint16(total + np.uint16(128)) >> np.uint16(8)
         return
     lanes[:] = 128
     for tap in range(weight.shape[0]):
         factor = weight[tap]
-        row = image[first + tap]
+        row = image[first + tap, left:right]
         for i in range(lanes.shape[0]):
             lanes[i] = np.uint16(lanes[i] + np.uint16(factor * np.uint16(row[i])))
     for i in range(lanes.shape[0]):
@@ -229,17 +240,18 @@ def _sum_rows(image: np.ndarray, first: int, weight: np.ndarray, lanes: np.ndarr
 
 @numba.njit(nogil=True, cache=True)
 def _sum_words(words: np.ndarray, first: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
-    taps = weight.shape[1]
+    """`weight` is [taps, out] here, which is read along."""
+    taps = weight.shape[0]
     j = _0
     for x in range(first.shape[0]):
         i = first[x]
         total = _LANE_HALVES
         if taps == 3:
-            total += weight[x, 0] * words[i] + weight[x, 1] * words[i + _1]
-            total += weight[x, 2] * words[i + _2]
+            total += weight[0, x] * words[i] + weight[1, x] * words[i + _1]
+            total += weight[2, x] * words[i + _2]
         else:
             for tap in range(taps):
-                total += weight[x, tap] * words[i]
+                total += weight[tap, x] * words[i]
                 i += _1
         out[j] = np.uint8(total >> _8)
         out[j + _1] = np.uint8(total >> _24)

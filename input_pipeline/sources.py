@@ -33,12 +33,14 @@ class EncodedImages:
     Attributes:
       names: what each image is called in messages and lists.
       reader: reads image i.
-      resized: the shorter side that the images were packed with; None: as published.
+      resized: the shorter side that larger images were packed with; None: as published.
+      turned: whether packing turned the resized ones as their EXIF orientation says.
     """
 
     names: Sequence[str]
     reader: Reader
     resized: int | None = None
+    turned: bool = False
 
     def __len__(self) -> int:
         return len(self.names)

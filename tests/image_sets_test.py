@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from input_pipeline import image_sets
+from input_pipeline import image_sets, pack
 from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset
 from input_pipeline.errors import DataError
-from input_pipeline.sources import EncodedImages
+from input_pipeline.loader import make_train_iterator
+from input_pipeline.sources import DecodedSource, EncodedImages
 from input_pipeline.splits import LIST_PROTOCOLS, ListProtocol
-from tests.photographs import write_lists
+from input_pipeline.transforms import ImageTransform
+from tests.photographs import encoded, photograph, write_lists
 
 
 @pytest.fixture
@@ -145,7 +147,31 @@ def test_too_few_images_of_a_class_are_explained_by_name(folder):
         load_folder(folder, train_per_class=9)
 
 
-def test_lists_that_a_packed_set_does_not_have_are_explained(tmp_path):
-    with pytest.raises(DataError):
+def test_packed_images_give_the_batches_of_their_files(directory, tmp_path):
+    (directory / "images/007.jpg").write_bytes(encoded(photograph(50, 35), "PNG"))
+    arguments = ["--name=lists", f"--dir={directory}", f"--out={tmp_path / 'packed'}"]
+    assert pack.main([*arguments, "--images_per_shard=5"]) == 0
+    files = load(directory)
+    packed = load_dataset(
+        "lists", "lists", source="packed", directory=str(tmp_path / "packed" / "lists")
+    )
+    assert packed.checksum == files.checksum
+    assert packed.class_names == files.class_names
+    transform = ImageTransform(24, 32, horizontal_flip=True)
+    iterators = []
+    for dataset, workers in ((files, 0), (packed, 3)):
+        assert isinstance(dataset.images, EncodedImages)
+        source = DecodedSource(dataset.images, transform, workers)
+        rows = dataset.splits.train
+        iterators.append(make_train_iterator(source, dataset.labels, rows, batch_size=4, seed=0))
+    for _ in range(4):
+        one, other = (next(iterator) for iterator in iterators)
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+    for iterator in iterators:
+        iterator.close()
+
+
+def test_a_folder_without_packed_images_is_explained(tmp_path):
+    with pytest.raises(DataError, match=r"input_pipeline\.pack"):
         image_sets.load_packed("lists", str(tmp_path))
-    np.testing.assert_equal(list(tmp_path.iterdir()), [])

@@ -67,7 +67,9 @@ def test_what_cannot_be_read_is_black_and_says_why(folder):
     names = [*NAMES[:2], "missing.jpg", "text.jpg"]
     (folder / "text.jpg").write_text("no image")
     images = EncodedImages(names, FileReader(str(folder), names))
-    pixels, unreadable = DecodedSource(images, TRANSFORM, 2).images(np.array([3, 0, 2]), None)
+    source = DecodedSource(images, TRANSFORM, 2)
+    pixels, unreadable = source.images(np.array([3, 0, 2]), None)
+    source.close()
     assert unreadable.keys() == {0, 2}
     assert "not an image" in unreadable[0]
     assert "no such file" in unreadable[2]
