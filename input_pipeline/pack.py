@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--resize", type=int, metavar="PX", help="bring the shorter side to this; default: keep")
-    add("--quality", type=int, default=95, help="JPEG quality of resized images (default 95)")
+    add("--quality", type=int, default=92, help="JPEG quality of resized images (default 92)")
     add("--images_per_shard", type=int, default=2048, help="default 2048")
     add("--num_workers", type=int, default=available_cores(), help="threads; default: all cores")
     add(

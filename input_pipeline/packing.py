@@ -73,7 +73,7 @@ def pack_images(
     name: str,
     class_names: Sequence[str],
     resize: int | None = None,
-    quality: int = 95,
+    quality: int = 92,
     images_per_shard: int = 2048,
     num_workers: int = 1,
     options: DecodeOptions = _STRICT,

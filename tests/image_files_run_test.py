@@ -1,7 +1,11 @@
 """Training on image files: what a user with a folder of photographs sees."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -10,7 +14,7 @@ from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run import evaluate_checkpoint, train
 from input_pipeline.errors import DataError
 from tests.photographs import write_lists
-from tests.small_run import OVERRIDES, outcome
+from tests.small_run import ENVIRONMENT, OVERRIDES, ROOT, flags, outcome
 
 SIZES = {"batch_size": 16, "num_epochs": 2, "evaluation.batch_size": 16}
 
@@ -75,3 +79,31 @@ def test_broken_images_can_be_skipped_and_are_reported(broken, tmp_path):
     assert again["map_expected"] == entry["last"]["map_expected"]
     saved = json.loads((tmp_path / "evaluation.json").read_text())[0]
     assert (saved["queries"], saved["database"]) == (9, 49)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_decoding_threads_without_a_word(directory, tmp_path):
+    options = flags(
+        batch_size=16, num_epochs=400, evaluation__batch_size=16, evaluation__every_epochs=400
+    )
+    data = [f"--config.data.dir={directory}", "--config.data.resize=10"]
+    command = [sys.executable, "main.py", "--config=configs/lists.py", f"--workdir={tmp_path}"]
+    process = subprocess.Popen(
+        [*command, *options, *data, "--config.data.num_workers=8"],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    log, end = tmp_path / "metrics.jsonl", time.monotonic() + 120
+    while not (log.exists() and log.read_text().count("\n") > 3) and process.poll() is None:
+        assert time.monotonic() < end, "nothing was logged"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    last = [line for line in output.splitlines() if not line.startswith("epoch")][-1]
+    assert "stopped by SIGINT after step" in last
+    for word in ("Traceback", "Exception", "leaked", "warning"):
+        assert word not in output

@@ -54,6 +54,21 @@ def test_imports_point_one_way():
                 assert depth[parts[1]] < depth[name], f"{path} imports {imported}"
 
 
+def test_the_input_pipeline_imports_one_way_and_nothing_imports_its_commands():
+    paths = {path.stem: path for path in (ROOT / "input_pipeline").glob("[a-z]*.py")}
+    imports = {
+        name: {i.split(".")[1] for i in imports_of(path) if i.startswith("input_pipeline.")}
+        for name, path in paths.items()
+    }
+    for name, direct in imports.items():
+        reached, fresh = set(), direct
+        while fresh:
+            reached |= fresh
+            fresh = {further for near in fresh for further in imports.get(near, ())} - reached
+        assert name not in reached, f"{name} imports itself through others"
+        assert not {"check", "make_splits", "pack"} & direct, name
+
+
 @pytest.mark.parametrize("folder", ["input_pipeline", "configs"])
 def test_input_pipeline_and_configs_know_nothing_of_the_package(folder):
     for path in (ROOT / folder).glob("*.py"):
@@ -78,3 +93,8 @@ def test_every_module_has_a_test_file_of_its_name():
     tested = {path.name.removesuffix("_test.py") for path in (ROOT / "tests").glob("*_test.py")}
     untested = {"console", "state", "experiment", "train", "interrupt"}  # run_test and kill_test
     assert set(modules()) - {"models"} - untested <= tested
+    pipeline = {path.stem for path in (ROOT / "input_pipeline").glob("[a-z]*.py")}
+    # Types and parts, tested where they are used: loader, make_splits, packing, preprocess, cifar10.
+    parts = {"dataset", "errors", "unreadable", "annotation_files", "split_files", "packed_files"}
+    parts |= {"pil_filter", "permutation", "download", "record_reader", "atomic_file"}
+    assert pipeline - parts <= tested
