@@ -95,9 +95,10 @@ def _decode_jpeg(
 ) -> np.ndarray | None:
     """The pixels, four channels with `rough_from`; None if Pillow has to decide."""
     try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        *size, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except (ValueError, KeyError):  # KeyError: a header without a colour space
         return None
+    height, width = map(int, size)
     _check_size(width, height, options)
     if space not in ("YCbCr", "Gray", "RGB"):
         return None

@@ -40,8 +40,7 @@ def load_lists(
       DataError: a list is missing or malformed, has other sizes than `name`'s, an image is both
         query and database or query and train, or two lists disagree about an image's labels.
     """
-    names = {"train": train, "query": query, "database": database}
-    parts = listed.load_lists(lists_directory, **names)
+    parts = listed.load_lists(lists_directory, train=train, query=query, database=database)
     _check_lists(name, *parts)
     joined = listed.join_lists(*parts)
     return _make(

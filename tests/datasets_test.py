@@ -77,6 +77,7 @@ def test_cifar_files_become_a_protocol(blank_cifar, protocol, train, query, data
     dataset = load_dataset("cifar10", protocol, directory=blank_cifar, split_seed=3)
     splits = dataset.splits
     assert (len(splits.train), len(splits.query), len(splits.database)) == (train, query, database)
+    assert isinstance(dataset.images, np.ndarray)
     assert dataset.images.shape == (60_000, 32, 32, 3)
     assert (dataset.labels.argmax(axis=1) == np.arange(60_000) % 10).all()
     assert dataset.class_names[3] == "cat"

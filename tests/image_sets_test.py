@@ -1,6 +1,7 @@
 """Lists and folders become data sets, with the published sizes or an explanation."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ def directory(tmp_path):
 
 def names_of(dataset, rows) -> list[str]:
     assert isinstance(dataset.images, EncodedImages)
-    return [dataset.images.names[row] for row in rows]
+    names = dataset.images.names
+    return [str(names[row]) for row in rows]
 
 
 def load(directory, **arguments):
@@ -118,14 +120,15 @@ def folder(tmp_path):
     return tmp_path / "classes"
 
 
-def load_folder(folder, seed=0, **sizes):
+def load_folder(folder, seed=0, **sizes: Any):
+    defaults: dict[str, Any] = {"query_per_class": 2, "train_per_class": 3}
     return load_dataset(
         "folder",
         "folder",
         source="files",
         directory=str(folder),
         split_seed=seed,
-        folder=FolderSplits(**({"query_per_class": 2, "train_per_class": 3} | sizes)),
+        folder=FolderSplits(**(defaults | sizes)),
     )
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
@@ -26,7 +27,7 @@ ROWS = np.random.default_rng(1).permutation(40)[:N]
 
 
 def take(count: int, **arguments) -> list[dict[str, np.ndarray]]:
-    settings = {"batch_size": 8, "seed": 0} | arguments
+    settings: dict[str, Any] = {"batch_size": 8, "seed": 0} | arguments
     iterator = make_train_iterator(SOURCE, LABELS, ROWS, **settings)
     batches = [next(iterator) for _ in range(count)]
     iterator.close()
@@ -230,7 +231,8 @@ class Numbered:
 
 
 def numbered(count: int, broken: tuple[int, ...] = (), **arguments):
-    settings = {"batch_size": 8, "seed": 3, "unreadable": Unreadable(skip=True)} | arguments
+    defaults: dict[str, Any] = {"batch_size": 8, "seed": 3, "unreadable": Unreadable(skip=True)}
+    settings = defaults | arguments
     labels = np.eye(count, dtype=np.uint8)
     iterator = make_train_iterator(Numbered(40, broken), labels, np.arange(count), **settings)
     batches = [next(iterator) for _ in range(10)]

@@ -67,7 +67,7 @@ def test_photographs_have_the_bytes_of_pillow(size, resized, flip):
     image = np.asarray(photograph(*size, seed=1))
     spare = (resized[0] - 224, resized[1] - 224)
     for left, top in ((0, 0), spare, (spare[0] // 3, spare[1] // 2)):
-        crop = Crop(*resized, left, top, 224, flip)
+        crop = Crop(resized[0], resized[1], left, top, 224, flip)
         np.testing.assert_array_equal(exact(image, crop), pillows(image, crop))
 
 

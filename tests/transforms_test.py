@@ -34,7 +34,7 @@ def words_of(count: int) -> np.ndarray:
     ],
 )
 def test_the_shorter_side_is_resized_and_the_longer_rounded_down(before, after):
-    assert shorter_side(*before, 256) == after
+    assert shorter_side(before[0], before[1], 256) == after
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_shorter_side_is_resized_and_the_longer_rounded_down(before, after):
     ],
 )
 def test_the_centre_crop_rounds_half_to_even(size, left, top):
-    crop = ImageTransform(size=225, resize=256).crop(*size, None)
+    crop = ImageTransform(size=225, resize=256).crop(size[0], size[1], None)
     assert (crop.left, crop.top) == (left, top)
 
 
