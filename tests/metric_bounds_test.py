@@ -68,4 +68,4 @@ def test_bounds_of_equal_codes_are_relevant_first_and_last():
         for ties in ("optimistic", "pessimistic", "stable")
     ]
     last = np.mean(np.arange(1, relevant + 1) / np.arange(size - relevant + 1, size + 1))
-    np.testing.assert_allclose(got, [1.0, last, last], rtol=0, atol=1e-12)
+    assert got == pytest.approx([1.0, last, last], abs=1e-12)

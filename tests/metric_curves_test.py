@@ -47,7 +47,7 @@ def test_curve_by_radius_of_two_queries():
 def test_empty_balls_count_zero_and_their_share_is_told():
     codes = np.ones((4, 8))
     codes[1, :2], codes[2, :3], codes[3] = -1, -1, -1
-    ranking = metrics.rank([np.ones(8), [1] * 4 + [-1] * 4], [0, 0], codes, [0, 1, 0, 0])
+    ranking = metrics.rank([[1] * 8, [1] * 4 + [-1] * 4], [0, 0], codes, [0, 1, 0, 0])
     # Query 0 has two items within 2 bits, one relevant; query 1 has none.
     assert metrics.ball_precision(ranking) == metrics.BallPrecision(0.25, 0.5)
     everything = metrics.ball_precision(ranking, 99)

@@ -60,33 +60,47 @@ def _stable(
     result: np.ndarray,
 ) -> None:
     size, groups = words.shape[1], items.shape[1]
-    buffer = np.empty(BLOCK, np.uint16)
-    place, found = np.empty(groups, np.int64), np.empty(groups, np.int64)
+    distance_buffer, relevance_buffer = np.empty(BLOCK, np.uint16), np.empty(BLOCK, np.bool_)
+    place, found = np.empty(groups, np.int32), np.empty(groups, np.int32)
     for query in range(items.shape[0]):
         last_group = _start_groups(items[query], relevant[query], places, place, found)
-        label = query_labels[:, query].copy()
+        word, label = query_words[:, query].copy(), query_labels[:, query].copy()
         total, count = 0.0, 0
         for first in range(0, size, BLOCK):
-            distance = buffer[: min(BLOCK, size - first)]
-            distances(query_words[:, query].copy(), words, first, distance)
+            distance = distance_buffer[: min(BLOCK, size - first)]
+            relevance = relevance_buffer[: distance.shape[0]]
+            distances(word, words, first, distance)
+            _relevance(label, labels, by_class, first, relevance)
             for i in range(distance.shape[0]):
                 group = distance[i]
                 if group > last_group:
                     continue
-                place[group] += 1
-                if place[group] > places:
-                    continue
-                if by_class:
-                    is_relevant = label[0] == labels[0, first + i]
-                else:
-                    is_relevant = False
-                    for word in range(label.shape[0]):
-                        is_relevant |= label[word] & labels[word, first + i] != _0
-                if is_relevant:
-                    found[group] += 1
-                    total += found[group] / place[group]
+                at = place[group] + np.int32(1)
+                place[group] = at
+                if relevance[i] and at <= places:
+                    finds = found[group] + np.int32(1)
+                    found[group] = finds
+                    total += finds / at
                     count += 1
         result[query] = total / count if count else 0.0
+
+
+@numba.njit(nogil=True, cache=True)
+def _relevance(
+    query: np.ndarray, labels: np.ndarray, by_class: bool, start: int, out: np.ndarray
+) -> None:
+    """Whether the items from `start` on share a label with the query, as many as in `out`."""
+    of_query, row = query[0], labels[0, start : start + out.shape[0]]
+    if by_class:
+        for i in range(out.shape[0]):
+            out[i] = of_query == row[i]
+        return
+    for i in range(out.shape[0]):
+        out[i] = of_query & row[i] != _0
+    for word in range(1, query.shape[0]):
+        of_query, row = query[word], labels[word, start : start + out.shape[0]]
+        for i in range(out.shape[0]):
+            out[i] |= of_query & row[i] != _0
 
 
 @numba.njit(nogil=True, cache=True)
