@@ -6,10 +6,16 @@ The plain loop does what published code does for a query: a product with all lab
 codes, an argsort, a cumulative sum over the relevant places; it gives one number, mAP in the order
 of argsort. Codes are float32 and labels int64 there, since the labels are read as integers; a
 second figure is for float32 labels, whose product is far faster. It runs over a sample of the
-queries, and its time is scaled to all of them. The full
-evaluation computes every metric for all queries: packing the codes, mAP under four tie rules, the
-curves, graded relevance where labels are several, and the statistics of the database's codes.
-Both use all cores that the process may use (the loop where NumPy's products do), and take turns.
+queries, and its time is scaled to all of them.
+
+The full evaluation computes every metric for all queries: packing the codes, mAP under four tie
+rules, the curves, graded relevance where labels are several, and the statistics of the database's
+codes. "mAP expected alone" is one number against one number. Both sides use all cores that the
+process may use (the loop where NumPy's products do), and take turns.
+
+The floor is a popcount and a histogram of all pairs, without labels, by the same loop: 8 bytes of
+code a pair, read once for four queries from the second-level cache, so the increments bind, not
+the memory.
 """
 
 import argparse
@@ -29,6 +35,7 @@ from hybridhash_jax.metrics import pair_loops, threads
 from hybridhash_jax.metrics.arguments import PackedItems, pack_sides
 
 SEED = 0
+_LOOPS = ("plain loop", "plain loop, float labels")
 
 
 @dataclass(frozen=True)
@@ -108,11 +115,11 @@ def _run(size: Size, bits: int, sample: int, repetitions: int) -> dict[str, Any]
         "top_k": size.top_k,
         "median_seconds": {name: round(value, 4) for name, value in median.items()},
         "all_seconds": {n: [round(value, 4) for value in v] for n, v in figures.items()},
-        "times_as_fast": round(median["plain loop"] / median["full evaluation"], 1),
-        "times_as_fast_as_with_float_labels": round(
-            median["plain loop, float labels"] / median["full evaluation"], 1
-        ),
         "goal": size.goal,
+        "times_as_fast": {
+            way: {loop: round(median[loop] / median[way], 1) for loop in _LOOPS}
+            for way in ("full evaluation", "mAP expected alone")
+        },
         "nanoseconds_a_pair_and_core": round(
             median["full evaluation"] / pairs * threads.cores() * 1e9, 2
         ),
@@ -125,10 +132,11 @@ def _run(size: Size, bits: int, sample: int, repetitions: int) -> dict[str, Any]
 
 def _show(size: Size, record: dict[str, Any]) -> None:
     print(
-        f"{size.name}: {size.queries:,} x {size.database:,}, {record['times_as_fast']} times as "
-        f"fast as the plain loop (goal {size.goal}), {record['times_the_floor']} times the floor, "
-        f"peak memory {record['peak_mebibytes']} MiB above codes and labels"
+        f"{size.name}: {size.queries:,} x {size.database:,}, {record['times_the_floor']} times the "
+        f"floor, peak memory {record['peak_mebibytes']} MiB above codes and labels"
     )
+    for way, times in record["times_as_fast"].items():
+        print(f"  {way}: {times['plain loop']} times as fast as the plain loop (goal {size.goal})")
     for name, values in record["all_seconds"].items():
         low, high = min(values), max(values)
         print(f"  {name:<26}{record['median_seconds'][name]:>10.3f} s  ({low:.3f} to {high:.3f})")
