@@ -74,7 +74,7 @@ def _parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bits", type=int, default=64, help="code length")
-    parser.add_argument("--sample", type=int, default=20, help="queries of the plain loop")
+    parser.add_argument("--sample", type=int, default=40, help="queries of the plain loop")
     parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
     parser.add_argument("--out", type=Path, help="JSON file for the raw figures")
     return parser.parse_args()
