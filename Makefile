@@ -18,6 +18,7 @@ lint: $(VENV)/dev
 
 bench: $(VENV)/runtime
 	$(BIN)/python -m benchmarks.input_pipeline
+	$(BIN)/python -m benchmarks.metrics
 
 $(VENV)/runtime: requirements.txt
 	$(PYTHON) -m venv $(VENV)

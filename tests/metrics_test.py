@@ -248,7 +248,7 @@ def test_distinct_codes_are_counted_at_any_length(bits):
         ),
         ({"top_k": 0}, "top_k must be 1 or more.*None.*got 0"),
         ({"top_k": -1}, "got -1"),
-        ({"ties": "average"}, '"expected" or "stable"; got \'average\''),
+        ({"ties": "average"}, '"expected", "stable".*got \'average\''),
         ({"query_codes": np.full((2, 4), 0.5)}, "query_codes must hold only.*binarize"),
         ({"database_codes": [[-1, 0, 1, 1]] * 3}, "database_codes must hold only"),
         ({"query_labels": [[0, 1], [1, 0]]}, "do not match"),

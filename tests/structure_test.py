@@ -8,6 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hybridhash_jax"
 
+PACKAGES = ("metrics", "models")
+
 # Each may import from those before it, and nothing after.
 LAYERS = [
     ["console", "codes", "losses", "memory_bank", "models", "preprocess", "torch_files"],
@@ -36,7 +38,7 @@ def imports_of(path: Path) -> set[str]:
 
 def modules() -> dict[str, list[Path]]:
     found = {path.stem: [path] for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
-    return found | {"models": sorted((PACKAGE / "models").glob("*.py"))}
+    return found | {name: sorted((PACKAGE / name).glob("*.py")) for name in PACKAGES}
 
 
 def test_every_module_has_a_layer():

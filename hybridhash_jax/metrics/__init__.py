@@ -1,0 +1,57 @@
+"""Retrieval quality of binary codes: exact metrics with explicit ties, and code health.
+
+`rank` compares all pairs once; everything else is computed from what it counted:
+
+    ranking = metrics.rank(query_codes, query_labels, database_codes, database_labels)
+    metrics.ranked_precisions(ranking, top_k=1000, ties="expected").mean()
+    metrics.curve_by_rank(ranking, [1, 10, 100]).precision
+
+`mean_average_precision` does both for a single number, and `measure` computes all of them.
+"""
+
+from hybridhash_jax.metrics.arguments import TIE_RULES
+from hybridhash_jax.metrics.average_precision import (
+    average_precisions,
+    mean_average_precision,
+    queries_without_relevant,
+    ranked_precisions,
+)
+from hybridhash_jax.metrics.code_health import CodeStatistics, code_statistics
+from hybridhash_jax.metrics.curves import (
+    BallPrecision,
+    Curve,
+    ball_precision,
+    curve_by_radius,
+    curve_by_rank,
+    rank_grid,
+)
+from hybridhash_jax.metrics.everything import Measures, measure
+from hybridhash_jax.metrics.graded import (
+    average_cumulative_gains,
+    discounted_gains,
+    weighted_precisions,
+)
+from hybridhash_jax.metrics.ranking import Ranking, rank
+
+__all__ = [
+    "TIE_RULES",
+    "BallPrecision",
+    "CodeStatistics",
+    "Curve",
+    "Measures",
+    "Ranking",
+    "average_cumulative_gains",
+    "average_precisions",
+    "ball_precision",
+    "code_statistics",
+    "curve_by_radius",
+    "curve_by_rank",
+    "discounted_gains",
+    "mean_average_precision",
+    "measure",
+    "queries_without_relevant",
+    "rank",
+    "rank_grid",
+    "ranked_precisions",
+    "weighted_precisions",
+]

@@ -1,0 +1,137 @@
+"""Checks of what is ranked, and its packing into 64-bit words for the compiled loops."""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridhash_jax import codes as codes_lib
+
+TIE_RULES = ("expected", "stable", "optimistic", "pessimistic")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PackedItems:
+    """Codes and labels of one side, checked and packed, word-major.
+
+    Attributes:
+        words: uint64 [W, N], W = ceil(K / 64); unused bits are 0.
+        labels: multi-hot as uint64 [L, N] bit words; or, where every item of both sides has
+            exactly one label, class ids as uint64 [1, N].
+    """
+
+    words: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return self.words.shape[1]
+
+
+def pack_sides(
+    query_codes: npt.ArrayLike,
+    query_labels: npt.ArrayLike,
+    database_codes: npt.ArrayLike,
+    database_labels: npt.ArrayLike,
+) -> tuple[PackedItems, PackedItems, bool, int]:
+    """Checks both sides and packs them: (queries, database, labels are class ids, bits).
+
+    Arguments and errors are those of `metrics.rank`.
+    """
+    queries = codes_lib.check_codes(query_codes, "query_codes")
+    database = codes_lib.check_codes(database_codes, "database_codes")
+    left, right = check_labels(query_labels, database_labels)
+    _check_sizes(queries, left, database, right)
+    codes_lib.distance_dtype(queries.shape[1])  # refuses codes that are too long
+    left, right = _one_label_each(left, right)
+    by_class = left.ndim == 1
+    pack = _as_ids if by_class else _to_words
+    return (
+        PackedItems(_to_words(queries), pack(left)),
+        PackedItems(_to_words(database), pack(right)),
+        by_class,
+        queries.shape[1],
+    )
+
+
+def check_labels(
+    query_labels: npt.ArrayLike, database_labels: npt.ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both as class ids, or both as bool [N, classes]; ValueError where they are neither.
+
+    Class ids are of any integer dtype [N]; multi-hot labels are 0 and 1 of any dtype.
+    """
+    queries = _check_label_values("query_labels", query_labels)
+    database = _check_label_values("database_labels", database_labels)
+    if queries.shape[1:] != database.shape[1:]:
+        raise ValueError(
+            f"query_labels {queries.shape} and database_labels {database.shape} do not match; "
+            "give both as class ids [N], or both multi-hot [N, classes] over the same classes."
+        )
+    return queries, database
+
+
+def check_top_k(top_k: int | None, database_size: int) -> int:
+    """Returns the number of places that `top_k` ranks: M for None and for anything above M."""
+    if top_k is None:
+        return database_size
+    if top_k < 1:
+        raise ValueError(f"top_k must be 1 or more, or None for the whole database; got {top_k}.")
+    return min(int(top_k), database_size)
+
+
+def check_ties(ties: str, accepted: tuple[str, ...] = TIE_RULES) -> str:
+    """Returns `ties`; ValueError, which names what is accepted, for an unknown rule."""
+    if ties in accepted:
+        return ties
+    names = [f'"{name}"' for name in accepted]
+    raise ValueError(f"ties must be {', '.join(names[:-1])} or {names[-1]}; got {ties!r}.")
+
+
+def _to_words(bits: np.ndarray) -> np.ndarray:
+    return codes_lib.to_words(bits).astype(np.uint64, copy=False)
+
+
+def _as_ids(labels: np.ndarray) -> np.ndarray:
+    return labels.astype(np.int64).view(np.uint64)[None]
+
+
+def _one_label_each(queries: np.ndarray, database: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turns one-hot labels into class ids: equal ids are cheaper to find than common labels."""
+    if queries.ndim == 1:
+        return queries, database
+    if all((np.count_nonzero(side, axis=1) == 1).all() for side in (queries, database)):
+        return queries.argmax(axis=1), database.argmax(axis=1)
+    return queries, database
+
+
+def _check_label_values(name: str, labels: npt.ArrayLike) -> np.ndarray:
+    array = np.asarray(labels)
+    if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
+        return array
+    if array.ndim == 2 and array.shape[1]:
+        ones = array == 1
+        if (ones | (array == 0)).all():
+            return ones
+    raise ValueError(
+        f"{name} must be multi-hot [N, classes] of 0 and 1, or integer class ids [N]; got shape "
+        f"{array.shape} of {array.dtype}."
+    )
+
+
+def _check_sizes(
+    queries: np.ndarray, query_labels: np.ndarray, database: np.ndarray, labels: np.ndarray
+) -> None:
+    sides = (("query", queries, query_labels), ("database", database, labels))
+    for side, side_codes, side_labels in sides:
+        if len(side_codes) != len(side_labels):
+            raise ValueError(
+                f"{side}_codes has {len(side_codes)} rows and {side}_labels has "
+                f"{len(side_labels)}; give one label row a code."
+            )
+        if len(side_codes) == 0:
+            raise ValueError(f"{side}_codes is empty; a ranking needs at least one item a side.")
+    if queries.shape[1] != database.shape[1]:
+        raise ValueError(
+            f"query_codes has {queries.shape[1]} bits and database_codes has "
+            f"{database.shape[1]}; encode both with the same model."
+        )

@@ -1,0 +1,132 @@
+"""Mean average precision, with the rule that orders items of equal distance always named."""
+
+import functools
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridhash_jax.metrics import arguments, precision_sums
+from hybridhash_jax.metrics.ranking import Ranking, rank
+from hybridhash_jax.metrics.stable_order import stable_precisions
+
+
+def mean_average_precision(
+    query_codes: npt.ArrayLike,
+    query_labels: npt.ArrayLike,
+    database_codes: npt.ArrayLike,
+    database_labels: npt.ArrayLike,
+    top_k: int | None = None,
+    ties: str = "expected",
+) -> float:
+    """Averages `average_precisions` over all queries; one with nothing relevant counts 0.
+
+    Arguments and errors are those of `average_precisions`.
+    """
+    return float(
+        average_precisions(
+            query_codes, query_labels, database_codes, database_labels, top_k, ties
+        ).mean()
+    )
+
+
+def average_precisions(
+    query_codes: npt.ArrayLike,
+    query_labels: npt.ArrayLike,
+    database_codes: npt.ArrayLike,
+    database_labels: npt.ArrayLike,
+    top_k: int | None = None,
+    ties: str = "expected",
+) -> np.ndarray:
+    """Computes AP@k of each query, with the database ranked by Hamming distance.
+
+    For several metrics of the same codes, `rank` once and use `ranked_precisions`, which says
+    what AP@k and `ties` mean.
+
+    Args:
+        query_codes, query_labels, database_codes, database_labels: as for `rank`.
+        top_k, ties: as for `ranked_precisions`.
+
+    Returns:
+        float64 [Q].
+
+    Raises:
+        ValueError: as `rank`, or `top_k` is below 1, or `ties` is unknown.
+    """
+    arguments.check_ties(ties)
+    arguments.check_top_k(top_k, 1)
+    ranking = rank(query_codes, query_labels, database_codes, database_labels)
+    return ranked_precisions(ranking, top_k, ties)
+
+
+def ranked_precisions(
+    ranking: Ranking, top_k: int | None = None, ties: str = "expected"
+) -> np.ndarray:
+    """Computes AP@k of each query.
+
+    AP@k = sum over the relevant places p <= k of (relevant up to p) / p, divided by the relevant
+    items *found* in the first k; 0 when none is found there, as for a query that has none at all.
+    `ties` orders equal distances:
+
+    - "expected": the exact expectation over uniformly random orders, in closed form (McSherry and
+      Najork 2008; He et al., "Hashing as Tie-Aware Learning to Rank", CVPR 2018). A group of n
+      items, r relevant, behind N items with R relevant adds
+      (r/n) sum over t = 1..n of [R + 1 + (t-1)(r-1)/(n-1)] / (N+t). Where k falls inside a group,
+      the number of relevant items among its first places is hypergeometric, and the expectation
+      is taken over it too (our extension). Depends on neither database order nor machine.
+    - "stable": by (distance, database row), which depends on how the database is sorted.
+    - "optimistic", "pessimistic": the largest and the least AP@k of any order. While k cuts no
+      group these are relevant items first, and last. In a group that is cut that need not hold,
+      since AP@k divides by what was found: a query with its only find at place 1 has AP 1, and one
+      more at place 11 makes that (1 + 2/11) / 2. So every number of finds is tried.
+
+    All four agree where every distance holds one item, and for all codes equal the expectation is
+    that of a random order.
+
+    Args:
+        ranking: from `rank`.
+        top_k: k, 1 or more; None, M and anything above M rank the whole database.
+        ties: one of the four.
+
+    Returns:
+        float64 [Q].
+
+    Raises:
+        ValueError: `top_k` is below 1, or `ties` is unknown.
+    """
+    arguments.check_ties(ties)
+    places = arguments.check_top_k(top_k, ranking.size)
+    items, relevant = ranking.items, ranking.relevant
+    if ties == "stable":
+        return stable_precisions(
+            ranking.queries, ranking.database, ranking.by_class, items, relevant, places
+        )
+    harmonic = harmonic_table(ranking.size)
+    result = np.empty(len(items))
+    if ties == "expected":
+        precision_sums.expected_precisions(items, relevant, relevant, places, harmonic, result)
+        return result
+    other = np.empty(len(items))
+    lowest, highest = (other, result) if ties == "optimistic" else (result, other)
+    precision_sums.bounds(items, relevant, places, harmonic, lowest, highest)
+    return result
+
+
+@functools.lru_cache(maxsize=2)
+def harmonic_table(size: int) -> np.ndarray:
+    """`precision_sums.harmonic_numbers`, kept for the other metrics of the same database."""
+    table = precision_sums.harmonic_numbers(size)
+    table.flags.writeable = False
+    return table
+
+
+def queries_without_relevant(query_labels: npt.ArrayLike, database_labels: npt.ArrayLike) -> int:
+    """Counts the queries that share no label with any database item; their AP is 0.
+
+    Labels and errors are those of `rank`; an empty database has nothing relevant.
+    """
+    queries, database = arguments.check_labels(query_labels, database_labels)
+    if queries.ndim == 1:
+        found = np.isin(queries, database)
+    else:
+        found = (queries & np.any(database, axis=0, keepdims=True)).any(axis=1)
+    return int(np.count_nonzero(~found))

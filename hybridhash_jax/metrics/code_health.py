@@ -1,0 +1,88 @@
+"""What codes look like without labels: balance, entropy, correlation and diversity of the bits."""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridhash_jax import codes as codes_lib
+
+_ROWS_A_PRODUCT = 1 << 16  # as float32, and far from where it stops counting exactly
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CodeStatistics:
+    """What a set of codes looks like; a collapse shows in each of these.
+
+    Attributes:
+        bit_balance: float64 [K], mean of each bit in [-1, 1]; 0 is balanced.
+        bit_entropy: float64 [K], entropy of each bit, -p log2 p - (1-p) log2 (1-p) with p the
+            share of +1, in [0, 1]; 1 is balanced, 0 a bit that never changes.
+        bit_correlation: float64 [K, K], Pearson's correlation of every two bits; 0 where either
+            never changes, its diagonal included.
+        constant_bits: number of bits that never change.
+        distinct_codes: number of different codes.
+        largest_share: share of the items that have the commonest code, in (0, 1].
+        code_entropy: entropy of the distribution of codes in bits, at most K and log2 N.
+    """
+
+    bit_balance: np.ndarray
+    bit_entropy: np.ndarray
+    bit_correlation: np.ndarray
+    constant_bits: int
+    distinct_codes: int
+    largest_share: float
+    code_entropy: float
+
+    @property
+    def mean_correlation(self) -> float:
+        """Mean of the absolute correlations of different bits; 0 for a single bit."""
+        bits = len(self.bit_correlation)
+        total = np.abs(self.bit_correlation).sum() - np.abs(np.diag(self.bit_correlation)).sum()
+        return float(total / max(bits * (bits - 1), 1))
+
+
+def code_statistics(codes: npt.ArrayLike) -> CodeStatistics:
+    """Measures balance, correlation, entropy and diversity of codes [N, K] of -1/+1 or 0/1.
+
+    A single code is balanced in no bit and has entropy 0.
+
+    Raises:
+        ValueError: no codes, or values that are none.
+    """
+    array = codes_lib.check_codes(codes)
+    if len(array) == 0:
+        raise ValueError("codes is empty; statistics need at least one code.")
+    balance = array.mean(axis=0, dtype=np.float64)
+    words = codes_lib.to_words(array)
+    # One word sorts as a number, several as a record, which takes far longer.
+    kinds = words[0] if len(words) == 1 else words
+    _, counts = np.unique(kinds, axis=kinds.ndim - 1, return_counts=True)
+    shares = counts / len(array)
+    return CodeStatistics(
+        bit_balance=balance,
+        bit_entropy=_bit_entropy((1 + balance) / 2),
+        bit_correlation=_correlation(array, balance),
+        constant_bits=int(np.count_nonzero(np.abs(balance) == 1)),
+        distinct_codes=len(counts),
+        largest_share=float(shares.max()),
+        code_entropy=float(-(shares * np.log2(shares)).sum()) + 0.0,
+    )
+
+
+def _bit_entropy(share: np.ndarray) -> np.ndarray:
+    both = np.stack([share, 1 - share])
+    return -(both * np.log2(np.where(both > 0, both, 1))).sum(axis=0) + 0.0
+
+
+def _correlation(array: np.ndarray, balance: np.ndarray) -> np.ndarray:
+    """(E[ab] - E[a] E[b]) / (sd a sd b), float64 [K, K]; sd^2 = 1 - E[a]^2 for a = -1 or +1."""
+    bits = array.shape[1]
+    products = np.zeros((bits, bits))
+    for start in range(0, len(array), _ROWS_A_PRODUCT):
+        rows = array[start : start + _ROWS_A_PRODUCT].astype(np.float32)
+        products += rows.T @ rows
+    covariance = products / len(array) - np.outer(balance, balance)
+    deviation = np.sqrt(1 - balance**2)
+    scale = np.outer(deviation, deviation)
+    return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)

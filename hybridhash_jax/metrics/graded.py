@@ -1,0 +1,117 @@
+"""Graded relevance: how many labels an item shares with the query, as multi-label papers report.
+
+All three are expectations over uniformly random orders inside each distance, exact (McSherry and
+Najork 2008), so they depend on neither database order nor machine. With one label an item, grades
+are 0 and 1.
+"""
+
+import numpy as np
+
+from hybridhash_jax.metrics import arguments, precision_sums
+from hybridhash_jax.metrics.average_precision import harmonic_table
+from hybridhash_jax.metrics.ranking import Ranking
+
+
+def average_cumulative_gains(ranking: Ranking, top_k: int | None = None) -> np.ndarray:
+    """Computes ACG@k = (1/k) sum over the first k places of the number of shared labels.
+
+    Järvelin and Kekäläinen (SIGIR 2000); for hashing Zhao et al., "Deep Semantic Ranking Based
+    Hashing for Multi-Label Image Retrieval" (CVPR 2015). In a group that k cuts, each place
+    expects the group's mean grade.
+
+    Args:
+        ranking: from `rank`.
+        top_k: k, 1 or more; None, M and anything above M take the whole database.
+
+    Returns:
+        float64 [Q], from 0 to the most labels shared; 0 for a query with nothing relevant.
+
+    Raises:
+        ValueError: `top_k` is below 1.
+    """
+    places = arguments.check_top_k(top_k, ranking.size)
+    taken = _taken(ranking.items, places)
+    mean = _grade_sums(ranking) / np.maximum(ranking.items, 1)
+    return (taken * mean).sum(axis=1) / places
+
+
+def discounted_gains(ranking: Ranking, top_k: int | None = None) -> np.ndarray:
+    """Computes NDCG@k = DCG@k / the DCG@k of the best order of the database.
+
+    DCG@k = sum over places p <= k of (2^grade - 1) / log2(1 + p): Järvelin and Kekäläinen (TOIS
+    2002) with the gain of Burges et al. (ICML 2005), as in Zhao et al. (CVPR 2015). Each place of
+    a group expects the group's mean gain.
+
+    Args:
+        ranking: from `rank`.
+        top_k: k, 1 or more; None, M and anything above M take the whole database.
+
+    Returns:
+        float64 [Q] in [0, 1]; 0 for a query with nothing relevant.
+
+    Raises:
+        ValueError: `top_k` is below 1.
+    """
+    places = arguments.check_top_k(top_k, ranking.size)
+    discount = _cumulative_discount(ranking.size)
+    gains = np.exp2(np.arange(ranking.by_grade.shape[2])) - 1
+    mean = ranking.by_grade @ gains / np.maximum(ranking.items, 1)
+    got = (mean * _discount_of_groups(ranking.items, places, discount)).sum(axis=1)
+    best_first = ranking.by_grade.sum(axis=1, dtype=np.int64)[:, ::-1]
+    best = _discount_of_groups(best_first, places, discount) @ gains[::-1]
+    return np.divide(got, best, out=np.zeros_like(got), where=best > 0)
+
+
+def weighted_precisions(ranking: Ranking, top_k: int | None = None) -> np.ndarray:
+    """Computes weighted AP@k of each query; their mean is the weighted mAP.
+
+    Sum over the relevant places p <= k of ACG@p, divided by the relevant items found in the first
+    k (Zhao et al., CVPR 2015): average precision with grades in place of ones, and equal to it
+    where grades are 0 and 1. The expectation is that of `ranked_precisions`, with R replaced by
+    the grades before, and 1 by the mean grade g of the group's relevant items: a group adds
+    (r/n) sum over t = 1..n of [C + g + (t-1) g (r-1)/(n-1)] / (N+t).
+
+    Args:
+        ranking: from `rank`.
+        top_k: k, 1 or more; None, M and anything above M rank the whole database.
+
+    Returns:
+        float64 [Q], from 0 to the most labels shared; 0 for a query with nothing relevant.
+
+    Raises:
+        ValueError: `top_k` is below 1.
+    """
+    places = arguments.check_top_k(top_k, ranking.size)
+    result = np.empty(len(ranking.items))
+    precision_sums.expected_precisions(
+        ranking.items,
+        ranking.relevant,
+        _grade_sums(ranking),
+        places,
+        harmonic_table(ranking.size),
+        result,
+    )
+    return result
+
+
+def _grade_sums(ranking: Ranking) -> np.ndarray:
+    return ranking.by_grade @ np.arange(ranking.by_grade.shape[2])
+
+
+def _taken(items: np.ndarray, places: int) -> np.ndarray:
+    """How many items of each group [Q, groups] lie in the first `places`."""
+    before = np.cumsum(items, axis=1) - items
+    return np.clip(places - before, 0, items)
+
+
+def _discount_of_groups(items: np.ndarray, places: int, discount: np.ndarray) -> np.ndarray:
+    """Sum of 1 / log2(1 + p) over the places p <= `places` that each group takes, [Q, groups]."""
+    end = np.minimum(np.cumsum(items, axis=1), places)
+    start = np.minimum(np.cumsum(items, axis=1) - items, places)
+    return discount[end] - discount[start]
+
+
+def _cumulative_discount(size: int) -> np.ndarray:
+    """Sum of 1 / log2(1 + p) over p = 1..n, for n = 0..size; summed wider where possible."""
+    terms = 1 / np.log2(np.arange(2, size + 2, dtype=np.longdouble))
+    return np.concatenate([[0.0], np.cumsum(terms).astype(np.float64)])
