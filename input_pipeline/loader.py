@@ -9,7 +9,6 @@ asked for.
 
 import functools
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import grain
@@ -17,7 +16,7 @@ import numpy as np
 
 from input_pipeline.errors import DataError
 from input_pipeline.permutation import permutation, random_words
-from input_pipeline.sources import Source
+from input_pipeline.sources import ArraySource, Source
 from input_pipeline.transforms import REPLACEMENT, WORDS
 from input_pipeline.unreadable import Unreadable
 
@@ -127,12 +126,13 @@ def make_eval_batches(
 
 
 def _iterate(
-    steps: "_Steps", maker: Callable[[int], Batch], prefetch_batches: int
+    steps: "_Steps", maker: "_TrainBatches | _EvalBatches", prefetch_batches: int
 ) -> grain.DatasetIterator[Batch]:
     # Two threads, so that the last images of one batch and the first of the next are decoded
-    # side by side; batches still come in order.
+    # side by side; batches still come in order. A gather from memory gains nothing from a second.
+    most = 1 if isinstance(maker.source, ArraySource) else 2
     threads = grain.ReadOptions(
-        num_threads=min(2, prefetch_batches), prefetch_buffer_size=prefetch_batches
+        num_threads=min(most, prefetch_batches), prefetch_buffer_size=prefetch_batches
     )
     return iter(grain.MapDataset.source(steps).map(maker).to_iter_dataset(threads))
 
