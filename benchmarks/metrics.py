@@ -31,8 +31,9 @@ import numpy as np
 
 from benchmarks.measure import take_turns, write_record
 from hybridhash_jax import metrics
-from hybridhash_jax.metrics import pair_loops, threads
+from hybridhash_jax.metrics import pair_loops
 from hybridhash_jax.metrics.arguments import PackedItems, pack_sides
+from input_pipeline.sources import available_cores
 
 SEED = 0
 _LOOPS = ("plain loop", "plain loop, float labels")
@@ -121,7 +122,7 @@ def _run(size: Size, bits: int, sample: int, repetitions: int) -> dict[str, Any]
             for way in ("full evaluation", "mAP expected alone")
         },
         "nanoseconds_a_pair_and_core": round(
-            median["full evaluation"] / pairs * threads.cores() * 1e9, 2
+            median["full evaluation"] / pairs * available_cores() * 1e9, 2
         ),
         "times_the_floor": round(median["full evaluation"] / median["floor"], 2),
         "peak_mebibytes": memory,

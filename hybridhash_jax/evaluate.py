@@ -92,12 +92,12 @@ def evaluate_codes(
       codes: bit_balance (mean over bits of |mean of the bit|: 0 is balanced, 1 is all stuck),
       constant_bits, distinct_codes, largest_share (of the commonest code).
     """
-    sets = (query_codes, query_labels, database_codes, database_labels)
+    ranking = metrics.rank(query_codes, query_labels, database_codes, database_labels)
     statistics = metrics.code_statistics(database_codes)
     return {
-        "map_expected": metrics.mean_average_precision(*sets, top_k=top_k, ties="expected"),
-        "map_stable": metrics.mean_average_precision(*sets, top_k=top_k, ties="stable"),
-        "queries_without_relevant": metrics.queries_without_relevant(query_labels, database_labels),
+        "map_expected": float(metrics.ranked_precisions(ranking, top_k, "expected").mean()),
+        "map_stable": float(metrics.ranked_precisions(ranking, top_k, "stable").mean()),
+        "queries_without_relevant": ranking.queries_without_relevant,
         "bit_balance": float(np.abs(statistics.bit_balance).mean()),
         "constant_bits": statistics.constant_bits,
         "distinct_codes": statistics.distinct_codes,

@@ -242,6 +242,11 @@ def write_list(path: str | os.PathLike[str], paths: Sequence[str], labels: np.nd
         would not read back as it is; nothing is written.
       DataError: if the file cannot be written.
     """
+    write_atomically(path, format_list(paths, labels, os.fspath(path)))
+
+
+def format_list(paths: Sequence[str], labels: np.ndarray, file: str) -> bytes:
+    """What `write_list` writes; `file` is the name for messages. Raises the same `ValueError`."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or len(labels) != len(paths) or not labels.size:
         raise ValueError(f"{len(paths)} paths with labels of shape {labels.shape}")
@@ -253,8 +258,8 @@ def write_list(path: str | os.PathLike[str], paths: Sequence[str], labels: np.nd
     except UnicodeEncodeError as error:
         raise ValueError(f"the path {error.object!r} is not UTF-8; rename that file") from error
     data = b"\n".join([*lines, b""])
-    found, problems = parse_list(data, os.fspath(path), labels.shape[1])
+    found, problems = parse_list(data, file, labels.shape[1])
     if problems or found.paths != list(paths):
         reason = problems[0] if problems else "a path is not in the form that lists have"
         raise ValueError(f"this list cannot be written: {reason}")
-    write_atomically(path, data)
+    return data

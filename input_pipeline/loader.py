@@ -8,6 +8,7 @@ asked for.
 """
 
 import functools
+import math
 import sys
 from dataclasses import dataclass
 
@@ -16,8 +17,8 @@ import numpy as np
 
 from input_pipeline.errors import DataError
 from input_pipeline.permutation import permutation, random_words
-from input_pipeline.sources import ArraySource, Source
-from input_pipeline.transforms import REPLACEMENT, WORDS
+from input_pipeline.sources import Source
+from input_pipeline.transforms import REPLACEMENT
 from input_pipeline.unreadable import Unreadable
 
 # One batch: "image" uint8 [b, H, W, 3], "label" uint8 [b, classes], "index" int32 [b] (position
@@ -128,11 +129,9 @@ def make_eval_batches(
 def _iterate(
     steps: "_Steps", maker: "_TrainBatches | _EvalBatches", prefetch_batches: int
 ) -> grain.DatasetIterator[Batch]:
-    # Two threads, so that the last images of one batch and the first of the next are decoded
-    # side by side; batches still come in order. A gather from memory gains nothing from a second.
-    most = 1 if isinstance(maker.source, ArraySource) else 2
     threads = grain.ReadOptions(
-        num_threads=min(most, prefetch_batches), prefetch_buffer_size=prefetch_batches
+        num_threads=min(maker.source.batches_at_once, prefetch_batches),
+        prefetch_buffer_size=prefetch_batches,
     )
     return iter(grain.MapDataset.source(steps).map(maker).to_iter_dataset(threads))
 
@@ -181,8 +180,9 @@ class _TrainBatches:
 
     def __call__(self, step: int) -> Batch:
         index = batch_indices(self.rows, self.batch_size, self.seed, step)[self.part]
-        words = random_words(self.batch_size * WORDS, self.seed, _AUGMENTATION_STREAM, step)
-        words = words.reshape(self.batch_size, WORDS)[self.part]
+        shape = self.batch_size, self.source.words_per_image
+        words = random_words(math.prod(shape), self.seed, _AUGMENTATION_STREAM, step)
+        words = words.reshape(shape)[self.part]
         rows = _rows_of(index, self.rows)
         images, reasons = self.source.images(rows, words)
         for position in sorted(reasons):

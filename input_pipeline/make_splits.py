@@ -23,7 +23,7 @@ from input_pipeline.raw_annotations import (
 )
 from input_pipeline.split_files import OUTPUTS, DrawnSplits, table, write_splits
 from input_pipeline.split_rules import generator_splits, permutation_splits
-from input_pipeline.splits import Splits, class_splits
+from input_pipeline.splits import DATABASE_RULES, Splits, class_splits
 
 # The sizes that the literature draws for mirflickr and voc2012.
 NUM_TRAIN, NUM_QUERY = 4_000, 1_000
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "--query_per_class", type=_positive, required=True, metavar="N", help="queries"
     )
     folder.add_argument(
-        "--database", choices=("rest", "train_and_rest", "train"), default="rest",
+        "--database", choices=DATABASE_RULES, default="rest",
         help="which images are searched in (default rest: neither queries nor training images)",
     )  # fmt: skip
     return parser

@@ -21,7 +21,8 @@ from input_pipeline.packed_files import SPLIT_NAMES
 from input_pipeline.packing import PackingSummary, pack_images
 from input_pipeline.records import PACKING_FILE
 from input_pipeline.sources import EncodedImages, available_cores
-from input_pipeline.splits import LIST_PROTOCOLS
+from input_pipeline.splits import DATABASE_RULES, LIST_PROTOCOLS
+from input_pipeline.unreadable import ON_UNREADABLE
 
 _EXAMPLES = """\
 examples:
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     folder.add_argument("--query_per_class", type=int, default=100, help="default 100")
     folder.add_argument(
         "--database",
-        choices=("rest", "train_and_rest", "train"),
+        choices=DATABASE_RULES,
         default="rest",
         help="which images are searched in (default rest: neither queries nor training images)",
     )
@@ -79,7 +80,7 @@ def _add_options(group: argparse._ArgumentGroup) -> None:
     add("--num_workers", type=int, default=available_cores(), help="threads; default: all cores")
     add(
         "--on_unreadable",
-        choices=("error", "skip"),
+        choices=ON_UNREADABLE,
         default="error",
         help="error: find all unreadable images, then stop; skip: leave them out and say so",
     )

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.errors import DataError
-from input_pipeline.label_lists import write_list
+from input_pipeline.label_lists import format_list
 from input_pipeline.records import (
     CLASSES_FILE,
     FORMAT_VERSION,
@@ -88,14 +87,10 @@ class Contents:
         Raises:
           ValueError: for a name that no list can hold.
         """
-        contents = []
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / LIST_FILES[0]
-            for rows in self.parts():
-                listed = [self.names[int(row)] for row in rows]
-                write_list(path, listed, self.labels[rows])
-                contents.append(path.read_bytes())
-        return contents
+        return [
+            format_list([self.names[int(row)] for row in rows], self.labels[rows], file)
+            for rows, file in zip(self.parts(), LIST_FILES, strict=True)
+        ]
 
 
 def software_versions() -> dict[str, str]:

@@ -33,6 +33,7 @@ from input_pipeline.packed_files import (
 from input_pipeline.records import VERSION, lists_checksum
 from input_pipeline.shard_writer import Shard, complete_shard, prepare_image, write_shard
 from input_pipeline.splits import Splits
+from input_pipeline.unreadable import ON_UNREADABLE
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _STRICT = DecodeOptions()
@@ -174,7 +175,7 @@ def _check_options(
         raise ValueError(
             f"images_per_shard and num_workers must be 1 or more, got {per_shard} and {workers}"
         )
-    if unreadable not in ("error", "skip"):
+    if unreadable not in ON_UNREADABLE:
         raise ValueError(f"on_unreadable is {unreadable!r}; accepted: 'error', 'skip'")
 
 

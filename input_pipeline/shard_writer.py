@@ -17,6 +17,7 @@ from PIL import Image
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.decode import DecodeOptions, UnreadableImage, decode_image
 from input_pipeline.errors import DataError
+from input_pipeline.transforms import shorter_side
 
 # One record a group, so that a read fetches one; images are compressed already.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -112,10 +113,7 @@ def prepare_image(data: bytes, options: DecodeOptions, resize: int | None, quali
     height, width = pixels.shape[:2]
     if resize is None or min(width, height) <= resize:
         return data
-    if width <= height:
-        size = (resize, int(resize * height / width))
-    else:
-        size = (int(resize * width / height), resize)
+    size = shorter_side(width, height, resize)
     file = io.BytesIO()
     small = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
     small.save(file, "JPEG", quality=quality)

@@ -11,7 +11,7 @@ import numpy as np
 
 from input_pipeline.decode import UnreadableImage
 from input_pipeline.errors import DataError
-from input_pipeline.transforms import ImageTransform
+from input_pipeline.transforms import WORDS, ImageTransform
 
 
 class Reader(Protocol):
@@ -83,6 +83,16 @@ class FileReader:
 class Source(Protocol):
     """Makes the images of a batch."""
 
+    @property
+    def words_per_image(self) -> int:
+        """Random numbers that an image of a training batch is made with."""
+        ...
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches are worth making side by side."""
+        ...
+
     def __len__(self) -> int: ...
 
     def images(
@@ -90,7 +100,8 @@ class Source(Protocol):
     ) -> tuple[np.ndarray, dict[int, str]]:
         """(uint8 [b, H, W, 3], reasons by position for those that could not be read: zeros).
 
-        `rows`: int [b], with -1 for padding: zeros. `words`: uint64 [b, WORDS] in training.
+        `rows`: int [b], with -1 for padding: zeros. `words`: uint64 [b, words_per_image] in
+        training.
         """
         ...
 
@@ -104,6 +115,16 @@ class ArraySource:
     """Images in memory, uint8 [N, H, W, 3], as they are: augmentation is the device's work."""
 
     array: np.ndarray
+
+    @property
+    def words_per_image(self) -> int:
+        """None: nothing random happens here."""
+        return 0
+
+    @property
+    def batches_at_once(self) -> int:
+        """One, since a gather is limited by memory."""
+        return 1
 
     def __len__(self) -> int:
         return len(self.array)
@@ -128,6 +149,10 @@ class DecodedSource:
     Threads, not processes: libjpeg, Pillow and our kernels let go of the interpreter while they
     work, pixels need no copying between processes, and nothing can be left behind at exit.
     """
+
+    words_per_image = WORDS
+    # So that the last images of one batch and the first of the next are decoded side by side.
+    batches_at_once = 2
 
     def __init__(self, encoded: EncodedImages, transform: ImageTransform, num_workers: int | None):
         """`num_workers`: threads; 0 decodes where batches are asked for; None: a thread a core.
@@ -154,6 +179,7 @@ class DecodedSource:
         out = np.empty((len(rows), size, size, 3), np.uint8)
 
         def make(position: int) -> str | None:
+            reason = None
             try:
                 if (row := int(rows[position])) >= 0:
                     data = self.encoded.reader.read(row)
@@ -161,10 +187,9 @@ class DecodedSource:
                     self.transform(data, word, out[position])
                     return None
             except UnreadableImage as error:
-                out[position] = 0
-                return str(error)
+                reason = str(error)
             out[position] = 0
-            return None
+            return reason
 
         positions = range(len(rows))
         if self.num_workers:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from input_pipeline.permutation import permutation
-from input_pipeline.splits import DatabaseRule, Splits
+from input_pipeline.splits import DatabaseRule, Splits, database_rows
 
 # Second key integers of `permutation`, besides those of `splits`: no two rules share a stream.
 _GENERATOR_STREAM = 3
@@ -96,11 +96,7 @@ def permutation_splits(
         )
     order = permutation(n, seed, _PERMUTATION_STREAM)
     train, query, rest = np.split(order, [num_train, num_train + num_query])
-    databases = {"rest": rest, "train_and_rest": np.concatenate([train, rest]), "train": train}
-    if database not in databases:
-        accepted = ", ".join(repr(name) for name in databases)
-        raise ValueError(f"database is {database!r}; accepted: {accepted}")
-    return Splits(train, query, databases[database])
+    return Splits(train, query, database_rows(database, [train], [rest]))
 
 
 def _labels_by_row(labels: np.ndarray) -> tuple[list[int], list[int]]:

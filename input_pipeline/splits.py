@@ -132,12 +132,17 @@ def class_splits(
         query.append(members[:query_per_class])
         train.append(members[query_per_class:needed])
         rest.append(members[needed:])
-    return Splits(_join(train), _join(query), _database_rows(database, train, rest))
+    return Splits(_join(train), _join(query), database_rows(database, train, rest))
 
 
-def _database_rows(
+def database_rows(
     rule: DatabaseRule, train: list[np.ndarray], rest: list[np.ndarray]
 ) -> np.ndarray:
+    """The database that a rule makes of training rows and of rows that are neither, in parts.
+
+    Raises:
+      ValueError: for an unknown rule.
+    """
     if rule == "rest":
         return _join(rest)
     if rule == "train_and_rest":

@@ -17,6 +17,7 @@ from input_pipeline.loader import (
     steps_per_epoch,
 )
 from input_pipeline.sources import ArraySource
+from input_pipeline.transforms import WORDS
 from input_pipeline.unreadable import Unreadable
 
 N = 23
@@ -211,6 +212,9 @@ def test_rows_and_labels_that_do_not_fit_the_images_are_refused(labels, rows, wh
 
 class Numbered:
     """A source whose images show their row and their first random word, some unreadable."""
+
+    words_per_image = WORDS
+    batches_at_once = 2
 
     def __init__(self, count: int, broken: tuple[int, ...] = ()):
         self.count = count

@@ -1,8 +1,9 @@
 """Queries in threads: parts of them at a time, on all cores that the process may use."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+from input_pipeline.sources import available_cores
 
 # A multiple of the four queries that a pass over the database serves at once.
 _QUERIES_A_TASK = 32
@@ -14,7 +15,7 @@ def in_threads(run: Callable[[slice], None], queries: int) -> None:
     `run` must release the GIL to gain from it, and write to its own part of the result only.
     """
     parts = [slice(i, i + _QUERIES_A_TASK) for i in range(0, queries, _QUERIES_A_TASK)]
-    workers = min(len(parts), cores())
+    workers = min(len(parts), available_cores())
     if workers == 1:
         for part in parts:
             run(part)
@@ -22,10 +23,3 @@ def in_threads(run: Callable[[slice], None], queries: int) -> None:
     with ThreadPoolExecutor(workers) as pool:
         for _ in pool.map(run, parts):
             pass
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
