@@ -40,7 +40,11 @@ def get_config() -> Any:
     config.model.dtype = "auto"  # bfloat16 on accelerators, float32 on CPU; or name one of them
 
     config.init = ConfigDict()
-    config.init["from"] = placeholder(str)  # a checkpoint of the authors' code (.pth, .safetensors)
+    # Weights to start from: timm's NesT or the authors' HybridHash (.pth, .safetensors), Google's
+    # NesT (folder or .flax, also gs://), or a workdir of this program. None: random.
+    config.init["from"] = placeholder(str)
+    config.init.checkpoint = "latest"  # of a workdir; or "selected", or a step
+    config.init.allow_missing = ()  # regular expressions on names that may stay unexplained
 
     config.data = ConfigDict()
     config.data.name = "cifar10"  # one of input_pipeline.datasets.SOURCES

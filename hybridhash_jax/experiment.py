@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from hybridhash_jax import models, preprocess, pretrained, sharding
 from hybridhash_jax.config_rules import Config
+from hybridhash_jax.console import logger
 from hybridhash_jax.image_sources import Sources, create_sources
 from hybridhash_jax.memory_bank import create_bank
 from hybridhash_jax.optimizer import make_optimizer, make_schedule
@@ -83,7 +84,9 @@ class Experiment:
         if config.init["from"] is None or not load_init:
             return state
         model = _build_model(config, self.bits, self.dtype)
-        pretrained.load_torch_checkpoint(model, config.init["from"])
+        options = {name: value for name, value in config.init.items() if name != "from"}
+        loaded = pretrained.load_pretrained(model, config.init["from"], **options)
+        logger.info("%s", loaded.describe())
         params = sharding.replicate(nnx.split(model)[1], self.mesh)
         return dataclasses.replace(state, params=params)
 

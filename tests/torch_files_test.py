@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hybridhash_jax import torch_files
+from hybridhash_jax.pretrained import torch_files
+from hybridhash_jax.pretrained.errors import WeightFileError
 
 
 class Global(NamedTuple):
@@ -111,6 +112,10 @@ def fixture_path(tmp_path: pathlib.Path) -> pathlib.Path:
 VALUES = np.arange(12, dtype=np.float32)
 
 
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    return torch_files.read_tensors(path).tensors
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype"),
     [
@@ -129,7 +134,7 @@ VALUES = np.arange(12, dtype=np.float32)
 def test_each_storage_class_keeps_its_dtype(path, kind, dtype):
     array = np.array([1, 0, 3, 1, 0, 2]).astype(dtype)
     write_zip(path, {"w": tensor(storage("0", 6, kind), (2, 3), (3, 1))}, {"0": array})
-    got = torch_files.read_tensors(path)["w"]
+    got = read(path)["w"]
     assert got.dtype == dtype
     np.testing.assert_array_equal(got, array.reshape(2, 3))
 
@@ -143,7 +148,7 @@ def test_strides_and_offsets_into_a_shared_storage_are_honoured(path):
         "scalar": tensor(shared, (), (), 11),
         "empty": tensor(shared, (0, 4), (4, 1), 12),
     }
-    got = torch_files.read_tensors(write_zip(path, content, {"7": VALUES}))
+    got = read(write_zip(path, content, {"7": VALUES}))
     grid = VALUES.reshape(3, 4)
     assert list(got) == list(content)
     np.testing.assert_array_equal(got["transposed"], grid.T)
@@ -155,7 +160,7 @@ def test_strides_and_offsets_into_a_shared_storage_are_honoured(path):
 
 def test_tensors_of_one_storage_do_not_share_memory_once_read(path):
     content = {name: tensor(storage("0", 12), (12,), (1,)) for name in "ab"}
-    got = torch_files.read_tensors(write_zip(path, content, {"0": VALUES}))
+    got = read(write_zip(path, content, {"0": VALUES}))
     got["a"][0] = 99
     assert got["b"][0] == 0
 
@@ -164,35 +169,35 @@ def test_a_module_state_dict_with_parameters_and_metadata_is_read(path):
     weight = Call(REBUILD_PARAMETER, (tensor(storage("0", 12), (12,), (1,)), True, None))
     metadata = {"_metadata": Ordered({"": {"version": 1}})}
     content = Built(Ordered({"module.w": weight}), metadata)
-    got = torch_files.read_tensors(write_zip(path, content, {"0": VALUES}, byteorder=b"little"))
+    got = read(write_zip(path, content, {"0": VALUES}, byteorder=b"little"))
     assert list(got) == ["module.w"]
     np.testing.assert_array_equal(got["module.w"], VALUES)
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "ema"])
 def test_a_wrapped_state_dict_is_taken_out(path, wrapper):
     weights = Ordered({"w": tensor(storage("0", 12), (12,), (1,))})
     content = {"epoch": 3, wrapper: weights, "best": None}
-    assert list(torch_files.read_tensors(write_zip(path, content, {"0": VALUES}))) == ["w"]
+    assert list(read(write_zip(path, content, {"0": VALUES}))) == ["w"]
 
 
 def test_a_tensor_that_is_called_model_is_no_wrapper(path):
     content = {"model": tensor(storage("0", 12), (12,), (1,))}
-    assert list(torch_files.read_tensors(write_zip(path, content, {"0": VALUES}))) == ["model"]
+    assert list(read(write_zip(path, content, {"0": VALUES}))) == ["model"]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.int64])
 def test_safetensors_are_known_by_content_whatever_the_name(path, dtype):
     array = np.array([[1, 2, 3]]).astype(dtype)
     path.write_bytes(safetensors.numpy.save({"w": array}))
-    got = torch_files.read_tensors(path)["w"]
+    got = read(path)["w"]
     assert got.dtype == dtype
     np.testing.assert_array_equal(got, array)
 
 
 def refused(path: pathlib.Path, message: str) -> None:
-    with pytest.raises(torch_files.WeightFileError, match=message) as caught:
-        torch_files.read_tensors(path)
+    with pytest.raises(WeightFileError, match=message) as caught:
+        read(path)
     assert str(path) in str(caught.value)
 
 
@@ -234,7 +239,7 @@ def test_a_pickle_cannot_alter_how_later_files_are_read(path):
     write_zip(path, [tampered, Built(ORDERED_DICT, (None, {"update": None}))], {})
     refused(path, "damaged or malicious")
     write_zip(path, {"w": tensor(storage("0", 12), (12,), (1,))}, {"0": VALUES})
-    np.testing.assert_array_equal(torch_files.read_tensors(path)["w"], VALUES)
+    np.testing.assert_array_equal(read(path)["w"], VALUES)
 
 
 @pytest.mark.parametrize(
@@ -344,9 +349,77 @@ def test_a_zip_file_of_other_things_is_refused(path):
     refused(path, "0 data.pkl records.*a.npy")
 
 
-def test_a_legacy_file_is_refused_with_the_way_out(path):
-    path.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + b"rest")
-    refused(path, "before version 1.6.*torch.save.*safetensors")
+MACHINE = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"long": 4}}
+
+
+def write_legacy(
+    path: pathlib.Path, content: Any, storages: dict, magic=0x1950A86A20F9469CFC6C, machine=MACHINE
+) -> pathlib.Path:
+    """The five pickles and the raw storages of torch.save before version 1.6."""
+    parts = [pickle.dumps(magic, 2), pickle.dumps(1001, 2), pickle.dumps(machine, 2)]
+    parts.append(b"\x80\x02" + encode(content) + b".")
+    parts.append(pickle.dumps(list(storages), 2))
+    for array in storages.values():
+        parts += [struct.pack("<q", array.size), array.tobytes()]
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def legacy_storage(key: str, numel: int, kind: str = "FloatStorage", view: Any = None):
+    return Persistent((*storage(key, numel, kind).identity, view))
+
+
+def test_a_legacy_file_is_read_storage_by_storage(path):
+    content = {
+        "state_dict": Ordered(
+            {
+                "transposed": tensor(legacy_storage("70", 12), (4, 3), (1, 4)),
+                "halves": tensor(legacy_storage("5", 3, "BFloat16Storage"), (3,), (1,)),
+            }
+        ),
+        "optimizer": {"momentum": tensor(legacy_storage("6", 2, "LongStorage"), (2,), (1,))},
+    }
+    halves = np.array([1, 2, 3]).astype(ml_dtypes.bfloat16)
+    write_legacy(path, content, {"6": np.array([4, 5]), "70": VALUES, "5": halves})
+    found = torch_files.read_tensors(path)
+    assert list(found.tensors) == ["transposed", "halves"]
+    np.testing.assert_array_equal(found.tensors["transposed"], VALUES.reshape(3, 4).T)
+    np.testing.assert_array_equal(found.tensors["halves"], halves)
+    assert found.notes == ["weights taken from the file's 'state_dict'; not read: 'optimizer'"]
+
+
+def test_a_malicious_legacy_pickle_is_refused_and_not_run(path, tmp_path):
+    payload = Call(Global("os", "mkdir"), (str(tmp_path / "victim"),))
+    refused(write_legacy(path, {"w": payload}, {}), "asks for os.mkdir.*not run")
+    assert not (tmp_path / "victim").exists()
+
+
+def test_every_cut_of_a_legacy_file_is_refused(path):
+    content = {"w": tensor(legacy_storage("0", 12), (12,), (1,))}
+    data = write_legacy(path, content, {"0": VALUES}).read_bytes()
+    assert list(read(path)) == ["w"]
+    for length in range(10, len(data), 7):
+        path.write_bytes(data[:length])
+        refused(path, "damaged|truncated")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"magic": 7}, "bare pickle"),
+        ({"machine": MACHINE | {"little_endian": False}}, "big-endian"),
+        ({"storages": {"1": VALUES}}, "storage '1' that no tensor names"),
+        ({"storages": {}}, "storage 0 is not in the file"),
+        ({"storages": {"0": VALUES[:5]}}, "should have 12 numbers but the file says 5"),
+        ({"content": {"w": legacy_storage("0", 12, view=("1", 0, 3))}}, "no tensor storage"),
+    ],
+    ids=str,
+)
+def test_other_legacy_files_are_refused(path, options, message):
+    content = {"w": tensor(legacy_storage("0", 12), (12,), (1,))}
+    refused(
+        write_legacy(path, **({"content": content, "storages": {"0": VALUES}} | options)), message
+    )
 
 
 def test_a_truncated_safetensors_file_is_refused(path):

@@ -31,7 +31,7 @@ def test_eight_steps_follow_the_authors_training(layout):
         embed_dims=(16, 32, 64), num_heads=(2, 4, 8), depths=(1, 1, 2), bits=16,
         token_layout=layout, rngs=nnx.Rngs(0),
     )  # fmt: skip
-    pretrained.load_torch_checkpoint(model, GOLDEN / f"tiny16_{layout}.safetensors")
+    pretrained.load_pretrained(model, GOLDEN / f"tiny16_{layout}.safetensors")
     graphdef, params = nnx.split(model)
     optimizer = make_optimizer(params, name="rmsprop", learning_rate=2.5e-5, weight_decay=1e-5)
     step = make_train_step(

@@ -1,7 +1,8 @@
 """The network: HybridHash, its parts, and its variants by name."""
 
+from hybridhash_jax.models.classifier import NestClassifier
 from hybridhash_jax.models.flops import forward_flops
 from hybridhash_jax.models.hybridhash import HybridHash
 from hybridhash_jax.models.variants import VARIANTS, create_model
 
-__all__ = ["VARIANTS", "HybridHash", "create_model", "forward_flops"]
+__all__ = ["VARIANTS", "HybridHash", "NestClassifier", "create_model", "forward_flops"]

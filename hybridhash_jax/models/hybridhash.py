@@ -1,6 +1,7 @@
 """HybridHash (He & Wei, ICMR 2024, arXiv 2405.07524) on a NesT backbone (arXiv 2105.12723)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -174,28 +175,36 @@ class HybridHash(nnx.Module):
         Names: patch_embed; level{i}; interaction{i} and interaction{i}_tokens for i > 0; features
         (after the final LayerNorm); hash_conv (before the mean over space); embeddings.
         """
-        expected = (self.image_size, self.image_size, 3)
-        if images.ndim != 4 or images.shape[1:] != expected:
-            raise ValueError(
-                f"images have shape {images.shape}; this network takes [B, {expected[0]}, "
-                f"{expected[1]}, 3] (resize them, or build it with another image_size)"
-            )
-        keys = iter([])
-        if key is not None:
-            keys = iter(jax.random.split(key, sum(len(level.layers) for level in self.levels)))
-        x = self.patch_embed(images.astype(self.dtype))
-        out = {"patch_embed": x}
-        for i, level in enumerate(self.levels):
-            if level.interaction is not None:
-                x, tokens = level.interaction(x)
-                if tokens is not None:
-                    out[f"interaction{i}_tokens"] = tokens
-                out[f"interaction{i}"] = x
-            x = level(x, [next(keys, None) for _ in level.layers])
-            out[f"level{i}"] = x
-        x = self.norm(x)
-        embeddings, bit_map = self.hash_head(x)
-        return out | {"features": x, "hash_conv": bit_map, "embeddings": embeddings}
+        out = backbone_stages(self, images, key)
+        embeddings, bit_map = self.hash_head(out["features"])
+        return out | {"hash_conv": bit_map, "embeddings": embeddings}
+
+
+def backbone_stages(network: Any, images: jax.Array, key: jax.Array | None) -> dict[str, jax.Array]:
+    """The stages up to "features", of any network with patch_embed, levels and norm.
+
+    See `HybridHash.stages` for their names.
+    """
+    expected = (network.image_size, network.image_size, 3)
+    if images.ndim != 4 or images.shape[1:] != expected:
+        raise ValueError(
+            f"images have shape {images.shape}; this network takes [B, {expected[0]}, "
+            f"{expected[1]}, 3] (resize them, or build it with another image_size)"
+        )
+    keys = iter([])
+    if key is not None:
+        keys = iter(jax.random.split(key, sum(len(level.layers) for level in network.levels)))
+    x = network.patch_embed(images.astype(network.dtype))
+    out = {"patch_embed": x}
+    for i, level in enumerate(network.levels):
+        if level.interaction is not None:
+            x, tokens = level.interaction(x)
+            if tokens is not None:
+                out[f"interaction{i}_tokens"] = tokens
+            out[f"interaction{i}"] = x
+        x = level(x, [next(keys, None) for _ in level.layers])
+        out[f"level{i}"] = x
+    return out | {"features": network.norm(x)}
 
 
 def block_side_for(

@@ -1,0 +1,148 @@
+"""Reads the parameters of our own runs: Orbax checkpoints, whatever optimizer and bank they had."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from hybridhash_jax.checkpoint import committed_steps, fingerprint
+from hybridhash_jax.models import VARIANTS
+from hybridhash_jax.pretrained.errors import WeightFileError
+
+CHECKPOINTS = ("latest", "selected")
+_CONFIG, _FOLDER, _PARAMETERS = "config.json", "checkpoints", "params/"
+_SELECTED_BY = {
+    "query": "map_expected",
+    "validation": "validation_map_expected",
+    "last": "step",
+}
+
+
+class RunParameters(NamedTuple):
+    """Attributes:
+    arrays: by path. others: names of the training state's arrays, which were not read.
+    config: the run's config.model with the variant's sizes filled in; empty where unknown.
+    step: of the checkpoint.
+    """
+
+    arrays: dict[str, np.ndarray]
+    others: list[str]
+    config: dict[str, Any]
+    step: int
+
+
+def is_run(folder: Path) -> bool:
+    """Is it a workdir with checkpoints, or one checkpoint of it?"""
+    return (folder / _FOLDER).is_dir() or _is_checkpoint(folder)
+
+
+def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
+    """Reads one checkpoint's parameters and checks them against their fingerprints.
+
+    Args:
+      folder: a workdir of one code length, or WORKDIR/checkpoints/STEP.
+      checkpoint: of a workdir: "latest", "selected" (by the run's evaluation.selected_by), or a
+        step.
+
+    Raises:
+      WeightFileError: there is none, it is damaged, or it holds no parameters.
+    """
+    folder = folder.absolute()
+    if _is_checkpoint(folder):
+        workdir, step = folder.parent.parent, int(folder.name)
+    else:
+        workdir, step = folder, _choose(folder, checkpoint)
+    where = workdir / _FOLDER / str(step)
+    try:
+        arrays, others = _restore(where)
+        expected = _meta(where)["fingerprint"]
+        found = fingerprint({path: jax.numpy.asarray(x) for path, x in arrays.items()})
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise WeightFileError(
+            f"checkpoint {where} cannot be read ({type(error).__name__}: {first:.300}). Complete "
+            f"ones: {committed_steps(workdir / _FOLDER)}; give one as WORKDIR/checkpoints/STEP."
+        ) from error
+    if any(expected.get(path) != value for path, value in found.items()):
+        raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")
+    named = {
+        path.removeprefix(_PARAMETERS).removesuffix("/value"): array
+        for path, array in arrays.items()
+    }
+    return RunParameters(named, others, _model_config(workdir / _CONFIG), step)
+
+
+def selected_step(history: Sequence[Mapping[str, Any]], selected_by: str) -> int | None:
+    """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
+    measure = _SELECTED_BY[selected_by]
+    return max(history, key=lambda record: record[measure])["step"] if history else None
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return folder.name.isdigit() and (folder / "state").is_dir() and (folder / "meta").is_dir()
+
+
+def _choose(workdir: Path, checkpoint: str) -> int:
+    steps = committed_steps(workdir / _FOLDER)
+    if not steps:
+        raise WeightFileError(
+            f"there is no checkpoint in {workdir / _FOLDER}; train that run first"
+        )
+    if checkpoint == "latest":
+        return steps[-1]
+    if checkpoint == "selected":
+        history = _meta(workdir / _FOLDER / str(steps[-1])).get("history", [])
+        chosen = selected_step(history, _config(workdir / _CONFIG)["evaluation"]["selected_by"])
+        if chosen in steps:
+            return chosen
+        raise WeightFileError(
+            f"the checkpoint that {workdir} selects (step {chosen}) is not there; there are "
+            f"{steps}. Choose one of them, or latest."
+        )
+    if checkpoint.isdigit() and int(checkpoint) in steps:
+        return int(checkpoint)
+    raise WeightFileError(
+        f"checkpoint={checkpoint!r}: {workdir} has {', '.join(CHECKPOINTS)} and {steps}"
+    )
+
+
+def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """(parameters by their paths in the state, paths of other arrays)."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        stored = checkpointer.metadata(where / "state").item_metadata.tree
+        wanted = {
+            path: jax.ShapeDtypeStruct(entry.shape, entry.dtype)
+            for path, entry in stored.items()
+            if path.startswith(_PARAMETERS)
+        }
+        if not wanted:
+            raise ValueError("it holds no parameters")
+        as_numpy = {path: ocp.RestoreArgs(restore_type=np.ndarray) for path in wanted}
+        args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+        arrays = checkpointer.restore(where / "state", args=args)
+    others = [path for path in stored if path not in wanted]
+    return {path: np.asarray(array) for path, array in arrays.items()}, others
+
+
+def _meta(where: Path) -> dict[str, Any]:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+        return dict(checkpointer.restore(where / "meta", args=ocp.args.JsonRestore()))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise WeightFileError(
+            f"{path} cannot be read ({error}); it says what the run's network is. Restore it."
+        ) from None
+
+
+def _model_config(path: Path) -> dict[str, Any]:
+    model = _config(path).get("model", {})
+    given = {name: value for name, value in model.items() if value is not None}
+    return VARIANTS.get(str(given.get("variant")), {}) | given

@@ -1,0 +1,182 @@
+"""Writes weights under PyTorch's names (authors', timm's) or Google's, bit for bit."""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import safetensors.numpy
+
+from hybridhash_jax.models import VARIANTS
+from hybridhash_jax.pretrained import google_files, google_names, layouts, torch_names
+from hybridhash_jax.pretrained.errors import IncompatibleWeightsError
+from hybridhash_jax.pretrained.network import (
+    attention_modules,
+    heads_by_module,
+    looks_like,
+    sizes_of,
+)
+from hybridhash_jax.pretrained.sources import Source
+from hybridhash_jax.pretrained.table import group
+
+
+class Encoded(NamedTuple):
+    """Attributes:
+    data: the file's bytes. kind: what its names are.
+    num_arrays: how many it holds. left_out: names that were to be left out, and why.
+    """
+
+    data: bytes
+    kind: str
+    num_arrays: int
+    left_out: dict[str, str]
+
+
+def encode(
+    source: Source,
+    path: str | os.PathLike[str],
+    *,
+    num_heads: Sequence[int] = (),
+    leave_out: Sequence[str] = (),
+) -> Encoded:
+    """The content of a file that holds `source` under other names, in the same precision.
+
+    Args:
+      source: what was read.
+      path: where it will go; the ending decides the format: .safetensors has PyTorch's names (the
+        authors', or timm's for a plain NesT without a hash head), .flax has Google's.
+      num_heads: attention heads of each level, where the source does not tell and the widths are
+        not those of a named variant.
+      leave_out: regular expressions, searched in the source's names and our paths.
+
+    Raises:
+      IncompatibleWeightsError: entries that have no place in the other format; all are named.
+      ValueError: an ending that is not known, or heads that are needed and not known.
+    """
+    write = _writer(path)
+    left_out = dict(source.unused)
+    kept, unknown = {}, []
+    for name in source.unknown:
+        if _matches(leave_out, name):
+            left_out[name] = "as told"
+        else:
+            unknown.append(name)
+    for name, array in source.arrays.items():
+        if _matches(leave_out, name, source.names[name]):
+            left_out[source.names[name]] = "as told"
+        else:
+            kept[name] = array
+    kind, data, count, homeless = write(source, kept, num_heads)
+    if problems := unknown + homeless:
+        lines = [f"  {label} ({len(names)})" for label, names in group(problems, problems).items()]
+        raise IncompatibleWeightsError(
+            f"{source.path} ({source.kind}) holds {len(problems)} arrays that have no place in "
+            f"{os.fspath(path)} ({kind}); nothing was written. Name what to leave out with "
+            "--leave_out=REGULAR_EXPRESSION, or choose another format.\n" + "\n".join(lines)
+        )
+    return Encoded(data, kind, count, left_out)
+
+
+_Written = tuple[str, bytes, int, list[str]]  # kind, bytes, number of arrays, homeless names
+
+
+def _writer(path: str | os.PathLike[str]) -> Callable[..., _Written]:
+    ending = os.path.splitext(os.fspath(path))[1]
+    writers = {".safetensors": _write_torch, ".flax": _write_google}
+    if ending not in writers:
+        raise ValueError(
+            f"cannot write {os.fspath(path)}: the ending {ending!r} is none of "
+            ".safetensors (PyTorch's names) and .flax (Google's)"
+        )
+    return writers[ending]
+
+
+def _matches(patterns: Sequence[str], *names: str) -> bool:
+    return any(re.search(pattern, name) for pattern in patterns for name in names)
+
+
+def _write_torch(
+    source: Source, arrays: Mapping[str, np.ndarray], num_heads: Sequence[int]
+) -> _Written:
+    ordered, heads = dict(arrays), source.heads
+    if not source.heads_fastest:
+        heads = _heads(source, arrays, num_heads)
+        ordered = _reorder(arrays, heads, layouts.heads_fastest)
+    tensors, homeless = {}, []
+    for path, array in ordered.items():
+        named = torch_names.to_theirs(path, array)
+        if named is None:
+            homeless.append(path)
+        else:
+            tensors[named[0]] = np.ascontiguousarray(named[1])
+    hybrid = any(map(torch_names.is_of_hybridhash, tensors))
+    tensors |= _unused_layer(tensors)
+    metadata = {"format": "pt", **source.options, **_heads_as_text(heads)}
+    data = safetensors.numpy.save(tensors, metadata)
+    return "HybridHash" if hybrid else "timm NesT", data, len(tensors), homeless
+
+
+def _unused_layer(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The authors' code has a layer that it never uses, and refuses a file without it."""
+    kernel = tensors.get("hashlayer_train.conv2.weight")
+    if kernel is None:
+        return {}
+    bits, channels = kernel.shape[:2]
+    return {
+        "FcLayer.weight": np.zeros((bits, channels), kernel.dtype),
+        "FcLayer.bias": np.zeros(bits, kernel.dtype),
+    }
+
+
+def _write_google(
+    source: Source, arrays: Mapping[str, np.ndarray], num_heads: Sequence[int]
+) -> _Written:
+    heads = _heads(source, arrays, num_heads)
+    ordered = dict(arrays)
+    if source.heads_fastest:
+        ordered = _reorder(arrays, heads, layouts.heads_slowest)
+    parameters, homeless = google_names.to_theirs(ordered, heads)
+    return "Google NesT", google_files.write(parameters), len(parameters), homeless
+
+
+def _reorder(
+    arrays: Mapping[str, np.ndarray],
+    heads: Mapping[str, int],
+    order: Callable[[np.ndarray, int], np.ndarray],
+) -> dict[str, np.ndarray]:
+    """The arrays with the rows of every projection in another order of heads."""
+    ending = "/proj/kernel"
+    return {
+        path: order(array, heads[path.removesuffix(ending)]) if path.endswith(ending) else array
+        for path, array in arrays.items()
+    }
+
+
+def _heads(
+    source: Source, arrays: Mapping[str, np.ndarray], num_heads: Sequence[int]
+) -> dict[str, int]:
+    """Heads of every attention: as the source tells, else as given, else the variant's."""
+    sizes = sizes_of({path: array.shape for path, array in arrays.items()})
+    widths = sizes.embed_dims if sizes else ()
+    named = next((v["num_heads"] for v in VARIANTS.values() if v["embed_dims"] == widths), ())
+    # Of the tokens' heads every file with tokens is told: torch's are not reordered for torch.
+    guessed = heads_by_module(arrays, tuple(num_heads) or named, 0)
+    heads = guessed | source.heads
+    for module in attention_modules(arrays):
+        width = arrays[f"{module}/qkv/kernel"].shape[0]
+        if heads.get(module, 0) < 1 or width % heads[module]:
+            raise ValueError(
+                f"the heads of {module} ({width} channels) are not known: {source.path} looks "
+                f"like {looks_like({p: a.shape for p, a in arrays.items()})}. Give them with "
+                "--num_heads, such as 4,8,16: one number a level, each a divisor of its width."
+            )
+    return heads
+
+
+def _heads_as_text(heads: Mapping[str, int]) -> dict[str, str]:
+    """Metadata for the file: PyTorch's names do not tell the heads."""
+    levels = {m[1]: n for path, n in heads.items() if (m := re.match(r"levels/(\d+)/lay", path))}
+    tokens = [n for path, n in heads.items() if "token_attention" in path]
+    text = {"num_heads": ",".join(str(levels[i]) for i in sorted(levels))} if levels else {}
+    return text | ({"token_heads": str(tokens[0])} if tokens else {})

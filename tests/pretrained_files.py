@@ -1,0 +1,88 @@
+"""Small networks, and weight files of every kind made from them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from hybridhash_jax import models
+from hybridhash_jax.checkpoint import CheckpointStore
+
+GOLDEN = Path(__file__).parent / "golden"
+# Two levels of widths 8 and 16 on a 8x8 grid: blocks of 4x4 tokens.
+SMALL: dict[str, Any] = {
+    "image_size": 16,
+    "patch_size": 2,
+    "embed_dims": (8, 16),
+    "num_heads": (2, 4),
+    "depths": (1, 3),
+}
+
+
+def small_network(bits: int = 8, seed: int = 0, **overrides: Any) -> models.HybridHash:
+    """A HybridHash with every parameter random, also those that start at 0 or 1."""
+    options = SMALL | overrides
+    return randomized(models.HybridHash(bits=bits, rngs=nnx.Rngs(seed), **options), seed)
+
+
+def small_classifier(classes: int = 5, seed: int = 0, **overrides: Any) -> models.NestClassifier:
+    """A plain NesT of the same sizes."""
+    options = SMALL | overrides
+    return randomized(models.NestClassifier(classes, rngs=nnx.Rngs(seed), **options), seed)
+
+
+def randomized(model: Any, seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    drawn = [
+        (path, value.replace(jnp.asarray(rng.normal(size=value.shape), jnp.float32)))
+        for path, value in flat
+    ]
+    nnx.update(model, nnx.from_flat_state(drawn))
+    return model
+
+
+def parameters(model: Any) -> dict[str, np.ndarray]:
+    """Copies of all parameters by path."""
+    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return {"/".join(map(str, path)): np.array(value[...]) for path, value in flat}
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Every parameter of both networks is equal to the last bit."""
+    theirs, ours = parameters(found), parameters(expected)
+    assert theirs.keys() == ours.keys()
+    for path, array in ours.items():
+        np.testing.assert_array_equal(theirs[path], array, err_msg=path)
+
+
+def images(model: Any, count: int = 2) -> jax.Array:
+    shape = (count, model.image_size, model.image_size, 3)
+    return jax.random.normal(jax.random.key(1), shape)
+
+
+def write_run(workdir: Path, steps: dict[int, Any], **config: Any) -> Path:
+    """A workdir as training leaves it: step -> network."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    model = {"variant": "tiny_32px", "token_heads": 8, "gelu": "exact"} | SMALL | config
+    text = json.dumps({"model": model, "evaluation": {"selected_by": "query"}})
+    (workdir / "config.json").write_text(text)
+    store = CheckpointStore(workdir / "checkpoints", keep_latest=9)
+    history = []
+    for step, network in steps.items():
+        # The first evaluation is the best.
+        history.append({"step": step, "map_expected": 1 / (1 + len(history))})
+        state = {
+            "step": jnp.asarray(step),
+            "params": nnx.split(network)[1],
+            "opt_state": {"momentum": jnp.ones((3, 4))},
+            "bank": {"embeddings": jnp.zeros((7, 8)), "seen": jnp.zeros(7, bool)},
+        }
+        store.save(step, state, {"history": history})
+    store.wait()
+    store.close()
+    return workdir
