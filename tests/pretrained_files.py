@@ -1,6 +1,8 @@
 """Small networks, and weight files of every kind made from them."""
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from flax import nnx
 
 from hybridhash_jax import models
 from hybridhash_jax.checkpoint import CheckpointStore
+from hybridhash_jax.pretrained.network import describe_network
+from hybridhash_jax.pretrained.sources import Source
 
 GOLDEN = Path(__file__).parent / "golden"
 # Two levels of widths 8 and 16 on a 8x8 grid: blocks of 4x4 tokens.
@@ -25,25 +29,51 @@ SMALL: dict[str, Any] = {
 
 def small_network(bits: int = 8, seed: int = 0, **overrides: Any) -> models.HybridHash:
     """A HybridHash with every parameter random, also those that start at 0 or 1."""
-    options = SMALL | overrides
-    return randomized(models.HybridHash(bits=bits, rngs=nnx.Rngs(seed), **options), seed)
+    options = SMALL | overrides | {"bits": bits}
+    return _randomized(_abstract(models.HybridHash, tuple(options.items())), seed)
 
 
 def small_classifier(classes: int = 5, seed: int = 0, **overrides: Any) -> models.NestClassifier:
     """A plain NesT of the same sizes."""
-    options = SMALL | overrides
-    return randomized(models.NestClassifier(classes, rngs=nnx.Rngs(seed), **options), seed)
+    options = SMALL | overrides | {"num_classes": classes}
+    return _randomized(_abstract(models.NestClassifier, tuple(options.items())), seed)
 
 
-def randomized(model: Any, seed: int) -> Any:
+def randomized(build: Callable[[], Any], seed: int) -> Any:
+    """The network without its own initialisation, which would have to be compiled."""
+    return _randomized(nnx.split(nnx.eval_shape(build)), seed)
+
+
+@functools.cache
+def _abstract(network: Any, options: tuple) -> Any:
+    return nnx.split(nnx.eval_shape(lambda: network(rngs=nnx.Rngs(0), **dict(options))))
+
+
+def _randomized(abstract: Any, seed: int) -> Any:
     rng = np.random.default_rng(seed)
-    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    graphdef, state = abstract
     drawn = [
         (path, value.replace(jnp.asarray(rng.normal(size=value.shape), jnp.float32)))
-        for path, value in flat
+        for path, value in nnx.to_flat_state(state)
     ]
-    nnx.update(model, nnx.from_flat_state(drawn))
-    return model
+    return nnx.merge(graphdef, nnx.from_flat_state(drawn))
+
+
+def source_of(model: Any) -> Source:
+    """What reading a run of this network gives."""
+    network, arrays = describe_network(model), parameters(model)
+    return Source(
+        path="run",
+        kind="own run",
+        arrays=arrays,
+        names={path: path for path in arrays},
+        unknown={},
+        unused={},
+        heads=network.heads,
+        heads_fastest=False,
+        options=network.options,
+        notes=[],
+    )
 
 
 def parameters(model: Any) -> dict[str, np.ndarray]:

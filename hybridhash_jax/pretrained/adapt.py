@@ -179,11 +179,12 @@ def _check_pattern(pattern: str, known: Sequence[str]) -> None:
 
 def _describe_problems(rows: Sequence[Row], source: Source, network: Network) -> str:
     problems = [row for row in rows if row.action == _UNEXPLAINED]
-    lines = [f"  {line}" for line in grouped_lines(problems, rows)]
+    among = [*(row.name for row in rows), *source.names.values()]
+    lines = [f"  {line}" for line in grouped_lines(problems, among)]
     shapes: Mapping[str, tuple[int, ...]] = {p: a.shape for p, a in source.arrays.items()}
     return (
-        f"{source.path} ({source.kind}) does not match this network in {len(problems)} places; "
-        f"nothing was loaded.\n"
+        f"{source.path} ({source.kind}) does not match this network in {len(problems)} "
+        f"place{'s' * (len(problems) > 1)}; nothing was loaded.\n"
         f"The file looks like {looks_like(shapes)}.\n"
         f"This network is {looks_like(network.shapes)}.\n"
         "Choose the variant of the file (--config.model.variant) or another file; what may keep "
@@ -192,12 +193,15 @@ def _describe_problems(rows: Sequence[Row], source: Source, network: Network) ->
     )
 
 
-def grouped_lines(rows: Sequence[Row], among: Sequence[Row]) -> list[str]:
-    """One line for all rows of one reason that lie together, such as `levels/2/layers/{0..14}/*`."""
+def grouped_lines(rows: Sequence[Row], among: Sequence[str]) -> list[str]:
+    """One line for all rows of one reason that lie together, such as `levels/2/layers/{0..14}/*`.
+
+    `among` are all names there are, of the file's entries and of the network's parameters.
+    """
     lines = []
     for reason in dict.fromkeys(row.reason for row in rows):
         details = {row.name: row.detail for row in rows if row.reason == reason}
-        for label, names in group(details, [row.name for row in among]).items():
+        for label, names in group(details, among).items():
             alike = {details[name] for name in names}
             detail = alike.pop() if len(alike) == 1 else ""
             why = ": ".join(part for part in (reason, detail) if part)

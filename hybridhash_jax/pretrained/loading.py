@@ -21,6 +21,7 @@ class Loaded:
     Attributes:
       path, kind: where the weights came from, and what they are.
       rows: what became of every entry of the file and every parameter of the network.
+      entries: the file's names for what was loaded or could have been.
       looks_like: the file's sizes in words.
       notes: what else to know, in words.
     """
@@ -28,6 +29,7 @@ class Loaded:
     path: str
     kind: str
     rows: tuple[adapt.Row, ...]
+    entries: tuple[str, ...]
     looks_like: str
     notes: tuple[str, ...]
 
@@ -43,12 +45,13 @@ class Loaded:
 
     def describe(self) -> str:
         """The whole table, grouped; a line starting with "note" says what else to know."""
+        among = [*(row.name for row in self.rows), *self.entries]
         lines = [f"weights from {self.path} ({self.kind}), which looks like {self.looks_like}"]
         for action in adapt.ACTIONS:
             rows = [row for row in self.rows if row.action == action]
             if rows:
                 lines.append(f"  {action}: {len(rows)} arrays" if len(rows) > 1 else f"  {action}:")
-                lines += [f"    {line}" for line in adapt.grouped_lines(rows, self.rows)]
+                lines += [f"    {line}" for line in adapt.grouped_lines(rows, among)]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
@@ -80,6 +83,7 @@ def load_pretrained(
         path=source.path,
         kind=source.kind,
         rows=tuple(fitted.rows),
+        entries=tuple(source.names.values()),
         looks_like=looks_like({name: array.shape for name, array in source.arrays.items()}),
         notes=(*source.notes, *_precision(source), *_other_options(source, network.options)),
     )
