@@ -168,13 +168,12 @@ def test_bicubic_weights_sum_to_one_and_keep_a_grid_of_the_same_size(old, new):
 
 
 def test_embeddings_of_finer_block_tokens_are_resized_in_the_spatial_layout_only(folder):
-    options = {"token_pooling": "half_block"}
-    loaded = pretrained.load_pretrained(small_network(**options), folder / "hash.safetensors")
+    path = folder / "hash.safetensors"
+    loaded = pretrained.load_pretrained(small_network(token_pooling="half_block"), path)
     resized = [name for name in loaded.names(TRANSFORMED) if "token_attention" in name]
     assert len(resized) == 2
-    message = refused(
-        small_network(token_layout="reference", **options), folder / "hash.safetensors"
-    )
+    model = small_network(token_pooling="half_block", token_layout="reference")
+    message = refused(model, path)
     assert "token_attention/position_embedding" in message and "2 places" in message
 
 

@@ -81,7 +81,7 @@ def google(widths, heads, depths) -> Shapes:
     def layer_norm(name: str, width: int) -> Shapes:
         return {f"{name}/scale": (width,), f"{name}/bias": (width,)}
 
-    shapes = {"PatchEmbedding_0/Conv_0/kernel": (4, 4, 3, widths[0])}
+    shapes: Shapes = {"PatchEmbedding_0/Conv_0/kernel": (4, 4, 3, widths[0])}
     shapes["PatchEmbedding_0/Conv_0/bias"] = (widths[0],)
     n = 0
     for i, (width, head_count, depth) in enumerate(zip(widths, heads, depths, strict=True)):

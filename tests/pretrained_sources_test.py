@@ -24,7 +24,7 @@ from tests.pretrained_files import (
     small_network,
     source_of,
 )
-from tests.torch_files_test import Call, Global, Ordered, storage, tensor, write_zip
+from tests.torch_pickles import Call, Global, Ordered, storage, tensor, write_zip
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -54,9 +54,9 @@ def write_pth(path, tensors, wrap=lambda weights: weights, kind="FloatStorage"):
     return write_zip(path, wrap(Ordered(content)), storages)
 
 
-def refused(path, message, model=None, error=pretrained.WeightFileError, **options):
+def refused(path, message, model=None, error: type[ValueError] = pretrained.WeightFileError):
     with pytest.raises(error, match=message) as caught:
-        pretrained.load_pretrained(model or small_network(), path, **options)
+        pretrained.load_pretrained(model or small_network(), path)
     assert str(path) in str(caught.value)
     return str(caught.value)
 

@@ -1,6 +1,5 @@
 """Starting from our own runs, whatever optimizer, bank and bits they had."""
 
-import json
 import logging
 import shutil
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from hybridhash_jax import pretrained
-from hybridhash_jax.checkpoint import CheckpointStore, flatten
+from hybridhash_jax.checkpoint import flatten
 from hybridhash_jax.config_rules import check_config
 from hybridhash_jax.console import logger
 from hybridhash_jax.experiment import create_experiment
@@ -137,25 +136,20 @@ def test_the_selected_step_is_the_first_of_the_best():
 
 def test_an_experiment_starts_from_a_run_and_says_what_it_took(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logger, "propagate", True)
-    config = make_config()
+    run = tmp_path / "run"
+    config = make_config(init__from=str(run), optimizer__name="sgd")
+    check_config(config)
+    names = ("image_size", "patch_size", "embed_dims", "num_heads", "depths", "token_heads")
+    old = small_network(seed=3, **{name: config.model[name] for name in names})
+    write_run(run, {5: old}, **{name: config.model[name] for name in names})
     data = config.data
     dataset = load_dataset(data.name, data.protocol, source=data.source, split_seed=0)
-    first = create_experiment(config, 8, dataset)
-    state = first.create_state()
-    store = CheckpointStore(tmp_path / "run" / "checkpoints")
-    store.save(5, state, {"history": []})
-    store.wait()
-    store.close()
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config.to_dict()))
-    start = {"init__from": str(tmp_path / "run"), "seed": 9, "optimizer__name": "sgd"}
-    config = make_config(**start)
-    check_config(config)
     with caplog.at_level(logging.INFO, logger="hybridhash_jax"):
-        second = create_experiment(config, 12, dataset).create_state()
-    old, new = (dict(flatten(s.params)) for s in (state, second))
-    for path, array in old.items():
+        state = create_experiment(config, 12, dataset).create_state()
+    found = flatten(state.params)
+    for path, array in parameters(old).items():
         if "to_bits" in path:
-            assert array.shape != new[path].shape
+            assert array.shape != found[f"{path}/value"].shape
         else:
-            np.testing.assert_array_equal(array, new[path], err_msg=path)
+            np.testing.assert_array_equal(array, found[f"{path}/value"], err_msg=path)
     assert "hash_head/to_bits/* (2 arrays); 8 bits in the file, 12 here" in caplog.text

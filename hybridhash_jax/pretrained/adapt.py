@@ -13,6 +13,7 @@ import numpy as np
 from hybridhash_jax.pretrained import layouts, positions
 from hybridhash_jax.pretrained.errors import IncompatibleWeightsError
 from hybridhash_jax.pretrained.network import Network, looks_like, sizes_of
+from hybridhash_jax.pretrained.patterns import check_patterns, matches
 from hybridhash_jax.pretrained.sources import Source
 from hybridhash_jax.pretrained.table import group
 
@@ -146,14 +147,11 @@ def _drawn(path: str, source: Source, network: Network) -> Row:
 def _allow(rows: list[Row], source: Source, network: Network, patterns: Sequence[str]) -> list[Row]:
     """The rows with what is allowed explained; raises what is not."""
     known = [*network.shapes, *source.names.values(), *source.unknown]
-    for pattern in patterns:
-        _check_pattern(pattern, known)
+    check_patterns("init.allow_missing", patterns, known)
     result = []
     for row in rows:
-        aliases = (row.name, source.names.get(row.name, ""))
-        if row.action == _UNEXPLAINED and any(
-            re.search(pattern, alias) for pattern in patterns for alias in aliases
-        ):
+        alias = source.names.get(row.name, row.name)
+        if row.action == _UNEXPLAINED and matches(patterns, row.name, alias):
             action = NEW if row.name in network.shapes else LEFT_OUT
             reason = f"allowed by init.allow_missing: {row.reason}"
             row = row._replace(action=action, reason=reason)
@@ -161,20 +159,6 @@ def _allow(rows: list[Row], source: Source, network: Network, patterns: Sequence
     if any(row.action == _UNEXPLAINED for row in result):
         raise IncompatibleWeightsError(_describe_problems(result, source, network))
     return result
-
-
-def _check_pattern(pattern: str, known: Sequence[str]) -> None:
-    try:
-        found = any(re.search(pattern, name) for name in known)
-    except (re.error, TypeError) as error:
-        raise ValueError(
-            f"init.allow_missing: {pattern!r} is no regular expression ({error})"
-        ) from None
-    if not found:
-        raise ValueError(
-            f"init.allow_missing: {pattern!r} matches no entry of the file and no parameter. "
-            f"Parameters look like: {', '.join(known[:: max(1, len(known) // 6)])}"
-        )
 
 
 def _describe_problems(rows: Sequence[Row], source: Source, network: Network) -> str:

@@ -17,6 +17,7 @@ from hybridhash_jax.pretrained.network import (
     looks_like,
     sizes_of,
 )
+from hybridhash_jax.pretrained.patterns import check_patterns, matches
 from hybridhash_jax.pretrained.sources import Source
 from hybridhash_jax.pretrained.table import group
 
@@ -55,15 +56,17 @@ def encode(
       ValueError: an ending that is not known, or heads that are needed and not known.
     """
     write = _writer(path)
+    known = [*source.arrays, *source.names.values(), *source.unknown]
+    check_patterns("--leave_out", leave_out, known)
     left_out = dict(source.unused)
     kept, unknown = {}, []
     for name in source.unknown:
-        if _matches(leave_out, name):
+        if matches(leave_out, name):
             left_out[name] = "as told"
         else:
             unknown.append(name)
     for name, array in source.arrays.items():
-        if _matches(leave_out, name, source.names[name]):
+        if matches(leave_out, name, source.names[name]):
             left_out[source.names[name]] = "as told"
         else:
             kept[name] = array
@@ -90,10 +93,6 @@ def _writer(path: str | os.PathLike[str]) -> Callable[..., _Written]:
             ".safetensors (PyTorch's names) and .flax (Google's)"
         )
     return writers[ending]
-
-
-def _matches(patterns: Sequence[str], *names: str) -> bool:
-    return any(re.search(pattern, name) for pattern in patterns for name in names)
 
 
 def _write_torch(
