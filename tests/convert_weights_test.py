@@ -144,6 +144,7 @@ def test_what_google_s_format_cannot_hold_is_refused_unless_left_out(capsys, run
     out = tmp_path / "x.flax"
     message = refused(capsys, runs / "hash", out)
     assert "15 arrays that have no place" in message and "hash_head/* (10)" in message
+    assert "levels/1/interaction/global_branch/* (5)" in message
     assert not out.exists()
     text = converted(capsys, runs / "hash", out, "--leave_out=hash_head", "--leave_out=global_b")
     assert "left out: hash_head/*; as told" in text

@@ -72,7 +72,7 @@ def encode(
             kept[name] = array
     kind, data, count, homeless = write(source, kept, num_heads)
     if problems := unknown + homeless:
-        lines = [f"  {label} ({len(names)})" for label, names in group(problems, problems).items()]
+        lines = [f"  {label} ({len(names)})" for label, names in group(problems, known).items()]
         raise IncompatibleWeightsError(
             f"{source.path} ({source.kind}) holds {len(problems)} arrays that have no place in "
             f"{os.fspath(path)} ({kind}); nothing was written. Name what to leave out with "

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from absl import logging
+
 from hybridhash_jax.pretrained.network import looks_like
 from hybridhash_jax.pretrained.sources import Source, read_source
 from hybridhash_jax.pretrained.table import group
@@ -82,9 +84,10 @@ def _report(source: Source, encoded: Encoded, out: Path) -> str:
     shapes = {path: array.shape for path, array in source.arrays.items()}
     lines = [f"read {source.path} ({source.kind}), which looks like {looks_like(shapes)}"]
     lines += [f"  note: {note}" for note in source.notes]
+    among = [*source.names.values(), *source.unused, *source.unknown]
     for reason in dict.fromkeys(encoded.left_out.values()):
         names = [name for name, why in encoded.left_out.items() if why == reason]
-        lines += [f"  left out: {label}; {reason}" for label in group(names, names)]
+        lines += [f"  left out: {label}; {reason}" for label in group(names, among)]
     size = len(encoded.data)
     lines.append(f"wrote {out} ({encoded.kind}): {encoded.num_arrays} arrays, {size:,} bytes")
     return "\n".join(lines)
@@ -93,6 +96,7 @@ def _report(source: Source, encoded: Encoded, out: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of files that never were
     try:
         print(convert(options))
     except (DataError, OSError, ValueError) as error:
