@@ -95,11 +95,16 @@ def test_layers_that_another_level_has_too_many_or_the_last_too_few_are_refused(
     assert "levels/1/layers/3/* (12 arrays); not in the file" in message
     deeper = load_file(folder / "hash.safetensors")
     first = "levels.0.transformer_encoder."
-    layer = {n.replace(first + "0", first + "1"): a for n, a in deeper.items() if first in n}
-    save_file(deeper | layer, folder / "deeper.safetensors")
+    layers = {
+        name.replace(first + "0", f"{first}{j}"): array
+        for name, array in deeper.items()
+        for j in (1, 2, 3)
+        if first in name
+    }
+    save_file(deeper | layers, folder / "deeper.safetensors")
     message = refused(small_network(), folder / "deeper.safetensors")
-    assert "levels.0.transformer_encoder.1.* (12 arrays); not in this network" in message
-    assert "depths=(2, 3)" in message and "depths=(1, 3)" in message
+    assert "levels.0.transformer_encoder.{1..3}.* (36 arrays); not in this network" in message
+    assert "depths=(4, 3)" in message and "depths=(1, 3)" in message
 
 
 def test_other_bits_draw_only_the_last_layer_anew(folder):
