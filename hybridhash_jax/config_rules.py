@@ -21,6 +21,7 @@ from input_pipeline.unreadable import ON_UNREADABLE
 
 DTYPES = ("auto", "float32", "bfloat16")
 SELECTED_BY = ("query", "last", "validation")
+METRICS_ON = ("host", "device")
 
 
 # An ml_collections ConfigDict. Type checkers know nothing of its fields.
@@ -49,6 +50,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.name": optimizer.OPTIMIZERS,
     "optimizer.schedule": optimizer.SCHEDULES,
     "evaluation.selected_by": SELECTED_BY,
+    "evaluation.metrics_on": METRICS_ON,
 }
 # field: (lowest, is it itself allowed?)
 _LOWEST: dict[str, tuple[float, bool]] = {
@@ -90,6 +92,8 @@ _MAY_DIFFER = (
     "data.on_unreadable",
     "data.num_workers",
     "evaluation.batch_size",
+    "evaluation.metrics_on",
+    "evaluation.report",
     "checkpoint.every_epochs",
     "checkpoint.keep_latest",
 )

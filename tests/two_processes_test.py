@@ -1,5 +1,6 @@
 """Two real processes over loopback train and evaluate as one does."""
 
+import json
 import socket
 import subprocess
 from pathlib import Path
@@ -7,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybridhash_jax.code_sets import load_code_sets
 from hybridhash_jax.run_log import read_log
 from tests.small_run import ENVIRONMENT, MAIN, ROOT, flags, outcome, run_main
+
+UNLIKE = ("times", "run")  # what of a report may differ
 
 pytestmark = pytest.mark.slow
 
@@ -53,3 +57,27 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     assert two["map_expected"] == pytest.approx(one["map_expected"], abs=0.02)
     assert two["queries"] == 200
     assert two["database"] == 597
+
+
+def test_two_processes_measure_the_same_codes_and_metrics_as_one(tmp_path):
+    options = [option for option in flags(num_epochs=1) if "num_devices" not in option]
+    done = run_main(tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    printed, found, codes = {}, {}, {}
+    for processes in (1, 2):
+        if processes == 1:
+            done = run_main(tmp_path, *options, "--mode=evaluate")
+            assert done.returncode == 0, done.stderr
+            printed[1] = done.stdout
+        else:
+            printed[2] = "".join(run_two(tmp_path, *options, "--mode=evaluate"))
+        folder = tmp_path / "evaluation"
+        report = json.loads((folder / "report.json").read_text())
+        found[processes] = {name: value for name, value in report.items() if name not in UNLIKE}
+        codes[processes] = load_code_sets(str(folder / "codes"))
+        assert f"{processes} process(es)" in printed[processes]
+    assert found[1] == found[2]
+    for one, two in zip(codes[1], codes[2], strict=True):
+        np.testing.assert_array_equal(one.packed, two.packed)
+        np.testing.assert_array_equal(one.rows, two.rows)
+        assert one.fingerprint == two.fingerprint

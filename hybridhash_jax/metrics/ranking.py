@@ -60,6 +60,7 @@ def rank(
     query_labels: npt.ArrayLike,
     database_codes: npt.ArrayLike,
     database_labels: npt.ArrayLike,
+    on: str = "host",
 ) -> Ranking:
     """Compares every query with every database item, once for all metrics.
 
