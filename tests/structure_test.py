@@ -8,11 +8,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hybridhash_jax"
 
-PACKAGES = ("metrics", "models")
+PACKAGES = ("metrics", "models", "report_pages")
 
 # Each may import from those before it, and nothing after.
 LAYERS = [
-    ["console", "codes", "losses", "memory_bank", "models", "preprocess", "torch_files"],
+    [
+        "console",
+        "codes",
+        "losses",
+        "memory_bank",
+        "models",
+        "preprocess",
+        "report_pages",
+        "torch_files",
+    ],
     ["metrics", "optimizer", "state", "sharding", "interrupt", "pretrained"],
     ["checkpoint", "train_step", "run_log", "config_rules"],
     ["image_sources"],
