@@ -8,10 +8,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hybridhash_jax"
 
-PACKAGES = ("metrics", "models")
+PACKAGES = ("metrics", "models", "report_pages")
 
 # Each may import from those before it, and nothing after.
 LAYERS = [
+    ["report_pages"],
     ["console", "codes", "losses", "memory_bank", "models", "preprocess", "torch_files"],
     ["code_sets", "metrics", "optimizer", "state", "sharding", "interrupt", "pretrained"],
     ["checkpoint", "encode", "findings", "report_files", "train_step", "run_log", "config_rules"],
