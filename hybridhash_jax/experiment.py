@@ -115,9 +115,10 @@ class Experiment:
         )
 
     def image_names(self, rows: np.ndarray) -> np.ndarray:
-        """What the images of `rows` are called, str [N]: their file names, or row numbers."""
+        """What the images of `rows` are called, str [N]: their file names, or "image ROW"."""
         names = self.sources.names
-        return np.asarray([names[row] for row in rows] if len(names) else rows, np.str_)
+        found = [names[row] if len(names) else f"image {row}" for row in rows.tolist()]
+        return np.asarray(found, np.str_)
 
     def close(self) -> None:
         """Ends the threads that decode images."""
