@@ -1,5 +1,6 @@
 """Reports made up for the tests of the pages: digits, photographs of several labels, and oddities."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -21,25 +22,27 @@ LONG_NAMES = tuple(
 )
 
 
+@functools.cache
 def digit_images(scale: int = 2) -> dict[int, np.ndarray]:
     """All of scikit-learn's digits, uint8 [8 * scale, 8 * scale, 3], by row."""
-    grey = (load_digits().images[:400] * 15).astype(np.uint8)
+    grey = (_digits().images[:400] * 15).astype(np.uint8)
     large = grey.repeat(scale, axis=1).repeat(scale, axis=2)
     return dict(enumerate(np.repeat(large[..., None], 3, axis=3)))
 
 
+@functools.cache
 def photographs(number: int = 200) -> dict[int, np.ndarray]:
-    """Smooth colour fields of many proportions, every fifth of them nearly black."""
+    """Smooth colour fields of five proportions, every fifth nearly black."""
     rng = np.random.default_rng(0)
     sizes = [(375, 500), (500, 333), (120, 480), (96, 96), (64, 64)]
-    found = {}
-    for i in range(number):
+    found = []
+    for i in range(25):
         height, width = sizes[i % len(sizes)]
         y, x = np.mgrid[0:height, 0:width] / max(height, width)
         waves = [np.sin(6 * (x * a + y * b) + c) for a, b, c in rng.uniform(0.3, 2, (3, 3))]
         level = 20 if i % 5 == 4 else 255
-        found[i] = (level * (np.stack(waves, -1) + 1) / 2).astype(np.uint8)
-    return found
+        found.append((level * (np.stack(waves, -1) + 1) / 2).astype(np.uint8))
+    return {i: found[i % 25] for i in range(number)}
 
 
 def minimal_report(bits: int = 32) -> dict[str, Any]:
@@ -108,7 +111,7 @@ def minimal_report(bits: int = 32) -> dict[str, Any]:
 
 def full_report(bits: int = 32) -> dict[str, Any]:
     """A report with every part, its images those of `digit_images`."""
-    labels = load_digits().target[:400]
+    labels = _digits().target[:400]
     names = [[str(label)] for label in labels]
     epochs = np.arange(0, 26, 2.5)
     report = minimal_report(bits)
@@ -238,6 +241,11 @@ def sweep() -> dict[str, Any]:
         "published": [],
         "run": full_report()["run"],
     }  # fmt: skip
+
+
+@functools.cache
+def _digits() -> Any:
+    return load_digits()
 
 
 def _item(names: list[list[str]], row: int) -> dict[str, Any]:

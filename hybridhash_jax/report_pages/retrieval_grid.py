@@ -26,7 +26,7 @@ def draw_retrieval(report: Mapping[str, Any], images: Mapping[int, np.ndarray], 
 
     What shares a class with the query has a solid blue frame and a check mark, what does not a
     dashed vermillion frame and a cross; the number is the Hamming distance. An image that is not
-    among `images` is a tile with its name.
+    among `images` is a tile with its name and classes.
 
     Args:
         report: with "title" and "samples".
@@ -46,7 +46,7 @@ def draw_retrieval(report: Mapping[str, Any], images: Mapping[int, np.ndarray], 
         for place, neighbour in enumerate(sample["neighbours"]):
             corner = (_NEIGHBOURS + place * (_CELL + _GAP), top)
             _draw_neighbour(canvas, neighbour, images, corner)
-    canvas.save(path, "PNG", optimize=True)
+    canvas.save(path, "PNG")
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, title: str) -> None:
@@ -98,7 +98,7 @@ def _paste(
     images: Mapping[int, np.ndarray],
     corner: tuple[int, int],
 ) -> None:
-    """Puts the image into the middle of its cell, or a tile with its name."""
+    """Puts the image into the middle of its cell, or a tile with its name and classes."""
     image, inset = images.get(item["image"]), _FRAME + _MARGIN
     if image is not None:
         picture = thumbnails.fit(image, _IMAGE)
@@ -108,7 +108,10 @@ def _paste(
     x, y = corner[0] + inset, corner[1] + inset
     draw = ImageDraw.Draw(canvas)
     draw.rectangle((x, y, x + _IMAGE - 1, y + _IMAGE - 1), fill=_PALE)
-    text = "\n".join(wording.lines(item["name"], 10, 5))
+    lines = wording.lines(wording.file_name(item["name"]), 10, 2)
+    text = "\n".join(
+        [*lines, *wording.lines(wording.label_list(item["labels"]), 10, 5 - len(lines))]
+    )
     draw.multiline_text((x + 4, y + 2), text, font=_font(20), fill=_BLACK, spacing=2)
 
 

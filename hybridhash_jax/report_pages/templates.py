@@ -32,6 +32,7 @@ def render(template: str, **values: Any) -> str:
         "share": wording.share,
         "labels": wording.label_list,
         "plain": wording.plain,
+        "file_name": wording.file_name,
     }
     text = environment.get_template(template).render(**values)
     return text.encode("utf-8", "replace").decode("utf-8")

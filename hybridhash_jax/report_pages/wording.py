@@ -37,6 +37,11 @@ def plain(text: object) -> str:
     )
 
 
+def file_name(name: str) -> str:
+    """The last part of a path, which tells images apart where there is little room."""
+    return plain(name).replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
 def label_list(labels: Sequence[str]) -> str:
     """The classes of an image in one line."""
     return plain(", ".join(map(str, labels))) or "no label"
