@@ -89,9 +89,7 @@ def count_near_rows(
                     group = distance[i]
                     at = place[group] + np.int32(1)
                     place[group] = at
-                    if at <= places and _is_relevant(
-                        label, labels, by_class, np.uint64(start) + i
-                    ):
+                    if at <= places and _is_relevant(label, labels, by_class, np.uint64(start) + i):
                         found[group] += np.int32(1)
                         total += found[group] / at
                         count += 1
@@ -118,7 +116,7 @@ def count_all_rows(
     A group's relevant items so far are the upper half of its counter, its place the lower. Two
     queries are served at once, so that counters do not wait; more have no registers left.
     """
-    queries, groups, size = items.shape[0], items.shape[1], words.shape[1]
+    queries, size = items.shape[0], words.shape[1]
     counters = _start_counters(items, relevant, places)
     totals, counts = np.zeros(queries + 1), np.zeros(queries + 1, np.int64)
     distance, relevance = np.empty((2, _ROWS), distance_type), np.empty((2, _ROWS), np.bool_)

@@ -17,6 +17,8 @@ the rows count and each costs a mispredicted branch or two; the third 2.4 ns, wh
 state no longer fits the registers. One loop for all took 1.7 to 5 ns.
 """
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -183,8 +185,8 @@ def _four_at_a_time(
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _add_row(
-    different: int, place: np.ndarray, found: np.ndarray, relevant: bool, limit: int
-) -> tuple[float, int]:
+    different: Any, place: np.ndarray, found: np.ndarray, relevant: bool, limit: Any
+) -> tuple[Any, Any]:
     """Counts a row into its group; returns its precision and 1 where it counts, 0 and 0 else."""
     group = popcount(different)
     at = place[group] + np.int32(1)
