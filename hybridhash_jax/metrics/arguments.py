@@ -52,6 +52,14 @@ def pack_sides(
     )
 
 
+def grades(queries: PackedItems, database: PackedItems, by_class: bool) -> int:
+    """How many grades there are: one more than the labels that a pair can share, at least 2."""
+    if by_class:
+        return 2
+    most = min(int(np.bitwise_count(side.labels).sum(axis=0).max()) for side in (queries, database))
+    return max(most, 1) + 1
+
+
 def check_codes(codes: npt.ArrayLike, name: str) -> np.ndarray:
     """`codes.check_codes`, without its copy where `codes` has the form that it returns."""
     array = np.asarray(codes)
