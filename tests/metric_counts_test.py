@@ -46,6 +46,19 @@ def test_stable_order_is_that_of_a_sort(bits, classes, several, top_k):
         assert got[query] == pytest.approx(expected, abs=1e-13)
 
 
+def test_rows_beyond_the_last_of_a_block_count_nowhere():
+    # The second block has four rows; in the first, the next four were the nearest, and relevant.
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 2, (2052, 24)) * 2 - 1
+    codes[:8], relevant = 1, rng.random(2052) < 0.5
+    relevant[:8] = [False] * 4 + [True] * 4
+    labels = np.repeat(relevant[:, None], 128, axis=1)
+    query = np.ones((1, 24)), np.ones((1, 128), bool)
+    got = metrics.average_precisions(*query, codes, labels, 100, "stable")
+    found = np.flatnonzero(relevant[np.argsort(-codes.sum(axis=1), kind="stable")][:100]) + 1
+    assert got[0] == pytest.approx((np.arange(1, len(found) + 1) / found).mean(), abs=1e-13)
+
+
 def test_stable_order_holds_for_queries_of_many_classes_and_of_none():
     # Classes of one item each, of the whole database, of no item, and ids that need 64 bits.
     rng = np.random.default_rng(0)
