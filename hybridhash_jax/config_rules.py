@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
-from hybridhash_jax import losses, optimizer
+from hybridhash_jax import losses, metrics, optimizer
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.models.hybridhash import INTERACTIONS, TOKEN_POOLINGS
 from hybridhash_jax.models.initialization import INITIALIZERS
@@ -21,7 +21,6 @@ from input_pipeline.unreadable import ON_UNREADABLE
 
 DTYPES = ("auto", "float32", "bfloat16")
 SELECTED_BY = ("query", "last", "validation")
-METRICS_ON = ("host", "device")
 
 
 # An ml_collections ConfigDict. Type checkers know nothing of its fields.
@@ -50,7 +49,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.name": optimizer.OPTIMIZERS,
     "optimizer.schedule": optimizer.SCHEDULES,
     "evaluation.selected_by": SELECTED_BY,
-    "evaluation.metrics_on": METRICS_ON,
+    "evaluation.metrics_on": metrics.PLACES,
 }
 # field: (lowest, is it itself allowed?)
 _LOWEST: dict[str, tuple[float, bool]] = {

@@ -32,8 +32,10 @@ class Evaluation:
     database: CodeSet
 
 
-def evaluate_codes(query: CodeSet, database: CodeSet, top_k: int | None, on: str) -> dict[str, Any]:
-    """The numbers of one evaluation.
+def evaluate_codes(
+    query: CodeSet, database: CodeSet, top_k: int | None, on: metrics.Place = "host"
+) -> dict[str, Any]:
+    """The numbers of one evaluation, measured on "host" or "device" (see `metrics.rank`).
 
     Returns:
       map_expected, map_stable (see `metrics`), queries_without_relevant, and of the database's

@@ -14,7 +14,7 @@ SAMPLES, NEIGHBOURS, WORST = 10, 10, 20
 
 
 def describe_retrieval(
-    query: CodeSet, database: CodeSet, top_k: int | None, on: str = "host"
+    query: CodeSet, database: CodeSet, top_k: int | None, on: metrics.Place = "host"
 ) -> dict[str, Any]:
     """Every metric of `metrics`, with the queries behind them, as plain JSON values.
 
