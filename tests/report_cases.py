@@ -1,6 +1,7 @@
 """Reports made up for the tests of the pages: digits, photographs of several labels, and oddities."""
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def full_report(bits: int = 32) -> dict[str, Any]:
     """A report with every part, its images those of `digit_images`."""
     labels = _digits().target[:400]
     names = [[str(label)] for label in labels]
-    epochs = np.arange(0, 26, 2.5)
+    epochs = np.arange(0, 26, 2.5).tolist()
     report = minimal_report(bits)
     report["dataset"] |= {
         "provenance": "scikit-learn 1.9.1, bundled",
@@ -127,11 +128,11 @@ def full_report(bits: int = 32) -> dict[str, Any]:
         "samples": _samples(names, bits),
         "worst_queries": _worst(names),
         "evaluations": [
-            {"epoch": float(e), "map_expected": 0.98 - 0.8 * 0.8**e, "map_stable": 0.98 - 0.81 * 0.8**e}
+            {"epoch": e, "map_expected": 0.98 - 0.8 * 0.8**e, "map_stable": 0.98 - 0.81 * 0.8**e}
             for e in epochs
         ],
         "training": [
-            {"epoch": i / 160, "loss": 1.4 * np.exp(-i / 900) + 0.1 + 0.05 * np.sin(i), "learning_rate": 1e-3}
+            {"epoch": i / 160, "loss": 1.4 * math.exp(-i / 900) + 0.1 + 0.05 * math.sin(i), "learning_rate": 1e-3}
             for i in range(4000)
         ],
         "selection": {

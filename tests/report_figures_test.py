@@ -63,9 +63,10 @@ def test_bits_that_never_change_look_different(tmp_path):
 
 
 def test_the_training_figure_is_a_picture_even_before_the_first_evaluation(tmp_path):
-    report = cases.full_report() | {"evaluations": None, "selection": None}
+    report = cases.full_report()
     for training in (None, report["training"][:1]):
-        drawn(figures.plot_training, report | {"training": training}, path=tmp_path / "t.png")
+        report |= {"training": training, "evaluations": None, "selection": None}
+        drawn(figures.plot_training, report, path=tmp_path / "t.png")
 
 
 def test_a_single_spike_among_thousands_of_steps_is_not_thinned_away(tmp_path):

@@ -18,7 +18,7 @@ from tests.report_html import Page, headings
 PNG = io.BytesIO()
 Image.new("RGB", (8, 4), "blue").save(PNG, "PNG")
 FIGURES = ("pr_curve.png", "precision_at_n.png", "bit_balance.png", "training.png")
-PICTURES = dict.fromkeys(FIGURES, PNG.getvalue())
+PICTURES: dict[str, bytes] = dict.fromkeys(FIGURES, PNG.getvalue())
 
 
 def hundred_classes():
@@ -69,6 +69,7 @@ def test_every_picture_has_alternative_text_and_can_be_decoded(name):
         kind, _, content = image.attributes["src"].partition(";base64,")
         with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as picture:
             picture.load()
+            assert picture.format is not None
             assert f"data:image/{picture.format.lower()}" == kind
             if "figure" not in image.inside:
                 assert max(picture.size) <= 96

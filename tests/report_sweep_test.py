@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 
@@ -70,8 +71,8 @@ def test_published_rows_stand_beside_ours_by_code_length():
 
 def test_names_from_outside_stay_text():
     attack = "<script>alert(1)</script>"
-    changed = sweep(title=attack)
-    changed["run"] = changed["run"] | {"command": attack, "versions": {attack: attack}}
+    run: dict[str, Any] = cases.minimal_report()["run"] | {"command": attack}
+    changed = sweep(title=attack, run=run | {"versions": {attack: attack}})
     parsed = Page(sweep_page.render_sweep(changed, {}))
     assert not parsed.named("script")
     assert parsed.text.count("alert(1)") >= 3

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from hybridhash_jax.report_pages import wording
 from hybridhash_jax.report_pages.figure_style import (
@@ -110,7 +111,7 @@ def plot_bit_balance(report: Mapping[str, Any], path: Path) -> None:
         axes.axhline(0, color=GREY, linewidth=1)
         axes.set(xlabel="bit", ylabel="mean (0 is balanced)", ylim=(-1.05, 1.05))
         axes.set_xlim(-1, len(balance))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_below(drawn, axes, columns=2)
 
 

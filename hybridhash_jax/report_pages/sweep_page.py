@@ -29,7 +29,7 @@ def render_sweep(sweep: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
         HTML that loads nothing from outside itself and needs no script.
     """
     whole = templates.complete(sweep)
-    optional = dict.fromkeys(("best", "last", "selected_by", "epoch", "report"))
+    optional: dict[str, Any] = dict.fromkeys(("best", "last", "selected_by", "epoch", "report"))
     lengths = sorted(
         (optional | dict(length) for length in whole["lengths"]), key=lambda entry: entry["bits"]
     )
