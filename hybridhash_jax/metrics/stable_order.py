@@ -11,7 +11,7 @@ over the rows knows the place of every item. Which pass is fastest depends on wh
   branch, since several labels make relevance hard to predict (`row_blocks`).
 
 Floor: a popcount and an increment a pair, as in `pair_loops`: 0.62 ns on one core of a Xeon at 2.5
-GHz. The first way took 0.77 ns with 100 classes and 1.3 ns with 10, of which the divisions of the
+GHz. The first way took 0.77 ns with 100 classes and 1.2 ns with 10, of which the divisions of the
 tenth of all rows that is relevant are most; the second 1.2 ns at k = 5000 of 193,734, where 3 % of
 the rows count and each costs a mispredicted branch or two; the third 2.4 ns, where the queries'
 state no longer fits the registers. One loop for all took 1.7 to 5 ns.
@@ -22,7 +22,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from hybridhash_jax.metrics.arguments import PackedItems
+from hybridhash_jax.metrics.arguments import PackedItems, narrow
 from hybridhash_jax.metrics.popcounts import popcount
 from hybridhash_jax.metrics.row_blocks import count_all_rows, count_near_rows, start_groups
 from hybridhash_jax.metrics.threads import in_threads
@@ -47,7 +47,9 @@ def stable_precisions(
     """
     if by_class and len(database.words) == 1:
         return _from_relevant_row_to_row(queries, database, items, relevant, places)
-    labels = _narrow(queries.labels, database.labels)
+    both = narrow(np.concatenate([queries.labels, database.labels], axis=1))
+    query_labels = both[:, : len(queries)].T
+    database_labels = np.ascontiguousarray(both[:, len(queries) :])
     distance_type = np.uint8 if items.shape[1] <= 128 else np.uint16
     few = _near_share(items, places) < _FEW
     result = np.empty(len(queries))
@@ -56,9 +58,9 @@ def stable_precisions(
         loop = count_near_rows if few else count_all_rows
         loop(
             np.ascontiguousarray(queries.words[:, part].T),
-            np.ascontiguousarray(labels[0][:, part].T),
+            np.ascontiguousarray(query_labels[part]),
             database.words,
-            labels[1],
+            database_labels,
             by_class,
             items[part],
             relevant[part],
@@ -77,13 +79,6 @@ def _near_share(items: np.ndarray, places: int) -> float:
     return float(items[before < places].sum() / items.sum())
 
 
-def _narrow(queries: np.ndarray, database: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides' labels in the narrowest words that hold them: vectors take more of them."""
-    largest = int(max(queries.max(), database.max()))
-    dtype = np.min_scalar_type(largest)
-    return queries.astype(dtype, copy=False), database.astype(dtype, copy=False)
-
-
 def _from_relevant_row_to_row(
     queries: PackedItems,
     database: PackedItems,
@@ -91,10 +86,10 @@ def _from_relevant_row_to_row(
     relevant: np.ndarray,
     places: int,
 ) -> np.ndarray:
-    rows = np.argsort(database.labels[0], kind="stable")
+    rows = np.argsort(narrow(database.labels[0]), kind="stable")
     classes = database.labels[0][rows]
     # Queries of the same class side by side have the same relevant rows, so all four stop at once.
-    order = np.argsort(queries.labels[0], kind="stable")
+    order = np.argsort(narrow(queries.labels[0]), kind="stable")
     of_queries, words = queries.labels[0][order], queries.words[0][order]
     start = np.searchsorted(classes, of_queries, "left")
     stop = np.searchsorted(classes, of_queries, "right")
@@ -135,7 +130,8 @@ def _four_at_a_time(
 
     The last queries are computed again where their number is no multiple of four.
     """
-    last, one, limit = result.shape[0] - 1, np.int32(1), np.int32(places)
+    size, last = words.shape[0], result.shape[0] - 1
+    one, limit = np.int32(1), np.int32(places)
     table = np.empty((2, 4, items.shape[1]), np.int32)
     place, found = table[0], table[1]
     place_a, place_b, place_c, place_d = place[0], place[1], place[2], place[3]
@@ -149,33 +145,46 @@ def _four_at_a_time(
             following[k] = -1
         a, b = queries[first], queries[min(first + 1, last)]
         c, d = queries[min(first + 2, last)], queries[min(first + 3, last)]
+        same, end = start[first] == start[min(first + 3, last)], stop[first]
         total_a, total_b, total_c, total_d = 0.0, 0.0, 0.0, 0.0
         count_a, count_b, count_c, count_d = 0, 0, 0, 0
         row = -1
         while True:
             begin = row + 1
-            for k in range(4):
-                if following[k] == row:
-                    at[k] += 1
-                    more = at[k] < stop[min(first + k, last)]
-                    following[k] = rows[at[k]] if more else words.shape[0]
-            row = min(min(following[0], following[1]), min(following[2], following[3]))
+            if same:
+                at[0] += 1
+                row = rows[at[0]] if at[0] < end else size
+            else:
+                for k in range(4):
+                    if following[k] == row:
+                        at[k] += 1
+                        more = at[k] < stop[min(first + k, last)]
+                        following[k] = rows[at[k]] if more else size
+                row = min(min(following[0], following[1]), min(following[2], following[3]))
             for i in range(begin, row):
                 word = words[i]
                 place_a[popcount(a ^ word)] += one
                 place_b[popcount(b ^ word)] += one
                 place_c[popcount(c ^ word)] += one
                 place_d[popcount(d ^ word)] += one
-            if row == words.shape[0]:
+            if row == size:
                 break
             word = words[row]
-            add, found_one = _add_row(a ^ word, place_a, found_a, following[0] == row, limit)
+            add, found_one = _add_row(
+                a ^ word, place_a, found_a, same or following[0] == row, limit
+            )
             total_a, count_a = total_a + add, count_a + found_one
-            add, found_one = _add_row(b ^ word, place_b, found_b, following[1] == row, limit)
+            add, found_one = _add_row(
+                b ^ word, place_b, found_b, same or following[1] == row, limit
+            )
             total_b, count_b = total_b + add, count_b + found_one
-            add, found_one = _add_row(c ^ word, place_c, found_c, following[2] == row, limit)
+            add, found_one = _add_row(
+                c ^ word, place_c, found_c, same or following[2] == row, limit
+            )
             total_c, count_c = total_c + add, count_c + found_one
-            add, found_one = _add_row(d ^ word, place_d, found_d, following[3] == row, limit)
+            add, found_one = _add_row(
+                d ^ word, place_d, found_d, same or following[3] == row, limit
+            )
             total_d, count_d = total_d + add, count_d + found_one
         totals = (total_a, total_b, total_c, total_d)
         counts = (count_a, count_b, count_c, count_d)
