@@ -5,9 +5,11 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
-from hybridhash_jax.report_pages import figures, published, retrieval_grid, thumbnails
+from hybridhash_jax.report_pages import figure_style, figures, published, retrieval_grid, thumbnails
 from tests import report_cases as cases
 
 BLUE, VERMILLION = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
@@ -69,12 +71,30 @@ def test_the_training_figure_is_a_picture_even_before_the_first_evaluation(tmp_p
         drawn(figures.plot_training, report, path=tmp_path / "t.png")
 
 
-def test_a_single_spike_among_thousands_of_steps_is_not_thinned_away(tmp_path):
-    report = cases.full_report()
-    calm = drawn(figures.plot_training, report, path=tmp_path / "t.png")
-    report["training"][2000]["loss"] = 1.0
-    spike = drawn(figures.plot_training, report, path=tmp_path / "t.png")
-    assert 0 < (calm != spike).any(axis=-1).sum() < calm.size / 50
+def test_a_single_spike_among_thousands_of_steps_is_not_thinned_away():
+    steps = [{"epoch": i / 160, "loss": 0.5} for i in range(4000)]
+    steps[2000]["loss"] = 100.0
+    axes = Figure().subplots()
+    figures._draw_loss(axes, steps)
+    assert axes.dataLim.y1 == 100.0
+    assert np.size(axes.lines[0].get_xdata()) <= 300
+
+
+def test_title_axes_and_legend_lie_above_one_another(tmp_path):
+    title = "A TITLE THAT IS LONG ENOUGH TO BE BROKEN INTO TWO LINES OF CAPITALS"
+    with figure_style.figure(tmp_path / "f.png", title, height=4) as (drawing, (axes,)):
+        axes.plot([0, 1], label="one of two long labels")
+        axes.plot([1, 0], label="the other of two long labels")
+        axes.set(xlabel="x", ylabel="y")
+        figure_style.legend_below(drawing, axes, columns=1)
+    drawing.draw_without_rendering()
+    (heading,) = (text for text in drawing.findobj(Text) if "CAPITALS" in text.get_text())
+    parts = [heading, axes.xaxis.label, drawing.legends[0]]
+    boxes = [part.get_window_extent() for part in parts]
+    assert boxes[0].y0 >= axes.get_window_extent().y1
+    assert drawing.bbox.y1 >= boxes[0].y1 and boxes[1].y0 >= boxes[2].y1 and boxes[2].y0 >= 0
+    assert heading.get_text().count("\n") == 1
+    assert boxes[0].x0 >= 0 and boxes[0].x1 <= drawing.bbox.x1
 
 
 def test_the_sweep_figure_gains_a_marker_for_each_published_number(tmp_path):

@@ -48,7 +48,7 @@ def figure(
     with matplotlib.rc_context(_STYLE):
         drawn = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = drawn.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
-        drawn.suptitle("\n".join(wording.lines(title, 46, 2)), fontsize=12, fontweight="bold")
+        drawn.suptitle("\n".join(wording.lines(title, 42, 2)), fontsize=11, fontweight="bold")
         yield drawn, list(axes)
         with warnings.catch_warnings():
             # A name in a script that the font lacks is drawn as boxes.
