@@ -58,7 +58,7 @@ def encode_split(
     encode: Encode,
     params: Any,
     batches: Iterable[Mapping[str, np.ndarray]],
-    names: Sequence[str],
+    names: Sequence[str] | np.ndarray,
     mesh: Mesh,
     *,
     should_stop: Callable[[], bool] = lambda: False,
@@ -112,7 +112,7 @@ def encode_split(
     return packed, readable
 
 
-def _check_numbers(is_nan: np.ndarray, names: Sequence[str]) -> None:
+def _check_numbers(is_nan: np.ndarray, names: Sequence[str] | np.ndarray) -> None:
     bad = np.flatnonzero(is_nan)
     if not bad.size:
         return

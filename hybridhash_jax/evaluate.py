@@ -57,18 +57,14 @@ def evaluate_codes(
 
 
 def collapse_warning(record: Mapping[str, Any], bits: int, num_classes: int) -> str | None:
-    """Says in plain words that the codes have collapsed, and what to try; None if they have not.
-
-    Collapsed: half of the database shares one code, or a quarter of the bits never changes, or
-    there are fewer distinct codes than classes.
-    """
-    symptoms = []
-    if record["largest_share"] >= 0.5:
-        symptoms.append(f"{record['largest_share']:.0%} of the database has one and the same code")
-    if record["constant_bits"] >= max(1, bits / 4):
-        symptoms.append(f"{record['constant_bits']} of {bits} bits never change")
-    if record["distinct_codes"] < num_classes:
-        symptoms.append(f"only {record['distinct_codes']} codes for {num_classes} classes")
+    """Says in plain words that the codes have collapsed, and what to try; None if they have not."""
+    symptoms = metrics.collapse_symptoms(
+        bits,
+        num_classes,
+        constant_bits=record["constant_bits"],
+        distinct_codes=record["distinct_codes"],
+        largest_share=record["largest_share"],
+    )
     if not symptoms:
         return None
     return (

@@ -23,7 +23,7 @@ def describe_retrieval(
       map (mAP@top_k by tie rule), chance (that of a random order), graded (ndcg, acg, weighted_map;
       None with one label an image), radius_2 (precision, empty_share), queries_without_relevant;
       curves.by_rank and curves.by_radius (at, precision, recall);
-      code_health of the database's codes;
+      code_health of the database's codes, and collapse, its symptoms in words;
       per_class: name, queries, database, map_expected (mean over the queries with that label, None
       where there is none), worst first;
       worst_queries: those with the least AP among queries that have something to find;
@@ -38,13 +38,14 @@ def describe_retrieval(
     measures = metrics.measure(ranking, top_k)
     precisions = measures.average_precisions["expected"]
     relevant = ranking.relevant_total
-    is_graded = measures.ndcg is not None
+    statistics, is_graded = metrics.code_statistics(codes[1]), measures.ndcg is not None
+    classes = len(query.class_names) or len(_classes(query, database))
     return {
         "bits": query.bits,
         "top_k": top_k,
         "queries": len(query),
         "database": len(database),
-        "classes": len(query.class_names) or len(_classes(query, database)),
+        "classes": classes,
         "labels_per_image": "several" if _has_several(query, database) else "one",
         "map": measures.mean_average_precision,
         "chance": _chance(ranking, top_k),
@@ -58,7 +59,14 @@ def describe_retrieval(
         "radius_2": dataclasses.asdict(measures.ball),
         "queries_without_relevant": measures.queries_without_relevant,
         "curves": _curves(measures),
-        "code_health": _health(metrics.code_statistics(codes[1])),
+        "code_health": _health(statistics),
+        "collapse": metrics.collapse_symptoms(
+            query.bits,
+            classes,
+            constant_bits=statistics.constant_bits,
+            distinct_codes=statistics.distinct_codes,
+            largest_share=statistics.largest_share,
+        ),
         "per_class": _per_class(query, database, precisions),
         "worst_queries": _worst(query, precisions, relevant),
         "samples": _samples(query, database, codes, precisions),

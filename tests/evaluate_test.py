@@ -39,7 +39,7 @@ def test_a_collapse_is_said_in_plain_words_with_what_to_try():
     collapsed[:3, 0] = -1
     message = collapse_warning(record_of(collapsed), bits=8, num_classes=4)
     assert message is not None
-    for part in ("97% of the database", "7 of 8 bits never change", "only 2 codes for 4 classes",
+    for part in ("97% of the database", "7 of 8 bits never change", "only 2 distinct codes for 4 classes",
                  "epoch 3", "--config.loss.pairs=batch", "learning_rate"):  # fmt: skip
         assert part in message
 

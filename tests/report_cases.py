@@ -93,6 +93,7 @@ def minimal_report(bits: int = 32) -> dict[str, Any]:
             "distinct_codes": 1203,
             "largest_share": 0.021,
         },
+        "collapse": [],
         "per_class": [
             {"name": str(c), "queries": 20, "database": 159 + c, "map_expected": 0.99 - 0.01 * c}
             for c in (3, 1, 4, 0, 5, 9, 2, 6, 8, 7)
@@ -212,6 +213,7 @@ def collapsed_report() -> dict[str, Any]:
         "largest_share": 0.9312,
         "mean_entropy": 0.0512,
     }
+    report["collapse"] = ["93% of the database has one code", "12 of 16 bits never change"]
     return report
 
 

@@ -5,28 +5,18 @@ import base64
 import io
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from hybridhash_jax.report_pages import cautions, page, thumbnails, wording
 from tests import report_cases as cases
 
 
-@pytest.mark.parametrize(
-    "health, collapsed",
-    [
-        ({"largest_share": 0.5}, True),
-        ({"largest_share": 0.499}, False),
-        ({"constant_bits": 8}, True),
-        ({"constant_bits": 7}, False),
-        ({"distinct_codes": 9}, True),
-        ({"distinct_codes": 10}, False),
-    ],
-)
-def test_collapse_is_judged_by_the_bounds_of_training(health, collapsed):
+def test_every_symptom_of_a_collapse_is_a_caution():
     report = cases.minimal_report(32)
-    report["code_health"] |= health
-    assert bool(cautions.cautions(report)) is collapsed
+    assert cautions.cautions(report) == []
+    report["collapse"] = ["one symptom", "another"]
+    (found,) = cautions.cautions(report)
+    assert "The codes have collapsed: one symptom; another." in found
 
 
 def test_thumbnails_keep_their_proportions():

@@ -16,7 +16,7 @@ from hybridhash_jax.metrics.average_precision import (
     queries_without_relevant,
     ranked_precisions,
 )
-from hybridhash_jax.metrics.code_health import CodeStatistics, code_statistics
+from hybridhash_jax.metrics.code_health import CodeStatistics, code_statistics, collapse_symptoms
 from hybridhash_jax.metrics.curves import (
     BallPrecision,
     Curve,
@@ -46,6 +46,7 @@ __all__ = [
     "average_precisions",
     "ball_precision",
     "code_statistics",
+    "collapse_symptoms",
     "curve_by_radius",
     "curve_by_rank",
     "discounted_gains",

@@ -71,6 +71,24 @@ def code_statistics(codes: npt.ArrayLike) -> CodeStatistics:
     )
 
 
+def collapse_symptoms(
+    bits: int, num_classes: int, *, constant_bits: int, distinct_codes: int, largest_share: float
+) -> list[str]:
+    """Says in plain words why codes have collapsed; empty where they have not.
+
+    Collapsed: half of the items share one code, or a quarter of the bits never changes, or there
+    are fewer distinct codes than classes. The arguments by name are those of `CodeStatistics`.
+    """
+    symptoms = []
+    if largest_share >= 0.5:
+        symptoms.append(f"{largest_share:.0%} of the database has one and the same code")
+    if constant_bits >= max(1, bits / 4):
+        symptoms.append(f"{constant_bits} of {bits} bits never change")
+    if distinct_codes < num_classes:
+        symptoms.append(f"only {distinct_codes:,} distinct codes for {num_classes:,} classes")
+    return symptoms
+
+
 def _bit_entropy(share: np.ndarray) -> np.ndarray:
     both = np.stack([share, 1 - share])
     return -(both * np.log2(np.where(both > 0, both, 1))).sum(axis=0) + 0.0

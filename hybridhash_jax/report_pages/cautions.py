@@ -9,11 +9,9 @@ from hybridhash_jax.report_pages import wording
 def cautions(report: Mapping[str, Any]) -> list[str]:
     """Finds what makes a report's numbers mean less than they seem to; each is a sentence or two.
 
-    Collapse, by the same bounds as during training: half of the database shares one code, or a
-    quarter of the bits never changes, or there are fewer distinct codes than classes. Then queries
-    with nothing to find, and images that could not be read.
+    The symptoms of a collapse, queries with nothing to find, and images that could not be read.
     """
-    symptoms, dataset, found = _symptoms_of_collapse(report), report["dataset"], []
+    symptoms, dataset, found = report["collapse"], report["dataset"], []
     if symptoms:
         found.append(
             f"The codes have collapsed: {'; '.join(symptoms)}. Such codes cannot tell images "
@@ -30,16 +28,3 @@ def cautions(report: Mapping[str, Any]) -> list[str]:
             "and database, so the numbers are not those of the whole data set."
         )
     return found
-
-
-def _symptoms_of_collapse(report: Mapping[str, Any]) -> list[str]:
-    health, bits, classes = report["code_health"], report["bits"], report["dataset"]["classes"]
-    symptoms = []
-    if health["largest_share"] >= 0.5:
-        symptoms.append(f"{health['largest_share']:.0%} of the database has one and the same code")
-    if health["constant_bits"] >= max(1, bits / 4):
-        symptoms.append(f"{health['constant_bits']} of {bits} bits never change")
-    if health["distinct_codes"] < classes:
-        number = wording.count(health["distinct_codes"])
-        symptoms.append(f"only {number} distinct codes for {wording.count(classes)} classes")
-    return symptoms
