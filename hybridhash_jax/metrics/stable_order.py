@@ -11,10 +11,11 @@ over the rows knows the place of every item. Which pass is fastest depends on wh
   branch, since several labels make relevance hard to predict (`row_blocks`).
 
 Floor: a popcount and an increment a pair, as in `pair_loops`: 0.62 ns on one core of a Xeon at 2.5
-GHz. The first way took 0.77 ns with 100 classes and 1.2 ns with 10, of which the divisions of the
-tenth of all rows that is relevant are most; the second 1.2 ns at k = 5000 of 193,734, where 3 % of
-the rows count and each costs a mispredicted branch or two; the third 2.4 ns, where the queries'
-state no longer fits the registers. One loop for all took 1.7 to 5 ns.
+GHz. Measured in turns with it, the first way took 1.5 times that with 100 classes and 2.2 times
+with 10, where a tenth of all rows is relevant, which costs a division and a share of a mispredicted
+branch each. The second took 1.5 times at k = 5000 of 193,734, where 3 % of the rows count and each
+costs a branch or two; the third 3.3 times, since it reads distances and relevance back from
+memory. A single loop for all took 2 to 8 times.
 """
 
 from typing import Any
