@@ -3,6 +3,7 @@
   python main.py --config=configs/digits.py --workdir=runs/digits
   python main.py --config=configs/cifar10.py --workdir=runs/cifar10 --config.bits=16,32,48,64
   python main.py --mode=evaluate --workdir=runs/digits
+  python main.py --mode=evaluate --codes=CODES --workdir=runs/codes
 
 Every field of configs/default.py can be given: --config.optimizer.learning_rate=1e-4
 The same command again goes on where a run was stopped, by whatever. Ctrl-C and SIGTERM save first
@@ -17,8 +18,10 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from hybridhash_jax import command_line, console
+from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
 from hybridhash_jax.interrupt import StopRequest
-from hybridhash_jax.run import evaluate_checkpoint, load_config, train
+from hybridhash_jax.run import train
+from hybridhash_jax.workdir import load_config
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "The configuration: a file of configs/.")
@@ -28,6 +31,16 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_string(
     "checkpoint", "selected", "For --mode=evaluate: selected, latest, or a checkpoint's step."
+)
+flags.DEFINE_string(
+    "codes",
+    None,
+    "For --mode=evaluate: measure these codes instead of a checkpoint's. A folder with query.npz and "
+    "database.npz, the two files, or four .npy files (codes and labels of queries, of the database), "
+    "separated by commas.",
+)
+flags.DEFINE_integer(
+    "top_k", None, "For --codes: places of mAP; default: what the files say, else all."
 )
 flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, for several processes.")
 flags.DEFINE_integer("num_processes", None, "How many processes there are.")
@@ -43,6 +56,8 @@ def main(_: list[str]) -> None:
     workdir = Path(FLAGS.workdir).expanduser()
     if FLAGS.mode == "train":
         train(FLAGS.config, workdir, StopRequest())
+    elif FLAGS.codes is not None:
+        evaluate_code_files(FLAGS.codes, workdir, FLAGS.top_k)
     else:
         config = load_config(workdir) if FLAGS.config is None else FLAGS.config
         evaluate_checkpoint(config, workdir, FLAGS.checkpoint)

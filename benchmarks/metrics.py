@@ -13,6 +13,9 @@ rules, the curves, graded relevance where labels are several, and the statistics
 codes. "mAP expected alone" is one number against one number. Both sides use all cores that the
 process may use (the loop where NumPy's products do), and take turns.
 
+With --device two rows more: the counts, and with them mAP in stable order, on JAX's devices,
+compiled before and with the transfer of codes and labels.
+
 The floor is a popcount and a histogram of all pairs, without labels, by the same loop: 8 bytes of
 code a pair, read once for four queries from the second-level cache, so the increments bind, not
 the memory.
@@ -27,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from benchmarks.measure import take_turns, write_record
@@ -65,9 +69,10 @@ def main() -> None:
     args = _parse_args()
     results: dict[str, Any] = {}
     for size in SIZES:
-        results[size.name] = _run(size, args.bits, args.sample, args.repetitions)
+        results[size.name] = _run(size, args.bits, args.sample, args.repetitions, args.device)
     if args.out:
-        write_record(args.out, ("numpy", "numba"), bits=args.bits, results=results)
+        packages = ("numpy", "numba", "jax") if args.device else ("numpy", "numba")
+        write_record(args.out, packages, bits=args.bits, results=results)
 
 
 def _parse_args() -> argparse.Namespace:
@@ -77,11 +82,12 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--bits", type=int, default=64, help="code length")
     parser.add_argument("--sample", type=int, default=40, help="queries of the plain loop")
     parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
+    parser.add_argument("--device", action="store_true", help="also on JAX's devices")
     parser.add_argument("--out", type=Path, help="JSON file for the raw figures")
     return parser.parse_args()
 
 
-def _run(size: Size, bits: int, sample: int, repetitions: int) -> dict[str, Any]:
+def _run(size: Size, bits: int, sample: int, repetitions: int, device: bool) -> dict[str, Any]:
     sets = _make_sets(size, bits)
     _evaluate((sets[0][:8], sets[1][:8], *sets[2:]), size.top_k)  # compiles, or loads what was
     packed = pack_sides(*sets)
@@ -107,6 +113,8 @@ def _run(size: Size, bits: int, sample: int, repetitions: int) -> dict[str, Any]
         ),
         "floor": lambda: _timed(_count_without_labels, packed[0], packed[1], bits),
     }
+    if device:
+        ways |= _device_ways(sets, size.top_k)
     figures = take_turns(ways, repetitions)
     memory = _peak_memory(lambda: _evaluate(sets, size.top_k))
     median = {name: statistics.median(values) for name, values in figures.items()}
@@ -129,6 +137,18 @@ def _run(size: Size, bits: int, sample: int, repetitions: int) -> dict[str, Any]
     }
     _show(size, record)
     return record
+
+
+def _device_ways(sets: Sets, top_k: int | None) -> dict[str, Callable[[], float]]:
+    def stable() -> None:
+        metrics.ranked_precisions(metrics.rank(*sets, on="device"), top_k, "stable")
+
+    stable()  # compiles
+    print(f"devices: {', '.join(str(device) for device in jax.local_devices())}")
+    return {
+        "device: counts": lambda: _timed(lambda: metrics.rank(*sets, on="device")),
+        "device: mAP stable alone": lambda: _timed(stable),
+    }
 
 
 def _show(size: Size, record: dict[str, Any]) -> None:
@@ -184,7 +204,7 @@ def _count_without_labels(queries: PackedItems, database: PackedItems, bits: int
     """The least that any metric needs: a popcount and a histogram of all pairs, on all cores."""
     no_labels = np.zeros((1, len(queries)), np.uint64)
     others = PackedItems(database.words, np.ones((1, len(database)), np.uint64))
-    pair_loops.count_by_grade(PackedItems(queries.words, no_labels), others, True, bits)
+    pair_loops.count_by_grade(PackedItems(queries.words, no_labels), others, True, bits, 2)
 
 
 def _timed(function: Callable[..., Any], *arguments: Any) -> float:

@@ -100,6 +100,8 @@ def get_config() -> Any:
     config.evaluation.top_k = placeholder(int)  # None: the protocol's cut-off
     config.evaluation.selected_by = "query"  # as the field reports; or "last", "validation"
     config.evaluation.validation_fraction = 0.1  # of the training images, for "validation"
+    config.evaluation.metrics_on = "host"  # compiled loops on all cores; or "device": XLA
+    config.evaluation.report = True  # draw report.html and its pictures at the end
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1.0

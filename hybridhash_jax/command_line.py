@@ -72,8 +72,23 @@ def _check_flags(rest: Sequence[str]) -> None:
         raise flags.IllegalFlagValueError(
             "--config=FILE is missing, for example --config=configs/digits.py; see --help"
         )
+    _check_codes(values)
     if values.config is not None:
         values.config.to_dict()  # raises the error of a file that could not be read
+
+
+def _check_codes(values: flags.FlagValues) -> None:
+    """Refuses flags that would be ignored."""
+    if values.codes is not None and values.mode != "evaluate":
+        raise flags.IllegalFlagValueError("--codes needs --mode=evaluate; see --help")
+    if values.codes is not None and values.config is not None:
+        raise flags.IllegalFlagValueError(
+            "--codes are measured without a network: leave --config out (--top_k is the cut-off)"
+        )
+    if values.codes is None and values.top_k is not None:
+        raise flags.IllegalFlagValueError(
+            "--top_k is for --codes; otherwise give --config.evaluation.top_k"
+        )
 
 
 def _explain(error: Exception, arguments: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
-from hybridhash_jax import losses, optimizer
+from hybridhash_jax import losses, metrics, optimizer
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.models.hybridhash import INTERACTIONS, TOKEN_POOLINGS
 from hybridhash_jax.models.initialization import INITIALIZERS
@@ -49,6 +49,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.name": optimizer.OPTIMIZERS,
     "optimizer.schedule": optimizer.SCHEDULES,
     "evaluation.selected_by": SELECTED_BY,
+    "evaluation.metrics_on": metrics.PLACES,
 }
 # field: (lowest, is it itself allowed?)
 _LOWEST: dict[str, tuple[float, bool]] = {
@@ -90,6 +91,8 @@ _MAY_DIFFER = (
     "data.on_unreadable",
     "data.num_workers",
     "evaluation.batch_size",
+    "evaluation.metrics_on",
+    "evaluation.report",
     "checkpoint.every_epochs",
     "checkpoint.keep_latest",
 )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grain
@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from hybridhash_jax import models, preprocess, pretrained, sharding
 from hybridhash_jax.config_rules import Config
 from hybridhash_jax.console import logger
+from hybridhash_jax.encode import Encode, compile_encode
 from hybridhash_jax.image_sources import Sources, create_sources
 from hybridhash_jax.memory_bank import create_bank
 from hybridhash_jax.optimizer import make_optimizer, make_schedule
@@ -38,7 +39,7 @@ class Experiment:
       top_k: cut-off of mAP; None is all.
       sources: makes the images of training and evaluation batches.
       unreadable: images that could not be read, as far as this process met them.
-      encode: jitted, (params, images uint8) -> embeddings [B, K] float32 on every device.
+      encode: jitted, (params, images uint8) -> packed codes on every device.
       run_key: what all randomness inside the step is folded from.
       init_note: what the parameters start from, in words.
     """
@@ -58,7 +59,7 @@ class Experiment:
     graphdef: Any
     optimizer: optax.GradientTransformation
     train_step: Step
-    encode: Callable[[Any, jax.Array], jax.Array]
+    encode: Encode
     run_key: jax.Array
     num_parameters: int
     gflop_per_image: float
@@ -115,6 +116,12 @@ class Experiment:
             process_count=jax.process_count(),
             unreadable=self.unreadable,
         )
+
+    def image_names(self, rows: np.ndarray) -> np.ndarray:
+        """What the images of `rows` are called, str [N]: their file names, or "image ROW"."""
+        names = self.sources.names
+        found = [names[row] if len(names) else f"image {row}" for row in rows.tolist()]
+        return np.asarray(found, np.str_)
 
     def close(self) -> None:
         """Ends the threads that decode images."""
@@ -210,9 +217,8 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         schedule=learning_rate,
         **config.loss,
     )
-    whole = sharding.replicated(mesh)
 
-    def encode(params: Any, images: jax.Array) -> jax.Array:
+    def embed(params: Any, images: jax.Array) -> jax.Array:
         return nnx.merge(graphdef, params)(prepare(images))
 
     return Experiment(
@@ -231,9 +237,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         graphdef=graphdef,
         optimizer=optimizer,
         train_step=compile_train_step(step, mesh),
-        encode=jax.jit(
-            encode, in_shardings=(whole, sharding.batch_sharded(mesh)), out_shardings=whole
-        ),
+        encode=compile_encode(embed, mesh),
         run_key=sharding.replicate(jax.random.key(config.seed), mesh),
         num_parameters=sum(x.size for x in jax.tree.leaves(params)),
         gflop_per_image=models.forward_flops(model) / 1e9,

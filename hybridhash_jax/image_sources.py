@@ -1,4 +1,4 @@
-"""From a data set and a configuration to what makes the images of batches."""
+"""From a configuration to a data set, and to what makes the images of batches."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ import numpy as np
 
 from hybridhash_jax.config_rules import Config, ConfigError
 from input_pipeline.dataset import Dataset
+from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset
 from input_pipeline.decode import DecodeOptions
 from input_pipeline.sources import ArraySource, DecodedSource, Source
 from input_pipeline.transforms import ImageTransform
@@ -32,6 +33,21 @@ class Sources:
         """Ends their threads."""
         self.train.close()
         self.evaluation.close()
+
+
+def create_dataset(config: Config) -> Dataset:
+    """Loads the data set that `config.data` names; errors as `datasets.load_dataset`."""
+    data = config.data
+    return load_dataset(
+        data.name,
+        data.protocol,
+        source=data.source,
+        directory=data.dir,
+        split_seed=data.split_seed,
+        download=data.download,
+        lists=ListFiles(data.lists, data.train_list, data.query_list, data.database_list),
+        folder=FolderSplits(data.query_per_class, data.train_per_class, data.database),
+    )
 
 
 def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources:

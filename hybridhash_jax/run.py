@@ -1,33 +1,40 @@
-"""The two modes of the program: train (one or several code lengths) and evaluate."""
+"""Training: one code length or several, from the configuration to the report."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from hybridhash_jax import report
-from hybridhash_jax.checkpoint import (
-    CheckpointError,
-    CheckpointStore,
-    committed_steps,
-    fingerprint,
-    flatten,
-)
-from hybridhash_jax.config_rules import Config, ConfigError, check_config, check_workdir, to_json
+from hybridhash_jax import results
+from hybridhash_jax.checkpoint import CheckpointError, committed_steps
+from hybridhash_jax.code_sets import CodeFileError, load_code_sets
+from hybridhash_jax.config_rules import Config, check_config, to_json
 from hybridhash_jax.console import logger
-from hybridhash_jax.evaluate import EncodingStopped, evaluate
+from hybridhash_jax.evaluate import Evaluation, encode_sides, model_fingerprint
+from hybridhash_jax.evaluation_report import (
+    evaluate_with_progress,
+    keep_codes,
+    list_unreadable,
+    write_evaluation,
+)
 from hybridhash_jax.experiment import Experiment, create_experiment
+from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.interrupt import StopRequest
-from hybridhash_jax.run_log import describe
+from hybridhash_jax.report_files import write_sweep
+from hybridhash_jax.state import TrainState
 from hybridhash_jax.train import TrainingLoop
+from hybridhash_jax.workdir import (
+    CHECKPOINTS,
+    CODES,
+    CONFIG_FILE,
+    RESULTS_FILE,
+    check_layout,
+    check_occupied,
+    config_of_length,
+    folder_of_length,
+)
 from input_pipeline.dataset import Dataset
-from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset
-
-CONFIG_FILE, RESULTS_FILE, CHECKPOINTS = "config.json", "results.json", "checkpoints"
 
 
 def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, Any]]:
@@ -37,24 +44,28 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     already is gone on with.
     """
     check_config(config)
-    _check_layout(config, workdir)
-    dataset = _load_dataset(config)
-    entries = []
+    check_layout(config, workdir)
+    dataset = create_dataset(config)
+    entries, reports = [], []
     for bits in config.bits:
-        directory = workdir if len(config.bits) == 1 else workdir / f"{bits}bits"
-        entries.append(_train_length(config, bits, dataset, directory, stop))
+        folder = folder_of_length(config, bits, workdir)
+        entry, report = _train_length(config, bits, dataset, folder, stop)
+        entries.append(entry)
+        reports.append((folder.name, report))
     if len(config.bits) > 1 and jax.process_index() == 0:
-        report.write_results(workdir / RESULTS_FILE, entries)
-    logger.info("%s\nresults: %s", report.results_table(entries), workdir / RESULTS_FILE)
+        results.write_results(workdir / RESULTS_FILE, entries)
+        page = write_sweep(workdir, reports, draw=config.evaluation.report)
+        logger.info("report: %s", page)
+    logger.info("%s\nresults: %s", results.results_table(entries), workdir / RESULTS_FILE)
     return entries
 
 
 def _train_length(
     config: Config, bits: int, dataset: Dataset, workdir: Path, stop: StopRequest
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     experiment = create_experiment(config, bits, dataset)
-    own = _of_one_length(config, bits)
-    _check_occupied(own, workdir)
+    own = config_of_length(config, bits)
+    check_occupied(own, workdir)
     # Also before the workdir is touched: a file to start from may turn out not to fit.
     resumes = bool(committed_steps(workdir / CHECKPOINTS))
     state = experiment.create_state(load_init=not resumes)
@@ -62,188 +73,92 @@ def _train_length(
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / CONFIG_FILE).write_text(to_json(own))
     logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
-    loop = TrainingLoop(
-        experiment,
-        workdir,
-        stop,
-        lambda params, step: _evaluate_with_progress(
-            experiment, params, step, lambda: jax.process_count() == 1 and stop.requested(step)
-        ),
-    )
+    codes = _SelectedCodes(experiment, workdir, stop)
+    loop = TrainingLoop(experiment, workdir, stop, codes.evaluate)
+    codes.loop = loop
     stop.install()  # only now: while data are fetched, Ctrl-C ends the program at once
     try:
         state, history = loop.run(state)
+        selected = codes.of_selected(state)
     finally:
         loop.store.close()
         experiment.close()
-        _report_unreadable(experiment, workdir)
-    sums = fingerprint(flatten(state.params)).values()
-    entry = report.results_entry(
+        list_unreadable(experiment, workdir)
+    entry = results.results_entry(
         experiment,
         history,
         train_images_per_second=loop.total.images_per_second
         or _earlier_rate(workdir / RESULTS_FILE),
-        fingerprint=sum(sums) % 2**32,
+        fingerprint=model_fingerprint(state.params),
     )
+    report: dict[str, Any] = {}
     if jax.process_index() == 0:
-        report.write_results(workdir / RESULTS_FILE, [entry])
-        plot = report.plot_training(workdir, _title(experiment))
-        logger.info("plot: %s", plot)
-    return entry
+        step = selected.record["step"]
+        source = f"checkpoint {step} (epoch {selected.record['epoch']:g}) of this run"
+        report = write_evaluation(workdir, experiment, selected, source, entry)
+        entry |= results.measured_in_report(report)
+        results.write_results(workdir / RESULTS_FILE, [entry])
+    return entry, report
 
 
-def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") -> dict[str, Any]:
-    """Evaluates one checkpoint of a workdir without training; writes evaluation.json.
+class _SelectedCodes:
+    """Evaluates for the training loop, and keeps the codes of the evaluation that will count."""
 
-    Args:
-      config: as trained; fields that change nothing about the network may differ.
-      workdir: of one code length, config.bits[0].
-      which: "selected" (by evaluation.selected_by), "latest", or a step.
-    """
-    check_config(config)
-    bits = _only_length(config, workdir)
-    check_workdir(config, workdir / CONFIG_FILE)
-    experiment = create_experiment(config, bits, _load_dataset(config))
-    logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
-    store = CheckpointStore(workdir / CHECKPOINTS, read_only=True)
-    state = experiment.create_state(load_init=False)
-    try:
-        step = _choose_step(store, experiment, state, which)
-        state, _ = store.restore(step, state)
-        record = _evaluate_with_progress(experiment, state.params, step, lambda: False)
-    finally:
-        store.close()
-        experiment.close()
-        _report_unreadable(experiment, workdir)
-    assert record is not None
-    logger.info("checkpoint %d: %s", step, describe(record))
-    entry = {
-        "dataset": experiment.dataset.name,
-        "protocol": experiment.dataset.protocol,
-        "bits": bits,
-        "top_k": experiment.top_k,
-        "checkpoint": step,
-        **record,
-        **report.provenance(),
-    }
-    if jax.process_index() == 0:
-        report.write_results(workdir / "evaluation.json", [entry])
-    return entry
+    loop: TrainingLoop
 
+    def __init__(self, experiment: Experiment, workdir: Path, stop: StopRequest):
+        self.experiment = experiment
+        self.folder = workdir / CODES
+        self.stop = stop
+        self._kept: Evaluation | None = None
 
-def load_config(workdir: Path) -> Config:
-    """The configuration that a workdir was trained with."""
-    path = workdir / CONFIG_FILE
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error}). --mode=evaluate needs a workdir that --mode=train "
-            "wrote (for a sweep over lengths, one of its subfolders such as 32bits)."
-        ) from None
-    return ConfigDict(_with_tuples(values)).lock()
-
-
-def _with_tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _with_tuples(entry) for name, entry in value.items()}
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _choose_step(store: CheckpointStore, experiment: Experiment, state: Any, which: str) -> int:
-    steps = store.steps()
-    if not steps:
-        raise CheckpointError(f"there is no checkpoint in {store.directory}; train first")
-    if which.isdigit():
-        return int(which)
-    if which == "latest":
-        return steps[-1]
-    if which != "selected":
-        raise ConfigError(f"--checkpoint={which}; accepted: selected, latest, or one of {steps}")
-    _, meta = store.restore(steps[-1], state)
-    best = experiment.best_step(meta["history"])
-    return best if best in steps else steps[-1]
-
-
-def _only_length(config: Config, workdir: Path) -> int:
-    if len(config.bits) > 1:
-        names = ", ".join(f"{workdir}/{bits}bits" for bits in config.bits)
-        raise ConfigError(f"evaluate one code length at a time: --workdir one of {names}")
-    return config.bits[0]
-
-
-def _load_dataset(config: Config) -> Dataset:
-    data = config.data
-    return load_dataset(
-        data.name,
-        data.protocol,
-        source=data.source,
-        directory=data.dir,
-        split_seed=data.split_seed,
-        download=data.download,
-        lists=ListFiles(data.lists, data.train_list, data.query_list, data.database_list),
-        folder=FolderSplits(data.query_per_class, data.train_per_class, data.database),
-    )
-
-
-def _report_unreadable(experiment: Experiment, workdir: Path) -> None:
-    """Each process lists what it met; what was left out must be known to who reads the results."""
-    if not experiment.unreadable.reasons:
-        return
-    process = f"-{jax.process_index()}" if jax.process_count() > 1 else ""
-    path = workdir / f"unreadable{process}.txt"
-    count = report.write_unreadable(path, experiment.unreadable)
-    logger.warning(
-        "%d images could not be read: replaced in training, left out of the metrics. Which and "
-        "why: %s",
-        count,
-        path,
-    )
-
-
-def _check_layout(config: Config, workdir: Path) -> None:
-    """One length or several in a workdir, not both: their results.json would be the same file."""
-    sweep = sorted(path.parent.name for path in workdir.glob(f"*bits/{CONFIG_FILE}"))
-    single = (workdir / CONFIG_FILE).exists()
-    if (len(config.bits) > 1 and single) or (len(config.bits) == 1 and sweep):
-        there = "a run of one code length" if single else f"runs of {', '.join(sweep)}"
-        raise ConfigError(
-            f"{workdir} holds {there}; choose another --workdir for bits={config.bits}"
+    def evaluate(self, params: Any, step: int) -> dict[str, Any] | None:
+        """An evaluation's record; None if a signal asked to stop."""
+        evaluation = evaluate_with_progress(
+            self.experiment,
+            params,
+            step,
+            lambda: jax.process_count() == 1 and self.stop.requested(step),
         )
-
-
-def _of_one_length(config: Config, bits: int) -> Config:
-    own = ConfigDict(config.to_dict())
-    own.bits = (bits,)
-    return own
-
-
-def _check_occupied(config: Config, workdir: Path) -> None:
-    """Lets an empty workdir pass, or one that holds this very run."""
-    path = workdir / CONFIG_FILE
-    if path.exists():
-        check_workdir(config, path)
-    elif any((workdir / name).exists() for name in (CHECKPOINTS, "metrics.jsonl")):
-        raise ConfigError(
-            f"{workdir} holds parts of a run but no {CONFIG_FILE} that says which; choose another "
-            "workdir"
-        )
-
-
-def _evaluate_with_progress(
-    experiment: Experiment, params: Any, step: int, should_stop: Callable[[], bool]
-) -> dict[str, Any] | None:
-    """`evaluate` under a progress bar; None if it was asked to stop."""
-    splits = experiment.dataset.splits
-    total = len(splits.query) + len(splits.database)
-    if len(experiment.held_out):
-        total += len(experiment.held_out) + len(experiment.train_rows)
-    quiet = None if jax.process_index() == 0 else True  # None: only on a terminal
-    with tqdm(total=total, desc="encoding", unit="img", leave=False, disable=quiet) as bar:
-        try:
-            return evaluate(experiment, params, step, should_stop=should_stop, on_images=bar.update)
-        except EncodingStopped:
+        if evaluation is None:
             return None
+        if self.experiment.best_step([*self.loop.history, evaluation.record]) == step:
+            self._keep(evaluation)
+        return evaluation.record
+
+    def of_selected(self, state: TrainState) -> Evaluation:
+        """The evaluation that evaluation.selected_by selects; encodes again where need be."""
+        step = self.experiment.best_step(self.loop.history)
+        if self._kept is not None and self._kept.record["step"] == step:
+            return self._kept
+        # This process began after that evaluation.
+        record = next(record for record in self.loop.history if record["step"] == step)
+        self._keep(self._from_disk(record) or self._again(record, state))
+        assert self._kept is not None
+        return self._kept
+
+    def _keep(self, evaluation: Evaluation) -> None:
+        self._kept = evaluation
+        keep_codes(self.folder, evaluation)
+
+    def _from_disk(self, record: dict[str, Any]) -> Evaluation | None:
+        if jax.process_count() > 1:
+            return None  # processes must do the same, and may not see the same disk
+        try:
+            query, database = load_code_sets(str(self.folder))
+        except CodeFileError:
+            return None
+        same = query.fingerprint == record.get("parameters_fingerprint")
+        return Evaluation(record, query, database) if same else None
+
+    def _again(self, record: dict[str, Any], state: TrainState) -> Evaluation:
+        try:
+            state, _ = self.loop.store.restore(record["step"], state)
+        except CheckpointError as error:
+            record = self.loop.history[-1]
+            logger.warning("the selected checkpoint is gone (%s); the report is of the last", error)
+        query, database = encode_sides(self.experiment, state.params)
+        return Evaluation(record, query, database)
 
 
 def _earlier_rate(path: Path) -> float | None:
@@ -252,8 +167,3 @@ def _earlier_rate(path: Path) -> float | None:
         return json.loads(path.read_text())[0]["train_images_per_second"]
     except (OSError, ValueError, KeyError, IndexError):
         return None
-
-
-def _title(experiment: Experiment) -> str:
-    config = experiment.config
-    return f"{config.model.variant}, {experiment.bits} bits, {experiment.dataset.protocol}"

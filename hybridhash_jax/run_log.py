@@ -95,7 +95,7 @@ class RunLog:
         self._file.write(json.dumps({"kind": kind, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
-            if name != "step" and value is not None:
+            if name != "step" and isinstance(value, int | float):
                 self._events.add_scalar(f"{kind}/{name}", value, values["step"])
 
 

@@ -36,3 +36,19 @@ def test_constant_bits_and_single_codes_correlate_with_nothing():
         assert got.mean_correlation == 0
     assert metrics.code_statistics([[1, -1]]).code_entropy == 0
     assert metrics.code_statistics([[1], [-1]]).mean_correlation == 0
+
+
+@pytest.mark.parametrize(
+    ("health", "collapsed"),
+    [
+        ({"largest_share": 0.5}, True),
+        ({"largest_share": 0.499}, False),
+        ({"constant_bits": 8}, True),
+        ({"constant_bits": 7}, False),
+        ({"distinct_codes": 9}, True),
+        ({"distinct_codes": 10}, False),
+    ],
+)
+def test_a_collapse_is_named_by_each_of_its_symptoms(health, collapsed):
+    healthy = {"constant_bits": 0, "distinct_codes": 500, "largest_share": 0.1}
+    assert len(metrics.collapse_symptoms(32, 10, **healthy | health)) == collapsed

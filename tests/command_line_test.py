@@ -27,6 +27,9 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--mode=test"], ["train", "evaluate"]),
         (["--worddir=x"], ["worddir"]),
         (["stray"], ["'stray' is no flag"]),
+        (["--codes=x"], ["--codes needs --mode=evaluate"]),
+        (["--mode=evaluate", "--codes=x"], ["leave --config out"]),
+        (["--top_k=5"], ["--config.evaluation.top_k"]),
         (["--config=configs/nothing.py"], ["configs/nothing.py", "configs/"]),
         (["--config.init.from=/nowhere/w.pth"], ["/nowhere/w.pth"]),
     ],
@@ -72,3 +75,10 @@ def test_a_workdir_that_cannot_be_made_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
     message = refused(run_main(tmp_path / "file" / "w", *flags()))
     assert str(tmp_path / "file") in message
+
+
+def test_codes_that_are_not_there_are_explained(tmp_path):
+    command = [*MAIN[:2], "--mode=evaluate", f"--workdir={tmp_path / 'w'}", "--codes=nowhere"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert "there is no nowhere; accepted: a folder with query.npz" in refused(done)
+    assert not (tmp_path / "w").exists()

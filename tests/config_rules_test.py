@@ -12,7 +12,6 @@ from hybridhash_jax.config_rules import (
     flat_fields,
     to_json,
 )
-from hybridhash_jax.run import load_config
 
 
 @pytest.mark.parametrize("config", [default, cifar10, cifar10_32px, digits])
@@ -70,12 +69,6 @@ def test_all_impossible_values_are_named_in_one_message():
     config.loss.alpha = 0.0
     with pytest.raises(ConfigError, match=r"(?s)batch_size=0.*loss.alpha=0.0"):
         check_config(config)
-
-
-def test_a_saved_configuration_comes_back_as_it_was(tmp_path):
-    config = digits.get_config()
-    (tmp_path / "config.json").write_text(to_json(config))
-    assert load_config(tmp_path).to_dict() == config.to_dict()
 
 
 def test_a_difference_that_matters_is_named_and_others_are_allowed(tmp_path):

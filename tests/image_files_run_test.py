@@ -10,8 +10,9 @@ import time
 import pytest
 
 from configs import lists
+from hybridhash_jax.evaluation_run import evaluate_checkpoint
 from hybridhash_jax.interrupt import StopRequest
-from hybridhash_jax.run import evaluate_checkpoint, train
+from hybridhash_jax.run import train
 from input_pipeline.errors import DataError
 from tests.photographs import write_lists
 from tests.small_run import ENVIRONMENT, OVERRIDES, ROOT, flags, outcome
@@ -77,7 +78,7 @@ def test_broken_images_can_be_skipped_and_are_reported(broken, tmp_path):
     config = config_of(broken, on_unreadable="skip")
     again = evaluate_checkpoint(config, tmp_path, "latest")
     assert again["map_expected"] == entry["last"]["map_expected"]
-    saved = json.loads((tmp_path / "evaluation.json").read_text())[0]
+    saved = json.loads((tmp_path / "evaluation" / "results.json").read_text())[0]
     assert (saved["queries"], saved["database"]) == (9, 49)
 
 

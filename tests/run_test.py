@@ -1,18 +1,22 @@
 """A shipped configuration, shrunk: trains, evaluates, resumes, sweeps over lengths."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hybridhash_jax import console, report
+from hybridhash_jax import console, results
 from hybridhash_jax.checkpoint import CheckpointError
+from hybridhash_jax.code_sets import load_code_sets, load_codes, save_codes
 from hybridhash_jax.config_rules import ConfigError
+from hybridhash_jax.evaluation_run import evaluate_checkpoint
 from hybridhash_jax.interrupt import Interrupted, StopRequest
-from hybridhash_jax.run import evaluate_checkpoint, load_config, train
+from hybridhash_jax.run import train
 from hybridhash_jax.run_log import read_log
 from hybridhash_jax.train import TrainingDivergedError
+from hybridhash_jax.workdir import load_config
 from tests.small_run import make_config, outcome
 
 
@@ -39,7 +43,7 @@ def finished(tmp_path_factory) -> Path:
 
 
 def test_a_run_leaves_what_it_promises(finished):
-    for name in ("config.json", "metrics.jsonl", "results.json", "training.png", "checkpoints"):
+    for name in ("config.json", "metrics.jsonl", "results.json", "report.json", "checkpoints"):
         assert (finished / name).exists(), name
     assert list((finished / "tensorboard").glob("events.*"))
     (entry,) = json.loads((finished / "results.json").read_text())
@@ -108,16 +112,56 @@ def test_a_checkpoint_is_evaluated_as_it_was_in_training(finished, capsys):
         found = evaluate_checkpoint(load_config(finished), finished, which)
         assert found["map_expected"] == record["map_expected"]
         assert found["map_stable"] == record["map_stable"]
-    assert (finished / "evaluation.json").exists()
+        saved = json.loads((finished / "evaluation" / "results.json").read_text())
+        assert saved == [found]
     with pytest.raises(CheckpointError, match="there is no checkpoint .*7777"):
         evaluate_checkpoint(load_config(finished), finished, "7777")
     with pytest.raises(ConfigError, match="accepted: selected, latest"):
         evaluate_checkpoint(load_config(finished), finished, "newest")
 
 
-def test_evaluating_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="needs a workdir that --mode=train"):
-        load_config(tmp_path)
+def test_the_codes_that_are_kept_are_those_of_the_selected_evaluation(finished):
+    (entry,) = json.loads((finished / "results.json").read_text())
+    step = round(entry["epoch"] * 8)
+    selected = next(record for record in entry["evaluations"] if record["step"] == step)
+    query, database = load_code_sets(str(finished / "codes"))
+    assert query.fingerprint == database.fingerprint == selected["parameters_fingerprint"]
+    assert (len(query), len(database), query.bits) == (200, 597, 8)
+    found = evaluate_checkpoint(load_config(finished), finished, str(step))
+    again = load_code_sets(str(finished / "evaluation" / "codes"))
+    for kept, encoded in zip((query, database), again, strict=True):
+        np.testing.assert_array_equal(kept.packed, encoded.packed)
+        np.testing.assert_array_equal(kept.rows, encoded.rows)
+        np.testing.assert_array_equal(kept.labels, encoded.labels)
+    assert found["map_expected"] == entry["map_expected"]
+
+
+def test_codes_that_are_gone_or_of_another_model_are_made_again(finished):
+    before = load_code_sets(str(finished / "codes"))
+    results_before = outcome(finished)
+    for damage in ("delete", "other"):
+        for path in (finished / "codes").iterdir():
+            if damage == "delete":
+                path.unlink()
+            else:
+                save_codes(path, dataclasses.replace(load_codes(path), fingerprint="00000000"))
+        train(make_config(), finished, StopAt())
+        for kept, again in zip(before, load_code_sets(str(finished / "codes")), strict=True):
+            np.testing.assert_array_equal(kept.packed, again.packed)
+            assert kept.fingerprint == again.fingerprint
+    assert outcome(finished) == results_before
+
+
+def test_the_report_measures_what_the_results_say(finished):
+    (entry,) = json.loads((finished / "results.json").read_text())
+    report = json.loads((finished / "report.json").read_text())
+    assert report["map"]["expected"] == entry["map_expected"]
+    assert report["map"]["stable"] == entry["map_stable"]
+    assert entry["map_pessimistic"] <= entry["map_expected"] <= entry["map_optimistic"]
+    assert len(report["evaluations"]) == 4
+    assert len(report["training"]) == 12
+    assert report["selection"]["selected_by"] == "query"
+    assert report["run"]["seed"] == 0
 
 
 def test_a_workdir_of_another_run_is_refused_naming_the_fields(finished):
@@ -141,10 +185,12 @@ def test_several_lengths_are_trained_one_after_another_into_one_table(tmp_path, 
     assert [entry["bits"] for entry in entries] == [4, 8]
     assert json.loads((tmp_path / "results.json").read_text()) == entries
     for bits in (4, 8):
-        assert (tmp_path / f"{bits}bits" / "training.png").exists()
+        assert (tmp_path / f"{bits}bits" / "report.json").exists()
         assert load_config(tmp_path / f"{bits}bits").bits == (bits,)
+    sweep = json.loads((tmp_path / "report.json").read_text())
+    assert [length["bits"] for length in sweep["lengths"]] == [4, 8]
     printed = capsys.readouterr().out
-    assert report.results_table(entries) in printed
+    assert results.results_table(entries) in printed
     assert "4 bits" in printed
     with pytest.raises(ConfigError, match="one code length at a time"):
         evaluate_checkpoint(config, tmp_path)

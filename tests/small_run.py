@@ -28,6 +28,7 @@ OVERRIDES: dict[str, Any] = {
     "loss.pairs": "bank",
     "optimizer.schedule": "constant",
     "evaluation.every_epochs": 1,
+    "evaluation.report": False,
     "checkpoint.every_epochs": 0.5,
 }
 

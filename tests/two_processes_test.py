@@ -1,5 +1,6 @@
 """Two real processes over loopback train and evaluate as one does."""
 
+import json
 import socket
 import subprocess
 from pathlib import Path
@@ -7,8 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybridhash_jax.code_sets import load_code_sets
 from hybridhash_jax.run_log import read_log
 from tests.small_run import ENVIRONMENT, MAIN, ROOT, flags, outcome, run_main
+
+MEASURED = (
+    "map", "chance", "radius_2", "queries_without_relevant", "curves", "code_health", "per_class",
+    "worst_queries", "samples", "dataset",
+)  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
@@ -37,19 +44,45 @@ def run_two(workdir: Path, *arguments: str) -> list[str]:
     return printed
 
 
-def test_two_processes_give_the_results_of_one(tmp_path):
-    options = [option for option in flags(num_epochs=2) if "num_devices" not in option]
-    done = run_main(tmp_path / "one", *options)
+OPTIONS = [option for option in flags(num_epochs=2) if "num_devices" not in option]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory) -> Path:
+    """The workdir of a run by one process."""
+    workdir = tmp_path_factory.mktemp("one")
+    done = run_main(workdir, *OPTIONS)
     assert done.returncode == 0, done.stderr
-    printed = run_two(tmp_path / "two", *options)
+    return workdir
+
+
+def test_two_processes_give_the_results_of_one(one, tmp_path):
+    printed = run_two(tmp_path, *OPTIONS)
     assert "2 process(es)" in printed[0]
     assert "epoch" not in printed[1]  # only the first process speaks
-    one, two = outcome(tmp_path / "one"), outcome(tmp_path / "two")
+    alone, together = outcome(one), outcome(tmp_path)
     first, second = (
-        [x["loss"] for x in read_log(tmp_path / name) if x["kind"] == "train"]
-        for name in ("one", "two")
+        [x["loss"] for x in read_log(workdir) if x["kind"] == "train"]
+        for workdir in (one, tmp_path)
     )
     np.testing.assert_allclose(first[:4], second[:4], rtol=1e-5)
-    assert two["map_expected"] == pytest.approx(one["map_expected"], abs=0.02)
-    assert two["queries"] == 200
-    assert two["database"] == 597
+    assert together["map_expected"] == pytest.approx(alone["map_expected"], abs=0.02)
+    assert together["queries"] == 200
+    assert together["database"] == 597
+
+
+def test_two_processes_measure_the_codes_and_metrics_of_one(one):
+    alone = json.loads((one / "report.json").read_text()), load_code_sets(str(one / "codes"))
+    printed = run_two(one, *OPTIONS, "--mode=evaluate")
+    assert "2 process(es)" in printed[0]
+    folder = one / "evaluation"
+    together = (
+        json.loads((folder / "report.json").read_text()),
+        load_code_sets(str(folder / "codes")),
+    )
+    for name in MEASURED:
+        assert alone[0][name] == together[0][name], name
+    for left, right in zip(alone[1], together[1], strict=True):
+        np.testing.assert_array_equal(left.packed, right.packed)
+        np.testing.assert_array_equal(left.rows, right.rows)
+        assert left.fingerprint == right.fingerprint

@@ -16,7 +16,7 @@ from hybridhash_jax.metrics.average_precision import (
     queries_without_relevant,
     ranked_precisions,
 )
-from hybridhash_jax.metrics.code_health import CodeStatistics, code_statistics
+from hybridhash_jax.metrics.code_health import CodeStatistics, code_statistics, collapse_symptoms
 from hybridhash_jax.metrics.curves import (
     BallPrecision,
     Curve,
@@ -31,19 +31,22 @@ from hybridhash_jax.metrics.graded import (
     discounted_gains,
     weighted_precisions,
 )
-from hybridhash_jax.metrics.ranking import Ranking, rank
+from hybridhash_jax.metrics.ranking import PLACES, Place, Ranking, rank
 
 __all__ = [
+    "PLACES",
     "TIE_RULES",
     "BallPrecision",
     "CodeStatistics",
     "Curve",
     "Measures",
+    "Place",
     "Ranking",
     "average_cumulative_gains",
     "average_precisions",
     "ball_precision",
     "code_statistics",
+    "collapse_symptoms",
     "curve_by_radius",
     "curve_by_rank",
     "discounted_gains",

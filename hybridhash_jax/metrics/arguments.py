@@ -8,6 +8,7 @@ import numpy.typing as npt
 from hybridhash_jax import codes as codes_lib
 
 TIE_RULES = ("expected", "stable", "optimistic", "pessimistic")
+_ROWS_A_CHECK = 1 << 12  # codes that stay in the second-level cache while they are checked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,20 +38,48 @@ def pack_sides(
 
     Arguments and errors are those of `metrics.rank`.
     """
-    queries = codes_lib.check_codes(query_codes, "query_codes")
-    database = codes_lib.check_codes(database_codes, "database_codes")
+    queries = check_codes(query_codes, "query_codes")
+    database = check_codes(database_codes, "database_codes")
     left, right = check_labels(query_labels, database_labels)
     _check_sizes(queries, left, database, right)
     codes_lib.distance_dtype(queries.shape[1])  # refuses codes that are too long
-    left, right = _one_label_each(left, right)
-    by_class = left.ndim == 1
-    pack = _as_ids if by_class else _to_words
+    left, right, by_class = _pack_labels(left, right)
     return (
-        PackedItems(_to_words(queries), pack(left)),
-        PackedItems(_to_words(database), pack(right)),
+        PackedItems(_to_words(queries), left),
+        PackedItems(_to_words(database), right),
         by_class,
         queries.shape[1],
     )
+
+
+def grades(queries: PackedItems, database: PackedItems, by_class: bool) -> int:
+    """How many grades there are: one more than the labels that a pair can share, at least 2."""
+    if by_class:
+        return 2
+    most = min(int(np.bitwise_count(side.labels).sum(axis=0).max()) for side in (queries, database))
+    return max(most, 1) + 1
+
+
+def narrow(labels: np.ndarray) -> np.ndarray:
+    """Packed labels in the narrowest unsigned words that hold them.
+
+    Vectors take more of them at a time, and a stable sort of 16 bits or fewer needs no comparison.
+    """
+    return labels.astype(np.min_scalar_type(labels.max()), copy=False)
+
+
+def check_codes(codes: npt.ArrayLike, name: str) -> np.ndarray:
+    """`codes.check_codes`, without its copy where `codes` has the form that it returns."""
+    array = np.asarray(codes)
+    if array.dtype == np.int8 and array.ndim == 2 and array.shape[1]:
+        # As bytes, -1 and +1 are 255 and 1: one more is 0 or 2, with no bit but the second.
+        blocks = (
+            array[start : start + _ROWS_A_CHECK].view(np.uint8)
+            for start in range(0, len(array), _ROWS_A_CHECK)
+        )
+        if not any(((rows + 1) & 0xFD).any() for rows in blocks):
+            return array
+    return codes_lib.check_codes(array, name)
 
 
 def check_labels(
@@ -91,17 +120,35 @@ def _to_words(bits: np.ndarray) -> np.ndarray:
     return codes_lib.to_words(bits).astype(np.uint64, copy=False)
 
 
-def _as_ids(labels: np.ndarray) -> np.ndarray:
-    return labels.astype(np.int64).view(np.uint64)[None]
+def _pack_labels(queries: np.ndarray, database: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Packs both sides as `PackedItems` has them, and says whether they are class ids.
 
-
-def _one_label_each(queries: np.ndarray, database: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turns one-hot labels into class ids: equal ids are cheaper to find than common labels."""
+    One-hot labels become ids: equal ids are cheaper to find than common labels.
+    """
     if queries.ndim == 1:
-        return queries, database
-    if all((np.count_nonzero(side, axis=1) == 1).all() for side in (queries, database)):
-        return queries.argmax(axis=1), database.argmax(axis=1)
-    return queries, database
+        left, right = (side.astype(np.int64).view(np.uint64)[None] for side in (queries, database))
+        return left, right, True
+    left, right = _label_words(queries), _label_words(database)
+    if all((np.bitwise_count(words).sum(axis=0) == 1).all() for words in (left, right)):
+        return _ids_of_words(left), _ids_of_words(right), True
+    return left, right, False
+
+
+def _label_words(labels: np.ndarray) -> np.ndarray:
+    """Packs bool [N, classes] as uint64 [L, N]; the unused bits of the last word are 0."""
+    packed = np.packbits(labels, axis=1)
+    width = packed.shape[1]
+    padded = np.zeros((len(labels), -(-width // 8) * 8), np.uint8)
+    padded[:, :width] = packed
+    return np.ascontiguousarray(padded.view(np.uint64).T)
+
+
+def _ids_of_words(words: np.ndarray) -> np.ndarray:
+    """The place of the only set bit of each item, uint64 [1, N]."""
+    first = np.arange(0, 64 * len(words), 64, dtype=np.uint64)[:, None]
+    return np.where(words, np.bitwise_count(words - np.uint64(1)) + first, 0).sum(
+        axis=0, dtype=np.uint64, keepdims=True
+    )
 
 
 def _check_label_values(name: str, labels: npt.ArrayLike) -> np.ndarray:
@@ -109,9 +156,13 @@ def _check_label_values(name: str, labels: npt.ArrayLike) -> np.ndarray:
     if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
         return array
     if array.ndim == 2 and array.shape[1]:
-        ones = array == 1
-        if (ones | (array == 0)).all():
-            return ones
+        if array.dtype in (bool, np.uint8, np.int8):
+            if (array.view(np.uint8) <= 1).all():
+                return array.view(bool)
+        else:
+            ones = array == 1
+            if (ones | (array == 0)).all():
+                return ones
     raise ValueError(
         f"{name} must be multi-hot [N, classes] of 0 and 1, or integer class ids [N]; got shape "
         f"{array.shape} of {array.dtype}."

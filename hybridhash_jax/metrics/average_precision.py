@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from hybridhash_jax.metrics import arguments, precision_sums
+from hybridhash_jax.metrics import arguments, device_counts, precision_sums
 from hybridhash_jax.metrics.ranking import Ranking, rank
 from hybridhash_jax.metrics.stable_order import stable_precisions
 
@@ -73,7 +73,8 @@ def ranked_precisions(
       (r/n) sum over t = 1..n of [R + 1 + (t-1)(r-1)/(n-1)] / (N+t). Where k falls inside a group,
       the number of relevant items among its first places is hypergeometric, and the expectation
       is taken over it too (our extension). Depends on neither database order nor machine.
-    - "stable": by (distance, database row), which depends on how the database is sorted.
+    - "stable": by (distance, database row), which depends on how the database is sorted. Of a
+      ranking on devices it is computed there, within 1e-6.
     - "optimistic", "pessimistic": the largest and the least AP@k of any order. While k cuts no
       group these are relevant items first, and last. In a group that is cut that need not hold,
       since AP@k divides by what was found: a query with its only find at place 1 has AP 1, and one
@@ -96,6 +97,10 @@ def ranked_precisions(
     arguments.check_ties(ties)
     places = arguments.check_top_k(top_k, ranking.size)
     items, relevant = ranking.items, ranking.relevant
+    if ties == "stable" and ranking.on == "device":
+        return device_counts.stable_precisions(
+            ranking.queries, ranking.database, ranking.by_class, items.shape[1] - 1, places
+        )
     if ties == "stable":
         return stable_precisions(
             ranking.queries, ranking.database, ranking.by_class, items, relevant, places

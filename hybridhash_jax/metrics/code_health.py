@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hybridhash_jax import codes as codes_lib
+from hybridhash_jax.metrics import arguments
 
-_ROWS_A_PRODUCT = 1 << 16  # as float32, and far from where it stops counting exactly
+_ROWS_A_PRODUCT = 1 << 12  # as float32 1 MiB at 64 bits; counts are exact up to 2^24 rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,10 +51,10 @@ def code_statistics(codes: npt.ArrayLike) -> CodeStatistics:
     Raises:
         ValueError: no codes, or values that are none.
     """
-    array = codes_lib.check_codes(codes)
+    array = arguments.check_codes(codes, "codes")
     if len(array) == 0:
         raise ValueError("codes is empty; statistics need at least one code.")
-    balance = array.mean(axis=0, dtype=np.float64)
+    balance, products = _first_moments(array)
     words = codes_lib.to_words(array)
     # One word sorts as a number, several as a record, which takes far longer.
     kinds = words[0] if len(words) == 1 else words
@@ -62,7 +63,7 @@ def code_statistics(codes: npt.ArrayLike) -> CodeStatistics:
     return CodeStatistics(
         bit_balance=balance,
         bit_entropy=_bit_entropy((1 + balance) / 2),
-        bit_correlation=_correlation(array, balance),
+        bit_correlation=_correlation(products, balance),
         constant_bits=int(np.count_nonzero(np.abs(balance) == 1)),
         distinct_codes=len(counts),
         largest_share=float(shares.max()),
@@ -70,19 +71,43 @@ def code_statistics(codes: npt.ArrayLike) -> CodeStatistics:
     )
 
 
+def collapse_symptoms(
+    bits: int, num_classes: int, *, constant_bits: int, distinct_codes: int, largest_share: float
+) -> list[str]:
+    """Says in plain words why codes have collapsed; empty where they have not.
+
+    Collapsed: half of the items share one code, or a quarter of the bits never changes, or there
+    are fewer distinct codes than classes. The arguments by name are those of `CodeStatistics`.
+    """
+    symptoms = []
+    if largest_share >= 0.5:
+        symptoms.append(f"{largest_share:.0%} of the database has one and the same code")
+    if constant_bits >= max(1, bits / 4):
+        symptoms.append(f"{constant_bits} of {bits} bits never change")
+    if distinct_codes < num_classes:
+        symptoms.append(f"only {distinct_codes:,} distinct codes for {num_classes:,} classes")
+    return symptoms
+
+
 def _bit_entropy(share: np.ndarray) -> np.ndarray:
     both = np.stack([share, 1 - share])
     return -(both * np.log2(np.where(both > 0, both, 1))).sum(axis=0) + 0.0
 
 
-def _correlation(array: np.ndarray, balance: np.ndarray) -> np.ndarray:
-    """(E[ab] - E[a] E[b]) / (sd a sd b), float64 [K, K]; sd^2 = 1 - E[a]^2 for a = -1 or +1."""
+def _first_moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the bits, float64 [K], and of the products of every two, float64 [K, K]."""
     bits = array.shape[1]
-    products = np.zeros((bits, bits))
+    total, products = np.zeros(bits), np.zeros((bits, bits))
     for start in range(0, len(array), _ROWS_A_PRODUCT):
         rows = array[start : start + _ROWS_A_PRODUCT].astype(np.float32)
+        total += np.ones(len(rows), np.float32) @ rows
         products += rows.T @ rows
-    covariance = products / len(array) - np.outer(balance, balance)
+    return total / len(array), products / len(array)
+
+
+def _correlation(products: np.ndarray, balance: np.ndarray) -> np.ndarray:
+    """(E[ab] - E[a] E[b]) / (sd a sd b), float64 [K, K]; sd^2 = 1 - E[a]^2 for a = -1 or +1."""
+    covariance = products - np.outer(balance, balance)
     deviation = np.sqrt(1 - balance**2)
     scale = np.outer(deviation, deviation)
     return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)

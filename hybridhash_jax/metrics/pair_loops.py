@@ -14,23 +14,26 @@ labels instead: all items, and those of the query's own class in a database sort
 import numba
 import numpy as np
 
-from hybridhash_jax.metrics.arguments import PackedItems
+from hybridhash_jax.metrics.arguments import PackedItems, narrow
 from hybridhash_jax.metrics.popcounts import BLOCK, distances, popcount, shared_labels
 from hybridhash_jax.metrics.threads import in_threads
 
 
 def count_by_grade(
-    queries: PackedItems, database: PackedItems, by_class: bool, bits: int
+    queries: PackedItems, database: PackedItems, by_class: bool, bits: int, grades: int
 ) -> np.ndarray:
     """Counts the database items at each distance that share g labels with each query.
 
+    Args:
+        queries, database, by_class, bits: from `arguments.pack_sides`.
+        grades: G of the result, `arguments.grades`.
+
     Returns:
-        int32 [Q, K + 1, G]; G - 1 is the most labels that any query can share, at least 1.
+        int32 [Q, K + 1, G].
     """
     if by_class:
         return _count_by_class(queries, database, bits)
-    most = min(int(np.bitwise_count(side.labels).sum(axis=0).max()) for side in (queries, database))
-    counts = np.zeros((len(queries), bits + 1, max(most, 1) + 1), np.int32)
+    counts = np.zeros((len(queries), bits + 1, grades), np.int32)
     one_word = len(queries.words) == len(queries.labels) == 1
     loop = _grades_of_four if one_word else _grades_of_each
 
@@ -48,7 +51,7 @@ def count_by_grade(
 
 
 def _count_by_class(queries: PackedItems, database: PackedItems, bits: int) -> np.ndarray:
-    order = np.argsort(database.labels[0], kind="stable")
+    order = np.argsort(narrow(database.labels[0]), kind="stable")
     classes, words = database.labels[0][order], np.ascontiguousarray(database.words[:, order])
     start = np.searchsorted(classes, queries.labels[0], "left")
     stop = np.searchsorted(classes, queries.labels[0], "right")

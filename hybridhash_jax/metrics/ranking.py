@@ -6,11 +6,15 @@ share with the query, decides every metric except those that break ties by datab
 
 import dataclasses
 import functools
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from hybridhash_jax.metrics import arguments, pair_loops
+from hybridhash_jax.metrics import arguments, device_counts, pair_loops
+
+Place = Literal["host", "device"]
+PLACES = get_args(Place)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,12 +26,14 @@ class Ranking:
             query. With one label an item, G is 2.
         queries, database: the packed codes and labels.
         by_class: whether those labels are class ids.
+        on: where it was counted, and where "stable" precisions are.
     """
 
     by_grade: np.ndarray
     queries: arguments.PackedItems
     database: arguments.PackedItems
     by_class: bool
+    on: Place = "host"
 
     @property
     def size(self) -> int:
@@ -60,6 +66,7 @@ def rank(
     query_labels: npt.ArrayLike,
     database_codes: npt.ArrayLike,
     database_labels: npt.ArrayLike,
+    on: Place = "host",
 ) -> Ranking:
     """Compares every query with every database item, once for all metrics.
 
@@ -71,13 +78,19 @@ def rank(
         query_labels: multi-hot [Q, classes], or integer class ids [Q].
         database_codes: [M, K], as the queries'.
         database_labels: [M, classes] or [M], of the same kind as the queries'.
+        on: "host" counts in threads of this machine; "device" on all devices of JAX in this
+            process, see `device_counts`. Both count the same.
 
     Raises:
-        ValueError: lengths or widths differ, either side is empty, or values are no codes or no
-            labels.
+        ValueError: lengths or widths differ, either side is empty, values are no codes or no
+            labels, or `on` is neither.
     """
+    if on not in PLACES:
+        raise ValueError(f'on must be "host" or "device"; got {on!r}.')
     queries, database, by_class, bits = arguments.pack_sides(
         query_codes, query_labels, database_codes, database_labels
     )
-    counts = pair_loops.count_by_grade(queries, database, by_class, bits)
-    return Ranking(counts, queries, database, by_class)
+    grades = arguments.grades(queries, database, by_class)
+    count = device_counts.count_by_grade if on == "device" else pair_loops.count_by_grade
+    counts = count(queries, database, by_class, bits, grades)
+    return Ranking(counts, queries, database, by_class, on)

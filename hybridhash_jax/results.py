@@ -1,18 +1,17 @@
-"""What a run leaves behind at its end: results.json, training.png, one table."""
+"""The numbers of a run: results.json, one table, and where they were measured."""
 
 import json
-import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from hybridhash_jax.run_log import read_log
+from input_pipeline.atomic_file import write_atomically
 from input_pipeline.unreadable import Unreadable
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -23,7 +22,7 @@ def results_entry(
     history: Sequence[dict[str, Any]],
     *,
     train_images_per_second: float | None,
-    fingerprint: int,
+    fingerprint: str,
 ) -> dict[str, Any]:
     """One code length's entry of results.json: the selected evaluation, the best and the last.
 
@@ -96,11 +95,34 @@ def write_unreadable(path: Path, unreadable: Unreadable) -> int:
     return len(lines)
 
 
+def measured_in_report(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report measured beyond an evaluation's record, for an entry of results.json."""
+    return {
+        "map_optimistic": report["map"]["optimistic"],
+        "map_pessimistic": report["map"]["pessimistic"],
+        "map_of_random_order": report["chance"],
+        "precision_at_radius_2": report["radius_2"]["precision"],
+        "empty_balls_at_radius_2": report["radius_2"]["empty_share"],
+        **(report["graded"] or {}),
+    }
+
+
+def measured_line(report: Mapping[str, Any]) -> str:
+    """The main numbers of a report in one line."""
+    found, ball = report["map"], report["radius_2"]
+    at = "all" if report["top_k"] is None else report["top_k"]
+    return (
+        f"{report['dataset']['queries']:,} queries, {report['dataset']['database']:,} database "
+        f"images, {report['bits']} bits: mAP@{at} {found['expected']:.4f} (expected over ties; "
+        f"{found['pessimistic']:.4f} to {found['optimistic']:.4f}), {found['stable']:.4f} (stable), "
+        f"{report['chance']:.4f} in random order; P@H<=2 {ball['precision']:.4f}, "
+        f"{ball['empty_share']:.1%} of balls empty"
+    )
+
+
 def write_results(path: Path, entries: Sequence[dict[str, Any]]) -> None:
     """Writes the list of entries, an entry a code length, in one move."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(list(entries), indent=2) + "\n")
-    os.replace(part, path)
+    write_atomically(path, (json.dumps(list(entries), indent=2) + "\n").encode())
 
 
 def results_table(entries: Sequence[dict[str, Any]]) -> str:
@@ -122,36 +144,3 @@ def results_table(entries: Sequence[dict[str, Any]]) -> str:
         cells += [f"{entry['map_stable']:.4f}", f"{rate:,.0f}" if rate else "-"]
         rows.append(f"{entry['bits']:>5}" + "".join(f"{cell:>10}" for cell in cells))
     return "\n".join(rows)
-
-
-def plot_training(workdir: Path, title: str) -> Path:
-    """Draws training.png from metrics.jsonl: loss above, mAP below, over epochs."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    lines = read_log(workdir)
-    train = [line for line in lines if line["kind"] == "train"]
-    evaluations = [line for line in lines if line["kind"] == "evaluation"]
-    figure, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(7, 6), layout="constrained")
-    top.plot([x["epoch"] for x in train], [x["loss"] for x in train], color="#0072B2")
-    top.set(title=title, ylabel="training loss")
-    epochs = [x["epoch"] for x in evaluations]
-    for name, colour, marker in (
-        ("map_expected", "#D55E00", "o"),
-        ("map_stable", "#009E73", "x"),
-        ("validation_map_expected", "#CC79A7", "s"),
-    ):
-        points = [(e, x[name]) for e, x in zip(epochs, evaluations) if name in x]
-        if points:
-            bottom.plot(*zip(*points), color=colour, marker=marker, label=name)
-    bottom.set(xlabel="epoch", ylabel="mAP", ylim=(0, 1.02))
-    if evaluations:
-        bottom.legend(loc="lower right")
-    for axes in (top, bottom):
-        axes.grid(alpha=0.3)
-    path = workdir / "training.png"
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path

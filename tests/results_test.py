@@ -1,10 +1,8 @@
-"""The table and the plot at the end of a run."""
+"""The table at the end of a run, and results.json."""
 
 import json
 
-from PIL import Image
-
-from hybridhash_jax import report
+from hybridhash_jax import results
 
 
 def entry(bits, top_k=None):
@@ -17,7 +15,7 @@ def entry(bits, top_k=None):
 
 
 def test_the_table_shows_the_best_and_the_last_side_by_side():
-    title, header, *rows = report.results_table([entry(16), entry(64)]).splitlines()
+    title, header, *rows = results.results_table([entry(16), entry(64)]).splitlines()
     assert "cifar10-1: mAP@all" in title
     assert "by: query" in title
     assert header.split()[:2] == ["bits", "selected"]
@@ -29,28 +27,17 @@ def test_the_table_shows_the_best_and_the_last_side_by_side():
 
 
 def test_the_table_names_a_cut_off():
-    assert "mAP@1000" in report.results_table([entry(16, top_k=1000)])
+    assert "mAP@1000" in results.results_table([entry(16, top_k=1000)])
 
 
 def test_results_are_written_whole_or_not_at_all(tmp_path):
-    report.write_results(tmp_path / "results.json", [entry(16)])
+    results.write_results(tmp_path / "results.json", [entry(16)])
     assert json.loads((tmp_path / "results.json").read_text()) == [entry(16)]
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_the_plot_is_a_picture_even_before_the_first_evaluation(tmp_path):
-    line = {"kind": "train", "step": 1, "epoch": 0.5, "loss": 1.0}
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    path = report.plot_training(tmp_path, "title")
-    with Image.open(path) as image:
-        assert image.size[0] > 400
-        colours = image.convert("RGB").getcolors(1 << 20)
-    assert colours is not None
-    assert len(colours) > 10
-
-
 def test_provenance_names_versions_device_and_command():
-    found = report.provenance()
+    found = results.provenance()
     assert found["versions"]["jax"].count(".") >= 2
     assert "cpu" in found["device"]
     assert found["command"]

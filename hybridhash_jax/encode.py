@@ -1,0 +1,126 @@
+"""From batches of images to packed codes: signs are taken and packed where the network runs."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from hybridhash_jax import sharding
+
+_IMAGES_SHOWN = 5
+
+
+class EncodedBatch(NamedTuple):
+    """What leaves the devices for B images: K / 8 bytes an image, on every process.
+
+    Attributes:
+      packed: uint8 [B, ceil(K / 8)], as `codes.pack`.
+      is_nan: bool [B], whether any of the embedding's values is NaN; such a code means nothing.
+    """
+
+    packed: jax.Array
+    is_nan: jax.Array
+
+
+Encode = Callable[[Any, jax.Array], EncodedBatch]
+
+
+class EncodingStopped(Exception):
+    """A signal asked to stop while codes were computed."""
+
+
+class NotANumberError(ValueError):
+    """Embeddings are NaN; says how many and of which images."""
+
+
+def compile_encode(embed: Callable[[Any, jax.Array], jax.Array], mesh: Mesh) -> Encode:
+    """Jits (params, images) -> `EncodedBatch`, the images split over the devices of `mesh`.
+
+    Args:
+      embed: (params, images uint8 [B, H, W, 3]) -> embeddings [B, K].
+      mesh: what a batch is split over. Only packed codes are gathered from it.
+    """
+
+    def encode(params: Any, images: jax.Array) -> EncodedBatch:
+        embeddings = embed(params, images)
+        # 0 and -0.0 count as +1, as in codes.binarize; devices may take subnormals for 0.
+        signs = embeddings >= 0
+        return EncodedBatch(jnp.packbits(signs, axis=1), jnp.isnan(embeddings).any(axis=1))
+
+    whole = sharding.replicated(mesh)
+    return jax.jit(encode, in_shardings=(whole, sharding.batch_sharded(mesh)), out_shardings=whole)
+
+
+def encode_split(
+    encode: Encode,
+    params: Any,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    names: Sequence[str] | np.ndarray,
+    mesh: Mesh,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_batch: Callable[[int], object] = lambda images: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The packed codes of a split, every image exactly once.
+
+    Args:
+      encode: from `compile_encode`.
+      params: the network's parameters.
+      batches: this process's slices, in order; padding comes last and is cut off.
+      names: [N], of the images of the split over all processes.
+      mesh: what the batches are split over.
+      should_stop: asked before each batch.
+      on_batch: told how many images each finished batch had.
+
+    Returns:
+      uint8 [N, ceil(K / 8)], and bool [N]: False where the image could not be read and its code
+      means nothing.
+
+    Raises:
+      EncodingStopped: `should_stop` said so.
+      NotANumberError: embeddings are NaN (how many, and of which images).
+    """
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    done = 0
+    previous: tuple[EncodedBatch, jax.Array] | None = None
+
+    def fetch(encoded: EncodedBatch, mask: jax.Array) -> None:
+        nonlocal done
+        count = min(len(encoded.packed), len(names) - done)
+        arrays = (encoded.packed, encoded.is_nan, mask)
+        packed, is_nan, readable = (np.asarray(array)[:count] for array in arrays)
+        parts.append((packed, is_nan, readable))
+        done += count
+        on_batch(count)
+
+    for batch in batches:
+        if should_stop():
+            raise EncodingStopped
+        inputs = sharding.put_batch({name: batch[name] for name in ("image", "mask")}, mesh)
+        # Runs while the batch before is fetched.
+        current = encode(params, inputs["image"]), sharding.replicate(inputs["mask"], mesh)
+        if previous is not None:
+            fetch(*previous)
+        previous = current
+    if previous is not None:
+        fetch(*previous)
+    packed, is_nan, readable = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    _check_numbers(is_nan & readable, names)
+    return packed, readable
+
+
+def _check_numbers(is_nan: np.ndarray, names: Sequence[str] | np.ndarray) -> None:
+    bad = np.flatnonzero(is_nan)
+    if not bad.size:
+        return
+    shown = ", ".join(str(names[index]) for index in bad[:_IMAGES_SHOWN])
+    more = f" and {bad.size - _IMAGES_SHOWN:,} more" if bad.size > _IMAGES_SHOWN else ""
+    raise NotANumberError(
+        f"the embeddings of {bad.size:,} of {len(is_nan):,} images are NaN: {shown}{more}. NaN has "
+        "no sign and gives no code. All of them: look for a diverged training run or a damaged "
+        "checkpoint. A few: look at these images, or compute in float32 "
+        "(--config.model.dtype=float32)."
+    )

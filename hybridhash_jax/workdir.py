@@ -1,0 +1,102 @@
+"""What a workdir holds, and whether it holds the run that is asked for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import default
+from hybridhash_jax.config_rules import Config, ConfigError, check_workdir
+
+CONFIG_FILE, RESULTS_FILE, CHECKPOINTS, CODES = (
+    "config.json",
+    "results.json",
+    "checkpoints",
+    "codes",
+)
+EVALUATION = "evaluation"  # what --mode=evaluate writes, beside what training wrote
+
+
+def load_config(workdir: Path) -> Config:
+    """The configuration that a workdir was trained with; fields that came later at their defaults.
+
+    Raises:
+      ConfigError: there is none that can be read.
+    """
+    path = workdir / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}). --mode=evaluate needs a workdir that --mode=train "
+            "wrote (for a sweep over lengths, one of its subfolders such as 32bits)."
+        ) from None
+    return ConfigDict(_with_tuples(_merged(default.get_config().to_dict(), values))).lock()
+
+
+def folder_of_length(config: Config, bits: int, workdir: Path) -> Path:
+    """Where one code length lives: one in `workdir` itself, several in `workdir/16bits` and so on."""
+    return workdir if len(config.bits) == 1 else workdir / f"{bits}bits"
+
+
+def config_of_length(config: Config, bits: int) -> Config:
+    """The configuration as if `bits` were its only code length."""
+    own = ConfigDict(config.to_dict())
+    own.bits = (bits,)
+    return own
+
+
+def only_length(config: Config, workdir: Path) -> int:
+    """The code length of a workdir of one.
+
+    Raises:
+      ConfigError: the configuration has several; names their workdirs.
+    """
+    if len(config.bits) > 1:
+        names = ", ".join(f"{workdir}/{bits}bits" for bits in config.bits)
+        raise ConfigError(f"evaluate one code length at a time: --workdir one of {names}")
+    return config.bits[0]
+
+
+def check_layout(config: Config, workdir: Path) -> None:
+    """Refuses one length and several in a workdir: their results.json would be the same file.
+
+    Raises:
+      ConfigError: the other kind is there.
+    """
+    sweep = sorted(path.parent.name for path in workdir.glob(f"*bits/{CONFIG_FILE}"))
+    single = (workdir / CONFIG_FILE).exists()
+    if (len(config.bits) > 1 and single) or (len(config.bits) == 1 and sweep):
+        there = "a run of one code length" if single else f"runs of {', '.join(sweep)}"
+        raise ConfigError(
+            f"{workdir} holds {there}; choose another --workdir for bits={config.bits}"
+        )
+
+
+def check_occupied(config: Config, workdir: Path) -> None:
+    """Lets an empty workdir pass, or one that holds this very run.
+
+    Raises:
+      ConfigError: it holds another run, or parts of one.
+    """
+    path = workdir / CONFIG_FILE
+    if path.exists():
+        check_workdir(config, path)
+    elif any((workdir / name).exists() for name in (CHECKPOINTS, "metrics.jsonl")):
+        raise ConfigError(
+            f"{workdir} holds parts of a run but no {CONFIG_FILE} that says which; choose another "
+            "workdir"
+        )
+
+
+def _merged(defaults: Any, saved: Any) -> Any:
+    if not (isinstance(defaults, dict) and isinstance(saved, dict)):
+        return saved
+    return defaults | {name: _merged(defaults.get(name), value) for name, value in saved.items()}
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_tuples(entry) for name, entry in value.items()}
+    return tuple(value) if isinstance(value, list) else value
