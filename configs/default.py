@@ -83,7 +83,7 @@ def get_config() -> Any:
     config.optimizer.name = "rmsprop"  # PyTorch's semantics; or "adamw", "sgd"
     config.optimizer.learning_rate = 2.5e-5
     config.optimizer.schedule = "constant"  # or "step", "warmup_cosine"
-    config.optimizer.warmup_epochs = 0.0  # warmup_cosine: linear rise from 0
+    config.optimizer.warmup_epochs = 0.0  # linear rise of the rate from 0, for any schedule
     config.optimizer.step_epochs = ()  # step: the epochs after which the rate drops
     config.optimizer.step_factor = 0.1  # step: what it is multiplied by
     config.optimizer.weight_decay = 1e-5  # L2 in the gradient (rmsprop, sgd), decoupled (adamw)
@@ -92,6 +92,15 @@ def get_config() -> Any:
     config.optimizer.momentum = 0.9  # sgd
     config.optimizer.beta1 = 0.9  # adamw
     config.optimizer.beta2 = 0.999  # adamw
+    # Fine-tuning from init.from. "PATTERN=FACTOR": a learning rate of its own, as a multiple, for
+    # the parameters whose path the regular expression is found in; the first that is found counts.
+    # Paths are those of the table that loading prints. The backbone slower than what a NesT file
+    # does not have: ("^hash_head=1", "/global_branch/=1", ".=0.1"); from a workdir of this network,
+    # which lacks no more than the head: ("^(patch_embed|levels|norm)/=0.1",).
+    config.optimizer.learning_rate_factors = ()
+    # Patterns of what is never changed: no update, no decay, no state in the checkpoint. The first
+    # two levels: ("^patch_embed/", "^levels/[01]/"). Their stochastic depth goes on.
+    config.optimizer.frozen = ()
 
     config.evaluation = ConfigDict()
     config.evaluation.every_epochs = 3

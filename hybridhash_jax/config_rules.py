@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
+from configs import default
 from hybridhash_jax import losses, metrics, optimizer
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.models.hybridhash import INTERACTIONS, TOKEN_POOLINGS
@@ -121,6 +122,7 @@ def check_config(config: Config) -> None:
         if fields[name] >= 1:
             problems.append(f"{name}={fields[name]}; it must be below 1")
     problems += _bits_problems(fields["bits"])
+    problems += _factor_problems(fields["optimizer.learning_rate_factors"])
     fraction = fields["evaluation.validation_fraction"]
     if not 0 < fraction < 1:
         problems.append(f"evaluation.validation_fraction={fraction}; it must be between 0 and 1")
@@ -133,6 +135,16 @@ def _bits_problems(bits: Any) -> list[str]:
     if not good or min(bits) < 1 or max(bits) > 1024 or len(set(bits)) < len(bits):
         return [f"bits={bits!r}; different code lengths from 1 to 1024, such as 32 or 16,32,64"]
     return []
+
+
+def _factor_problems(entries: Any) -> list[str]:
+    problems = []
+    for entry in entries:
+        try:
+            optimizer.parse_factor(entry)
+        except ValueError as error:
+            problems.append(str(error))
+    return problems
 
 
 def flat_fields(config: Config, prefix: str = "") -> Iterator:
@@ -152,6 +164,8 @@ def to_json(config: Config) -> str:
 def check_workdir(config: Config, saved_path: Path) -> None:
     """Refuses a workdir whose saved configuration differs in a way that matters.
 
+    Fields that came after it was saved count as saved at their defaults, which change nothing.
+
     Raises:
       ConfigError: names every such field with both values.
     """
@@ -162,6 +176,7 @@ def check_workdir(config: Config, saved_path: Path) -> None:
             f"{saved_path} cannot be read ({error}); it says what this workdir's run is. Restore "
             "it, or choose another workdir."
         ) from None
+    saved = dict(flat_fields(json.loads(to_json(default.get_config())))) | saved
     given = dict(flat_fields(json.loads(to_json(config))))
     different = [
         f"{name}: {saved.get(name)!r} there, {given.get(name)!r} here"

@@ -70,7 +70,7 @@ def collapse_warning(record: Mapping[str, Any], bits: int, num_classes: int) -> 
     return (
         f"the codes have collapsed at epoch {record['epoch']:g}: {'; '.join(symptoms)}. Such codes "
         "cannot tell images apart. Try --config.loss.pairs=batch, a lower "
-        "--config.optimizer.learning_rate or a warm-up (optimizer.schedule=warmup_cosine), and "
+        "--config.optimizer.learning_rate or a warm-up (optimizer.warmup_epochs), and "
         "--config.model.initializer=fan_in when nothing pre-trained is loaded."
     )
 

@@ -19,7 +19,8 @@ from hybridhash_jax.console import logger
 from hybridhash_jax.encode import Encode, compile_encode
 from hybridhash_jax.image_sources import Sources, create_sources
 from hybridhash_jax.memory_bank import create_bank
-from hybridhash_jax.optimizer import make_optimizer, make_schedule
+from hybridhash_jax.optimizer import frozen_mask, make_optimizer, make_schedule
+from hybridhash_jax.pretrained.workdirs import selected_step
 from hybridhash_jax.state import TrainState, create_state
 from hybridhash_jax.train_step import Step, compile_train_step, make_train_step
 from input_pipeline import loader
@@ -146,12 +147,7 @@ class Experiment:
 
     def best_step(self, history: Sequence[Mapping[str, Any]]) -> int | None:
         """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
-        key = {
-            "query": lambda record: record["map_expected"],
-            "validation": lambda record: record["validation_map_expected"],
-            "last": lambda record: record["step"],
-        }[self.config.evaluation.selected_by]
-        return max(history, key=key)["step"] if history else None
+        return selected_step(history, self.config.evaluation.selected_by)
 
     def describe(self) -> str:
         """What will run, in a few lines."""
@@ -215,6 +211,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         optimizer,
         lambda images, key: prepare(augment(images, key)),
         schedule=learning_rate,
+        frozen=frozen_mask(params, config.optimizer.frozen),
         **config.loss,
     )
 

@@ -1,10 +1,12 @@
 """Optimizers and learning-rate schedules, made with Optax."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
@@ -24,26 +26,37 @@ def make_schedule(
     """Learning rate as a function of the step.
 
     "constant"; "step", which multiplies by `step_factor` after each of `step_epochs`; or
-    "warmup_cosine", a linear rise from 0 over `warmup_epochs` and a half cosine to 0.
+    "warmup_cosine", a half cosine to 0. All of them rise linearly from 0 over the first
+    `warmup_epochs`; "constant" and "step" are multiplied by that rise, the cosine begins after it.
+
+    Raises:
+      ValueError: the schedule is unknown, or the warm-up takes all of the steps.
     """
+    warmup_steps = round(warmup_epochs * steps_per_epoch)
+    if warmup_steps >= total_steps:
+        raise ValueError(
+            f"optimizer.warmup_epochs={warmup_epochs} ({warmup_steps} steps) leaves none of the "
+            f"{total_steps} steps at the full learning rate; shorten it or train longer"
+        )
+    if schedule == "warmup_cosine":
+        return optax.warmup_cosine_decay_schedule(
+            0.0 if warmup_steps else learning_rate, learning_rate, warmup_steps, total_steps
+        )
     if schedule == "constant":
-        return optax.constant_schedule(learning_rate)
+        return _with_warmup(optax.constant_schedule(learning_rate), warmup_steps)
     if schedule == "step":
         if not step_epochs:
             raise ValueError('schedule="step" needs optimizer.step_epochs, for example (8, 12)')
         drops = {round(epoch * steps_per_epoch): step_factor for epoch in step_epochs}
-        return optax.piecewise_constant_schedule(learning_rate, drops)
-    if schedule == "warmup_cosine":
-        warmup_steps = round(warmup_epochs * steps_per_epoch)
-        if warmup_steps >= total_steps:
-            raise ValueError(
-                f"optimizer.warmup_epochs={warmup_epochs} ({warmup_steps} steps) leaves none of "
-                f"the {total_steps} steps for the cosine; shorten it or train longer"
-            )
-        return optax.warmup_cosine_decay_schedule(
-            0.0 if warmup_steps else learning_rate, learning_rate, warmup_steps, total_steps
-        )
+        steps = optax.piecewise_constant_schedule(learning_rate, drops)
+        return _with_warmup(steps, warmup_steps)
     raise ValueError(f"schedule={schedule!r} is unknown; accepted: {', '.join(SCHEDULES)}")
+
+
+def _with_warmup(schedule: optax.Schedule, warmup_steps: int) -> optax.Schedule:
+    if not warmup_steps:
+        return schedule
+    return lambda step: schedule(step) * jnp.minimum(step / warmup_steps, 1.0)
 
 
 def weight_decay_mask(params: Any, exclude: Sequence[str]) -> Any:
@@ -54,22 +67,86 @@ def weight_decay_mask(params: Any, exclude: Sequence[str]) -> Any:
     Raises:
       ValueError: a pattern is no regular expression or is found in no path.
     """
+    _check_patterns("weight_decay_exclude", exclude, params)
+    return _by_path(lambda path: not _found(exclude, path), params)
+
+
+def frozen_mask(params: Any, frozen: Sequence[str]) -> Any:
+    """A pytree of booleans like `params`: True where a pattern of `frozen` is found in the path.
+
+    Raises:
+      ValueError: a pattern is no regular expression or is found in no path, or all are frozen.
+    """
+    _check_patterns("frozen", frozen, params)
+    mask = _by_path(lambda path: _found(frozen, path), params)
+    if all(jax.tree.leaves(mask)):
+        raise ValueError(
+            f"optimizer.frozen={tuple(frozen)} freezes every parameter, so that nothing would be "
+            'trained; leave some out, for example with "^(patch_embed|levels)/"'
+        )
+    return mask
+
+
+def parse_factor(entry: str) -> tuple[str, float]:
+    """(pattern, factor) of "PATTERN=FACTOR"; the last "=" separates them.
+
+    Raises:
+      ValueError: it is not of that form, or the factor is not a finite number above 0.
+    """
+    pattern, separator, number = entry.rpartition("=") if isinstance(entry, str) else ("", "", "")
+    try:
+        factor = float(number)
+    except ValueError:
+        factor = math.nan
+    if not (pattern and separator and math.isfinite(factor) and factor > 0):
+        raise ValueError(
+            f"optimizer.learning_rate_factors: {entry!r}; accepted: PATTERN=FACTOR with a factor "
+            'above 0, such as "levels/0=0.1" (optimizer.frozen is for parameters to leave alone)'
+        )
+    return pattern, factor
+
+
+def learning_rate_multipliers(params: Any, factors: Sequence[str]) -> Any:
+    """A pytree of floats like `params`: the factor of the first pattern found in the path, else 1.
+
+    Args:
+      params: the parameters, or their shapes; only paths are used.
+      factors: entries for `parse_factor`.
+
+    Raises:
+      ValueError: an entry is none, or its pattern is found in no path.
+    """
+    parsed = [parse_factor(entry) for entry in factors]
+    _check_patterns("learning_rate_factors", [pattern for pattern, _ in parsed], params)
+
+    def multiplier(path: str) -> float:
+        return next((factor for pattern, factor in parsed if re.search(pattern, path)), 1.0)
+
+    return _by_path(multiplier, params)
+
+
+def _check_patterns(option: str, patterns: Sequence[str], params: Any) -> None:
     paths = [_path(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    for pattern in exclude:
+    for pattern in patterns:
         try:
             found = any(re.search(pattern, path) for path in paths)
         except (re.error, TypeError) as error:
             raise ValueError(
-                f"optimizer.weight_decay_exclude: {pattern!r} is no regular expression ({error})"
+                f"optimizer.{option}: {pattern!r} is no regular expression ({error})"
             ) from None
         if not found:
             raise ValueError(
-                f"optimizer.weight_decay_exclude: {pattern!r} matches no parameter. "
+                f"optimizer.{option}: {pattern!r} matches no parameter. "
                 f"Parameters look like: {', '.join(paths[:: max(1, len(paths) // 6)])}"
             )
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: not any(re.search(pattern, _path(path)) for pattern in exclude), params
-    )
+
+
+def _found(patterns: Sequence[str], path: str) -> bool:
+    return any(re.search(pattern, path) for pattern in patterns)
+
+
+def _by_path(value: Callable[[str], Any], params: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, _: value(_path(path)), params)
 
 
 def _path(path: Any) -> str:
@@ -88,6 +165,8 @@ def make_optimizer(
     momentum: float = 0.9,
     beta1: float = 0.9,
     beta2: float = 0.999,
+    learning_rate_factors: Sequence[str] = (),
+    frozen: Sequence[str] = (),
 ) -> optax.GradientTransformation:
     """The gradient transformation.
 
@@ -102,15 +181,22 @@ def make_optimizer(
       weight_decay, weight_decay_exclude: its strength, and patterns of what is spared.
       clip_norm: largest global norm of the gradient; None does not clip.
       momentum: for "sgd". beta1, beta2: for "adamw".
+      learning_rate_factors: "PATTERN=FACTOR" entries; the first pattern found in a parameter's
+        path multiplies its learning rate, and with "adamw" the strength of its decay.
+      frozen: patterns of parameters that get no update and no decay, have no state here, and do
+        not count in the norm that is clipped.
+
+    Raises:
+      ValueError: the name is unknown, or a pattern matches nothing; see `frozen_mask` and
+        `learning_rate_multipliers`.
     """
     mask = weight_decay_mask(params, weight_decay_exclude)
     parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+    if weight_decay and name != "adamw":
+        parts.append(optax.add_decayed_weights(weight_decay, mask=mask))
     if name == "adamw":
         parts.append(optax.adamw(learning_rate, beta1, beta2, weight_decay=weight_decay, mask=mask))
-        return optax.chain(*parts)
-    if weight_decay:
-        parts.append(optax.add_decayed_weights(weight_decay, mask=mask))
-    if name == "rmsprop":
+    elif name == "rmsprop":
         parts.append(
             optax.rmsprop(learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False, initial_scale=0.0)
         )
@@ -118,4 +204,22 @@ def make_optimizer(
         parts.append(optax.sgd(learning_rate, momentum=momentum or None))
     else:
         raise ValueError(f"optimizer.name={name!r} is unknown; accepted: {', '.join(OPTIMIZERS)}")
+    # Nothing is added where neither is given: the state keeps the paths of older checkpoints.
+    if frozen:
+        left_out = frozen_mask(params, frozen)
+        trained = jax.tree.map(lambda is_frozen: not is_frozen, left_out)
+        parts = [
+            optax.masked(optax.chain(*parts), trained),
+            optax.masked(optax.set_to_zero(), left_out),
+        ]
+    if learning_rate_factors:
+        parts.append(_scale_updates(learning_rate_multipliers(params, learning_rate_factors)))
     return optax.chain(*parts)
+
+
+def _scale_updates(multipliers: Any) -> optax.GradientTransformation:
+    def scale(updates: Any, params: Any = None) -> Any:
+        del params
+        return jax.tree.map(lambda update, factor: update * factor, updates, multipliers)
+
+    return optax.stateless(scale)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax import lax
 from jax.sharding import Mesh
 
 from hybridhash_jax import losses, sharding
@@ -27,6 +28,7 @@ def make_train_step(
     unseen: str = "ignored",
     alpha: float = 0.5,
     schedule: optax.Schedule | None = None,
+    frozen: Any = None,
 ) -> Step:
     """The function (state, batch, key) -> (next state, metrics).
 
@@ -37,6 +39,8 @@ def make_train_step(
       pairs, unseen, alpha: see `losses`. With pairs="bank" the batch is written into the bank
         before the loss is taken.
       schedule: the optimizer's learning rate, to be reported as a metric.
+      frozen: booleans like the parameters, True where no gradient is taken (it is 0 then, and
+        what would compute it is dropped); None takes all. See `optimizer.frozen_mask`.
 
     The batch holds image, label [B, classes], index [B] (rows of the bank; n for padding) and
     mask [B]. `key` is the run's; the step's own is folded from it. Metrics: loss, grad_norm
@@ -51,7 +55,7 @@ def make_train_step(
         labels, mask = batch["label"], batch["mask"]
 
         def loss_fn(params):
-            model = nnx.merge(graphdef, params)
+            model = nnx.merge(graphdef, _stop_gradients(params, frozen))
             embeddings = model(images, key=drop_key)
             if pairs == "batch":
                 return losses.batch_loss(embeddings, labels, mask, alpha=alpha), None
@@ -78,6 +82,12 @@ def make_train_step(
         return TrainState(state.step + 1, params, opt_state, bank), metrics
 
     return train_step
+
+
+def _stop_gradients(params: Any, frozen: Any) -> Any:
+    if frozen is None:
+        return params
+    return jax.tree.map(lambda x, stop: lax.stop_gradient(x) if stop else x, params, frozen)
 
 
 def compile_train_step(step: Step, mesh: Mesh) -> Step:

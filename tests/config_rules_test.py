@@ -45,6 +45,9 @@ def test_cifar10_is_the_published_recipe():
         ("optimizer.learning_rate", -1.0, "above 0"),
         ("optimizer.learning_rate", float("nan"), "above 0"),
         ("optimizer.momentum", 1.0, "below 1"),
+        ("optimizer.learning_rate_factors", ("levels/0",), "accepted: PATTERN=FACTOR"),
+        ("optimizer.learning_rate_factors", ("levels/0=0",), "a factor above 0"),
+        ("optimizer.learning_rate_factors", (0.1,), "accepted: PATTERN=FACTOR"),
         ("num_epochs", -3, "at least 1"),
         ("bits", (), "different code lengths"),
         ("bits", (32, 32), "different code lengths"),
@@ -90,3 +93,15 @@ def test_a_saved_configuration_that_is_broken_is_not_overwritten(tmp_path):
     path.write_text(json.dumps({"seed": 0})[:5])
     with pytest.raises(ConfigError, match="cannot be read"):
         check_workdir(digits.get_config(), path)
+
+
+def test_a_field_that_came_later_counts_as_saved_at_its_default(tmp_path):
+    config = digits.get_config()
+    saved = json.loads(to_json(config))
+    del saved["optimizer"]["frozen"], saved["optimizer"]["learning_rate_factors"]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(saved))
+    check_workdir(config, path)
+    config.optimizer.frozen = ("^levels/0/",)
+    with pytest.raises(ConfigError, match=r"optimizer.frozen: \[\] there, \['\^levels/0/'\] here"):
+        check_workdir(config, path)

@@ -8,7 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from hybridhash_jax.optimizer import make_optimizer, make_schedule, weight_decay_mask
+from hybridhash_jax.optimizer import (
+    OPTIMIZERS,
+    frozen_mask,
+    learning_rate_multipliers,
+    make_optimizer,
+    make_schedule,
+    parse_factor,
+    weight_decay_mask,
+)
 
 PARAMS: Any = {"layer": {"kernel": jnp.asarray([0.5, -1.0]), "bias": jnp.asarray([0.25])}}
 
@@ -89,6 +97,87 @@ def test_a_pattern_that_matches_nothing_is_refused(pattern):
         weight_decay_mask(PARAMS, (pattern,))
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_factor_is_a_learning_rate_of_its_own(name):
+    options: dict[str, Any] = {"name": name, "weight_decay": 0.1}
+    kernel = "layer"
+    scaled = make_optimizer(
+        PARAMS, learning_rate=0.05, learning_rate_factors=("kernel$=0.25",), **options
+    )
+    alone = make_optimizer(PARAMS, learning_rate=0.05 * 0.25, **options)
+    np.testing.assert_allclose(trajectory(scaled), trajectory(alone), rtol=1e-6)
+    whole = make_optimizer(PARAMS, learning_rate=0.05, **options)
+    grads, updates = jax.tree.map(lambda p: p - 0.3, PARAMS), {}
+    for key, optimizer in (("scaled", scaled), ("whole", whole)):
+        updates[key] = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)[0]
+    np.testing.assert_array_equal(
+        updates["scaled"][kernel]["bias"], updates["whole"][kernel]["bias"]
+    )
+
+
+def test_the_first_pattern_that_is_found_counts():
+    expected = {"layer": {"kernel": 0.5, "bias": 2.0}}
+    assert learning_rate_multipliers(PARAMS, ("bias=2", ".=0.5", "kernel=7")) == expected
+    assert learning_rate_multipliers(PARAMS, ("s$=3",)) == {"layer": {"kernel": 1.0, "bias": 3.0}}
+
+
+def test_a_pattern_may_hold_an_equals_sign():
+    assert parse_factor("(?=levels)=0.1") == ("(?=levels)", 0.1)
+
+
+@pytest.mark.parametrize(
+    "entry", ["kernel", "=0.1", "kernel=", "kernel=x", "kernel=0", "kernel=-1", "kernel=inf", 0.1]
+)
+def test_a_factor_that_is_none_is_refused_with_its_form(entry):
+    with pytest.raises(ValueError, match="learning_rate_factors: .*PATTERN=FACTOR"):
+        make_optimizer(PARAMS, name="sgd", learning_rate=1.0, learning_rate_factors=(entry,))
+
+
+@pytest.mark.parametrize("pattern", ["gamma", "("])
+@pytest.mark.parametrize(("option", "tail"), [("frozen", ""), ("learning_rate_factors", "=0.1")])
+def test_other_patterns_that_match_nothing_are_refused_too(pattern, option, tail):
+    given: Any = {option: (pattern + tail,)}
+    with pytest.raises(ValueError, match=f"optimizer.{option}: "):
+        make_optimizer(PARAMS, name="sgd", learning_rate=1.0, **given)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_is_frozen_gets_no_update_and_has_no_state(name):
+    options: dict[str, Any] = {"learning_rate": 0.1, "weight_decay": 0.5, "clip_norm": 1.0}
+    optimizer = make_optimizer(PARAMS, name=name, frozen=("kernel",), **options)
+    state = optimizer.init(PARAMS)
+    assert 2 not in [leaf.size for leaf in jax.tree.leaves(state)]  # the kernel's size
+    # A gradient of the frozen part must not count in the norm that is clipped.
+    grads = {"layer": {"kernel": jnp.asarray([1e6, jnp.inf]), "bias": jnp.asarray([0.25])}}
+    updates: Any = optimizer.update(grads, state, PARAMS)[0]
+    np.testing.assert_array_equal(updates["layer"]["kernel"], [0.0, 0.0])
+    bias = {"layer": {"bias": PARAMS["layer"]["bias"]}}
+    alone = make_optimizer(bias, name=name, **options)
+    expected: Any = alone.update(
+        {"layer": {"bias": grads["layer"]["bias"]}}, alone.init(bias), bias
+    )
+    np.testing.assert_array_equal(updates["layer"]["bias"], expected[0]["layer"]["bias"])
+
+
+def test_freezing_everything_is_refused():
+    assert frozen_mask(PARAMS, ("bias",)) == {"layer": {"kernel": False, "bias": True}}
+    with pytest.raises(ValueError, match="freezes every parameter"):
+        frozen_mask(PARAMS, ("bias", "kernel"))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_without_factors_and_frozen_parts_the_state_is_as_in_older_checkpoints(name):
+    plain = make_optimizer(PARAMS, name=name, learning_rate=0.1, weight_decay=0.1)
+    scaled = make_optimizer(
+        PARAMS, name=name, learning_rate=0.1, weight_decay=0.1, learning_rate_factors=(".=0.5",)
+    )
+    paths = [
+        [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+        for state in (plain.init(PARAMS), scaled.init(PARAMS))
+    ]
+    assert paths[0] == paths[1]
+
+
 def values(schedule, *steps):
     return [np.asarray(schedule(step)) for step in steps]
 
@@ -107,9 +196,31 @@ def test_schedules_have_the_values_they_promise():
     )
 
 
+def test_every_schedule_rises_linearly_from_0():
+    common: dict[str, Any] = {"total_steps": 100, "steps_per_epoch": 10, "warmup_epochs": 1.6}
+    steps = (0, 1, 8, 15, 16, 17)
+    rise = [0, 0.5 / 16, 0.25, 0.5 * 15 / 16, 0.5, 0.5]
+    constant = make_schedule("constant", 0.5, **common)
+    assert values(constant, *steps, 99) == pytest.approx([*rise, 0.5], rel=1e-6)
+    dropping = make_schedule("step", 0.5, step_epochs=(2, 4), **common)
+    found = values(dropping, *steps, 19, 20, 39, 40)
+    assert found == pytest.approx([*rise, 0.5, 0.05, 0.05, 0.005], rel=1e-6)
+    cosine = make_schedule("warmup_cosine", 0.5, **common)
+    assert values(cosine, *steps[:5]) == pytest.approx(rise[:5], rel=1e-6)
+    assert constant(16) == dropping(16) == 0.5  # exactly, from the first step after the rise
+
+
+def test_a_drop_within_the_warmup_counts_from_the_start_of_the_run():
+    schedule = make_schedule(
+        "step", 0.5, step_epochs=(1,), total_steps=40, steps_per_epoch=10, warmup_epochs=2
+    )
+    assert values(schedule, 9, 10, 20) == pytest.approx([0.225, 0.025, 0.05], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"schedule": "constant", "warmup_epochs": 10}, "leaves none"),
         ({"schedule": "linear"}, "accepted: constant, step, warmup_cosine"),
         ({"schedule": "step"}, "step_epochs"),
         ({"schedule": "warmup_cosine", "warmup_epochs": 10}, "leaves none"),

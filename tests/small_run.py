@@ -27,6 +27,7 @@ OVERRIDES: dict[str, Any] = {
     "model.token_heads": 2,
     "loss.pairs": "bank",
     "optimizer.schedule": "constant",
+    "optimizer.warmup_epochs": 0.0,
     "evaluation.every_epochs": 1,
     "evaluation.report": False,
     "checkpoint.every_epochs": 0.5,

@@ -12,8 +12,9 @@ import pytest
 from flax import nnx
 
 from hybridhash_jax import models, preprocess, pretrained, sharding
+from hybridhash_jax.checkpoint import CheckpointStore, flatten
 from hybridhash_jax.memory_bank import create_bank
-from hybridhash_jax.optimizer import make_optimizer
+from hybridhash_jax.optimizer import frozen_mask, make_optimizer
 from hybridhash_jax.state import TrainState, create_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
 
@@ -63,7 +64,14 @@ def test_eight_steps_follow_the_authors_training(layout):
 class SmallRun:
     """A small network with stochastic depth and augmentation, and batches to train it on."""
 
-    def __init__(self, pairs: str, num_devices: int, batch_size: int = 16):
+    def __init__(
+        self,
+        pairs: str,
+        num_devices: int,
+        batch_size: int = 16,
+        frozen: tuple[str, ...] = (),
+        factors: tuple[str, ...] = (),
+    ):
         options: dict[str, Any] = {
             "image_size": 16, "patch_size": 2, "embed_dims": (16, 32), "num_heads": (2, 4),
             "depths": (1, 1), "bits": 8, "drop_path_rate": 0.3,
@@ -71,8 +79,16 @@ class SmallRun:
         build = functools.partial(models.HybridHash, **options)
         self.graphdef, params = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(3))))
         self.mesh = sharding.make_mesh(num_devices)
-        optimizer = make_optimizer(params, name="adamw", learning_rate=1e-3)
-        step = make_train_step(self.graphdef, optimizer, self.prepare, pairs=pairs)
+        optimizer = make_optimizer(
+            params,
+            name="adamw",
+            learning_rate=1e-3,
+            weight_decay=0.1,
+            frozen=frozen,
+            learning_rate_factors=factors,
+        )
+        mask = frozen_mask(params, frozen)
+        step = make_train_step(self.graphdef, optimizer, self.prepare, pairs=pairs, frozen=mask)
         self.step = compile_train_step(step, self.mesh)
         self.state = create_state(
             lambda: nnx.split(build(rngs=nnx.Rngs(3)))[1],
@@ -156,3 +172,45 @@ def test_the_gradient_norm_is_reported():
 def test_an_unknown_choice_of_pairs_is_refused():
     with pytest.raises(ValueError, match="accepted: bank, batch"):
         make_train_step(None, optax.identity(), normalize, pairs="all")
+
+
+PREFIX = ("^patch_embed/", "^levels/0/")
+
+
+def test_frozen_parameters_stay_as_they_are_and_the_others_learn():
+    run = SmallRun("bank", 1, frozen=PREFIX)
+    before = jax.tree.map(np.asarray, flatten(run.state.params))
+    run.losses(steps=2)
+    for path, after in flatten(run.state.params).items():
+        frozen = path.startswith(("patch_embed/", "levels/0/"))
+        assert np.array_equal(before[path], after) == frozen, path
+
+
+def test_the_backward_pass_of_a_frozen_prefix_is_not_computed():
+    """The prefix is nearly the whole of this network: its backward is twice its forward pass."""
+
+    def flops(frozen):
+        run = SmallRun("batch", 1, frozen=frozen)
+        batch = sharding.put_batch(run.batch(np.arange(16)), run.mesh)
+        compiled: Any = run.step
+        return compiled.lower(run.state, batch, run.key).compile().cost_analysis()["flops"]
+
+    # The shallowest parameter alone costs the backward pass of all that comes after it.
+    assert flops(PREFIX) < 0.75 * flops(())
+    assert flops(("^levels/0/layers/0/mlp",)) > 0.9 * flops(())
+
+
+def test_frozen_parts_and_factors_go_through_a_checkpoint(tmp_path):
+    options: Any = {"frozen": PREFIX, "factors": ("^hash_head=1", ".=0.1")}
+    first, second = SmallRun("bank", 1, **options), SmallRun("bank", 1, **options)
+    first.losses(steps=2)
+    store = CheckpointStore(tmp_path / "checkpoints")
+    store.save(2, first.state, {})
+    store.wait()
+    second.state, _ = store.restore(2, second.state)
+    store.close()
+    assert first.losses(steps=2) == second.losses(steps=2)
+    jax.tree.map(np.testing.assert_array_equal, first.state, second.state)
+    moments = [path for path in flatten(first.state.opt_state) if "/mu/" in path]
+    assert moments
+    assert not any("patch_embed" in path or "levels/0/" in path for path in moments)
