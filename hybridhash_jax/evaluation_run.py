@@ -22,7 +22,14 @@ from hybridhash_jax.findings import describe_retrieval
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.report_files import report_content, write_report
 from hybridhash_jax.run_log import describe
-from hybridhash_jax.workdir import CHECKPOINTS, CODES, CONFIG_FILE, EVALUATION, only_length
+from hybridhash_jax.workdir import (
+    CHECKPOINTS,
+    CODES,
+    CONFIG_FILE,
+    EVALUATION,
+    load_init_note,
+    only_length,
+)
 
 
 def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") -> dict[str, Any]:
@@ -40,9 +47,10 @@ def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") 
     bits = only_length(config, workdir)
     check_workdir(config, workdir / CONFIG_FILE)
     experiment = create_experiment(config, bits, create_dataset(config))
+    experiment = experiment.starting_from(load_init_note(workdir))
     logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
     store = CheckpointStore(workdir / CHECKPOINTS, read_only=True)
-    state = experiment.create_state(load_init=False)
+    state = experiment.create_state()
     try:
         step = _choose_step(store, experiment, state, which)
         state, _ = store.restore(step, state)

@@ -66,11 +66,8 @@ class Experiment:
     gflop_per_image: float
     init_note: str
 
-    def create_state(self, *, load_init: bool = True) -> TrainState:
-        """The state before the first step: parameters from init.from, where given, else drawn.
-
-        Without `load_init` the file is not read: for a state that a checkpoint will replace.
-        """
+    def create_state(self) -> TrainState:
+        """The state before the first step, its parameters drawn from the seed."""
         config, whole = self.config, sharding.replicated(self.mesh)
         num_classes = self.dataset.labels.shape[1]
 
@@ -82,15 +79,27 @@ class Experiment:
                 return None
             return create_bank(len(self.train_rows), self.bits, num_classes)
 
-        state = create_state(init_params, self.optimizer, bank, whole)
-        if config.init["from"] is None or not load_init:
-            return state
+        return create_state(init_params, self.optimizer, bank, whole)
+
+    def load_init(self, state: TrainState) -> tuple[TrainState, pretrained.Loaded | None]:
+        """The state with parameters from init.from, and what was loaded; None where none is given.
+
+        Raises:
+          ValueError: the file cannot be read or does not fit.
+        """
+        config = self.config
+        if config.init["from"] is None:
+            return state, None
         model = _build_model(config, self.bits, self.dtype)
         options = {name: value for name, value in config.init.items() if name != "from"}
         loaded = pretrained.load_pretrained(model, config.init["from"], **options)
         logger.info("%s", loaded.describe())
         params = sharding.replicate(nnx.split(model)[1], self.mesh)
-        return dataclasses.replace(state, params=params)
+        return dataclasses.replace(state, params=params), loaded
+
+    def starting_from(self, note: str | None) -> "Experiment":
+        """The same, with what a file is known to have given as `init_note`; None changes nothing."""
+        return dataclasses.replace(self, init_note=note or self.init_note)
 
     def train_batches(self, start_step: int) -> Batches:
         """This process's slices of the training batches from `start_step` on, without end."""

@@ -33,6 +33,8 @@ from hybridhash_jax.workdir import (
     check_occupied,
     config_of_length,
     folder_of_length,
+    load_init_note,
+    save_init,
 )
 from input_pipeline.dataset import Dataset
 
@@ -66,12 +68,7 @@ def _train_length(
     experiment = create_experiment(config, bits, dataset)
     own = config_of_length(config, bits)
     check_occupied(own, workdir)
-    # Also before the workdir is touched: a file to start from may turn out not to fit.
-    resumes = bool(committed_steps(workdir / CHECKPOINTS))
-    state = experiment.create_state(load_init=not resumes)
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / CONFIG_FILE).write_text(to_json(own))
+    experiment, state = _start(experiment, own, workdir)
     logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
     codes = _SelectedCodes(experiment, workdir, stop)
     loop = TrainingLoop(experiment, workdir, stop, codes.evaluate)
@@ -99,6 +96,21 @@ def _train_length(
         entry |= results.measured_in_report(report)
         results.write_results(workdir / RESULTS_FILE, [entry])
     return entry, report
+
+
+def _start(experiment: Experiment, own: Config, workdir: Path) -> tuple[Experiment, TrainState]:
+    state, loaded = experiment.create_state(), None
+    resumes = bool(committed_steps(workdir / CHECKPOINTS))  # they replace the parameters
+    if not resumes:
+        # Also before the workdir is touched: a file to start from may turn out not to fit.
+        state, loaded = experiment.load_init(state)
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / CONFIG_FILE).write_text(to_json(own))
+        if not resumes:
+            save_init(workdir, loaded)
+    note = load_init_note(workdir) if resumes else loaded and loaded.summary
+    return experiment.starting_from(note), state
 
 
 class _SelectedCodes:

@@ -8,6 +8,9 @@ from ml_collections import ConfigDict
 
 from configs import default
 from hybridhash_jax.config_rules import Config, ConfigError, check_workdir
+from hybridhash_jax.pretrained import Loaded
+from hybridhash_jax.pretrained.adapt import ACTIONS
+from input_pipeline.atomic_file import write_atomically
 
 CONFIG_FILE, RESULTS_FILE, CHECKPOINTS, CODES = (
     "config.json",
@@ -15,6 +18,7 @@ CONFIG_FILE, RESULTS_FILE, CHECKPOINTS, CODES = (
     "checkpoints",
     "codes",
 )
+INIT_FILE = "init.json"  # what init.from gave, written at the first start
 EVALUATION = "evaluation"  # what --mode=evaluate writes, beside what training wrote
 
 
@@ -88,6 +92,26 @@ def check_occupied(config: Config, workdir: Path) -> None:
             f"{workdir} holds parts of a run but no {CONFIG_FILE} that says which; choose another "
             "workdir"
         )
+
+
+def save_init(workdir: Path, loaded: Loaded | None) -> None:
+    """Writes what the parameters start from, for later starts, which do not read the file again."""
+    path = workdir / INIT_FILE
+    if loaded is None:
+        path.unlink(missing_ok=True)
+        return
+    names = {action: loaded.names(action) for action in ACTIONS}
+    content = {"init_from": loaded.summary, "notes": loaded.notes, **names}
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def load_init_note(workdir: Path) -> str | None:
+    """The summary that `save_init` wrote; None if there is none that can be read."""
+    try:
+        note = json.loads((workdir / INIT_FILE).read_text())["init_from"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return note if isinstance(note, str) else None
 
 
 def _merged(defaults: Any, saved: Any) -> Any:

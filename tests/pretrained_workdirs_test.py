@@ -145,7 +145,10 @@ def test_an_experiment_starts_from_a_run_and_says_what_it_took(tmp_path, caplog,
     data = config.data
     dataset = load_dataset(data.name, data.protocol, source=data.source, split_seed=0)
     with caplog.at_level(logging.INFO, logger="hybridhash_jax"):
-        state = create_experiment(config, 12, dataset).create_state()
+        experiment = create_experiment(config, 12, dataset)
+        state, loaded = experiment.load_init(experiment.create_state())
+    assert loaded is not None
+    assert set(loaded.names(NEW)) == {"hash_head/to_bits/kernel", "hash_head/to_bits/bias"}
     found = flatten(state.params)
     for path, array in parameters(old).items():
         if "to_bits" in path:

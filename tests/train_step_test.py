@@ -187,17 +187,16 @@ def test_frozen_parameters_stay_as_they_are_and_the_others_learn():
 
 
 def test_the_backward_pass_of_a_frozen_prefix_is_not_computed():
-    """The prefix is nearly the whole of this network: its backward is twice its forward pass."""
-
     def flops(frozen):
         run = SmallRun("batch", 1, frozen=frozen)
         batch = sharding.put_batch(run.batch(np.arange(16)), run.mesh)
-        compiled: Any = run.step
-        return compiled.lower(run.state, batch, run.key).compile().cost_analysis()["flops"]
+        step: Any = run.step
+        return step.lower(run.state, batch, run.key).cost_analysis()["flops"]
 
-    # The shallowest parameter alone costs the backward pass of all that comes after it.
-    assert flops(PREFIX) < 0.75 * flops(())
-    assert flops(("^levels/0/layers/0/mlp",)) > 0.9 * flops(())
+    everything = flops(())
+    assert flops(PREFIX) < 0.75 * everything
+    # A parameter before the frozen ones still needs the gradient to pass through them.
+    assert flops(("^levels/0/layers/0/mlp",)) > 0.9 * everything
 
 
 def test_frozen_parts_and_factors_go_through_a_checkpoint(tmp_path):
