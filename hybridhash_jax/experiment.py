@@ -184,6 +184,10 @@ class Experiment:
             f"{config.optimizer.learning_rate:g} ({config.optimizer.schedule}); "
             f"pairs against the {config.loss.pairs}"
         )
+        if config.optimizer.learning_rate_factors:
+            training += f"; rates times {', '.join(config.optimizer.learning_rate_factors)}"
+        if config.optimizer.frozen:
+            training += f"; frozen: {', '.join(config.optimizer.frozen)}"
         start = f"parameters start from: {self.init_note}"
         return f"{model}\n{start}\n{data}\n{devices}\n{training}"
 

@@ -191,7 +191,9 @@ def make_optimizer(
         `learning_rate_multipliers`.
     """
     mask = weight_decay_mask(params, weight_decay_exclude)
-    parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+    parts: list[optax.GradientTransformation] = []
+    if clip_norm is not None:
+        parts.append(optax.clip_by_global_norm(clip_norm))
     if weight_decay and name != "adamw":
         parts.append(optax.add_decayed_weights(weight_decay, mask=mask))
     if name == "adamw":

@@ -24,6 +24,8 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--config.batch_size=0"], ["at least 1"]),
         (["--config.model.image_size=17"], ["multiple of 8, for example 16 or 24"]),
         (["--config.optimizer.weight_decay_exclude=('gamma',)"], ["matches no parameter"]),
+        (["--config.optimizer.learning_rate_factors=gamma=0.1"], ["'gamma' matches no parameter"]),
+        (["--config.optimizer.frozen=^norm|."], ["freezes every parameter"]),
         (["--mode=test"], ["train", "evaluate"]),
         (["--worddir=x"], ["worddir"]),
         (["stray"], ["'stray' is no flag"]),

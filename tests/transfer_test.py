@@ -96,7 +96,9 @@ def test_the_results_say_what_was_loaded(source, finished, capsys):
     assert started["notes"] == ["checkpoint of step 5"]
     console.set_up()
     evaluate_checkpoint(config_from(source[0]), finished, "latest")
-    assert f"parameters start from: {entry['init_from']}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"parameters start from: {entry['init_from']}" in printed
+    assert "rates times ^hash_head=1, .=0.1; frozen: ^patch_embed/, ^levels/0/" in printed
 
 
 def test_without_its_note_a_run_still_names_the_file(source, finished, tmp_path):
