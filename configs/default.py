@@ -13,6 +13,7 @@ from ml_collections.config_dict import placeholder
 def get_config() -> Any:
     """The published recipe's values where the paper has them."""
     config: Any = ConfigDict()
+    config.task = "hash"  # or "classify": supervised pre-training of the backbone
     config.seed = 0  # initial parameters, order of the images, augmentation, stochastic depth
     config.bits = (64,)  # code lengths; several are trained one after another
     config.batch_size = 64  # over all devices and processes
@@ -102,12 +103,23 @@ def get_config() -> Any:
     # two levels: ("^patch_embed/", "^levels/[01]/"). Their stochastic depth goes on.
     config.optimizer.frozen = ()
 
+    config.pretraining = ConfigDict()  # task "classify" only
+    config.pretraining.label_smoothing = 0.1
+    config.pretraining.mixup = 0.8  # parameter of the Beta distribution; 0: off
+    config.pretraining.cutmix = 1.0  # the same; with both on, an image takes one or the other
+    config.pretraining.mix_probability = 1.0  # of an image being mixed at all
+    config.pretraining.random_erasing = 0.25  # probability of an image losing a rectangle
+    config.pretraining.augment_magnitude = 9.0  # of RandAugment's operations, to 10; 0: off
+    # Of the parameters' moving average, which is then evaluated and started from. None: none.
+    config.pretraining.ema_decay = placeholder(float)
+
     config.evaluation = ConfigDict()
     config.evaluation.every_epochs = 3
     config.evaluation.before_training = False  # also evaluate the untrained network
     config.evaluation.batch_size = 128
     config.evaluation.top_k = placeholder(int)  # None: the protocol's cut-off
-    config.evaluation.selected_by = "query"  # as the field reports; or "last", "validation"
+    # As the field reports; or "last", "validation". Classifiers: "validation" (top-1), "last".
+    config.evaluation.selected_by = "query"
     config.evaluation.validation_fraction = 0.1  # of the training images, for "validation"
     config.evaluation.metrics_on = "host"  # compiled loops on all cores; or "device": XLA
     config.evaluation.report = True  # draw report.html and its pictures at the end

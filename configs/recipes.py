@@ -28,3 +28,16 @@ def train_from_scratch(config: Any) -> None:
     config.evaluation.every_epochs = 5
     config.evaluation.before_training = True
     config.evaluation.batch_size = 256
+
+
+def pretrain_from_scratch(config: Any) -> None:
+    """Supervised pre-training of NesT from random parameters (arXiv 2105.12723, section 4)."""
+    config.task = "classify"
+    config.data.horizontal_flip = True
+    config.optimizer.name = "adamw"
+    config.optimizer.schedule = "warmup_cosine"
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.weight_decay_exclude = ("bias$", "scale$", "position_embedding$")
+    config.optimizer.clip_norm = 1.0
+    config.evaluation.selected_by = "validation"
+    config.evaluation.batch_size = 256

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from hybridhash_jax import losses, metrics, optimizer
+from hybridhash_jax.image_augment import MAX_MAGNITUDE
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.models.hybridhash import INTERACTIONS, TOKEN_POOLINGS
 from hybridhash_jax.models.initialization import INITIALIZERS
@@ -20,6 +21,7 @@ from input_pipeline.splits import DATABASE_RULES
 from input_pipeline.transforms import DECODERS
 from input_pipeline.unreadable import ON_UNREADABLE
 
+TASKS = ("hash", "classify")
 DTYPES = ("auto", "float32", "bfloat16")
 SELECTED_BY = ("query", "last", "validation")
 
@@ -33,6 +35,7 @@ class ConfigError(ValueError):
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
+    "task": TASKS,
     "model.variant": tuple(VARIANTS),
     "model.token_layout": TOKEN_LAYOUTS,
     "model.token_pooling": TOKEN_POOLINGS,
@@ -75,13 +78,31 @@ _LOWEST: dict[str, tuple[float, bool]] = {
     "optimizer.momentum": (0, True),
     "optimizer.beta1": (0, True),
     "optimizer.beta2": (0, True),
+    "pretraining.label_smoothing": (0, True),
+    "pretraining.mixup": (0, True),
+    "pretraining.cutmix": (0, True),
+    "pretraining.mix_probability": (0, True),
+    "pretraining.random_erasing": (0, True),
+    "pretraining.augment_magnitude": (0, True),
+    "pretraining.ema_decay": (0, False),
     "evaluation.every_epochs": (1, True),
     "evaluation.batch_size": (1, True),
     "evaluation.top_k": (1, True),
     "checkpoint.every_epochs": (0, False),
     "checkpoint.keep_latest": (1, True),
 }
-_BELOW_ONE = ("optimizer.momentum", "optimizer.beta1", "optimizer.beta2")
+_BELOW_ONE = (
+    "optimizer.momentum",
+    "optimizer.beta1",
+    "optimizer.beta2",
+    "pretraining.label_smoothing",
+    "pretraining.ema_decay",
+)
+_HIGHEST: dict[str, float] = {
+    "pretraining.mix_probability": 1,
+    "pretraining.random_erasing": 1,
+    "pretraining.augment_magnitude": MAX_MAGNITUDE,
+}
 # Fields that change nothing about the results of a run that goes on.
 _MAY_DIFFER = (
     "log_every_steps",
@@ -119,8 +140,16 @@ def check_config(config: Config) -> None:
                 f"{name}={value}; it must be {'at least' * inclusive or 'above'} {lowest}"
             )
     for name in _BELOW_ONE:
-        if fields[name] >= 1:
+        if fields[name] is not None and fields[name] >= 1:
             problems.append(f"{name}={fields[name]}; it must be below 1")
+    for name, highest in _HIGHEST.items():
+        if fields[name] > highest:
+            problems.append(f"{name}={fields[name]}; it must be at most {highest:g}")
+    if fields["task"] == "classify" and fields["evaluation.selected_by"] == "query":
+        problems.append(
+            "evaluation.selected_by='query' is for hashing; accepted for task=classify: "
+            "validation (the best top-1), last"
+        )
     problems += _bits_problems(fields["bits"])
     problems += _factor_problems(fields["optimizer.learning_rate_factors"])
     fraction = fields["evaluation.validation_fraction"]
@@ -178,10 +207,14 @@ def check_workdir(config: Config, saved_path: Path) -> None:
         ) from None
     saved = dict(flat_fields(json.loads(to_json(default.get_config())))) | saved
     given = dict(flat_fields(json.loads(to_json(config))))
+    # What only classifiers use may differ between runs that hash.
+    passed_over = "pretraining." if saved["task"] == given["task"] == "hash" else "\0"
     different = [
         f"{name}: {saved.get(name)!r} there, {given.get(name)!r} here"
         for name in sorted(saved.keys() | given.keys())
-        if saved.get(name) != given.get(name) and name not in _MAY_DIFFER
+        if saved.get(name) != given.get(name)
+        and name not in _MAY_DIFFER
+        and not name.startswith(passed_over)
     ]
     if different:
         raise ConfigError(

@@ -17,6 +17,7 @@ from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.findings import describe_retrieval, shown_images
 from hybridhash_jax.report_files import report_content, write_report
 from hybridhash_jax.run_log import read_log
+from hybridhash_jax.run_plan import RunPlan
 from input_pipeline.thumbnails import load_thumbnails
 
 _DRAWN_STEPS = 1000
@@ -108,7 +109,7 @@ def run_facts() -> dict[str, Any]:
     return {**results.provenance(), "date": today}
 
 
-def list_unreadable(experiment: Experiment, workdir: Path) -> None:
+def list_unreadable(experiment: RunPlan, workdir: Path) -> None:
     """Each process lists what it met; what was left out must be known to who reads the results."""
     if not experiment.unreadable.reasons:
         return
@@ -123,14 +124,17 @@ def list_unreadable(experiment: Experiment, workdir: Path) -> None:
     )
 
 
-def _training(workdir: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
+def drawn_steps(workdir: Path) -> list[dict[str, float]]:
+    """Epoch, loss and learning rate of logged steps, some 1,000 of them, for training.png."""
     steps = [line for line in read_log(workdir) if line["kind"] == "train"]
     every = max(1, len(steps) // _DRAWN_STEPS)
+    names = ("epoch", "loss", "learning_rate")
+    return [{name: line[name] for name in names} for line in steps[::every]]
+
+
+def _training(workdir: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "training": [
-            {name: line[name] for name in ("epoch", "loss", "learning_rate")}
-            for line in steps[::every]
-        ],
+        "training": drawn_steps(workdir),
         "evaluations": [
             {name: value for name, value in record.items() if name == "epoch" or "map" in name}
             for record in entry["evaluations"]

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 
 from hybridhash_jax import results
-from hybridhash_jax.checkpoint import CheckpointError, CheckpointStore
+from hybridhash_jax.checkpoint import CheckpointStore
 from hybridhash_jax.code_sets import load_code_sets
-from hybridhash_jax.config_rules import Config, ConfigError, check_config, check_workdir
+from hybridhash_jax.config_rules import Config, check_config, check_workdir
 from hybridhash_jax.console import logger
 from hybridhash_jax.evaluation_report import (
     evaluate_with_progress,
@@ -17,9 +17,10 @@ from hybridhash_jax.evaluation_report import (
     run_facts,
     write_evaluation,
 )
-from hybridhash_jax.experiment import Experiment, create_experiment
+from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.findings import describe_retrieval
 from hybridhash_jax.image_sources import create_dataset
+from hybridhash_jax.pretraining.run import evaluate_classifier
 from hybridhash_jax.report_files import report_content, write_report
 from hybridhash_jax.run_log import describe
 from hybridhash_jax.workdir import (
@@ -27,6 +28,7 @@ from hybridhash_jax.workdir import (
     CODES,
     CONFIG_FILE,
     EVALUATION,
+    choose_step,
     load_init_note,
     only_length,
 )
@@ -43,6 +45,8 @@ def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") 
     Returns:
       The entry of evaluation/results.json.
     """
+    if config.task == "classify":
+        return evaluate_classifier(config, workdir, which)
     check_config(config)
     bits = only_length(config, workdir)
     check_workdir(config, workdir / CONFIG_FILE)
@@ -52,7 +56,7 @@ def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") 
     store = CheckpointStore(workdir / CHECKPOINTS, read_only=True)
     state = experiment.create_state()
     try:
-        step = _choose_step(store, experiment, state, which)
+        step = choose_step(store, experiment.best_step, state, which)
         state, _ = store.restore(step, state)
         evaluation = evaluate_with_progress(experiment, state.params, step, lambda: False)
     finally:
@@ -110,18 +114,3 @@ def evaluate_code_files(paths: str, workdir: Path, top_k: int | None = None) -> 
         page = write_report(folder, report, {}, draw=True)
         logger.info("%s\nreport: %s", results.measured_line(report), page)
     return report
-
-
-def _choose_step(store: CheckpointStore, experiment: Experiment, state: Any, which: str) -> int:
-    steps = store.steps()
-    if not steps:
-        raise CheckpointError(f"there is no checkpoint in {store.directory}; train first")
-    if which.isdigit():
-        return int(which)
-    if which == "latest":
-        return steps[-1]
-    if which != "selected":
-        raise ConfigError(f"--checkpoint={which}; accepted: selected, latest, or one of {steps}")
-    _, meta = store.restore(steps[-1], state)
-    best = experiment.best_step(meta["history"])
-    return best if best in steps else steps[-1]

@@ -5,63 +5,47 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh
 
 from hybridhash_jax import models, preprocess, pretrained, sharding
 from hybridhash_jax.config_rules import Config
 from hybridhash_jax.console import logger
 from hybridhash_jax.encode import Encode, compile_encode
-from hybridhash_jax.image_sources import Sources, create_sources
+from hybridhash_jax.image_sources import create_sources
 from hybridhash_jax.memory_bank import create_bank
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer, make_schedule
 from hybridhash_jax.pretrained.workdirs import selected_step
+from hybridhash_jax.run_plan import RunPlan
 from hybridhash_jax.state import TrainState, create_state
-from hybridhash_jax.train_step import Step, compile_train_step, make_train_step
+from hybridhash_jax.train_step import compile_train_step, make_train_step
 from input_pipeline import loader
 from input_pipeline.dataset import Dataset
 from input_pipeline.splits import hold_out
 from input_pipeline.unreadable import Unreadable
 
-Batches = grain.DatasetIterator[loader.Batch]
-
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
+class Experiment(RunPlan):
     """What training and evaluation share. Made by `create_experiment`.
 
     Attributes:
-      train_rows: rows of the data set that are trained on. held_out: those kept for validation.
+      held_out: rows of the data set that are kept for validation.
       top_k: cut-off of mAP; None is all.
-      sources: makes the images of training and evaluation batches.
-      unreadable: images that could not be read, as far as this process met them.
       encode: jitted, (params, images uint8) -> packed codes on every device.
-      run_key: what all randomness inside the step is folded from.
       init_note: what the parameters start from, in words.
     """
 
-    config: Config
     bits: int
-    dataset: Dataset
-    mesh: Mesh
     dtype: Any
-    train_rows: np.ndarray
     held_out: np.ndarray
     top_k: int | None
-    sources: Sources
-    unreadable: Unreadable
-    steps_per_epoch: int
-    total_steps: int
     graphdef: Any
     optimizer: optax.GradientTransformation
-    train_step: Step
     encode: Encode
-    run_key: jax.Array
     num_parameters: int
     gflop_per_image: float
     init_note: str
@@ -100,59 +84,6 @@ class Experiment:
     def starting_from(self, note: str | None) -> "Experiment":
         """The same, with what a file is known to have given as `init_note`; None changes nothing."""
         return dataclasses.replace(self, init_note=note or self.init_note)
-
-    def train_batches(self, start_step: int) -> Batches:
-        """This process's slices of the training batches from `start_step` on, without end."""
-        return loader.make_train_iterator(
-            self.sources.train,
-            self.dataset.labels,
-            self.train_rows,
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-            start_step=start_step,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            unreadable=self.unreadable,
-        )
-
-    def eval_batches(self, rows: np.ndarray) -> Batches:
-        """This process's slices of one pass over `rows`, in order."""
-        return loader.make_eval_batches(
-            self.sources.evaluation,
-            self.dataset.labels,
-            rows,
-            batch_size=self.config.evaluation.batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            unreadable=self.unreadable,
-        )
-
-    def image_names(self, rows: np.ndarray) -> np.ndarray:
-        """What the images of `rows` are called, str [N]: their file names, or "image ROW"."""
-        names = self.sources.names
-        found = [names[row] if len(names) else f"image {row}" for row in rows.tolist()]
-        return np.asarray(found, np.str_)
-
-    def close(self) -> None:
-        """Ends the threads that decode images."""
-        self.sources.close()
-
-    def evaluates_at(self, step: int) -> bool:
-        """Is an evaluation due after `step` steps?"""
-        if step == 0:
-            return self.config.evaluation.before_training
-        every = self.config.evaluation.every_epochs * self.steps_per_epoch
-        return step % every == 0 or step == self.total_steps
-
-    def saves_at(self, step: int) -> bool:
-        """Is a checkpoint due after `step` steps?"""
-        every = max(1, round(self.config.checkpoint.every_epochs * self.steps_per_epoch))
-        return step > 0 and (step % every == 0 or step == self.total_steps)
-
-    def images_in_step(self, step: int) -> int:
-        """Images of the batch of `step`, without padding."""
-        position = step % self.steps_per_epoch * self.config.batch_size
-        return min(self.config.batch_size, len(self.train_rows) - position)
 
     def best_step(self, history: Sequence[Mapping[str, Any]]) -> int | None:
         """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
@@ -201,7 +132,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
     mesh = sharding.make_mesh(config.num_devices)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
     sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
-    dtype = _compute_dtype(config.model.dtype)
+    dtype = compute_dtype(config.model.dtype)
     train_rows, held_out = dataset.splits.train, np.zeros(0, np.int64)
     if config.evaluation.selected_by == "validation":
         fraction = config.evaluation.validation_fraction
@@ -211,8 +142,8 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
 
     model = nnx.eval_shape(lambda: _build_model(config, bits, dtype))
     graphdef, params = nnx.split(model)
-    optimizer, learning_rate = _make_optimizer(config, params, total_steps, steps_per_epoch)
-    prepare = functools.partial(_prepare, size=model.image_size, dtype=dtype)
+    optimizer, learning_rate = configured_optimizer(config, params, total_steps, steps_per_epoch)
+    prepare = functools.partial(prepare_images, size=model.image_size, dtype=dtype)
     sources = create_sources(dataset, config, model.image_size)
     augment = functools.partial(
         preprocess.augment,
@@ -260,7 +191,10 @@ def _build_model(config: Config, bits: int, dtype: Any) -> models.HybridHash:
     return models.create_model(bits=bits, rngs=nnx.Rngs(config.seed), **options)
 
 
-def _make_optimizer(config: Config, params: Any, total_steps: int, steps_per_epoch: int):
+def configured_optimizer(
+    config: Config, params: Any, total_steps: int, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """What `config.optimizer` asks for, and its learning rate as a function of the step."""
     options = dict(config.optimizer)
     schedule = make_schedule(
         total_steps=total_steps,
@@ -274,11 +208,13 @@ def _make_optimizer(config: Config, params: Any, total_steps: int, steps_per_epo
     return make_optimizer(params, learning_rate=schedule, **options), schedule
 
 
-def _prepare(images: jax.Array, size: int, dtype: Any) -> jax.Array:
+def prepare_images(images: jax.Array, size: int, dtype: Any) -> jax.Array:
+    """Images of bytes resized to the network's `size` and normalised."""
     return preprocess.normalize(preprocess.resize(images, size), dtype)
 
 
-def _compute_dtype(name: str) -> Any:
+def compute_dtype(name: str) -> Any:
+    """The type that model.dtype means on this machine."""
     if name == "auto":
         return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     return jnp.dtype(name)

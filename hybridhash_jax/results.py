@@ -80,6 +80,14 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def earlier_rate(path: Path) -> float | None:
+    """The training speed of an earlier process of the same, already finished run."""
+    try:
+        return json.loads(path.read_text())[0]["train_images_per_second"]
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
 def write_unreadable(path: Path, unreadable: Unreadable) -> int:
     """Adds the images that could not be read to a list that may be there already, sorted.
 

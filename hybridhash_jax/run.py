@@ -1,6 +1,5 @@
 """Training: one code length or several, from the configuration to the report."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hybridhash_jax.evaluation_report import (
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.interrupt import StopRequest
+from hybridhash_jax.pretraining.run import train_classifier
 from hybridhash_jax.report_files import write_sweep
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train import TrainingLoop
@@ -43,8 +43,10 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     """Trains each length of config.bits in turn and writes results; returns the entries.
 
     One length lives in `workdir` itself, several in `workdir/16bits` and so on. What is there
-    already is gone on with.
+    already is gone on with. With task "classify" it is one classifier, whatever the lengths.
     """
+    if config.task == "classify":
+        return [train_classifier(config, workdir, stop)]
     check_config(config)
     check_layout(config, workdir)
     dataset = create_dataset(config)
@@ -85,7 +87,7 @@ def _train_length(
         experiment,
         history,
         train_images_per_second=loop.total.images_per_second
-        or _earlier_rate(workdir / RESULTS_FILE),
+        or results.earlier_rate(workdir / RESULTS_FILE),
         fingerprint=model_fingerprint(state.params),
     )
     report: dict[str, Any] = {}
@@ -171,11 +173,3 @@ class _SelectedCodes:
             logger.warning("the selected checkpoint is gone (%s); the report is of the last", error)
         query, database = encode_sides(self.experiment, state.params)
         return Evaluation(record, query, database)
-
-
-def _earlier_rate(path: Path) -> float | None:
-    """The training speed of an earlier process of the same, already finished run."""
-    try:
-        return json.loads(path.read_text())[0]["train_images_per_second"]
-    except (OSError, ValueError, KeyError, IndexError):
-        return None

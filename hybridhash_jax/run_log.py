@@ -105,6 +105,12 @@ def _speed(rate: float | None) -> str:
 
 def describe(record: dict[str, Any]) -> str:
     """An evaluation in one line."""
+    if "top1" in record:
+        return (
+            f"epoch {record['epoch']:g}: top-1 {record['top1']:.4f}, top-5 {record['top5']:.4f}, "
+            f"loss {record['loss']:.4f} on {record['validation']:,} validation images; "
+            f"{record['images_per_second']:,.0f} images/s"
+        )
     return (
         f"epoch {record['epoch']:g}: mAP {record['map_expected']:.4f} (expected), "
         f"{record['map_stable']:.4f} (stable); bit balance {record['bit_balance']:.3f}, "

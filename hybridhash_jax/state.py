@@ -19,12 +19,19 @@ class TrainState:
     params: the network's parameters (an nnx.State).
     opt_state: the optimizer's state.
     bank: the memory bank, or None when the loss takes its pairs from the batch.
+    ema: the parameters' moving average, or None where none is kept.
     """
 
     step: jax.Array
     params: Any
     opt_state: Any
     bank: MemoryBank | None
+    ema: Any = None
+
+    @property
+    def evaluated_params(self) -> Any:
+        """What is evaluated: the moving average where there is one."""
+        return self.params if self.ema is None else self.ema
 
 
 def create_state(
@@ -32,11 +39,18 @@ def create_state(
     optimizer: optax.GradientTransformation,
     create_bank: Callable[[], MemoryBank | None],
     sharding: jax.sharding.Sharding,
+    *,
+    averaged: bool = False,
 ) -> TrainState:
-    """The state before the first step, allocated where `sharding` says (one jitted call)."""
+    """The state before the first step, allocated where `sharding` says (one jitted call).
+
+    With `averaged` it keeps a moving average of the parameters, which begins at their first values.
+    """
 
     def create() -> TrainState:
         params = init_params()
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), create_bank())
+        ema = jax.tree.map(jnp.copy, params) if averaged else None
+        opt_state = optimizer.init(params)
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, create_bank(), ema)
 
     return jax.jit(create, out_shardings=sharding)()

@@ -12,9 +12,9 @@ import numpy as np
 from hybridhash_jax import sharding
 from hybridhash_jax.checkpoint import CheckpointStore
 from hybridhash_jax.console import logger
-from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run_log import RunLog
+from hybridhash_jax.run_plan import RunPlan
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train_step import Metrics
 
@@ -36,7 +36,7 @@ class _Window:
 
 
 class TrainingLoop:
-    """One run of one code length: trains, evaluates, saves; resumes where it was stopped.
+    """One run, for example of one code length: trains, evaluates, saves; resumes where it was stopped.
 
     Every step is a function of (seed, step), and what else the run knows is in the checkpoint
     (`history`, the records of its evaluations), so that a run stopped anywhere and started again
@@ -45,7 +45,7 @@ class TrainingLoop:
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: RunPlan,
         workdir: Path,
         stop: StopRequest,
         evaluate: Callable[[Any, int], dict[str, Any] | None],
@@ -117,7 +117,7 @@ class TrainingLoop:
         self._flush()  # a state whose loss was not finite is never evaluated or saved
         record = None
         if evaluate_now and not self.stop.requested(step):
-            record = self.evaluate(state.params, step)
+            record = self.evaluate(state.evaluated_params, step)
             if record:
                 self.history.append(record)
                 self.log.evaluation(record)

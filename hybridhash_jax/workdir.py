@@ -1,12 +1,14 @@
 """What a workdir holds, and whether it holds the run that is asked for."""
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from configs import default
+from hybridhash_jax.checkpoint import CheckpointError, CheckpointStore
 from hybridhash_jax.config_rules import Config, ConfigError, check_workdir
 from hybridhash_jax.pretrained import Loaded
 from hybridhash_jax.pretrained.adapt import ACTIONS
@@ -112,6 +114,38 @@ def load_init_note(workdir: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return note if isinstance(note, str) else None
+
+
+def choose_step(
+    store: CheckpointStore,
+    best_step: Callable[[Sequence[Mapping[str, Any]]], int | None],
+    like: Any,
+    which: str,
+) -> int:
+    """The step of the checkpoint that `which` names: "selected", "latest" or a step.
+
+    Args:
+      store: the checkpoints of one run.
+      best_step: from the records of all evaluations to the step of the selected one; the newest
+        checkpoint is taken where that one is gone.
+      like: a state of the run, see `CheckpointStore.restore`.
+
+    Raises:
+      CheckpointError: there is no checkpoint, or the newest cannot be read.
+      ConfigError: `which` names none.
+    """
+    steps = store.steps()
+    if not steps:
+        raise CheckpointError(f"there is no checkpoint in {store.directory}; train first")
+    if which.isdigit():
+        return int(which)
+    if which == "latest":
+        return steps[-1]
+    if which != "selected":
+        raise ConfigError(f"--checkpoint={which}; accepted: selected, latest, or one of {steps}")
+    _, meta = store.restore(steps[-1], like)
+    best = best_step(meta["history"])
+    return best if best in steps else steps[-1]
 
 
 def _merged(defaults: Any, saved: Any) -> Any:

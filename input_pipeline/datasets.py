@@ -11,15 +11,19 @@ from input_pipeline import image_sets
 from input_pipeline.cifar10 import CLASS_NAMES, PooledImages, read_cifar10
 from input_pipeline.cifar10_tfds import read_cifar10_tfds
 from input_pipeline.dataset import Dataset
+from input_pipeline.image_arrays import load_arrays
 from input_pipeline.splits import LIST_PROTOCOLS, PROTOCOLS, DatabaseRule, class_splits
 
 # "archive": the files a data set is published as (for digits, those inside scikit-learn).
-# "files": image files; "packed": what input_pipeline.pack made of them.
+# "files": image files; "packed": what input_pipeline.pack made of them; "arrays": NumPy files.
 SOURCES = {
     "cifar10": ("archive", "tfds"),
     "digits": ("archive",),
     **dict.fromkeys(LIST_PROTOCOLS, ("files", "packed")),
     "folder": ("files", "packed"),
+    "class_folders": ("files", "packed"),
+    "arrays": ("arrays",),
+    "tiny_imagenet32": ("arrays",),
 }
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -76,20 +80,27 @@ def load_dataset(
         files are splits already.
       download: whether missing archive files may be downloaded.
       lists: for list-file sets.
-      folder: for "folder".
+      folder: for "folder"; query_per_class also for "class_folders".
 
     Raises:
       ValueError: for an unknown name, protocol or source, or images too few for the protocol.
       DataError: if files are missing, damaged or cannot be downloaded, or lists break a rule.
     """
     _check_names(name, protocol, source)
-    if source in ("files", "packed"):
+    if source in ("files", "packed", "arrays"):
         if directory is None:
             raise ValueError(
                 f"{name} is not downloaded: say where its {source} are, --config.data.dir=FOLDER"
             )
         if source == "packed":
             return image_sets.load_packed(name, directory)
+        if source == "arrays":
+            return load_arrays(name, directory)
+        if name == "class_folders":
+            held_out = (folder or FolderSplits()).query_per_class
+            return image_sets.load_class_folders(
+                directory, seed=split_seed, validation_per_class=held_out
+            )
         if name == "folder":
             rules = folder or FolderSplits()
             return image_sets.load_folder(

@@ -1,6 +1,7 @@
 """Data sets of image files: three list files, a folder a class, or packed records of either."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,6 +85,67 @@ def load_folder(
         splits,
         found.class_names,
         f"image files in {directory}, a class a subfolder{ignored}",
+    )
+
+
+def load_class_folders(directory: str, *, seed: int, validation_per_class: int) -> Dataset:
+    """Takes training and validation images from subfolders that are classes, as ImageNet has them.
+
+    With `train` and `val` in the folder, each with a subfolder a class, those are the two parts.
+    Otherwise its subfolders are the classes, and some images of each are drawn for validation.
+    The validation images are the queries; the training images are also the database.
+
+    Args:
+      directory: the folder.
+      seed: draws the validation images, where there is no `val`.
+      validation_per_class: how many of each class, where there is no `val`.
+
+    Raises:
+      DataError: no such folder, no class with images in it, or a class of `val` not in `train`.
+      ValueError: a class without an image to train on.
+    """
+    root = Path(directory).expanduser()
+    if not ((root / "train").is_dir() and (root / "val").is_dir()):
+        return _held_out_folders(directory, seed, validation_per_class)
+    train, val = scan_folder(root / "train"), scan_folder(root / "val")
+    strange = sorted(set(val.class_names) - set(train.class_names))
+    if strange:
+        raise DataError(
+            f"{root / 'val'} has classes that {root / 'train'} has not: "
+            f"{', '.join(strange[:_SHOWN])}; name the subfolders of both alike"
+        )
+    ids = {name: i for i, name in enumerate(train.class_names)}
+    val_ids = np.array([ids[val.class_names[i]] for i in val.class_ids], np.int64)
+    names = [f"train/{name}" for name in train.names] + [f"val/{name}" for name in val.names]
+    rows, count = np.arange(len(names), dtype=np.int64), len(train.names)
+    return _make(
+        "class_folders",
+        EncodedImages(names, FileReader(os.fspath(root), names)),
+        np.eye(len(ids), dtype=np.uint8)[np.concatenate([train.class_ids, val_ids])],
+        Splits(rows[:count], rows[count:], rows[:count]),
+        train.class_names,
+        f"image files in {directory}, train and val, a class a subfolder",
+    )
+
+
+def _held_out_folders(directory: str, seed: int, per_class: int) -> Dataset:
+    found = scan_folder(Path(directory))
+    counts = np.bincount(found.class_ids)
+    if counts.min() <= per_class:
+        small = found.class_names[int(counts.argmin())]
+        raise ValueError(
+            f"{directory}: class {small} has {counts.min()} images, of which {per_class} would be "
+            "held out for validation and none left to train on; give a smaller "
+            "--config.data.query_per_class"
+        )
+    splits = class_splits(found.class_ids, seed, per_class, 0, "rest")
+    return _make(
+        "class_folders",
+        EncodedImages(found.names, FileReader(directory, found.names)),
+        np.eye(len(found.class_names), dtype=np.uint8)[found.class_ids],
+        Splits(splits.database, splits.query, splits.database),
+        found.class_names,
+        f"image files in {directory}, a class a subfolder; {per_class} of each for validation",
     )
 
 

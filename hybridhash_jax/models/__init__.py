@@ -3,6 +3,13 @@
 from hybridhash_jax.models.classifier import NestClassifier
 from hybridhash_jax.models.flops import forward_flops
 from hybridhash_jax.models.hybridhash import HybridHash
-from hybridhash_jax.models.variants import VARIANTS, create_model
+from hybridhash_jax.models.variants import VARIANTS, create_classifier, create_model
 
-__all__ = ["VARIANTS", "HybridHash", "NestClassifier", "create_model", "forward_flops"]
+__all__ = [
+    "VARIANTS",
+    "HybridHash",
+    "NestClassifier",
+    "create_classifier",
+    "create_model",
+    "forward_flops",
+]

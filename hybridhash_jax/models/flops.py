@@ -4,10 +4,11 @@ import math
 
 from flax import nnx
 
+from hybridhash_jax.models.classifier import NestClassifier
 from hybridhash_jax.models.hybridhash import HybridHash
 
 
-def forward_flops(model: HybridHash) -> int:
+def forward_flops(model: HybridHash | NestClassifier) -> int:
     """Operations of one image's forward pass: 2 a multiply-add, products and convolutions only.
 
     Normalisations, activations and pooling, under 1 % of the whole, are not counted. `model` may
@@ -25,6 +26,8 @@ def forward_flops(model: HybridHash) -> int:
         for layer in level.layers:
             macs += grid**2 * (_weights(layer.mlp.fc1) + _weights(layer.mlp.fc2))
             macs += _attention_macs(layer.attention, groups=(grid // side) ** 2, tokens=side**2)
+    if isinstance(model, NestClassifier):
+        return 2 * (macs + _weights(model.head))
     head = model.hash_head
     macs += grid**2 * (_weights(head.conv_1x3) + _weights(head.conv_3x1))
     macs += math.ceil(grid / 2) ** 2 * _weights(head.to_bits)

@@ -14,11 +14,16 @@ from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.pretrained.errors import WeightFileError
 
 CHECKPOINTS = ("latest", "selected")
-_CONFIG, _FOLDER, _PARAMETERS = "config.json", "checkpoints", "params/"
+_CONFIG, _FOLDER = "config.json", "checkpoints"
+# The moving average, where a run keeps one, is what it evaluates and what starts others.
+_AVERAGE, _PARAMETERS = "ema/", "params/"
 _SELECTED_BY = {
-    "query": "map_expected",
-    "validation": "validation_map_expected",
-    "last": "step",
+    "hash": {
+        "query": "map_expected",
+        "validation": "validation_map_expected",
+        "last": "step",
+    },
+    "classify": {"validation": "top1", "last": "step"},
 }
 
 
@@ -69,16 +74,15 @@ def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
         ) from error
     if any(expected.get(path) != value for path, value in found.items()):
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")
-    named = {
-        path.removeprefix(_PARAMETERS).removesuffix("/value"): array
-        for path, array in arrays.items()
-    }
+    named = {path.partition("/")[2].removesuffix("/value"): array for path, array in arrays.items()}
     return RunParameters(named, others, _model_config(workdir / _CONFIG), step)
 
 
-def selected_step(history: Sequence[Mapping[str, Any]], selected_by: str) -> int | None:
+def selected_step(
+    history: Sequence[Mapping[str, Any]], selected_by: str, task: str = "hash"
+) -> int | None:
     """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
-    measure = _SELECTED_BY[selected_by]
+    measure = _SELECTED_BY[task][selected_by]
     return max(history, key=lambda record: record[measure])["step"] if history else None
 
 
@@ -96,7 +100,9 @@ def _choose(workdir: Path, checkpoint: str) -> int:
         return steps[-1]
     if checkpoint == "selected":
         history = _meta(workdir / _FOLDER / str(steps[-1])).get("history", [])
-        chosen = selected_step(history, _config(workdir / _CONFIG)["evaluation"]["selected_by"])
+        config = _config(workdir / _CONFIG)
+        selected_by = config["evaluation"]["selected_by"]
+        chosen = selected_step(history, selected_by, config.get("task", "hash"))
         if chosen in steps:
             return chosen
         raise WeightFileError(
@@ -111,13 +117,15 @@ def _choose(workdir: Path, checkpoint: str) -> int:
 
 
 def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(parameters by their paths in the state, paths of other arrays)."""
+    """(parameters or their average, by their paths in the state; paths of other arrays)."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         stored = checkpointer.metadata(where / "state").item_metadata.tree
+        averaged = any(path.startswith(_AVERAGE) for path in stored)
+        prefix = _AVERAGE if averaged else _PARAMETERS
         wanted = {
             path: jax.ShapeDtypeStruct(entry.shape, entry.dtype)
             for path, entry in stored.items()
-            if path.startswith(_PARAMETERS)
+            if path.startswith(prefix)
         }
         if not wanted:
             raise ValueError("it holds no parameters")

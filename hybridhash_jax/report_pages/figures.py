@@ -88,6 +88,26 @@ def plot_training(report: Mapping[str, Any], path: Path) -> None:
         legend_below(drawn, bottom, columns=2)
 
 
+def plot_classification(report: Mapping[str, Any], path: Path) -> None:
+    """Draws a classifier's loss above, top-1 and top-5 below, over epochs (training.png).
+
+    `report` has title, training and evaluations, of which either list may be empty.
+    """
+    evaluations = report["evaluations"]
+    with figure(path, report["title"], height=5.4, rows=2) as (drawn, (top, bottom)):
+        _draw_loss(top, report["training"])
+        top.set(ylabel="training loss")
+        epochs = [record["epoch"] for record in evaluations]
+        for name, label, colour, marker, line in (
+            ("top1", "top-1", VERMILLION, "o", "-"),
+            ("top5", "top-5", GREEN, "x", "--"),
+        ):
+            shares = [record[name] for record in evaluations]
+            bottom.plot(epochs, shares, line, color=colour, marker=marker, label=label)
+        bottom.set(xlabel="epoch", ylabel="right, validation images", ylim=(0, 1.03))
+        legend_below(drawn, bottom, columns=2)
+
+
 def plot_bit_balance(report: Mapping[str, Any], path: Path) -> None:
     """Draws the mean of every bit over the database as a bar (bit_balance.png).
 

@@ -1,0 +1,1 @@
+"""Supervised pre-training: the backbone learns to classify before it learns to hash."""

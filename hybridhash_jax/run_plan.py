@@ -1,0 +1,101 @@
+"""What a training run goes through, whatever it learns: batches, evaluations, checkpoints."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from hybridhash_jax.config_rules import Config
+from hybridhash_jax.image_sources import Sources
+from hybridhash_jax.train_step import Step
+from input_pipeline import loader
+from input_pipeline.dataset import Dataset
+from input_pipeline.unreadable import Unreadable
+
+Batches = grain.DatasetIterator[loader.Batch]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPlan(abc.ABC):
+    """What the training loop needs of a run.
+
+    Attributes:
+      train_rows: rows of the data set that are trained on.
+      sources: makes the images of training and evaluation batches.
+      unreadable: images that could not be read, as far as this process met them.
+      train_step: jitted, (state, batch, run_key) -> (next state, metrics).
+      run_key: what all randomness inside the step is folded from.
+    """
+
+    config: Config
+    dataset: Dataset
+    mesh: Mesh
+    train_rows: np.ndarray
+    sources: Sources
+    unreadable: Unreadable
+    steps_per_epoch: int
+    total_steps: int
+    train_step: Step
+    run_key: jax.Array
+
+    @abc.abstractmethod
+    def best_step(self, history: Sequence[Mapping[str, Any]]) -> int | None:
+        """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
+
+    def train_batches(self, start_step: int) -> Batches:
+        """This process's slices of the training batches from `start_step` on, without end."""
+        return loader.make_train_iterator(
+            self.sources.train,
+            self.dataset.labels,
+            self.train_rows,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            unreadable=self.unreadable,
+        )
+
+    def eval_batches(self, rows: np.ndarray) -> Batches:
+        """This process's slices of one pass over `rows`, in order."""
+        return loader.make_eval_batches(
+            self.sources.evaluation,
+            self.dataset.labels,
+            rows,
+            batch_size=self.config.evaluation.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            unreadable=self.unreadable,
+        )
+
+    def image_names(self, rows: np.ndarray) -> np.ndarray:
+        """What the images of `rows` are called, str [N]: their file names, or "image ROW"."""
+        names = self.sources.names
+        found = [names[row] if len(names) else f"image {row}" for row in rows.tolist()]
+        return np.asarray(found, np.str_)
+
+    def close(self) -> None:
+        """Ends the threads that decode images."""
+        self.sources.close()
+
+    def evaluates_at(self, step: int) -> bool:
+        """Is an evaluation due after `step` steps?"""
+        if step == 0:
+            return self.config.evaluation.before_training
+        every = self.config.evaluation.every_epochs * self.steps_per_epoch
+        return step % every == 0 or step == self.total_steps
+
+    def saves_at(self, step: int) -> bool:
+        """Is a checkpoint due after `step` steps?"""
+        every = max(1, round(self.config.checkpoint.every_epochs * self.steps_per_epoch))
+        return step > 0 and (step % every == 0 or step == self.total_steps)
+
+    def images_in_step(self, step: int) -> int:
+        """Images of the batch of `step`, without padding."""
+        position = step % self.steps_per_epoch * self.config.batch_size
+        return min(self.config.batch_size, len(self.train_rows) - position)
