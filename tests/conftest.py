@@ -1,6 +1,7 @@
 """Strict settings for every test: 8 virtual CPU devices, and implicit broadcasting is an error.
 
-Compiled programs are kept for the time of the suite, also for the processes that it starts.
+Compiled programs are kept for the time of the suite, also for the processes that it starts. No test
+asserts how long something takes, so Hypothesis has no deadline either.
 """
 
 import atexit
@@ -18,6 +19,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # not set by the process that
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hybridhash_jax_tests_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import hypothesis
 import jax
 
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 jax.config.update("jax_numpy_rank_promotion", "raise")

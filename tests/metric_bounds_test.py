@@ -16,7 +16,7 @@ def bounds_of(case: Case, top_k: int | None) -> tuple[float, float]:
     return low, high
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases())
 def test_bounds_are_the_extremes_over_all_orders(case):
     values = case.over_orders(precision_by_place)
@@ -25,7 +25,7 @@ def test_bounds_are_the_extremes_over_all_orders(case):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases(most=300, bits=4))
 def test_bounds_enclose_the_other_two_rules(case):
     for top_k in (case.top_k, None):

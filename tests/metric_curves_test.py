@@ -8,7 +8,7 @@ from hybridhash_jax import metrics
 from tests.ranking_cases import cases
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases())
 def test_expected_and_bounds_at_every_rank_are_those_of_all_orders(case):
     found = np.array([np.cumsum(grades > 0) for grades in case.orders()])

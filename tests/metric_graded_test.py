@@ -8,7 +8,7 @@ from hybridhash_jax import metrics
 from tests.ranking_cases import cases, ndcg_by_place, weighted_by_place
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cases())
 def test_each_is_the_average_over_all_database_orders(case):
     for function, by_place in (
@@ -20,7 +20,7 @@ def test_each_is_the_average_over_all_database_orders(case):
         assert function(case.rank(), case.top_k)[0] == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cases(most=200, bits=5))
 def test_permuting_the_database_changes_nothing(case):
     order = np.random.default_rng(0).permutation(len(case.codes))

@@ -81,7 +81,7 @@ def test_the_denominator_is_what_was_found_in_the_first_k():
         assert metrics.average_precisions([[1, 1]], [0], database, labels, 2, ties)[0] == 1.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rankings(most=6))
 def test_expected_is_the_average_over_all_database_orders(case):
     query, query_labels, database, labels, top_k = case
@@ -94,7 +94,6 @@ def test_expected_is_the_average_over_all_database_orders(case):
     assert got[0] == pytest.approx(math.fsum(orders) / len(orders), abs=1e-13)
 
 
-@settings(deadline=None)
 @given(rankings())
 def test_stable_breaks_ties_by_database_row(case):
     query, query_labels, database, labels, top_k = case
@@ -103,7 +102,6 @@ def test_stable_breaks_ties_by_database_row(case):
     assert got[0] == pytest.approx(simple_precision((labels == 0)[order], top_k), abs=1e-14)
 
 
-@settings(deadline=None)
 @given(rankings())
 def test_permuting_the_database_leaves_expected_unchanged(case):
     query, query_labels, database, labels, top_k = case
@@ -113,7 +111,6 @@ def test_permuting_the_database_leaves_expected_unchanged(case):
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(rankings())
 def test_both_tie_rules_lie_between_relevant_first_and_relevant_last(case):
     query, query_labels, database, labels, _ = case
@@ -125,7 +122,6 @@ def test_both_tie_rules_lie_between_relevant_first_and_relevant_last(case):
         assert worst - 1e-12 <= got <= best + 1e-12
 
 
-@settings(deadline=None)
 @given(rankings())
 def test_a_cut_off_at_or_above_the_database_size_ranks_everything(case):
     query, query_labels, database, labels, _ = case
