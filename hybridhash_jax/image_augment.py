@@ -7,6 +7,7 @@ up once. Of the paper's operations equalize is left out, which needs a histogram
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ _LUMA = (0.299, 0.587, 0.114)
 def rand_augment(images: jax.Array, key: jax.Array, magnitude: float) -> jax.Array:
     """Applies up to two random operations to each image.
 
-    The image at position i uses `fold_in(key, i)`: the same whatever way the batch is sharded.
+    All is drawn from `key` for the whole batch, so it is the same on any number of devices.
 
     Args:
       images: [B, H, W, 3], uint8 or floats in 0..255.
@@ -56,20 +57,20 @@ def rand_augment(images: jax.Array, key: jax.Array, magnitude: float) -> jax.Arr
     images = images.astype(jnp.float32)
     if not magnitude:
         return images
-    operation, strength = jax.vmap(lambda key: _draw(key, magnitude))(_keys(key, len(images)))
+    operation, strength = _draw(key, len(images), magnitude)
     matrix = jnp.broadcast_to(jnp.eye(3), (len(images), 3, 3))
     for i in range(_DRAWS):
-        images = change_colours(images, operation[:, i], strength[:, i])
-        change = shape_matrix(operation[:, i], strength[:, i], (height, width))
+        images = change_colours(images, operation[i], strength[i])
+        change = shape_matrix(operation[i], strength[i], (height, width))
         matrix = jnp.matmul(matrix, change, precision="highest")
-    return transform(images, matrix)
+    return jnp.clip(transform(images, matrix), 0, 255)
 
 
 def random_erasing(images: jax.Array, key: jax.Array, probability: float) -> jax.Array:
     """Replaces a random rectangle by noise in a share of the images (Zhong et al., AAAI 2020).
 
     The rectangle covers 2 % to 33 % of the area, its sides' ratio is 0.3 to 3.3 (both before it
-    is made to fit in) and it lies inside the image. The image at position i uses `fold_in(key, i)`.
+    is made to fit in) and it lies inside the image. All is drawn from `key` for the whole batch.
 
     Args:
       images: float [B, H, W, C], normalised: the noise has mean 0 and variance 1.
@@ -82,14 +83,12 @@ def random_erasing(images: jax.Array, key: jax.Array, probability: float) -> jax
     if not probability:
         return images
 
-    def erase(image: jax.Array, key: jax.Array) -> jax.Array:
-        apply_key, box_key, noise_key = jax.random.split(key, 3)
-        inside = _rectangle(box_key, *image.shape[:2])
-        inside &= jax.random.bernoulli(apply_key, probability)
-        noise = jax.random.normal(noise_key, image.shape, image.dtype)
-        return jnp.where(inside[..., None], noise, image)
-
-    return jax.vmap(erase)(images, _keys(key, len(images)))
+    box_key, noise_key = jax.random.split(key)
+    applied, *drawn = jax.random.uniform(box_key, (5, len(images)))
+    inside = _rectangles(drawn, images.shape[1:3])
+    inside &= (applied < probability)[:, None, None]
+    noise = jax.random.normal(noise_key, images.shape, images.dtype)
+    return jnp.where(inside[..., None], noise, images)
 
 
 def change_colours(images: jax.Array, operation: jax.Array, strength: jax.Array) -> jax.Array:
@@ -167,20 +166,14 @@ def transform(images: jax.Array, matrix: jax.Array) -> jax.Array:
     return jax.vmap(look_up)(images, matrix).reshape(images.shape)
 
 
-def _keys(key: jax.Array, count: int) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count))
-
-
-def _draw(key: jax.Array, magnitude: float) -> tuple[jax.Array, jax.Array]:
-    """(operations int [2], -1 for none; strengths [2] from -1 to 1)."""
-    apply_key, choice_key, size_key, sign_key = jax.random.split(key, 4)
-    shape = (_DRAWS,)
-    applied = jax.random.bernoulli(apply_key, _APPLIED, shape)
-    operation = jax.random.randint(choice_key, shape, 0, len(OPERATIONS))
-    size = magnitude + _SPREAD * jax.random.normal(size_key, shape)
-    sign = jnp.where(jax.random.bernoulli(sign_key, shape=shape), 1.0, -1.0)
-    strength = sign * jnp.clip(size / MAX_MAGNITUDE, 0, 1)
-    return jnp.where(applied, operation, -1), strength
+def _draw(key: jax.Array, count: int, magnitude: float) -> tuple[jax.Array, jax.Array]:
+    """(operations int [2, count], -1 for none; strengths [2, count] from -1 to 1)."""
+    choice_key, size_key = jax.random.split(key)
+    applied, choice, sign = jax.random.uniform(choice_key, (3, _DRAWS, count))
+    operation = jnp.floor(choice * len(OPERATIONS)).astype(jnp.int32)
+    size = magnitude + _SPREAD * jax.random.normal(size_key, (_DRAWS, count))
+    strength = jnp.where(sign < 0.5, -1, 1) * jnp.clip(size / MAX_MAGNITUDE, 0, 1)
+    return jnp.where(applied < _APPLIED, operation, -1), strength
 
 
 def _blend(first: jax.Array, second: jax.Array, factor: jax.Array) -> jax.Array:
@@ -219,15 +212,16 @@ def _bilinear(image: jax.Array, x: jax.Array, y: jax.Array, fill: jax.Array) -> 
     return total
 
 
-def _rectangle(key: jax.Array, height: int, width: int) -> jax.Array:
-    """True inside a random rectangle, bool [H, W]."""
-    area_key, ratio_key, place_key = jax.random.split(key, 3)
-    area = jax.random.uniform(area_key, minval=0.02, maxval=1 / 3) * height * width
-    ratio = jnp.exp(jax.random.uniform(ratio_key, minval=math.log(0.3), maxval=math.log(1 / 0.3)))
+def _rectangles(drawn: Sequence[jax.Array], size: Sequence[int]) -> jax.Array:
+    """True inside rectangles made from four values [B] from 0 to 1, bool [B, H, W]."""
+    share, ratio, *places = drawn
+    area = (0.02 + (1 / 3 - 0.02) * share) * math.prod(size)
+    root = jnp.exp((ratio - 0.5) * math.log(1 / 0.3))  # of the sides' ratio, 0.3 to 1 / 0.3
     inside = []
-    lengths = (jnp.sqrt(area * ratio), jnp.sqrt(area / ratio))
-    for length, side, place in zip(lengths, (height, width), jax.random.uniform(place_key, (2,))):
+    lengths = (jnp.sqrt(area) * root, jnp.sqrt(area) / root)
+    for length, side, place in zip(lengths, size, places, strict=True):
         length = jnp.clip(jnp.round(length), 1, side)
-        first = jnp.floor(place * (side - length + 1))
-        inside.append((jnp.arange(side) >= first) & (jnp.arange(side) < first + length))
-    return inside[0][:, None] & inside[1][None, :]
+        first = jnp.floor(place * (side - length + 1))[:, None]
+        pixel = jnp.arange(side)[None, :]
+        inside.append((pixel >= first) & (pixel < first + length[:, None]))
+    return inside[0][:, :, None] & inside[1][:, None, :]

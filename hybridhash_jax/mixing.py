@@ -1,5 +1,6 @@
 """Mixup and CutMix: training on mixtures of two images and of their targets."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -29,9 +30,8 @@ def mix(
     2019) pastes a box of the other image, of the share 1 - lambda of the area, around a random
     centre and cut off at the border; the targets' weights are those of the pixels that remain.
 
-    The image at position i draws from `fold_in(key, i)` and is mixed with the image at the place
-    that a permutation drawn from `key` gives; so a batch is mixed the same way on any number of
-    devices. An image whose partner is padding stays as it is.
+    Shares, boxes and partners are drawn from `key` for the whole batch, so it is mixed the same
+    way on any number of devices. An image whose partner is padding stays as it is.
 
     Args:
       images: float [B, H, W, C], the global batch.
@@ -45,11 +45,9 @@ def mix(
     """
     if not (mixing.mixup or mixing.cutmix) or not mixing.probability:
         return images, targets
-    count, height, width, _ = images.shape
-    order_key, image_key = jax.random.split(key)
-    partner = jax.random.permutation(order_key, count)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(image_key, jnp.arange(count))
-    weights = jax.vmap(lambda key: _own_weights(key, height, width, mixing))(keys)
+    order_key, weight_key = jax.random.split(key)
+    partner = jax.random.permutation(order_key, len(images))
+    weights = _own_weights(weight_key, images.shape[:3], mixing)
     weights = jnp.where(mask[partner][:, None, None], weights, 1.0)
     # With mixup all pixels of an image weigh the same, with CutMix each 0 or 1.
     share = weights.mean(axis=(1, 2))[:, None]
@@ -58,31 +56,34 @@ def mix(
     return mixed, targets * share + targets[partner] * (1 - share)
 
 
-def _own_weights(key: jax.Array, height: int, width: int, mixing: Mixing) -> jax.Array:
-    """What every pixel of the own image weighs, float32 [H, W]."""
-    apply_key, choice_key, mixup_key, cutmix_key, box_key = jax.random.split(key, 5)
-    whole = jnp.ones((height, width))
-    blended = boxed = whole
+def _own_weights(key: jax.Array, shape: tuple[int, ...], mixing: Mixing) -> jax.Array:
+    """What every pixel of each image itself weighs, float32 [B, H, W]."""
+    count = shape[0]
+    choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
+    applied, choice, *centre = jax.random.uniform(choice_key, (4, count))
+    blended = boxed = jnp.ones(shape)
     if mixing.mixup:
-        blended = whole * jax.random.beta(mixup_key, mixing.mixup, mixing.mixup)
+        share = jax.random.beta(mixup_key, mixing.mixup, mixing.mixup, (count,))
+        blended = jnp.broadcast_to(share[:, None, None], shape)
     if mixing.cutmix:
-        share = jax.random.beta(cutmix_key, mixing.cutmix, mixing.cutmix)
-        boxed = jnp.where(_box(box_key, 1 - share, height, width), 0.0, 1.0)
+        share = jax.random.beta(cutmix_key, mixing.cutmix, mixing.cutmix, (count,))
+        boxed = jnp.where(_boxes(centre, 1 - share, shape[1:]), 0.0, 1.0)
     if mixing.mixup and mixing.cutmix:
-        chosen = jnp.where(jax.random.bernoulli(choice_key), boxed, blended)
+        chosen = jnp.where((choice < 0.5)[:, None, None], boxed, blended)
     else:
         chosen = boxed if mixing.cutmix else blended
-    return jnp.where(jax.random.bernoulli(apply_key, mixing.probability), chosen, whole)
+    return jnp.where((applied < mixing.probability)[:, None, None], chosen, 1.0)
 
 
-def _box(key: jax.Array, share: jax.Array, height: int, width: int) -> jax.Array:
-    """True inside a box of `share` of the area, before it is cut off at the border; [H, W]."""
-    centres = jax.random.uniform(key, (2,)) * jnp.array([height, width])
+def _boxes(centre: Sequence[jax.Array], share: jax.Array, size: Sequence[int]) -> jax.Array:
+    """True inside boxes of `share` of the area, before they are cut off at the border; [B, H, W].
+
+    `centre` has, for each axis, values [B] from 0 to 1.
+    """
     inside = []
-    for centre, length in zip(centres, (height, width)):
-        half = jnp.sqrt(share) * length / 2
-        first = jnp.maximum(jnp.round(centre - half), 0)
-        last = jnp.minimum(jnp.round(centre + half), length)
-        place = jnp.arange(length)
-        inside.append((place >= first) & (place < last))
-    return inside[0][:, None] & inside[1][None, :]
+    for place, length in zip(centre, size, strict=True):
+        middle, half = place * length, jnp.sqrt(share) * length / 2
+        first, last = jnp.round(middle - half)[:, None], jnp.round(middle + half)[:, None]
+        pixel = jnp.arange(length)[None, :]
+        inside.append((pixel >= first) & (pixel < last))
+    return inside[0][:, :, None] & inside[1][:, None, :]

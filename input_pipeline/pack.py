@@ -16,7 +16,7 @@ import numpy as np
 from input_pipeline.dataset import Dataset
 from input_pipeline.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.errors import DataError
-from input_pipeline.image_sets import load_folder, load_lists
+from input_pipeline.image_sets import load_class_folders, load_folder, load_lists
 from input_pipeline.packed_files import SPLIT_NAMES
 from input_pipeline.packing import PackingSummary, pack_images
 from input_pipeline.records import PACKING_FILE
@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         lists.add_argument(f"--{split}_list", default=file, metavar="FILE", help=f"default {file}")
     folder = parser.add_argument_group("a folder with one subfolder a class")
     folder.add_argument("--folder", action="store_true", help="draw the splits from subfolders")
+    folder.add_argument(
+        "--class_folders",
+        action="store_true",
+        help="for classification: train and val, each with a subfolder a class, as ImageNet has "
+        "them, or one folder, of which --query_per_class images a class are for validation",
+    )
     folder.add_argument("--train_per_class", type=int, default=500, help="default 500")
     folder.add_argument("--query_per_class", type=int, default=100, help="default 100")
     folder.add_argument(
@@ -92,6 +98,12 @@ def _add_options(group: argparse._ArgumentGroup) -> None:
 def _load(options: argparse.Namespace) -> Dataset:
     if "://" not in options.dir and not Path(options.dir).is_dir():
         raise DataError(f"{options.dir} is not a folder; give the one with the images as --dir")
+    if options.folder and options.class_folders:
+        raise ValueError("give --folder or --class_folders, not both")
+    if options.class_folders:
+        return load_class_folders(
+            options.dir, seed=options.seed, validation_per_class=options.query_per_class
+        )
     if options.folder:
         return load_folder(
             options.dir,
@@ -165,8 +177,10 @@ def _report(summary: PackingSummary, options: argparse.Namespace) -> str:
 
 def _command(summary: PackingSummary, options: argparse.Namespace) -> str:
     config = options.name if options.name in LIST_PROTOCOLS else "lists"
+    if options.folder or options.class_folders:
+        config = "folder" if options.folder else "pretrain_imagenet"
     words = [
-        f"python main.py --config=configs/{'folder' if options.folder else config}.py",
+        f"python main.py --config=configs/{config}.py",
         f"--workdir=runs/{options.name} --config.data.source=packed",
         shlex.quote(f"--config.data.dir={summary.directory}"),
     ]

@@ -55,6 +55,12 @@ def test_cifar10_is_the_published_recipe():
         ("bits", (0,), "different code lengths"),
         ("evaluation.validation_fraction", 1.0, "between 0 and 1"),
         ("checkpoint.keep_latest", 0, "at least 1"),
+        ("task", "cluster", "accepted: hash, classify"),
+        ("pretraining.label_smoothing", 1.0, "below 1"),
+        ("pretraining.mixup", -0.1, "at least 0"),
+        ("pretraining.mix_probability", 1.5, "at most 1"),
+        ("pretraining.augment_magnitude", 11.0, "at most 10"),
+        ("pretraining.ema_decay", 1.0, "below 1"),
     ],
 )
 def test_an_impossible_value_is_refused_with_what_is_accepted(field, value, message):
@@ -86,6 +92,32 @@ def test_a_difference_that_matters_is_named_and_others_are_allowed(tmp_path):
     with pytest.raises(ConfigError, match=r"(?s)embed_dims: None there.*gelu: 'exact' there") as e:
         check_workdir(config, path)
     assert "data.dir" not in str(e.value)
+
+
+def test_a_field_that_came_later_counts_as_its_default(tmp_path):
+    config = digits.get_config()
+    path = tmp_path / "config.json"
+    saved = json.loads(to_json(config))
+    del saved["task"], saved["pretraining"]
+    path.write_text(json.dumps(saved))
+    check_workdir(config, path)
+    config.task = "classify"
+    with pytest.raises(ConfigError, match="task: 'hash' there, 'classify' here"):
+        check_workdir(config, path)
+
+
+def test_only_classifiers_mind_what_pre_training_is_told(tmp_path):
+    path = tmp_path / "config.json"
+    for task in ("hash", "classify"):
+        config = digits.get_config()
+        config.task = task
+        path.write_text(to_json(config))
+        config.pretraining.mixup = 0.1
+        if task == "hash":
+            check_workdir(config, path)
+            continue
+        with pytest.raises(ConfigError, match="pretraining.mixup: 0.8 there, 0.1 here"):
+            check_workdir(config, path)
 
 
 def test_a_saved_configuration_that_is_broken_is_not_overwritten(tmp_path):

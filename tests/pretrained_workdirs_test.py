@@ -134,6 +134,12 @@ def test_the_selected_step_is_the_first_of_the_best():
     assert workdirs.selected_step([], "query") is None
 
 
+def test_a_classifier_s_selected_step_is_that_of_the_best_top_1():
+    history = [{"step": 1, "top1": 0.5}, {"step": 2, "top1": 0.7}, {"step": 3, "top1": 0.6}]
+    found = [workdirs.selected_step(history, by, "classify") for by in ("validation", "last")]
+    assert found == [2, 3]
+
+
 def test_an_experiment_starts_from_a_run_and_says_what_it_took(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logger, "propagate", True)
     run = tmp_path / "run"

@@ -25,9 +25,9 @@ from tests.small_run import make_config, outcome
 
 CLASSIFY = {
     "task": "classify",
-    "num_epochs": 6,
+    "num_epochs": 4,
     "model__drop_path_rate": 0.05,
-    "optimizer__learning_rate": 4e-3,
+    "optimizer__learning_rate": 6e-3,
     "evaluation__selected_by": "validation",
     "evaluation__every_epochs": 2,
     "pretraining__mix_probability": 0.3,
@@ -66,7 +66,7 @@ def test_a_classifier_learns(finished):
     assert entry["best"]["top1"] > 0.6
     assert entry["top1"] == max(record["top1"] for record in entry["evaluations"])
     assert all(record["top1"] <= record["top5"] <= 1 for record in entry["evaluations"])
-    assert entry["last"]["epoch"] == 6
+    assert entry["last"]["epoch"] == 4
 
 
 def test_its_run_leaves_what_it_promises(finished):
@@ -77,28 +77,20 @@ def test_its_run_leaves_what_it_promises(finished):
     }  # fmt: skip
     assert expected.items() <= entry.items()
     assert entry["train_images_per_second"] > 0
-    assert [record["epoch"] for record in entry["evaluations"]] == [0, 2, 4, 6]
+    assert [record["epoch"] for record in entry["evaluations"]] == [0, 2, 4]
     assert (finished / "training.png").read_bytes().startswith(b"\x89PNG")
     assert not (finished / "report.json").exists()
     lines = read_log(finished)
-    assert [x["step"] for x in lines if x["kind"] == "evaluation"] == [0, 16, 32, 48]
-    assert len([x for x in lines if x["kind"] == "train"]) == 24
+    assert [x["step"] for x in lines if x["kind"] == "evaluation"] == [0, 16, 32]
+    assert len([x for x in lines if x["kind"] == "train"]) == 16
 
 
-@pytest.mark.parametrize("step", [5, 16])
-def test_stopped_at_a_step_it_goes_on_to_the_same_end(finished, tmp_path, step):
+def test_stopped_inside_an_epoch_it_goes_on_to_the_same_end(finished, tmp_path):
     config = make_config(**CLASSIFY)
-    with pytest.raises(Interrupted, match=f"after step {step}"):
-        train(config, tmp_path, StopAt(step))
+    with pytest.raises(Interrupted, match="after step 21"):
+        train(config, tmp_path, StopAt(21))
     train(config, tmp_path, StopAt())
     assert outcome(tmp_path) == outcome(finished)
-
-
-def test_another_seed_gives_another_end(finished, tmp_path):
-    train(make_config(**CLASSIFY | {"num_epochs": 1, "seed": 1}), tmp_path, StopAt())
-    first = next(x for x in read_log(finished) if x["kind"] == "train")
-    other = next(x for x in read_log(tmp_path) if x["kind"] == "train")
-    assert first["loss"] != other["loss"]
 
 
 def test_a_checkpoint_is_evaluated_as_it_was_in_training(finished, capsys):
@@ -139,11 +131,8 @@ def test_hashing_starts_from_a_classifier(finished, caplog, monkeypatch):
 def test_a_network_that_hashes_trains_from_a_classifier(finished, tmp_path):
     (entry,) = train(make_config(init__from=str(finished), num_epochs=1), tmp_path, StopAt())
     assert entry["init_from"] == str(finished)
-    start = entry["evaluations"][0]["map_expected"]
-    config = make_config(num_epochs=1, evaluation__before_training=True)
-    (other,) = train(config, tmp_path / "random", StopAt())
-    assert entry["map_expected"] > other["map_expected"]
-    assert start > 0.1
+    untrained, trained = entry["evaluations"]
+    assert trained["map_expected"] > untrained["map_expected"] + 0.1
 
 
 def test_a_classifier_starts_from_another_with_an_average_of_its_own(finished):

@@ -1,0 +1,39 @@
+"""Pre-training of NesT on ImageNet-1k, or on any images in class folders, at 224 pixels.
+
+Data:     a folder with train and val, each with a subfolder a class. A folder whose subfolders are
+          the classes will do: --config.data.query_per_class of each are then held out.
+Packed:   python -m input_pipeline.pack --name=imagenet --dir=FOLDER --class_folders --out=PACKED \\
+            --resize=256
+Command:  python main.py --config=configs/pretrain_imagenet.py --workdir=runs/pretrained \\
+            --config.data.dir=FOLDER
+          (packed: --config.data.source=packed --config.data.dir=PACKED/imagenet/1.0.0)
+Hashing starts from it with --config.init.from=runs/pretrained and a variant of the same widths,
+such as nest_tiny; "paper" takes the first 15 of nest_base's 20 last layers.
+Hardware: accelerators. The paper's recipe (arXiv 2105.12723): 300 epochs, 2.5e-4 for every 256
+images of a batch, so 1e-3 for these 1,024.
+Expected: not measured here.
+"""
+
+from configs import default, recipes
+
+
+def get_config():
+    """See the module's docstring."""
+    config = default.get_config()
+    recipes.pretrain_from_scratch(config)
+    config.batch_size = 1024
+    config.num_epochs = 300
+    config.log_every_steps = 100
+    config.data.name = "class_folders"
+    config.data.protocol = "class_folders"
+    config.data.source = "files"
+    config.data.query_per_class = 50
+    config.data.resize = 256
+    config.data.random_area = (0.08, 1.0)
+    config.model.variant = "nest_tiny"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_epochs = 20.0
+    config.pretraining.ema_decay = 0.9999
+    config.evaluation.every_epochs = 10
+    config.checkpoint.every_epochs = 1.0
+    return config

@@ -1,0 +1,134 @@
+"""The classifier's step: 1 and 8 devices agree, the average lags behind, padding is nothing."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from hybridhash_jax import models, preprocess, sharding
+from hybridhash_jax.checkpoint import flatten
+from hybridhash_jax.ema import decay_at
+from hybridhash_jax.mixing import Mixing
+from hybridhash_jax.optimizer import make_optimizer
+from hybridhash_jax.pretraining.evaluate import compile_measure, measure_classifier
+from hybridhash_jax.pretraining.step import make_augment, make_classification_step
+from hybridhash_jax.state import create_state
+from hybridhash_jax.train_step import compile_train_step
+
+BUILD = functools.partial(
+    models.NestClassifier, 4, image_size=8, patch_size=2, embed_dims=(8, 16), num_heads=(2, 4),
+    depths=(1, 1), drop_path_rate=0.2,
+)  # fmt: skip
+AUGMENT = make_augment(8, horizontal_flip=True, crop_padding=1, magnitude=5.0, random_erasing=0.3)
+
+
+def plain(images, key):
+    return preprocess.normalize(images)
+
+
+def make_run(num_devices, augment, mixing, ema_decay=None):
+
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: BUILD(rngs=nnx.Rngs(0))))
+    mesh = sharding.make_mesh(num_devices)
+    optimizer = make_optimizer(params, name="sgd", learning_rate=0.05)
+    step = make_classification_step(
+        graphdef, optimizer, augment, mixing=mixing, label_smoothing=0.1, ema_decay=ema_decay
+    )
+    state = create_state(
+        lambda: nnx.split(BUILD(rngs=nnx.Rngs(0)))[1],
+        optimizer,
+        lambda: None,
+        sharding.replicated(mesh),
+        averaged=ema_decay is not None,
+    )
+    return compile_train_step(step, mesh), state, mesh, graphdef
+
+
+def make_batch(count=16, real=16):
+    rng = np.random.default_rng(0)
+    mask = np.arange(count) < real
+    images = rng.integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
+    labels = np.eye(4, dtype=np.uint8)[rng.integers(0, 4, count)]
+    images[~mask], labels[~mask] = 0, 0
+    return {"image": images, "label": labels, "mask": mask}
+
+
+def take_steps(run, state, mesh, batch, steps, seed=0):
+    key, states = sharding.replicate(jax.random.key(seed), mesh), []
+    losses = []
+    for _ in range(steps):
+        state, metrics = run(state, sharding.put_batch(batch, mesh), key)
+        states.append({name: np.array(x) for name, x in flatten(state).items()})
+        losses.append(float(metrics["loss"]))
+    return losses, states
+
+
+def test_one_device_and_eight_train_alike():
+    found = []
+    for count in (1, 8):
+        run, state, mesh, _ = make_run(count, AUGMENT, Mixing(0.8, 1.0), 0.9)
+        losses, _ = take_steps(run, state, mesh, make_batch(real=13), 3)
+        found.append(losses)
+    np.testing.assert_allclose(*found, rtol=2e-3)
+
+
+def test_the_seed_and_the_step_decide_all_randomness():
+    run, state, mesh, _ = make_run(1, AUGMENT, Mixing(0.8, 1.0), 0.9)
+    losses = []
+    for seed in (0, 0, 1):
+        start = jax.tree.map(jnp.copy, state)
+        losses.append(take_steps(run, start, mesh, make_batch(), 2, seed)[0])
+    assert losses[0] == losses[1]
+    assert losses[0][0] != losses[2][0]
+
+
+def test_the_average_is_of_the_parameters_after_each_step():
+    run, state, mesh, _ = make_run(1, plain, Mixing(), 0.5)
+    first = {name: np.array(x) for name, x in flatten(state).items()}
+    _, states = take_steps(run, state, mesh, make_batch(), 4)
+    name = "head/kernel/value"
+    expected = first[f"ema/{name}"]
+    np.testing.assert_array_equal(expected, first[f"params/{name}"])
+    for step, after in enumerate(states):
+        decay = float(decay_at(jnp.asarray(step), 0.5))
+        expected = decay * expected + (1 - decay) * after[f"params/{name}"]
+        np.testing.assert_allclose(after[f"ema/{name}"], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_without_an_average_the_state_has_none():
+    run, state, mesh, _ = make_run(1, plain, Mixing())
+    _, states = take_steps(run, state, mesh, make_batch(), 1)
+    assert not any(name.startswith("ema/") for name in states[0])
+
+
+def test_an_evaluation_counts_every_image_once_and_no_padding():
+    _, state, mesh, graphdef = make_run(8, plain, Mixing())
+
+    def classify(params, images):
+        return nnx.merge(graphdef, params)(preprocess.normalize(images))
+
+    measure = compile_measure(classify, mesh)
+    batches = [make_batch(16), make_batch(16, real=5)]
+    seen = []
+    found = measure_classifier(measure, state.params, batches, mesh, on_images=seen.append)
+    right, losses = [], []
+    for batch in batches:
+        logits = np.asarray(classify(state.params, batch["image"]), float)[batch["mask"]]
+        class_ids = batch["label"].argmax(axis=1)[batch["mask"]]
+        right += (logits.argmax(axis=1) == class_ids).tolist()
+        chosen = logits[np.arange(len(logits)), class_ids]
+        losses += (np.log(np.exp(logits).sum(axis=1)) - chosen).tolist()
+    assert found["validation"] == len(right) == sum(seen) == 21
+    np.testing.assert_allclose(found["top1"], np.mean(right), rtol=1e-6)
+    np.testing.assert_allclose(found["loss"], np.mean(losses), rtol=1e-4)
+    assert found["top5"] == 1  # of four classes
+
+
+def test_nothing_to_measure_is_explained():
+    _, state, mesh, _ = make_run(1, plain, Mixing())
+    measure = compile_measure(lambda params, images: jnp.zeros((len(images), 4)), mesh)
+    with pytest.raises(ValueError, match="none of the validation images could be read"):
+        measure_classifier(measure, state.params, [make_batch(8, real=0)], mesh)
