@@ -2,6 +2,7 @@
 
   python main.py --config=configs/digits.py --workdir=runs/digits
   python main.py --config=configs/cifar10.py --workdir=runs/cifar10 --config.bits=16,32,48,64
+  python main.py --config=configs/pretrain_imagenet.py --workdir=runs/pretrained (its backbone)
   python main.py --mode=evaluate --workdir=runs/digits
   python main.py --mode=evaluate --codes=CODES --workdir=runs/codes
 

@@ -99,11 +99,10 @@ def test_a_batch_is_mixed_the_same_way_on_any_number_of_devices():
     for count in (1, 8):
         mesh = sharding.make_mesh(count)
         whole, split = sharding.replicated(mesh), sharding.batch_sharded(mesh)
-
-        def run(images, targets, mask, key):
-            return mix(images, targets, mask, key, BOTH)
-
-        run = jax.jit(run, in_shardings=(split, split, split, whole))
+        run = jax.jit(
+            lambda images, targets, mask, key: mix(images, targets, mask, key, BOTH),
+            in_shardings=(split, split, split, whole),
+        )
         found.append(run(*batch(), jax.random.key(5)))
     for one, eight in zip(*found):
         np.testing.assert_allclose(one, eight, atol=1e-3)
