@@ -1,6 +1,5 @@
 """The numbers of a run: results.json, one table, and where they were measured."""
 
-import json
 import platform
 import shlex
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 
 import jax
 
-from input_pipeline.atomic_file import write_atomically
+from hybridhash_jax.report_files import write_json
 from input_pipeline.unreadable import Unreadable
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -130,7 +129,7 @@ def measured_line(report: Mapping[str, Any]) -> str:
 
 def write_results(path: Path, entries: Sequence[dict[str, Any]]) -> None:
     """Writes the list of entries, an entry a code length, in one move."""
-    write_atomically(path, (json.dumps(list(entries), indent=2) + "\n").encode())
+    write_json(path, list(entries))
 
 
 def results_table(entries: Sequence[dict[str, Any]]) -> str:

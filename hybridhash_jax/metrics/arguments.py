@@ -68,6 +68,23 @@ def narrow(labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.min_scalar_type(labels.max()), copy=False)
 
 
+def rows_of_classes(
+    query_ids: np.ndarray, database_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Database rows by class, ascending in each: query q's are `rows[start[q] : stop[q]]`.
+
+    Args:
+        query_ids, database_ids: class ids, uint64 [Q] and [M].
+
+    Returns:
+        rows int64 [M], start and stop int64 [Q].
+    """
+    rows = np.argsort(narrow(database_ids), kind="stable")
+    classes = database_ids[rows]
+    start, stop = (np.searchsorted(classes, query_ids, side) for side in ("left", "right"))
+    return rows, start, stop
+
+
 def check_codes(codes: npt.ArrayLike, name: str) -> np.ndarray:
     """`codes.check_codes`, without its copy where `codes` has the form that it returns."""
     array = np.asarray(codes)

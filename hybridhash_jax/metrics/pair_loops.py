@@ -14,7 +14,7 @@ labels instead: all items, and those of the query's own class in a database sort
 import numba
 import numpy as np
 
-from hybridhash_jax.metrics.arguments import PackedItems, narrow
+from hybridhash_jax.metrics.arguments import PackedItems, rows_of_classes
 from hybridhash_jax.metrics.popcounts import BLOCK, distances, popcount, shared_labels
 from hybridhash_jax.metrics.threads import in_threads
 
@@ -51,10 +51,8 @@ def count_by_grade(
 
 
 def _count_by_class(queries: PackedItems, database: PackedItems, bits: int) -> np.ndarray:
-    order = np.argsort(narrow(database.labels[0]), kind="stable")
-    classes, words = database.labels[0][order], np.ascontiguousarray(database.words[:, order])
-    start = np.searchsorted(classes, queries.labels[0], "left")
-    stop = np.searchsorted(classes, queries.labels[0], "right")
+    rows, start, stop = rows_of_classes(queries.labels[0], database.labels[0])
+    words = np.ascontiguousarray(database.words[:, rows])
     begin, end = np.zeros(len(queries), np.int64), np.full(len(queries), len(database))
     counts = np.zeros((2, len(queries), bits + 1), np.int32)
 

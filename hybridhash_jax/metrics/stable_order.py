@@ -23,7 +23,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from hybridhash_jax.metrics.arguments import PackedItems, narrow
+from hybridhash_jax.metrics.arguments import PackedItems, narrow, rows_of_classes
 from hybridhash_jax.metrics.popcounts import popcount
 from hybridhash_jax.metrics.row_blocks import count_all_rows, count_near_rows, start_groups
 from hybridhash_jax.metrics.threads import in_threads
@@ -87,13 +87,10 @@ def _from_relevant_row_to_row(
     relevant: np.ndarray,
     places: int,
 ) -> np.ndarray:
-    rows = np.argsort(narrow(database.labels[0]), kind="stable")
-    classes = database.labels[0][rows]
     # Queries of the same class side by side have the same relevant rows, so all four stop at once.
     order = np.argsort(narrow(queries.labels[0]), kind="stable")
-    of_queries, words = queries.labels[0][order], queries.words[0][order]
-    start = np.searchsorted(classes, of_queries, "left")
-    stop = np.searchsorted(classes, of_queries, "right")
+    rows, start, stop = rows_of_classes(queries.labels[0][order], database.labels[0])
+    words = queries.words[0][order]
     result = np.empty(len(queries))
 
     def run(part: slice) -> None:
