@@ -110,8 +110,8 @@ def get_config() -> Any:
     config.pretraining.mix_probability = 1.0  # of an image being mixed at all
     config.pretraining.random_erasing = 0.25  # probability of an image losing a rectangle
     config.pretraining.augment_magnitude = 9.0  # of RandAugment's operations, to 10; 0: off
-    # Of the parameters' moving average, which is then evaluated and started from. None: none.
-    config.pretraining.ema_decay = placeholder(float)
+    # Of the parameters' moving average, which is then evaluated and started from. 0: none.
+    config.pretraining.ema_decay = 0.0
 
     config.evaluation = ConfigDict()
     config.evaluation.every_epochs = 3

@@ -84,7 +84,7 @@ _LOWEST: dict[str, tuple[float, bool]] = {
     "pretraining.mix_probability": (0, True),
     "pretraining.random_erasing": (0, True),
     "pretraining.augment_magnitude": (0, True),
-    "pretraining.ema_decay": (0, False),
+    "pretraining.ema_decay": (0, True),
     "evaluation.every_epochs": (1, True),
     "evaluation.batch_size": (1, True),
     "evaluation.top_k": (1, True),
@@ -140,7 +140,7 @@ def check_config(config: Config) -> None:
                 f"{name}={value}; it must be {'at least' * inclusive or 'above'} {lowest}"
             )
     for name in _BELOW_ONE:
-        if fields[name] is not None and fields[name] >= 1:
+        if fields[name] >= 1:
             problems.append(f"{name}={fields[name]}; it must be below 1")
     for name, highest in _HIGHEST.items():
         if fields[name] > highest:

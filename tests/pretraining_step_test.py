@@ -29,7 +29,7 @@ def plain(images, key):
     return preprocess.normalize(images)
 
 
-def make_run(num_devices, augment, mixing, ema_decay=None):
+def make_run(num_devices, augment, mixing, ema_decay=0.0):
 
     graphdef, params = nnx.split(nnx.eval_shape(lambda: BUILD(rngs=nnx.Rngs(0))))
     mesh = sharding.make_mesh(num_devices)
@@ -42,7 +42,7 @@ def make_run(num_devices, augment, mixing, ema_decay=None):
         optimizer,
         lambda: None,
         sharding.replicated(mesh),
-        averaged=ema_decay is not None,
+        averaged=ema_decay > 0,
     )
     return compile_train_step(step, mesh), state, mesh, graphdef
 

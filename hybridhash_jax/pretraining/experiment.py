@@ -73,7 +73,7 @@ class ClassificationExperiment(RunPlan):
             self.optimizer,
             lambda: None,
             sharding.replicated(self.mesh),
-            averaged=config.pretraining.ema_decay is not None,
+            averaged=config.pretraining.ema_decay > 0,
         )
         if init["from"] is None or not load_init:
             return state

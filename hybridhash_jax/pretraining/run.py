@@ -136,7 +136,7 @@ def results_entry(
         "selected_by": config.evaluation.selected_by,
         "best": {name: best[name] for name in _MEASURED},
         "last": {name: history[-1][name] for name in _MEASURED},
-        "averaged_parameters": config.pretraining.ema_decay is not None,
+        "averaged_parameters": config.pretraining.ema_decay > 0,
         "train_images": len(experiment.train_rows),
         "unreadable_images": len(experiment.unreadable.reasons),
         "seed": config.seed,

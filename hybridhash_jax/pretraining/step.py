@@ -53,7 +53,7 @@ def make_classification_step(
     *,
     mixing: Mixing,
     label_smoothing: float = 0.0,
-    ema_decay: float | None = None,
+    ema_decay: float = 0.0,
     schedule: optax.Schedule | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Step:
@@ -88,7 +88,7 @@ def make_classification_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.ema
-        if average is not None and ema_decay is not None:
+        if average is not None:
             average = ema.update_average(average, params, state.step, ema_decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         if schedule is not None:
