@@ -55,15 +55,15 @@ _HASHING = (
     "--config.evaluation.report=False",
 )
 _BACKBONE = "^(patch_embed|levels|norm)/"
-_SLOWER = f"--config.optimizer.learning_rate_factors=/global_branch/=1,{_BACKBONE}="
+_FACTORS = "--config.optimizer.learning_rate_factors=('/global_branch/=1','{}={}')"
 # What a way adds to hashing; all but the first start from the pre-trained network.
 _WAYS: dict[str, tuple[str, ...]] = {
     "scratch": (),
     "transfer": (),
-    "transfer, backbone x 0.3": (_SLOWER + "0.3",),
-    "transfer, backbone x 0.1": (_SLOWER + "0.1",),
+    "transfer, backbone x 0.3": (_FACTORS.format(_BACKBONE, 0.3),),
+    "transfer, backbone x 0.1": (_FACTORS.format(_BACKBONE, 0.1),),
     "transfer, first two levels frozen": (
-        "--config.optimizer.frozen=^patch_embed/,^levels/0/,^levels/1/layers/",
+        "--config.optimizer.frozen=('^patch_embed/','^levels/0/','^levels/1/layers/')",
     ),
 }
 

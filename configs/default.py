@@ -97,7 +97,8 @@ def get_config() -> Any:
     # the parameters whose path the regular expression is found in; the first that is found counts.
     # Paths are those of the table that loading prints. The backbone slower than what a NesT file
     # does not have: ("^hash_head=1", "/global_branch/=1", ".=0.1"); from a workdir of this network,
-    # which lacks no more than the head: ("^(patch_embed|levels|norm)/=0.1",).
+    # which lacks no more than the head: ("^(patch_embed|levels|norm)/=0.1",). In a flag, each pattern
+    # stands in quotes: "('^hash_head=1','.=0.1')".
     config.optimizer.learning_rate_factors = ()
     # Patterns of what is never changed: no update, no decay, no state in the checkpoint. The first
     # two levels: ("^patch_embed/", "^levels/[01]/"). Their stochastic depth goes on.

@@ -94,7 +94,8 @@ def _check_codes(values: flags.FlagValues) -> None:
 def _explain(error: Exception, arguments: Sequence[str]) -> str:
     """The message, and for an unknown field the nearest ones and all that exist."""
     message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    given = re.findall(r"^--?config\.([\w.]+)", "\n".join(arguments), re.MULTILINE)
+    as_typed = [argument.replace("['from']", ".from") for argument in arguments]
+    given = re.findall(r"^--?config\.([\w.]+)", "\n".join(as_typed), re.MULTILINE)
     fields = _known_fields()
     unknown = [name for name in given if fields and name not in fields]
     if not unknown:

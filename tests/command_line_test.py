@@ -26,6 +26,10 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--config.optimizer.weight_decay_exclude=('gamma',)"], ["matches no parameter"]),
         (["--config.optimizer.learning_rate_factors=gamma=0.1"], ["'gamma' matches no parameter"]),
         (["--config.optimizer.frozen=^norm|."], ["freezes every parameter"]),
+        (
+            ["--config.init.from=w.pth", "--config.optimizer.frozen=^norm/,^patch_embed/"],
+            ["--config.optimizer.frozen", "insert quotes around each"],
+        ),
         (["--mode=test"], ["train", "evaluate"]),
         (["--worddir=x"], ["worddir"]),
         (["stray"], ["'stray' is no flag"]),
