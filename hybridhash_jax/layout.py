@@ -18,7 +18,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Parameters with fewer elements stay whole: a message of its own would cost more than 16 KB.
 SMALLEST_SHARDED = 4096
-_GATHERED = "gathered parameters"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +56,12 @@ class Layout:
                 jax.tree.map(self._gather, params, self.shardings.params), *args, **kwargs
             )
 
-        policy = jax.checkpoint_policies.save_anything_except_these_names(_GATHERED)
-        return cast(Function, jax.checkpoint(gathering, policy=policy))
+        return cast(Function, jax.checkpoint(gathering, policy=_keeps))
 
     def _gather(self, param: jax.Array, sharding: NamedSharding) -> jax.Array:
         if sharding.is_fully_replicated:
             return param
-        return checkpoint_name(_resharded(param, replicated(self.mesh), sharding), _GATHERED)
+        return _resharded(param, replicated(self.mesh), sharding)
 
     def gather_batch(self, batch: Tree) -> Tree:
         """Arrays [B, ...] as they are compared with the bank: whole where its rows are split.
@@ -74,7 +72,11 @@ class Layout:
         if bank is None or bank.seen.sharding.is_fully_replicated:
             return batch
         whole, split = replicated(self.mesh), batch_sharded(self.mesh)
-        return jax.tree.map(lambda array: _resharded(array, whole, split), batch)
+
+        def gather(array: jax.Array) -> jax.Array:
+            return checkpoint_name(_resharded(array, whole, split), "gathered batch")
+
+        return jax.tree.map(gather, batch)
 
     def describe(self) -> str:
         """The mesh, and what of parameters and bank is on each device."""
@@ -86,6 +88,11 @@ class Layout:
             rows = bank.seen.sharding.shard_shape(bank.seen.shape)[0]
             text += f" and {rows:,} of {len(bank.seen):,} bank rows"
         return f"{text} on each device"
+
+
+def _keeps(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Everything is kept for the backward pass but what was gathered and has no name."""
+    return primitive.name != "sharding_constraint"
 
 
 def _resharded(x: jax.Array, there: NamedSharding, back: NamedSharding) -> jax.Array:
