@@ -11,15 +11,18 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from hybridhash_jax import models, preprocess, sharding
+from hybridhash_jax import memory_bank, models, preprocess, sharding
 from hybridhash_jax.checkpoint import CheckpointStore, fingerprint, flatten
 from hybridhash_jax.encode import compile_encode
+from hybridhash_jax.experiment import create_experiment
+from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.layout import bytes_on_device, make_layout, parameter_spec
 from hybridhash_jax.losses import bank_loss
-from hybridhash_jax.memory_bank import create_bank, update_bank
+from hybridhash_jax.memory_bank import create_bank, rows_for
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
+from tests.small_run import make_config
 
 IMAGES, BITS, CLASSES, BATCH = 40, 12, 5, 16
 STEPS = 7
@@ -290,16 +293,41 @@ def test_codes_do_not_depend_on_the_layout():
     np.testing.assert_array_equal(found.packed, np.packbits(signs, axis=1))
 
 
+def test_an_experiment_says_its_mesh_and_what_is_on_each_device():
+    config = make_config(
+        num_devices=8, mesh__data=4, mesh__fsdp=2, model__embed_dims=(32,), model__num_heads=(2,),
+        model__depths=(1,),
+    )  # fmt: skip
+    experiment = create_experiment(config, 8, create_dataset(config))
+    layout = experiment.layout
+    whole = sum(leaf.size for leaf in jax.tree.leaves(layout.state.params)) * 4 / 1e6
+    own = bytes_on_device(layout.state.params) / 1e6
+    assert own < whole
+    text = (
+        f"mesh data=4 x fsdp=2; parameters {own:.3g} of {whole:.3g} MB and 125 of 1,000 bank rows"
+    )
+    assert text in experiment.describe()
+    experiment.close()
+
+
+def test_only_a_large_bank_has_rows_of_padding():
+    assert [rows_for(n) for n in (1, 5000, 65_535)] == [1, 5000, 65_535]
+    for images in (65_536, 1_281_167, 10_000_000):
+        assert 0 <= rows_for(images) - images < 3072
+        assert all(rows_for(images) % devices == 0 for devices in (8, 48, 256, 1024))
+
+
 @pytest.mark.parametrize("unseen", ["ignored", "negative"])
-def test_the_padding_of_a_large_bank_counts_for_nothing(unseen):
-    images, bits = (1 << 16) + 5, 4
-    rng = np.random.default_rng(0)
-    u = jnp.asarray(rng.uniform(-1, 1, (4, bits)), jnp.float32)
+def test_the_padding_of_a_bank_counts_for_nothing(unseen, monkeypatch):
+    monkeypatch.setattr(memory_bank, "PADDED_FROM", 8)
+    monkeypatch.setattr(memory_bank, "ROW_MULTIPLE", 6)
+    images, bits = 9, 4
+    u = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, bits)), jnp.float32)
     labels, mask = jnp.eye(3, dtype=jnp.uint8)[jnp.asarray([0, 1, 0, 2])], jnp.arange(4) < 3
-    index = jnp.asarray([7, images - 1, 3, images])  # the last is padding of the batch
-    bank = update_bank(create_bank(images, bits, 3), index, u, labels)
-    assert len(bank.seen) == 22 * 3072
-    np.testing.assert_array_equal(np.flatnonzero(bank.seen), [3, 7, images - 1])
+    index = jnp.asarray([7, 8, 3, 9])  # the last is padding of the batch
+    bank = memory_bank.update_bank(create_bank(images, bits, 3), index, u, labels)
+    assert len(bank.seen) == 12
+    np.testing.assert_array_equal(np.flatnonzero(bank.seen), [3, 7, 8])
     of = (bank.embeddings, bank.labels, bank.seen)
     found = bank_loss(u, labels, mask, *of, unseen=unseen, num_images=images)
     expected = bank_loss(u, labels, mask, *(x[:images] for x in of), unseen=unseen)
