@@ -20,7 +20,12 @@ def get_config() -> Any:
     config.num_epochs = 15
     config.log_every_steps = 20
     config.num_devices = placeholder(int)  # None: all
-    # Data parallel only, for now: the batch is split over the devices.
+
+    # Devices as data x fsdp; a batch is split over all of them. Parameters and what the optimizer
+    # keeps are split over fsdp, and there are `data` copies of them.
+    config.mesh = ConfigDict()
+    config.mesh.data = placeholder(int)  # None: the devices that fsdp leaves
+    config.mesh.fsdp = 1  # 1: all parameters on every device
 
     config.model = ConfigDict()  # arguments of models.create_model
     config.model.variant = "paper"  # one of models.VARIANTS

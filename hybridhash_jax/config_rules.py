@@ -62,6 +62,8 @@ _LOWEST: dict[str, tuple[float, bool]] = {
     "num_epochs": (1, True),
     "log_every_steps": (1, True),
     "num_devices": (1, True),
+    "mesh.data": (1, True),
+    "mesh.fsdp": (1, True),
     "data.split_seed": (0, True),
     "data.crop_padding": (0, True),
     "data.query_per_class": (1, True),
@@ -107,6 +109,8 @@ _HIGHEST: dict[str, float] = {
 _MAY_DIFFER = (
     "log_every_steps",
     "num_devices",
+    "mesh.data",
+    "mesh.fsdp",
     "data.dir",
     "data.download",
     "data.lists",

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hybridhash_jax import sharding
+from hybridhash_jax.layout import Layout
 
 _IMAGES_SHOWN = 5
 
@@ -36,13 +37,19 @@ class NotANumberError(ValueError):
     """Embeddings are NaN; says how many and of which images."""
 
 
-def compile_encode(embed: Callable[[Any, jax.Array], jax.Array], mesh: Mesh) -> Encode:
+def compile_encode(
+    embed: Callable[[Any, jax.Array], jax.Array], mesh: Mesh, layout: Layout | None = None
+) -> Encode:
     """Jits (params, images) -> `EncodedBatch`, the images split over the devices of `mesh`.
 
     Args:
       embed: (params, images uint8 [B, H, W, 3]) -> embeddings [B, K].
       mesh: what a batch is split over. Only packed codes are gathered from it.
+      layout: where the parameters lie; None is on every device.
     """
+    whole = params_sharding = sharding.replicated(mesh)
+    if layout is not None:
+        embed, params_sharding = layout.on_whole_params(embed), layout.shardings.params
 
     def encode(params: Any, images: jax.Array) -> EncodedBatch:
         embeddings = embed(params, images)
@@ -50,8 +57,8 @@ def compile_encode(embed: Callable[[Any, jax.Array], jax.Array], mesh: Mesh) -> 
         signs = embeddings >= 0
         return EncodedBatch(jnp.packbits(signs, axis=1), jnp.isnan(embeddings).any(axis=1))
 
-    whole = sharding.replicated(mesh)
-    return jax.jit(encode, in_shardings=(whole, sharding.batch_sharded(mesh)), out_shardings=whole)
+    in_shardings = (params_sharding, sharding.batch_sharded(mesh))
+    return jax.jit(encode, in_shardings=in_shardings, out_shardings=whole)
 
 
 def encode_split(

@@ -16,11 +16,12 @@ from hybridhash_jax.config_rules import Config
 from hybridhash_jax.console import logger
 from hybridhash_jax.encode import Encode, compile_encode
 from hybridhash_jax.image_sources import create_sources
-from hybridhash_jax.memory_bank import create_bank
+from hybridhash_jax.layout import make_layout
+from hybridhash_jax.memory_bank import MemoryBank, create_bank
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer, make_schedule
 from hybridhash_jax.pretrained.workdirs import selected_step
 from hybridhash_jax.run_plan import RunPlan
-from hybridhash_jax.state import TrainState, create_state
+from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
 from input_pipeline import loader
 from input_pipeline.dataset import Dataset
@@ -52,18 +53,15 @@ class Experiment(RunPlan):
 
     def create_state(self) -> TrainState:
         """The state before the first step, its parameters drawn from the seed."""
-        config, whole = self.config, sharding.replicated(self.mesh)
-        num_classes = self.dataset.labels.shape[1]
+        config = self.config
 
         def init_params() -> Any:
             return nnx.split(_build_model(config, self.bits, self.dtype))[1]
 
-        def bank():
-            if config.loss.pairs == "batch":
-                return None
-            return create_bank(len(self.train_rows), self.bits, num_classes)
+        def bank() -> MemoryBank | None:
+            return _empty_bank(config, self.bits, self.dataset, len(self.train_rows))
 
-        return create_state(init_params, self.optimizer, bank, whole)
+        return create_state(init_params, self.optimizer, bank, self.layout.shardings)
 
     def load_init(self, state: TrainState) -> tuple[TrainState, pretrained.Loaded | None]:
         """The state with parameters from init.from, and what was loaded; None where none is given.
@@ -78,7 +76,7 @@ class Experiment(RunPlan):
         options = {name: value for name, value in config.init.items() if name != "from"}
         loaded = pretrained.load_pretrained(model, config.init["from"], **options)
         logger.info("%s", loaded.describe())
-        params = sharding.replicate(nnx.split(model)[1], self.mesh)
+        params = self.layout.place_params(nnx.split(model)[1])
         return dataclasses.replace(state, params=params), loaded
 
     def starting_from(self, note: str | None) -> "Experiment":
@@ -106,7 +104,7 @@ class Experiment(RunPlan):
         )
         devices = (
             f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, "
-            f"{jax.process_count()} process(es), mesh data={mesh.shape['data']}; "
+            f"{jax.process_count()} process(es); {self.layout.describe()}; "
             f"computing in {jnp.dtype(self.dtype).name}"
         )
         training = (
@@ -129,7 +127,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
     Raises:
       ValueError: sizes, batch or patterns that do not fit; the message says what would.
     """
-    mesh = sharding.make_mesh(config.num_devices)
+    mesh = sharding.make_mesh(config.num_devices, **config.mesh)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
     sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
     dtype = compute_dtype(config.model.dtype)
@@ -143,6 +141,12 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
     model = nnx.eval_shape(lambda: _build_model(config, bits, dtype))
     graphdef, params = nnx.split(model)
     optimizer, learning_rate = configured_optimizer(config, params, total_steps, steps_per_epoch)
+
+    def abstract_state(params: Any) -> TrainState:
+        bank = _empty_bank(config, bits, dataset, len(train_rows))
+        return first_state(params, optimizer, bank)
+
+    layout = make_layout(jax.eval_shape(abstract_state, params), mesh)
     prepare = functools.partial(prepare_images, size=model.image_size, dtype=dtype)
     sources = create_sources(dataset, config, model.image_size)
     augment = functools.partial(
@@ -156,6 +160,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         lambda images, key: prepare(augment(images, key)),
         schedule=learning_rate,
         frozen=frozen_mask(params, config.optimizer.frozen),
+        layout=layout,
         **config.loss,
     )
 
@@ -167,6 +172,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         bits=bits,
         dataset=dataset,
         mesh=mesh,
+        layout=layout,
         dtype=dtype,
         train_rows=train_rows,
         held_out=held_out,
@@ -177,8 +183,8 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         total_steps=total_steps,
         graphdef=graphdef,
         optimizer=optimizer,
-        train_step=compile_train_step(step, mesh),
-        encode=compile_encode(embed, mesh),
+        train_step=compile_train_step(step, mesh, layout),
+        encode=compile_encode(embed, mesh, layout),
         run_key=sharding.replicate(jax.random.key(config.seed), mesh),
         num_parameters=sum(x.size for x in jax.tree.leaves(params)),
         gflop_per_image=models.forward_flops(model) / 1e9,
@@ -189,6 +195,12 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
 def _build_model(config: Config, bits: int, dtype: Any) -> models.HybridHash:
     options = dict(config.model) | {"dtype": dtype}
     return models.create_model(bits=bits, rngs=nnx.Rngs(config.seed), **options)
+
+
+def _empty_bank(config: Config, bits: int, dataset: Dataset, rows: int) -> MemoryBank | None:
+    if config.loss.pairs == "batch":
+        return None
+    return create_bank(rows, bits, dataset.labels.shape[1])
 
 
 def configured_optimizer(

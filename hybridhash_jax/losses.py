@@ -70,6 +70,7 @@ def bank_loss(
     *,
     alpha: float = 0.5,
     unseen: str = "ignored",
+    num_images: int | None = None,
 ) -> jax.Array:
     """Loss of a batch against the memory bank, into which the batch was already written.
 
@@ -79,10 +80,13 @@ def bank_loss(
       alpha: scale of the inner products.
       unseen: "ignored" leaves rows never written out; "negative" counts them, zeros, as
         dissimilar (the authors' code): constant log 2 each, and no gradient.
+      num_images: how many rows of the bank are of images, the first ones; None is all.
     """
     if unseen not in UNSEEN:
         raise ValueError(f"unseen={unseen!r} is unknown; accepted: {', '.join(UNSEEN)}")
     rows = bank_seen if unseen == "ignored" else jnp.ones_like(bank_seen)
+    if num_images is not None and num_images < len(rows):
+        rows &= jnp.arange(len(rows)) < num_images
     return pairwise_likelihood_loss(
         embeddings,
         labels,

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from hybridhash_jax.config_rules import Config
 from hybridhash_jax.image_sources import Sources
+from hybridhash_jax.layout import Layout
 from hybridhash_jax.train_step import Step
 from input_pipeline import loader
 from input_pipeline.dataset import Dataset
@@ -27,6 +28,7 @@ class RunPlan(abc.ABC):
     Attributes:
       train_rows: rows of the data set that are trained on.
       sources: makes the images of training and evaluation batches.
+      layout: where parameters, optimizer state and bank lie on the mesh.
       unreadable: images that could not be read, as far as this process met them.
       train_step: jitted, (state, batch, run_key) -> (next state, metrics).
       run_key: what all randomness inside the step is folded from.
@@ -35,6 +37,7 @@ class RunPlan(abc.ABC):
     config: Config
     dataset: Dataset
     mesh: Mesh
+    layout: Layout
     train_rows: np.ndarray
     sources: Sources
     unreadable: Unreadable

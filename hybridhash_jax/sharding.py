@@ -1,21 +1,35 @@
-"""The device mesh, and how arrays lie on it."""
+"""The device mesh, and how batches lie on it."""
 
+import collections
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
 
+DATA, FSDP = "data", "fsdp"
+AXES = (DATA, FSDP)
 
-def make_mesh(num_devices: int | None = None) -> Mesh:
-    """A mesh of one axis, "data", over all devices or the first `num_devices`.
+
+def make_mesh(num_devices: int | None = None, data: int | None = None, fsdp: int = 1) -> Mesh:
+    """A mesh of two axes over all devices or the first `num_devices`.
+
+    A batch is split over both axes; parameters are split over "fsdp" alone, so that "data" counts
+    their copies.
+
+    Args:
+      num_devices: None is all.
+      data: None is all that `fsdp` leaves.
+      fsdp: 1 is plain data parallelism.
 
     Raises:
-      ValueError: more devices are asked for than there are, or fewer than the processes own.
+      ValueError: more devices are asked for than there are, or fewer than the processes own, or
+        the axes do not cover them; the message says what would.
     """
     devices = jax.devices()
     count = len(devices) if num_devices is None else num_devices
@@ -26,7 +40,42 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
             f"num_devices={count} with {jax.process_count()} processes: leave it unset, so that "
             f"all {len(devices)} devices take part"
         )
-    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+    copies = max(count // fsdp, 1) if data is None else data
+    if copies * fsdp != count:
+        raise ValueError(
+            f"mesh.data={data}, mesh.fsdp={fsdp} do not cover the {count} devices in use; accepted "
+            f"(data x fsdp, or mesh.data unset): {_factorizations(count)}"
+        )
+    ordered = arrange(devices[:count], copies, fsdp)
+    return Mesh(ordered, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _factorizations(count: int) -> str:
+    return ", ".join(f"{count // n} x {n}" for n in range(1, count + 1) if count % n == 0)
+
+
+def arrange(devices: Sequence[Any], data: int, fsdp: int) -> np.ndarray:
+    """The devices as [data, fsdp], neighbours on fsdp close to each other.
+
+    Where they are of several slices, an fsdp axis lies inside one if it fits. Read row by row, those
+    of process 0 come first, then those of process 1, for the loader cuts its batches that way; an
+    order that follows the topology is given up where it would not.
+    """
+    sizes = collections.Counter(getattr(device, "slice_index", 0) for device in devices)
+    slices, size = len(sizes), len(devices) // len(sizes)
+    by_process = sorted(devices, key=lambda device: (device.process_index, device.id))
+    ordered = np.empty(len(devices), object)
+    ordered[:] = by_process
+    ordered = ordered.reshape(data, fsdp)
+    if slices == 1:
+        close = mesh_utils.create_device_mesh((data, fsdp), devices)
+    elif max(sizes.values()) == size and size % fsdp == 0:
+        inner, outer = (size // fsdp, fsdp), (slices, 1)
+        close = mesh_utils.create_hybrid_device_mesh(inner, outer, devices)
+    else:
+        return ordered
+    processes = [device.process_index for device in close.flat]
+    return close if processes == sorted(processes) else ordered
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -45,8 +94,8 @@ def _copier(mesh: Mesh) -> Callable[[Any], Any]:
 
 
 def batch_sharded(mesh: Mesh) -> NamedSharding:
-    """The first axis split over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The first axis split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:

@@ -34,23 +34,40 @@ class TrainState:
         return self.params if self.ema is None else self.ema
 
 
+def first_state(
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    bank: MemoryBank | None,
+    *,
+    averaged: bool = False,
+) -> TrainState:
+    """The state before the first step.
+
+    With `averaged` it keeps a moving average of the parameters, which begins at their first values.
+    """
+    ema = jax.tree.map(jnp.copy, params) if averaged else None
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), bank, ema)
+
+
 def create_state(
     init_params: Callable[[], Any],
     optimizer: optax.GradientTransformation,
     create_bank: Callable[[], MemoryBank | None],
-    sharding: jax.sharding.Sharding,
+    sharding: Any,
     *,
     averaged: bool = False,
 ) -> TrainState:
-    """The state before the first step, allocated where `sharding` says (one jitted call).
+    """`first_state`, allocated where `sharding` says (one jitted call).
 
-    With `averaged` it keeps a moving average of the parameters, which begins at their first values.
+    Args:
+      init_params: draws the parameters.
+      optimizer: whose state is allocated with them.
+      create_bank: allocates the bank, where there is one.
+      sharding: one for everything, or a `TrainState` of them (see `layout.Layout`).
+      averaged: see `first_state`.
     """
 
     def create() -> TrainState:
-        params = init_params()
-        ema = jax.tree.map(jnp.copy, params) if averaged else None
-        opt_state = optimizer.init(params)
-        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, create_bank(), ema)
+        return first_state(init_params(), optimizer, create_bank(), averaged=averaged)
 
     return jax.jit(create, out_shardings=sharding)()

@@ -11,6 +11,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from hybridhash_jax import losses, sharding
+from hybridhash_jax.layout import Layout
 from hybridhash_jax.memory_bank import update_bank
 from hybridhash_jax.state import TrainState
 
@@ -29,6 +30,7 @@ def make_train_step(
     alpha: float = 0.5,
     schedule: optax.Schedule | None = None,
     frozen: Any = None,
+    layout: Layout | None = None,
 ) -> Step:
     """The function (state, batch, key) -> (next state, metrics).
 
@@ -41,6 +43,7 @@ def make_train_step(
       schedule: the optimizer's learning rate, to be reported as a metric.
       frozen: booleans like the parameters, True where no gradient is taken (it is 0 then, and
         what would compute it is dropped); None takes all. See `optimizer.frozen_mask`.
+      layout: how the state lies on its mesh; None needs no care, everything is on every device.
 
     The batch holds image, label [B, classes], index [B] (rows of the bank; n for padding) and
     mask [B]. `key` is the run's; the step's own is folded from it. Metrics: loss, grad_norm
@@ -60,19 +63,23 @@ def make_train_step(
             if pairs == "batch":
                 return losses.batch_loss(embeddings, labels, mask, alpha=alpha), None
             assert state.bank is not None
-            bank = update_bank(state.bank, batch["index"], embeddings, labels)
+            gathered = (embeddings, labels, mask, batch["index"])
+            if layout is not None:
+                gathered = layout.gather_batch(gathered)
+            bank = update_bank(state.bank, gathered[3], gathered[0], gathered[1])
             loss = losses.bank_loss(
-                embeddings,
-                labels,
-                mask,
+                *gathered[:3],
                 bank.embeddings,
                 bank.labels,
                 bank.seen,
                 alpha=alpha,
                 unseen=unseen,
+                num_images=bank.num_images,
             )
             return loss, bank
 
+        if layout is not None:
+            loss_fn = layout.on_whole_params(loss_fn)
         (loss, bank), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -90,9 +97,13 @@ def _stop_gradients(params: Any, frozen: Any) -> Any:
     return jax.tree.map(lambda x, stop: lax.stop_gradient(x) if stop else x, params, frozen)
 
 
-def compile_train_step(step: Step, mesh: Mesh) -> Step:
-    """Jits the step over the mesh: batch split over "data", state replicated and donated."""
+def compile_train_step(step: Step, mesh: Mesh, layout: Layout | None = None) -> Step:
+    """Jits the step over the mesh: batch split over all devices, state donated.
+
+    The state lies as `layout` says, without one on every device.
+    """
     whole, split = sharding.replicated(mesh), sharding.batch_sharded(mesh)
+    state = whole if layout is None else layout.shardings
     return jax.jit(
-        step, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0
+        step, in_shardings=(state, split, whole), out_shardings=(state, whole), donate_argnums=0
     )

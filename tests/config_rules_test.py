@@ -49,6 +49,8 @@ def test_cifar10_is_the_published_recipe():
         ("optimizer.learning_rate_factors", ("levels/0=0",), "a factor above 0"),
         ("optimizer.learning_rate_factors", (0.1,), "accepted: PATTERN=FACTOR"),
         ("num_epochs", -3, "at least 1"),
+        ("mesh.data", 0, "at least 1"),
+        ("mesh.fsdp", -1, "at least 1"),
         ("bits", (), "different code lengths"),
         ("bits", (32, 32), "different code lengths"),
         ("bits", ("long",), "different code lengths"),
@@ -104,6 +106,16 @@ def test_a_field_that_came_later_counts_as_its_default(tmp_path):
     config.task = "classify"
     with pytest.raises(ConfigError, match="task: 'hash' there, 'classify' here"):
         check_workdir(config, path)
+
+
+def test_a_run_goes_on_with_other_devices(tmp_path):
+    config = digits.get_config()
+    path = tmp_path / "config.json"
+    saved = json.loads(to_json(config))
+    del saved["mesh"]  # of a run from before there was one
+    path.write_text(json.dumps(saved))
+    config.num_devices, config.mesh.data, config.mesh.fsdp = 8, 4, 2
+    check_workdir(config, path)
 
 
 def test_only_classifiers_mind_what_pre_training_is_told(tmp_path):

@@ -16,6 +16,7 @@ LAYERS = [
     ["console", "codes", "losses", "memory_bank", "models", "preprocess", "classification", "ema"],
     ["image_augment", "mixing"],
     ["code_sets", "metrics", "optimizer", "state", "sharding", "interrupt"],
+    ["layout"],
     ["checkpoint", "encode", "findings", "report_files", "train_step", "run_log", "config_rules"],
     ["image_sources", "pretrained"],
     ["run_plan", "workdir"],

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hybridhash_jax import classification, sharding
+from hybridhash_jax.layout import Layout
 
 Sums = Mapping[str, jax.Array]
 Measure = Callable[[Any, Mapping[str, jax.Array]], Sums]
@@ -20,13 +21,19 @@ class EvaluationStopped(Exception):
     """A signal asked to stop during an evaluation."""
 
 
-def compile_measure(classify: Callable[[Any, jax.Array], jax.Array], mesh: Mesh) -> Measure:
+def compile_measure(
+    classify: Callable[[Any, jax.Array], jax.Array], mesh: Mesh, layout: Layout | None = None
+) -> Measure:
     """Jits (params, batch) -> sums over the batch's images: top1, top5, loss, images.
 
     Args:
       classify: (params, images uint8 [B, H, W, 3]) -> logits [B, classes].
       mesh: what a batch, with image, label [B, classes] one-hot and mask [B], is split over.
+      layout: where the parameters lie; None is on every device.
     """
+    whole = params_sharding = sharding.replicated(mesh)
+    if layout is not None:
+        classify, params_sharding = layout.on_whole_params(classify), layout.shardings.params
 
     def measure(params: Any, batch: Mapping[str, jax.Array]) -> Sums:
         logits, mask = classify(params, batch["image"]), batch["mask"]
@@ -42,8 +49,8 @@ def compile_measure(classify: Callable[[Any, jax.Array], jax.Array], mesh: Mesh)
             "images": images,
         }
 
-    whole = sharding.replicated(mesh)
-    return jax.jit(measure, in_shardings=(whole, sharding.batch_sharded(mesh)), out_shardings=whole)
+    in_shardings = (params_sharding, sharding.batch_sharded(mesh))
+    return jax.jit(measure, in_shardings=in_shardings, out_shardings=whole)
 
 
 def measure_classifier(

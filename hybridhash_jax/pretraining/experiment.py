@@ -16,12 +16,13 @@ from hybridhash_jax.config_rules import Config
 from hybridhash_jax.console import logger
 from hybridhash_jax.experiment import compute_dtype, configured_optimizer, prepare_images
 from hybridhash_jax.image_sources import Sources, create_sources
+from hybridhash_jax.layout import make_layout
 from hybridhash_jax.mixing import Mixing
 from hybridhash_jax.pretrained.workdirs import selected_step
 from hybridhash_jax.pretraining.evaluate import Measure, compile_measure
 from hybridhash_jax.pretraining.step import Augment, make_augment, make_classification_step
 from hybridhash_jax.run_plan import RunPlan
-from hybridhash_jax.state import TrainState, create_state
+from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import compile_train_step
 from input_pipeline import loader
 from input_pipeline.dataset import Dataset
@@ -72,7 +73,7 @@ class ClassificationExperiment(RunPlan):
             lambda: nnx.split(build())[1],
             self.optimizer,
             lambda: None,
-            sharding.replicated(self.mesh),
+            self.layout.shardings,
             averaged=config.pretraining.ema_decay > 0,
         )
         if init["from"] is None or not load_init:
@@ -82,7 +83,7 @@ class ClassificationExperiment(RunPlan):
             model, init["from"], allow_missing=init.allow_missing, checkpoint=init.checkpoint
         )
         logger.info("%s", loaded.describe())
-        params = sharding.replicate(nnx.split(model)[1], self.mesh)
+        params = self.layout.place_params(nnx.split(model)[1])
         # The step gives its buffers away, so the average needs its own.
         ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
         return dataclasses.replace(state, params=params, ema=ema)
@@ -99,7 +100,7 @@ class ClassificationExperiment(RunPlan):
             f"{len(self.validation_rows):,} validation images, {self.num_classes} classes\n"
             f"      {self.dataset.provenance}\n"
             f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, {jax.process_count()} "
-            f"process(es), mesh data={mesh.shape['data']}; computing in "
+            f"process(es); {self.layout.describe()}; computing in "
             f"{jnp.dtype(self.dtype).name}\n"
             f"training: {config.num_epochs} epochs of {self.steps_per_epoch} steps, batch "
             f"{config.batch_size}; {config.optimizer.name}, learning rate "
@@ -116,7 +117,7 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
     """
     train_rows, validation_rows = dataset.splits.train, dataset.splits.query
     _check_labels(dataset)
-    mesh = sharding.make_mesh(config.num_devices)
+    mesh = sharding.make_mesh(config.num_devices, **config.mesh)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
     sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
     dtype = compute_dtype(config.model.dtype)
@@ -128,6 +129,11 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
     optimizer, learning_rate = configured_optimizer(config, params, total_steps, steps_per_epoch)
     sources = create_sources(dataset, config, model.image_size)
     options = config.pretraining
+
+    def abstract_state(params: Any) -> TrainState:
+        return first_state(params, optimizer, None, averaged=options.ema_decay > 0)
+
+    layout = make_layout(jax.eval_shape(abstract_state, params), mesh)
     step = make_classification_step(
         graphdef,
         optimizer,
@@ -137,6 +143,7 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
         ema_decay=options.ema_decay,
         schedule=learning_rate,
         dtype=dtype,
+        layout=layout,
     )
     prepare = functools.partial(prepare_images, size=model.image_size, dtype=dtype)
 
@@ -147,6 +154,7 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
         config=config,
         dataset=dataset,
         mesh=mesh,
+        layout=layout,
         dtype=dtype,
         train_rows=train_rows,
         validation_rows=validation_rows,
@@ -155,8 +163,8 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         optimizer=optimizer,
-        train_step=compile_train_step(step, mesh),
-        measure=compile_measure(classify, mesh),
+        train_step=compile_train_step(step, mesh, layout),
+        measure=compile_measure(classify, mesh, layout),
         run_key=sharding.replicate(jax.random.key(config.seed), mesh),
         num_parameters=sum(x.size for x in jax.tree.leaves(params)),
         gflop_per_image=models.forward_flops(model) / 1e9,

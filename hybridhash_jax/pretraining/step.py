@@ -10,6 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from hybridhash_jax import classification, ema, image_augment, preprocess
+from hybridhash_jax.layout import Layout
 from hybridhash_jax.mixing import Mixing, mix
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train_step import Batch, Metrics, Step
@@ -56,6 +57,7 @@ def make_classification_step(
     ema_decay: float = 0.0,
     schedule: optax.Schedule | None = None,
     dtype: DTypeLike = jnp.float32,
+    layout: Layout | None = None,
 ) -> Step:
     """The function (state, batch, key) -> (next state, metrics).
 
@@ -67,6 +69,7 @@ def make_classification_step(
       ema_decay: of the parameters' moving average, if the state has one.
       schedule: the optimizer's learning rate, to be reported as a metric.
       dtype: what the network is given.
+      layout: how the state lies on its mesh; None needs no care, everything is on every device.
 
     The batch holds image, label [B, classes] one-hot and mask [B]. `key` is the run's; the step's
     own is folded from it. Metrics: loss, grad_norm and, with a schedule, learning_rate.
@@ -84,6 +87,8 @@ def make_classification_step(
             logits = nnx.merge(graphdef, params)(images.astype(dtype), key=drop_key)
             return classification.soft_cross_entropy(logits, targets, mask)
 
+        if layout is not None:
+            loss_fn = layout.on_whole_params(loss_fn)
         loss, grads = jax.value_and_grad(loss_fn)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

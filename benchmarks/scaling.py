@@ -1,0 +1,122 @@
+"""What splitting a training step over devices costs: the same global batch on 1, 2, 4 and 8 of them.
+
+    python -m benchmarks.scaling --out=benchmarks/results/scaling.json
+
+The devices are virtual ones of one CPU. They share its cores, so that more of them have no more
+power, and a step that did only the same work would take the same time on all. What it takes longer
+is the cost of being split: pieces that are too small, sums and gathers between devices. Real
+devices add what they send each other and gain what they compute at once; neither is measured here.
+
+Every way is the whole step of an experiment (images prepared, network, bank, optimizer) under
+another mesh; they take turns.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks.measure import take_turns, write_record
+from configs import digits
+from hybridhash_jax import sharding
+from hybridhash_jax.experiment import Experiment, create_experiment
+from hybridhash_jax.image_sources import create_dataset
+from hybridhash_jax.layout import bytes_on_device
+
+BITS = 32
+MESHES = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 2), (1, 4), (1, 8), (4, 2))  # data, fsdp
+NETWORK = {
+    "model.image_size": 16, "model.patch_size": 2, "model.embed_dims": (64, 128),
+    "model.num_heads": (2, 4), "model.depths": (1, 1), "loss.pairs": "bank",
+}  # fmt: skip
+
+
+def main() -> None:
+    args = _parse_args()
+    flag = "--xla_force_host_platform_device_count=8"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    ways = {_name(*mesh): _Way(*mesh, args.batch_size) for mesh in MESHES}
+    runs: dict[str, Callable[[], float]] = {
+        name: lambda way=way: way.milliseconds(args.steps) for name, way in ways.items()
+    }
+    figures = take_turns(runs, args.repetitions)
+    results = {name: _row(ways[name], values, figures) for name, values in figures.items()}
+    _print(results)
+    if args.out:
+        sizes = {"batch_size": args.batch_size, "steps": args.steps, "bits": BITS}
+        write_record(args.out, ("jax", "flax"), **sizes, network=NETWORK, results=results)
+
+
+def _parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch_size", type=int, default=128, help="of all devices together")
+    parser.add_argument("--steps", type=int, default=5, help="of one measurement")
+    parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
+    parser.add_argument("--out", type=Path, help="JSON file for the raw figures")
+    return parser.parse_args()
+
+
+class _Way:
+    """A step under one mesh, compiled."""
+
+    def __init__(self, data: int, fsdp: int, batch_size: int):
+        self.experiment = _experiment(data, fsdp, batch_size)
+        batches = self.experiment.train_batches(start_step=0)
+        self.batch = sharding.put_batch(next(batches), self.experiment.mesh)
+        batches.close()
+        self.state = self.experiment.create_state()
+        self.milliseconds(1)  # compiles
+
+    def milliseconds(self, steps: int) -> float:
+        """Of one step, the mean of several."""
+        started = time.perf_counter()
+        for _ in range(steps):
+            self.state, metrics = self.experiment.train_step(
+                self.state, self.batch, self.experiment.run_key
+            )
+            jax.block_until_ready(metrics)
+        return (time.perf_counter() - started) / steps * 1000
+
+
+def _experiment(data: int, fsdp: int, batch_size: int) -> Experiment:
+    config = digits.get_config()
+    mesh = {"num_devices": data * fsdp, "mesh.data": data, "mesh.fsdp": fsdp}
+    config.update_from_flattened_dict(NETWORK | mesh | {"batch_size": batch_size})
+    return create_experiment(config, BITS, create_dataset(config))
+
+
+def _name(data: int, fsdp: int) -> str:
+    return f"data={data} x fsdp={fsdp}"
+
+
+def _row(way: _Way, values: list[float], figures: dict[str, list[float]]) -> dict[str, Any]:
+    median = statistics.median(values)
+    # Medians of ratios within a turn: a slow minute of the machine slows both sides.
+    ratios = [mine / one for mine, one in zip(values, figures[_name(1, 1)], strict=True)]
+    return {
+        "ms_per_step": round(median, 1),
+        "relative_to_one_device": round(statistics.median(ratios), 2),
+        "state_mb_on_each_device": round(bytes_on_device(way.state) / 1e6, 3),
+        "all": [round(value, 1) for value in values],
+    }
+
+
+def _print(results: dict[str, dict[str, Any]]) -> None:
+    print(f"{'mesh':<20}{'ms a step':>12}{'against one':>14}{'MB of state a device':>24}")
+    for name, row in results.items():
+        print(
+            f"{name:<20}{row['ms_per_step']:>12,.1f}{row['relative_to_one_device']:>13,.2f}x"
+            f"{row['state_mb_on_each_device']:>24,.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
