@@ -14,7 +14,7 @@ PACKAGES = ("metrics", "models", "pretrained", "pretraining", "report_pages", "t
 LAYERS = [
     ["report_pages"],
     ["console", "codes", "losses", "memory_bank", "models", "preprocess", "classification", "ema"],
-    ["image_augment", "mixing"],
+    ["image_augment", "mixing", "processes", "agreement"],
     ["code_sets", "metrics", "optimizer", "state", "sharding", "interrupt"],
     ["checkpoint", "encode", "findings", "report_files", "train_step", "run_log", "config_rules"],
     ["image_sources", "pretrained"],
