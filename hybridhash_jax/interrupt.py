@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 # However fast the calls are: the next ones may be slow.
-_MOST_CALLS = 100
+_MOST_CALLS = 20
 
 
 class Interrupted(Exception):
@@ -59,7 +59,7 @@ class StopRequest:
     """Remembers a SIGTERM or SIGINT until the loop asks; a second Ctrl-C stops at once.
 
     With several processes, all stop at the same step if any of them was asked to. They compare
-    about every `compare_every_seconds`, at least every 100 steps, and after every step that takes
+    about every `compare_every_seconds`, at least every 20 steps, and after every step that takes
     longer: schedulers grant 30 seconds and more between the signal and the end.
     """
 
