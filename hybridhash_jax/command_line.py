@@ -101,6 +101,11 @@ def _check_flags(rest: Sequence[str]) -> None:
         raise flags.IllegalFlagValueError(f"{rest[1]!r} is no flag; see --help")
     if values.workdir is None:
         raise flags.IllegalFlagValueError("--workdir=FOLDER is missing; see --help")
+    if "://" in values.workdir:
+        raise flags.IllegalFlagValueError(
+            f"--workdir={values.workdir} is no folder of a file system; mount the bucket (for "
+            "example with gcsfuse) and give the folder, see docs/pods.md"
+        )
     if values.config is None and values.mode == "train":
         raise flags.IllegalFlagValueError(
             "--config=FILE is missing, for example --config=configs/digits.py; see --help"
