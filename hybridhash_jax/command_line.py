@@ -41,7 +41,9 @@ def explained(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
         except KeyboardInterrupt:
             _end("stopped at once; the last saved state is intact", 130)
         except Exception as error:
-            if processes.are_several() and processes.is_lost_peer(error):
+            # A bucket or a download that cannot be reached is another matter.
+            lost = isinstance(error, RuntimeError) and processes.is_lost_peer(error)
+            if processes.are_several() and lost:
                 _fail(_lost_peer(error))
             if isinstance(error, _EXPLAINED):
                 _fail(str(error))
@@ -158,14 +160,13 @@ def _checkpoints(workdir: Path) -> list[tuple[Path, list[int]]]:
 
 
 def _lost_peer(error: Exception) -> str:
-    saved = [
-        f"step {steps[-1]} in {folder}" for folder, steps in _checkpoints(Path(flags.FLAGS.workdir))
-    ]
+    workdir = Path(flags.FLAGS.workdir).expanduser()
+    saved = [f"step {steps[-1]} in {folder}" for folder, steps in _checkpoints(workdir)]
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     return (
-        "another process of this run has ended or cannot be reached "
-        f"({str(error).strip().splitlines()[0][:200]}). Its own output says why. Start the same "
-        "command on every process again: it goes on from the last checkpoint, "
-        f"{', '.join(saved) or 'of which there is none yet'}"
+        f"another process of this run has ended or cannot be reached ({reason}). Its own output "
+        "says why. Start the same command on every process again: it goes on from the last "
+        f"checkpoint, {', '.join(saved) or 'of which there is none yet'}"
     )
 
 

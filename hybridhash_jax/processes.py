@@ -121,7 +121,8 @@ def start(
 ) -> None:
     """Joins the other processes of this run; a process on its own starts nothing.
 
-    The flags win over what the environment says. Returns when all processes are there.
+    The flags win over what the environment says: `num_processes` 1 alone keeps the process on its
+    own. Returns when all processes are there.
 
     Args:
       coordinator_address: HOST:PORT of process 0.
@@ -134,11 +135,13 @@ def start(
       ValueError: flags that are incomplete or cannot be, or an environment that does not say
         enough.
     """
+    if num_processes == 1 and not process_id:
+        return
     if initialization_timeout < 1:
         raise ValueError(f"--initialization_timeout={initialization_timeout}; at least 1 (seconds)")
     by_flags = check_flags(coordinator_address, num_processes, process_id)
     launcher = None if by_flags else find_launcher(os.environ, tpu=has_tpu())
-    if num_processes == 1 or not (by_flags or launcher):
+    if not (by_flags or launcher):
         return
     # Its handler would take SIGTERM away from `interrupt`, and swallow it before training.
     jax.config.update("jax_enable_preemption_service", False)
@@ -161,9 +164,11 @@ def start(
                 cluster_detection_method="deactivate" if by_flags else None,
             )
         except (RuntimeError, ValueError, KeyError, OSError) as error:
+            _end_shell()
             raise ValueError(
-                f"cannot join {waits}: {error}. Is the port free? What was found can be given "
-                "instead: --coordinator_address=HOST:PORT, --num_processes and --process_id"
+                f"cannot join {waits}: {error}. Is the port free? The flags "
+                "--coordinator_address=HOST:PORT, --num_processes and --process_id win over what "
+                "the environment says; --num_processes=1 alone keeps this process on its own"
             ) from error
 
 

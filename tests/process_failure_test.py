@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 from hybridhash_jax.checkpoint import committed_steps
 from hybridhash_jax.run_log import read_log
-from tests.process_pair import run_two, start_two, wait_for_two
+from tests.process_pair import run_two, start_two, wait_for_two, wait_until
 from tests.small_run import flags, outcome, run_main
 
 pytestmark = pytest.mark.slow
@@ -29,13 +28,6 @@ TOGETHER = [option for option in ALONE if "num_devices" not in option]
 
 def training(workdir: Path) -> list[dict]:
     return [line for line in read_log(workdir) if line["kind"] == "train"]
-
-
-def wait_for(condition, process) -> None:
-    end = time.monotonic() + 120
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +58,7 @@ def stopped(begun_by_one) -> tuple[Path, int]:
     """Two processes went on, and one of them got a SIGTERM; the workdir, and the step saved."""
     processes = start_two(begun_by_one, *TOGETHER)
     second = processes[1]
-    wait_for(lambda: len(training(begun_by_one)) > 4, processes[0])
+    wait_until(lambda: len(training(begun_by_one)) > 4, processes)
     os.kill(second.pid, signal.SIGTERM)
     printed, codes = wait_for_two(processes)
     assert codes == [143, 143], printed
@@ -85,7 +77,7 @@ def test_a_signal_to_one_of_two_saves_the_same_step_in_both(stopped):
 def test_the_death_of_one_ends_the_other_and_the_run_goes_on(stopped, undisturbed):
     workdir, step = stopped
     processes = start_two(workdir, *TOGETHER)
-    wait_for(lambda: training(workdir)[-1]["step"] > step, processes[0])
+    wait_until(lambda: training(workdir)[-1]["step"] > step, processes)
     processes[1].kill()
     printed, (survivor, killed) = wait_for_two(processes)
     assert killed == -signal.SIGKILL

@@ -2,7 +2,8 @@
 
 import socket
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.small_run import ENVIRONMENT, MAIN, ROOT
@@ -30,6 +31,18 @@ def start_two(
         )
         for number, own in enumerate(((), second))
     ]  # fmt: skip
+
+
+def wait_until(condition: Callable[[], bool], processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Polls until the condition holds, or the first process has ended."""
+    end = time.monotonic() + 240
+    while not condition() and processes[0].poll() is None:
+        if time.monotonic() > end:
+            for process in processes:
+                process.kill()
+                process.communicate()
+            raise AssertionError("nothing happened")
+        time.sleep(0.005)
 
 
 def wait_for_two(processes: list[subprocess.Popen[str]]) -> tuple[list[str], list[int]]:

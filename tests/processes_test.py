@@ -78,6 +78,10 @@ def test_a_process_on_its_own_starts_nothing(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     start()
     start("host:1234", 1, 0)
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    start(num_processes=1)
+    monkeypatch.setenv("SLURM_NTASKS", "1")
     with pytest.raises(ValueError, match="initialization_timeout=0"):
         start(initialization_timeout=0)
 
