@@ -8,7 +8,8 @@
 
 Every field of configs/default.py can be given: --config.optimizer.learning_rate=1e-4
 The same command again goes on where a run was stopped, by whatever. Ctrl-C and SIGTERM save first
-and exit with 130 and 143; 1 is an error, which is explained; 0 is a finished run.
+and exit with 130 and 143; 1 is an error, which is explained; 0 is a finished run. On a TPU pod,
+under SLURM or Open MPI the processes of one command find each other; see docs/pods.md.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from hybridhash_jax import command_line, console
+from hybridhash_jax import command_line, console, processes
 from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run import train
@@ -46,15 +47,21 @@ flags.DEFINE_integer(
 flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, for several processes.")
 flags.DEFINE_integer("num_processes", None, "How many processes there are.")
 flags.DEFINE_integer("process_id", None, "This process's number, from 0.")
+flags.DEFINE_integer("initialization_timeout", 300, "Seconds to wait for the other processes.")
 
 
 def main(_: list[str]) -> None:
     """Sets the process up and runs one mode."""
     absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax reports every file at INFO
-    if FLAGS.coordinator_address:
-        jax.distributed.initialize(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+    processes.start(
+        FLAGS.coordinator_address,
+        FLAGS.num_processes,
+        FLAGS.process_id,
+        initialization_timeout=FLAGS.initialization_timeout,
+    )
     console.set_up(quiet=jax.process_index() > 0)
     workdir = Path(FLAGS.workdir).expanduser()
+    command_line.agree_on_run(workdir)
     if FLAGS.mode == "train":
         train(FLAGS.config, workdir, StopRequest())
     elif FLAGS.codes is not None:

@@ -4,21 +4,28 @@ import difflib
 import functools
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from absl import flags
 
-from hybridhash_jax.checkpoint import CheckpointError
+from hybridhash_jax import processes
+from hybridhash_jax.agreement import agree, program_facts
+from hybridhash_jax.checkpoint import CheckpointError, committed_steps
 from hybridhash_jax.config_rules import flat_fields
 from hybridhash_jax.interrupt import Interrupted
 from hybridhash_jax.train import TrainingDivergedError
+from hybridhash_jax.workdir import CHECKPOINTS
 from input_pipeline.errors import DataError
 
 # Errors whose message is written for the user. A ValueError is one as well: every function here
 # that takes a user's value explains what it accepts. Anything else is a fault of ours.
 _EXPLAINED = (CheckpointError, TrainingDivergedError, DataError, OSError, ValueError)
 _FROM = re.compile(r"^(--?config\.init)\.from\b")
+# What may differ between the machines of one run.
+_OF_THE_MACHINE = ("data.dir", "data.download", "data.num_workers")
 
 
 def explained(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
@@ -28,16 +35,44 @@ def explained(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
     def run(arguments: list[str]) -> None:
         try:
             main(arguments)
+            processes.finish()
         except Interrupted as stop:
-            print(stop, file=sys.stderr)
-            sys.exit(stop.exit_code)
+            _end(str(stop), stop.exit_code)
         except KeyboardInterrupt:
-            print("stopped at once; the last saved state is intact", file=sys.stderr)
-            sys.exit(130)
-        except _EXPLAINED as error:
-            _fail(str(error))
+            _end("stopped at once; the last saved state is intact", 130)
+        except Exception as error:
+            # A bucket or a download that cannot be reached is another matter.
+            lost = isinstance(error, RuntimeError) and processes.is_lost_peer(error)
+            if processes.are_several() and lost:
+                _fail(_lost_peer(error))
+            if isinstance(error, _EXPLAINED):
+                _fail(str(error))
+            if not processes.are_several():
+                raise
+            _end(traceback.format_exc(), 1)
 
     return run
+
+
+def agree_on_run(workdir: Path) -> None:
+    """Lets several processes compare what they were started with, before anything is loaded.
+
+    Raises:
+      DisagreementError: they differ; names what, with the values and whose they are.
+    """
+    if not processes.are_several():
+        return
+    values = flags.FLAGS
+    facts = program_facts() | {"--workdir": str(workdir)}
+    facts |= {f"--{name}": str(values[name].value) for name in ("mode", "checkpoint", "codes")}
+    facts |= {
+        f"--config.{name}": str(value)
+        for name, value in flat_fields(values.config or {})
+        if name not in _OF_THE_MACHINE
+    }
+    # A workdir that only some can see is not found before it holds something.
+    facts |= {f"checkpoints in {folder}": str(steps) for folder, steps in _checkpoints(workdir)}
+    agree(facts)
 
 
 def parse_flags(usage: str | None) -> Callable[[Sequence[str]], list[str]]:
@@ -68,6 +103,11 @@ def _check_flags(rest: Sequence[str]) -> None:
         raise flags.IllegalFlagValueError(f"{rest[1]!r} is no flag; see --help")
     if values.workdir is None:
         raise flags.IllegalFlagValueError("--workdir=FOLDER is missing; see --help")
+    if "://" in values.workdir:
+        raise flags.IllegalFlagValueError(
+            f"--workdir={values.workdir} is no folder of a file system; mount the bucket (for "
+            "example with gcsfuse) and give the folder, see docs/pods.md"
+        )
     if values.config is None and values.mode == "train":
         raise flags.IllegalFlagValueError(
             "--config=FILE is missing, for example --config=configs/digits.py; see --help"
@@ -113,6 +153,30 @@ def _known_fields() -> list[str]:
     return [name for name, _ in flat_fields(default.get_config())]
 
 
+def _checkpoints(workdir: Path) -> list[tuple[Path, list[int]]]:
+    """The folders of checkpoints in a workdir, of one code length or several, with their steps."""
+    folders = [workdir / CHECKPOINTS, *sorted(workdir.glob(f"*bits/{CHECKPOINTS}"))]
+    found = [(folder, committed_steps(folder)) for folder in folders]
+    return [(folder, steps) for folder, steps in found if steps]
+
+
+def _lost_peer(error: Exception) -> str:
+    workdir = Path(flags.FLAGS.workdir).expanduser()
+    saved = [f"step {steps[-1]} in {folder}" for folder, steps in _checkpoints(workdir)]
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return (
+        f"another process of this run has ended or cannot be reached ({reason}). Its own output "
+        "says why. Start the same command on every process again: it goes on from the last "
+        f"checkpoint, {', '.join(saved) or 'of which there is none yet'}"
+    )
+
+
 def _fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)
+    _end(f"error: {message}", 1)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    if processes.are_several():
+        processes.leave(exit_code)
+    sys.exit(exit_code)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hybridhash_jax.agreement import agree
 from hybridhash_jax.config_rules import Config, ConfigError
 from input_pipeline.dataset import Dataset
 from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset
@@ -36,9 +37,12 @@ class Sources:
 
 
 def create_dataset(config: Config) -> Dataset:
-    """Loads the data set that `config.data` names; errors as `datasets.load_dataset`."""
+    """Loads the data set that `config.data` names; errors as `datasets.load_dataset`.
+
+    Several processes compare what they loaded, so all must call it.
+    """
     data = config.data
-    return load_dataset(
+    dataset = load_dataset(
         data.name,
         data.protocol,
         source=data.source,
@@ -48,6 +52,8 @@ def create_dataset(config: Config) -> Dataset:
         lists=ListFiles(data.lists, data.train_list, data.query_list, data.database_list),
         folder=FolderSplits(data.query_per_class, data.train_per_class, data.database),
     )
+    agree({"checksum of the data set": dataset.checksum})
+    return dataset
 
 
 def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources:

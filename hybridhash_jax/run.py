@@ -132,7 +132,7 @@ class _SelectedCodes:
             self.experiment,
             params,
             step,
-            lambda: jax.process_count() == 1 and self.stop.requested(step),
+            lambda: self.stop.requested_while_evaluating(step),
         )
         if evaluation is None:
             return None

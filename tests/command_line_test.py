@@ -33,6 +33,12 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--mode=test"], ["train", "evaluate"]),
         (["--worddir=x"], ["worddir"]),
         (["stray"], ["'stray' is no flag"]),
+        (["--workdir=gs://bucket/w"], ["gs://bucket/w is no folder", "gcsfuse"]),
+        (["--num_processes=2"], ["--coordinator_address and --process_id missing"]),
+        (
+            ["--coordinator_address=h:1", "--num_processes=2", "--process_id=2"],
+            ["--process_id=2", "numbered from 0"],
+        ),
         (["--codes=x"], ["--codes needs --mode=evaluate"]),
         (["--mode=evaluate", "--codes=x"], ["leave --config out"]),
         (["--top_k=5"], ["--config.evaluation.top_k"]),

@@ -1,16 +1,17 @@
 """Two real processes over loopback train and evaluate as one does."""
 
 import json
-import socket
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hybridhash_jax.code_sets import load_code_sets
+from hybridhash_jax.interrupt import StopRequest
+from hybridhash_jax.run import train
 from hybridhash_jax.run_log import read_log
-from tests.small_run import ENVIRONMENT, MAIN, ROOT, flags, outcome, run_main
+from tests.process_pair import run_two
+from tests.small_run import flags, make_config, outcome, run_main
 
 MEASURED = (
     "map", "chance", "radius_2", "queries_without_relevant", "curves", "code_health", "per_class",
@@ -20,31 +21,18 @@ MEASURED = (
 pytestmark = pytest.mark.slow
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+class NeverStopped(StopRequest):
+    """Leaves the signals to pytest."""
 
-
-def run_two(workdir: Path, *arguments: str) -> list[str]:
-    """Runs main.py in two processes of one mesh; returns what each printed."""
-    address = f"127.0.0.1:{free_port()}"
-    processes = [
-        subprocess.Popen(
-            [
-                *MAIN, f"--workdir={workdir}", *arguments, f"--coordinator_address={address}",
-                "--num_processes=2", f"--process_id={number}",
-            ],
-            cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for number in (0, 1)
-    ]  # fmt: skip
-    printed = [process.communicate(timeout=240)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], printed
-    return printed
+    def install(self):
+        return self
 
 
 OPTIONS = [option for option in flags(num_epochs=2) if "num_devices" not in option]
+
+
+def losses(workdir: Path) -> list[float]:
+    return [line["loss"] for line in read_log(workdir) if line["kind"] == "train"]
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +49,7 @@ def test_two_processes_give_the_results_of_one(one, tmp_path):
     assert "2 process(es)" in printed[0]
     assert "epoch" not in printed[1]  # only the first process speaks
     alone, together = outcome(one), outcome(tmp_path)
-    first, second = (
-        [x["loss"] for x in read_log(workdir) if x["kind"] == "train"]
-        for workdir in (one, tmp_path)
-    )
-    np.testing.assert_allclose(first[:4], second[:4], rtol=1e-5)
+    np.testing.assert_allclose(losses(one)[:4], losses(tmp_path)[:4], rtol=1e-5)
     assert together["map_expected"] == pytest.approx(alone["map_expected"], abs=0.02)
     assert together["queries"] == 200
     assert together["database"] == 597
@@ -86,3 +70,19 @@ def test_two_processes_measure_the_codes_and_metrics_of_one(one):
         np.testing.assert_array_equal(left.packed, right.packed)
         np.testing.assert_array_equal(left.rows, right.rows)
         assert left.fingerprint == right.fingerprint
+
+
+def test_two_processes_pretrain_as_one(tmp_path):
+    options = {
+        "task": "classify", "num_epochs": 1, "model__drop_path_rate": 0.05,
+        "evaluation__selected_by": "validation", "evaluation__before_training": False,
+        "pretraining__mix_probability": 0.3, "pretraining__random_erasing": 0.0,
+        "pretraining__augment_magnitude": 0.0, "pretraining__ema_decay": 0.8,
+    }  # fmt: skip
+    alone, together = tmp_path / "one", tmp_path / "two"
+    train(make_config(**options), alone, NeverStopped())
+    run_two(together, *(option for option in flags(**options) if "num_devices" not in option))
+    np.testing.assert_allclose(losses(alone), losses(together), rtol=1e-5)
+    first, second = outcome(alone), outcome(together)
+    assert second["top1"] == pytest.approx(first["top1"], abs=0.02)
+    assert second["validation"] == first["validation"] == 200

@@ -56,9 +56,7 @@ def train_classifier(config: Config, workdir: Path, stop: StopRequest) -> dict[s
     logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
 
     def evaluate(params: Any, step: int) -> dict[str, Any] | None:
-        return _evaluate(
-            experiment, params, step, lambda: jax.process_count() == 1 and stop.requested(step)
-        )
+        return _evaluate(experiment, params, step, lambda: stop.requested_while_evaluating(step))
 
     loop = TrainingLoop(experiment, workdir, stop, evaluate)
     stop.install()  # only now: while data are fetched, Ctrl-C ends the program at once

@@ -1,0 +1,82 @@
+"""What runs on accelerators lowers for them, at the published size, without one at hand.
+
+(The device metrics: metric_device_test.)
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from configs import cifar10
+from hybridhash_jax.experiment import Experiment, create_experiment
+from input_pipeline.dataset import Dataset
+from input_pipeline.splits import Splits
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+IMAGES, BANK, CLASSES, BITS, BATCH = 5_100, 5_000, 10, 64, 64
+
+
+def published_recipe() -> Experiment:
+    """configs/cifar10.py in bfloat16 over the suite's 8 devices, on images that are all black."""
+    config = cifar10.get_config()
+    config.model.dtype = "bfloat16"
+    dataset = Dataset(
+        name="cifar10",
+        protocol="cifar10-1",
+        class_names=tuple("0123456789"),
+        images=np.zeros((IMAGES, 32, 32, 3), np.uint8),
+        labels=np.eye(CLASSES, dtype=np.uint8)[np.arange(IMAGES) % CLASSES],
+        splits=Splits(np.arange(BANK), np.arange(BANK, IMAGES), np.arange(BANK)),
+        top_k=None,
+        provenance="made here",
+        official=None,
+        checksum="0",
+    )
+    return create_experiment(config.lock(), BITS, dataset)
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return published_recipe()
+
+
+@pytest.fixture(scope="module")
+def state(experiment) -> Any:
+    """Shapes only: 55 million parameters, twice more for the optimizer, are never allocated."""
+    return jax.eval_shape(experiment.create_state)
+
+
+def shape(dtype: Any, *sizes: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+def test_the_training_step_lowers_for_every_platform_over_eight_devices(experiment, state):
+    batch = {
+        "image": shape(jnp.uint8, BATCH, 32, 32, 3),
+        "label": shape(jnp.uint8, BATCH, CLASSES),
+        "index": shape(jnp.int32, BATCH),
+        "mask": shape(jnp.bool, BATCH),
+    }
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    exported = export.export(experiment.train_step, platforms=PLATFORMS)(state, batch, key)
+    assert exported.platforms == PLATFORMS
+    assert exported.nr_devices == 8
+    assert sum(x.size for x in jax.tree.leaves(state.params)) > 50e6
+    assert state.bank.embeddings.shape == (BANK, BITS)
+    returned = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    assert jax.tree.map(lambda x: x.shape, returned[0]) == jax.tree.map(lambda x: x.shape, state)
+    assert "bf16" in exported.mlir_module()
+
+
+def test_the_encoder_lowers_for_every_platform_over_eight_devices(experiment, state):
+    images = shape(jnp.uint8, BATCH, 32, 32, 3)
+    exported = export.export(experiment.encode, platforms=PLATFORMS)(state.params, images)
+    assert exported.platforms == PLATFORMS
+    assert exported.nr_devices == 8
+    packed, is_nan = exported.out_avals
+    assert (packed.shape, packed.dtype) == ((BATCH, BITS // 8), np.uint8)
+    assert (is_nan.shape, is_nan.dtype) == ((BATCH,), np.bool_)

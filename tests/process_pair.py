@@ -1,0 +1,62 @@
+"""Two real processes over loopback that run main.py as one program."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.small_run import ENVIRONMENT, MAIN, ROOT
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start_two(
+    workdir: Path, *arguments: str, second: Sequence[str] = ()
+) -> list[subprocess.Popen[str]]:
+    """Starts both; the second one gets arguments of its own after those of both."""
+    address = f"127.0.0.1:{free_port()}"
+    return [
+        subprocess.Popen(
+            [
+                *MAIN, f"--workdir={workdir}", *arguments, *own, f"--process_id={number}",
+                f"--coordinator_address={address}", "--num_processes=2",
+            ],
+            cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for number, own in enumerate(((), second))
+    ]  # fmt: skip
+
+
+def wait_until(condition: Callable[[], bool], processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Polls until the condition holds, or the first process has ended."""
+    end = time.monotonic() + 240
+    while not condition() and processes[0].poll() is None:
+        if time.monotonic() > end:
+            for process in processes:
+                process.kill()
+                process.communicate()
+            raise AssertionError("nothing happened")
+        time.sleep(0.005)
+
+
+def wait_for_two(processes: list[subprocess.Popen[str]]) -> tuple[list[str], list[int]]:
+    """What both printed, and their exit codes."""
+    try:
+        printed = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()  # only if one hangs
+    return printed, [process.returncode for process in processes]
+
+
+def run_two(workdir: Path, *arguments: str) -> list[str]:
+    """Runs both to a good end; returns what each printed."""
+    printed, codes = wait_for_two(start_two(workdir, *arguments))
+    assert codes == [0, 0], printed
+    return printed
