@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks.measure import write_record
 
 _ROOT = Path(__file__).resolve().parent.parent
+_SECONDS = "seconds.json"
 _PACKAGES = ("jax", "flax", "optax", "numpy")
 _NETWORK = (
     "--config.model.variant=demo_16px",
@@ -69,67 +70,97 @@ _WAYS: dict[str, tuple[str, ...]] = {
 
 
 def main() -> None:
-    """Runs what is missing and writes the table."""
+    """Runs what is missing; prints and writes a table of all that is finished."""
     options = _arguments()
-    data = f"--config.data.dir={options.tiny_imagenet}"
+    data = f"--config.data.dir={options.tiny_imagenet.absolute()}"
     pretrained, seconds = _run(options.workdir / "pretrained", (*_PRETRAINING, data))
-    top1 = pretrained["last"]["top1"]
-    print(f"pre-training: top-1 {top1:.4f}, {seconds:.0f} s")
-    rows = [_hash(options, way, seed) for way in options.ways for seed in map(int, options.seeds)]
     for way in options.ways:
-        found = [row["map_expected"] for row in rows if row["way"] == way]
-        spread = f"{min(found):.4f} to {max(found):.4f}"
-        print(f"{way:<36}{statistics.mean(found):.4f}   {spread} ({len(found)} seeds)")
+        for seed in options.seeds:
+            _hash(options, way, seed)
+    rows = [row for way in _WAYS for row in _finished(options.workdir, way)]
+    print(f"pre-training: top-1 {pretrained['last']['top1']:.4f}, {seconds:.0f} s")
+    print(f"{'way':<36}{'untrained':>10}{'mAP':>10}{'min':>10}{'max':>10}{'seeds':>7}{'s':>6}")
+    for way in dict.fromkeys(row["way"] for row in rows):
+        own = [row for row in rows if row["way"] == way]
+        untrained, found, times = (
+            [row[name] for row in own] for name in ("untrained", "map_expected", "seconds")
+        )
+        figures = (statistics.mean(untrained), statistics.mean(found), min(found), max(found))
+        middle = "".join(f"{figure:>10.4f}" for figure in figures)
+        print(f"{way:<36}{middle}{len(own):>7}{statistics.median(times):>6.0f}")
     if options.out is not None:
-        pretraining = {"top1": top1, "top5": pretrained["last"]["top5"], "seconds": seconds}
-        write_record(options.out, _PACKAGES, pretraining=pretraining, runs=rows)
+        pretraining = {name: pretrained["last"][name] for name in ("top1", "top5")}
+        pretraining |= {"seconds": seconds, "flags": _PRETRAINING}
+        write_record(
+            options.out, _PACKAGES, pretraining=pretraining, hashing_flags=_HASHING, runs=rows
+        )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tiny_imagenet", required=True, help="folder of the four .npy files")
-    parser.add_argument("--cifar10", required=True, help="folder of the CIFAR-10 archive")
+    parser.add_argument(
+        "--tiny_imagenet", required=True, type=Path, help="folder of the four .npy files"
+    )
+    parser.add_argument(
+        "--cifar10", required=True, type=Path, help="folder of the CIFAR-10 archive"
+    )
     parser.add_argument("--workdir", required=True, type=Path)
     parser.add_argument("--ways", nargs="+", choices=_WAYS, default=list(_WAYS), metavar="WAY")
-    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="where to write the record")
     return parser.parse_args()
 
 
-def _hash(options: argparse.Namespace, way: str, seed: int) -> dict[str, Any]:
+def _folder(workdir: Path, way: str, seed: int) -> Path:
     name = "".join(letter if letter.isalnum() else "_" for letter in way)
-    flags = (*_HASHING, f"--config.data.dir={options.cifar10}", f"--config.seed={seed}")
+    return workdir / f"{name}_{seed}"
+
+
+def _hash(options: argparse.Namespace, way: str, seed: int) -> None:
+    flags = (*_HASHING, f"--config.data.dir={options.cifar10.absolute()}", f"--config.seed={seed}")
     if way != "scratch":
-        flags += (f"--config.init.from={options.workdir / 'pretrained'}", *_WAYS[way])
-    entry, seconds = _run(options.workdir / f"{name}_{seed}", flags)
-    print(
-        f"{way}, seed {seed}: mAP {entry['last']['map_expected']:.4f}, {seconds:.0f} s", flush=True
-    )
-    return {
-        "way": way,
-        "seed": seed,
-        "map_expected": entry["last"]["map_expected"],
-        "untrained": entry["evaluations"][0]["map_expected"],
-        "init_from": entry["init_from"],
-        "seconds": seconds,
-        "flags": flags,
-    }
+        start = (options.workdir / "pretrained").absolute()
+        flags += (f"--config.init.from={start}", *_WAYS[way])
+    entry, seconds = _run(_folder(options.workdir, way, seed), flags)
+    found = entry["last"]["map_expected"]
+    print(f"{way}, seed {seed}: mAP {found:.4f}, {seconds:.0f} s", flush=True)
+
+
+def _finished(workdir: Path, way: str) -> list[dict[str, Any]]:
+    """A row for each seed that the workdir holds."""
+    rows, prefix = [], _folder(workdir, way, 0).name.removesuffix("0")
+    for folder in workdir.iterdir():
+        seed = folder.name.removeprefix(prefix)
+        if folder.name == prefix + seed and seed.isdigit() and (folder / _SECONDS).exists():
+            entry, seconds = _read(folder)
+            rows.append(
+                {
+                    "way": way,
+                    "seed": int(seed),
+                    "map_expected": entry["last"]["map_expected"],
+                    "untrained": entry["evaluations"][0]["map_expected"],
+                    "seconds": round(seconds, 1),
+                    "flags": _WAYS[way],
+                }
+            )
+    return sorted(rows, key=lambda row: row["seed"])
 
 
 def _run(workdir: Path, flags: tuple[str, ...]) -> tuple[dict[str, Any], float]:
-    """The run's entry of results.json, and the seconds that it took when it was run."""
-    timing = workdir / "seconds.json"
-    if not timing.exists():
+    """Runs main.py unless that is done; the entry of results.json and the seconds it took."""
+    if not (workdir / _SECONDS).exists():
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "main.py", f"--workdir={workdir.absolute()}", *flags],
-            cwd=_ROOT,
-            check=True,
-        )
-        timing.write_text(json.dumps(time.perf_counter() - start))
-    return json.loads((workdir / "results.json").read_text())[0], json.loads(timing.read_text())
+        command = [sys.executable, "main.py", f"--workdir={workdir.absolute()}", *flags]
+        subprocess.run(command, cwd=_ROOT, check=True)
+        (workdir / _SECONDS).write_text(json.dumps(time.perf_counter() - start))
+    return _read(workdir)
+
+
+def _read(workdir: Path) -> tuple[dict[str, Any], float]:
+    entry = json.loads((workdir / "results.json").read_text())[0]
+    return entry, json.loads((workdir / _SECONDS).read_text())
 
 
 if __name__ == "__main__":

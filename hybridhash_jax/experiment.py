@@ -11,9 +11,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from hybridhash_jax import models, preprocess, pretrained, sharding
+from hybridhash_jax import models, preprocess, sharding
 from hybridhash_jax.config_rules import Config
-from hybridhash_jax.console import logger
 from hybridhash_jax.encode import Encode, compile_encode
 from hybridhash_jax.image_sources import create_sources
 from hybridhash_jax.layout import make_layout
@@ -37,7 +36,6 @@ class Experiment(RunPlan):
       held_out: rows of the data set that are kept for validation.
       top_k: cut-off of mAP; None is all.
       encode: jitted, (params, images uint8) -> packed codes on every device.
-      init_note: what the parameters start from, in words.
     """
 
     bits: int
@@ -49,39 +47,22 @@ class Experiment(RunPlan):
     encode: Encode
     num_parameters: int
     gflop_per_image: float
-    init_note: str
+
+    def build_model(self) -> models.HybridHash:
+        """The network with parameters drawn from the seed."""
+        return _build_model(self.config, self.bits, self.dtype)
 
     def create_state(self) -> TrainState:
         """The state before the first step, its parameters drawn from the seed."""
         config = self.config
 
         def init_params() -> Any:
-            return nnx.split(_build_model(config, self.bits, self.dtype))[1]
+            return nnx.split(self.build_model())[1]
 
         def bank() -> MemoryBank | None:
             return _empty_bank(config, self.bits, self.dataset, len(self.train_rows))
 
         return create_state(init_params, self.optimizer, bank, self.layout.shardings)
-
-    def load_init(self, state: TrainState) -> tuple[TrainState, pretrained.Loaded | None]:
-        """The state with parameters from init.from, and what was loaded; None where none is given.
-
-        Raises:
-          ValueError: the file cannot be read or does not fit.
-        """
-        config = self.config
-        if config.init["from"] is None:
-            return state, None
-        model = _build_model(config, self.bits, self.dtype)
-        options = {name: value for name, value in config.init.items() if name != "from"}
-        loaded = pretrained.load_pretrained(model, config.init["from"], **options)
-        logger.info("%s", loaded.describe())
-        params = self.layout.place_params(nnx.split(model)[1])
-        return dataclasses.replace(state, params=params), loaded
-
-    def starting_from(self, note: str | None) -> "Experiment":
-        """The same, with what a file is known to have given as `init_note`; None changes nothing."""
-        return dataclasses.replace(self, init_note=note or self.init_note)
 
     def best_step(self, history: Sequence[Mapping[str, Any]]) -> int | None:
         """The step of the evaluation that evaluation.selected_by selects, the first among equals."""

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 
 from hybridhash_jax import results
-from hybridhash_jax.checkpoint import CheckpointError, committed_steps
+from hybridhash_jax.checkpoint import CheckpointError
 from hybridhash_jax.code_sets import CodeFileError, load_code_sets
-from hybridhash_jax.config_rules import Config, check_config, to_json
+from hybridhash_jax.config_rules import Config, check_config
 from hybridhash_jax.console import logger
 from hybridhash_jax.evaluate import Evaluation, encode_sides, model_fingerprint
 from hybridhash_jax.evaluation_report import (
@@ -22,19 +22,16 @@ from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.pretraining.run import train_classifier
 from hybridhash_jax.report_files import write_sweep
+from hybridhash_jax.run_start import start_run
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train import TrainingLoop
 from hybridhash_jax.workdir import (
-    CHECKPOINTS,
     CODES,
-    CONFIG_FILE,
     RESULTS_FILE,
     check_layout,
     check_occupied,
     config_of_length,
     folder_of_length,
-    load_init_note,
-    save_init,
 )
 from input_pipeline.dataset import Dataset
 
@@ -70,7 +67,7 @@ def _train_length(
     experiment = create_experiment(config, bits, dataset)
     own = config_of_length(config, bits)
     check_occupied(own, workdir)
-    experiment, state = _start(experiment, own, workdir)
+    experiment, state = start_run(experiment, own, workdir)
     logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
     codes = _SelectedCodes(experiment, workdir, stop)
     loop = TrainingLoop(experiment, workdir, stop, codes.evaluate)
@@ -98,21 +95,6 @@ def _train_length(
         entry |= results.measured_in_report(report)
         results.write_results(workdir / RESULTS_FILE, [entry])
     return entry, report
-
-
-def _start(experiment: Experiment, own: Config, workdir: Path) -> tuple[Experiment, TrainState]:
-    state, loaded = experiment.create_state(), None
-    resumes = bool(committed_steps(workdir / CHECKPOINTS))  # they replace the parameters
-    if not resumes:
-        # Also before the workdir is touched: a file to start from may turn out not to fit.
-        state, loaded = experiment.load_init(state)
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / CONFIG_FILE).write_text(to_json(own))
-        if not resumes:
-            save_init(workdir, loaded)
-    note = load_init_note(workdir) if resumes else loaded and loaded.summary
-    return experiment.starting_from(note), state
 
 
 class _SelectedCodes:

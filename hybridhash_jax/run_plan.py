@@ -3,16 +3,21 @@
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 
+from hybridhash_jax import pretrained
 from hybridhash_jax.config_rules import Config
+from hybridhash_jax.console import logger
 from hybridhash_jax.image_sources import Sources
 from hybridhash_jax.layout import Layout
+from hybridhash_jax.state import TrainState
 from hybridhash_jax.train_step import Step
 from input_pipeline import loader
 from input_pipeline.dataset import Dataset
@@ -32,6 +37,7 @@ class RunPlan(abc.ABC):
       unreadable: images that could not be read, as far as this process met them.
       train_step: jitted, (state, batch, run_key) -> (next state, metrics).
       run_key: what all randomness inside the step is folded from.
+      init_note: what the parameters start from, in words.
     """
 
     config: Config
@@ -45,10 +51,45 @@ class RunPlan(abc.ABC):
     total_steps: int
     train_step: Step
     run_key: jax.Array
+    init_note: str
+
+    @abc.abstractmethod
+    def build_model(self) -> nnx.Module:
+        """The network with parameters drawn from the seed."""
+
+    @abc.abstractmethod
+    def create_state(self) -> TrainState:
+        """The state before the first step, its parameters drawn from the seed."""
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """What will run, in a few lines."""
 
     @abc.abstractmethod
     def best_step(self, history: Sequence[Mapping[str, Any]]) -> int | None:
         """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
+
+    def load_init(self, state: TrainState) -> tuple[TrainState, pretrained.Loaded | None]:
+        """The state with parameters from init.from, and what was loaded; None where none is given.
+
+        Raises:
+          ValueError: the file cannot be read or does not fit.
+        """
+        init = self.config.init
+        if init["from"] is None:
+            return state, None
+        model = self.build_model()
+        options = {name: value for name, value in init.items() if name != "from"}
+        loaded = pretrained.load_pretrained(model, init["from"], **options)
+        logger.info("%s", loaded.describe())
+        params = self.layout.place_params(nnx.split(model)[1])
+        # The step gives its buffers away, so the average needs its own.
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=params, ema=ema), loaded
+
+    def starting_from(self, note: str | None) -> Self:
+        """The same, with what a file is known to have given as `init_note`; None changes nothing."""
+        return dataclasses.replace(self, init_note=note or self.init_note)
 
     def train_batches(self, start_step: int) -> Batches:
         """This process's slices of the training batches from `start_step` on, without end."""

@@ -138,7 +138,9 @@ def test_a_network_that_hashes_trains_from_a_classifier(finished, tmp_path):
 
 def test_a_classifier_starts_from_another_with_an_average_of_its_own(finished):
     config = make_config(**CLASSIFY, init__from=str(finished))
-    state = create_classification_experiment(config, create_dataset(config)).create_state()
+    experiment = create_classification_experiment(config, create_dataset(config))
+    state, loaded = experiment.load_init(experiment.create_state())
+    assert loaded is not None and "head/kernel" in loaded.names("loaded")
     parameters, average = jax.tree.leaves(state.params), jax.tree.leaves(state.ema)
     for ours, mean in zip(parameters, average, strict=True):
         np.testing.assert_array_equal(ours, mean)

@@ -20,7 +20,7 @@ LAYERS = [
     ["checkpoint", "encode", "findings", "report_files", "train_step", "run_log", "config_rules"],
     ["image_sources", "pretrained"],
     ["run_plan", "workdir"],
-    ["experiment", "results"],
+    ["experiment", "results", "run_start"],
     ["evaluate", "train"],
     ["evaluation_report"],
     ["pretraining"],

@@ -11,9 +11,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from hybridhash_jax import models, pretrained, sharding
+from hybridhash_jax import models, sharding
 from hybridhash_jax.config_rules import Config
-from hybridhash_jax.console import logger
 from hybridhash_jax.experiment import compute_dtype, configured_optimizer, prepare_images
 from hybridhash_jax.image_sources import Sources, create_sources
 from hybridhash_jax.layout import make_layout
@@ -39,7 +38,6 @@ class ClassificationExperiment(RunPlan):
     Attributes:
       validation_rows: rows of the data set that top-1 and top-5 are measured on.
       measure: jitted, of one batch; see `evaluate.compile_measure`.
-      init_note: what the parameters start from, in words.
     """
 
     validation_rows: np.ndarray
@@ -48,7 +46,6 @@ class ClassificationExperiment(RunPlan):
     measure: Measure
     num_parameters: int
     gflop_per_image: float
-    init_note: str
 
     @property
     def num_classes(self) -> int:
@@ -59,34 +56,19 @@ class ClassificationExperiment(RunPlan):
         """The step of the best top-1, or the last; the first among equals."""
         return selected_step(history, self.config.evaluation.selected_by, "classify")
 
-    def create_state(self, *, load_init: bool = True) -> TrainState:
-        """The state before the first step: parameters from init.from, where given, else drawn.
+    def build_model(self) -> models.NestClassifier:
+        """The network with parameters drawn from the seed."""
+        return build_classifier(self.config, self.num_classes, self.dtype)
 
-        Without `load_init` the file is not read: for a state that a checkpoint will replace.
-        """
-        config, init = self.config, self.config.init
-
-        def build() -> models.NestClassifier:
-            return build_classifier(config, self.num_classes, self.dtype)
-
-        state = create_state(
-            lambda: nnx.split(build())[1],
+    def create_state(self) -> TrainState:
+        """The state before the first step, its parameters drawn from the seed."""
+        return create_state(
+            lambda: nnx.split(self.build_model())[1],
             self.optimizer,
             lambda: None,
             self.layout.shardings,
-            averaged=config.pretraining.ema_decay > 0,
+            averaged=self.config.pretraining.ema_decay > 0,
         )
-        if init["from"] is None or not load_init:
-            return state
-        model = build()
-        loaded = pretrained.load_pretrained(
-            model, init["from"], allow_missing=init.allow_missing, checkpoint=init.checkpoint
-        )
-        logger.info("%s", loaded.describe())
-        params = self.layout.place_params(nnx.split(model)[1])
-        # The step gives its buffers away, so the average needs its own.
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-        return dataclasses.replace(state, params=params, ema=ema)
 
     def describe(self) -> str:
         """What will run, in a few lines."""

@@ -9,8 +9,8 @@ import jax
 from tqdm import tqdm
 
 from hybridhash_jax import results
-from hybridhash_jax.checkpoint import CheckpointStore, committed_steps
-from hybridhash_jax.config_rules import Config, check_config, check_workdir, to_json
+from hybridhash_jax.checkpoint import CheckpointStore
+from hybridhash_jax.config_rules import Config, check_config, check_workdir
 from hybridhash_jax.console import logger
 from hybridhash_jax.evaluate import model_fingerprint
 from hybridhash_jax.evaluation_report import drawn_steps, list_unreadable
@@ -23,6 +23,7 @@ from hybridhash_jax.pretraining.experiment import (
 )
 from hybridhash_jax.report_pages import figures
 from hybridhash_jax.run_log import describe
+from hybridhash_jax.run_start import start_run
 from hybridhash_jax.train import TrainingLoop
 from hybridhash_jax.workdir import (
     CHECKPOINTS,
@@ -47,12 +48,7 @@ def train_classifier(config: Config, workdir: Path, stop: StopRequest) -> dict[s
     check_config(config)
     experiment = create_classification_experiment(config, create_dataset(config))
     check_occupied(config, workdir)
-    resumes = bool(committed_steps(workdir / CHECKPOINTS))
-    # Also before the workdir is touched: a file to start from may turn out not to fit.
-    state = experiment.create_state(load_init=not resumes)
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / CONFIG_FILE).write_text(to_json(config))
+    experiment, state = start_run(experiment, config, workdir)
     logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
 
     def evaluate(params: Any, step: int) -> dict[str, Any] | None:
@@ -96,7 +92,7 @@ def evaluate_classifier(config: Config, workdir: Path, which: str = "selected") 
     check_workdir(config, workdir / CONFIG_FILE)
     experiment = create_classification_experiment(config, create_dataset(config))
     store = CheckpointStore(workdir / CHECKPOINTS, read_only=True)
-    state = experiment.create_state(load_init=False)
+    state = experiment.create_state()
     try:
         step = choose_step(store, experiment.best_step, state, which)
         state, _ = store.restore(step, state)
