@@ -1,5 +1,6 @@
 """The numbers of a run: results.json, one table, and where they were measured."""
 
+import json
 import platform
 import shlex
 import sys
