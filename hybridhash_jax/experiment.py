@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 from hybridhash_jax import models, preprocess, pretrained, sharding
+from hybridhash_jax.accumulation import check_parts
 from hybridhash_jax.config_rules import Config
 from hybridhash_jax.console import logger
 from hybridhash_jax.encode import Encode, compile_encode
@@ -131,6 +132,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
     """
     mesh = sharding.make_mesh(config.num_devices)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    check_parts(config.batch_size, config.accumulation_steps, mesh.size)
     sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
     dtype = compute_dtype(config.model.dtype)
     train_rows, held_out = dataset.splits.train, np.zeros(0, np.int64)
@@ -155,6 +157,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         optimizer,
         lambda images, key: prepare(augment(images, key)),
         schedule=learning_rate,
+        accumulation_steps=config.accumulation_steps,
         frozen=frozen_mask(params, config.optimizer.frozen),
         **config.loss,
     )

@@ -13,7 +13,17 @@ PACKAGES = ("metrics", "models", "pretrained", "pretraining", "report_pages", "t
 # Each may import from those before it, and nothing after.
 LAYERS = [
     ["report_pages"],
-    ["console", "codes", "losses", "memory_bank", "models", "preprocess", "classification", "ema"],
+    [
+        "accumulation",
+        "console",
+        "codes",
+        "losses",
+        "memory_bank",
+        "models",
+        "preprocess",
+        "classification",
+        "ema",
+    ],
     ["image_augment", "mixing"],
     ["code_sets", "metrics", "optimizer", "state", "sharding", "interrupt"],
     ["checkpoint", "encode", "findings", "report_files", "train_step", "run_log", "config_rules"],

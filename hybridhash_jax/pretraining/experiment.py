@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 from hybridhash_jax import models, pretrained, sharding
+from hybridhash_jax.accumulation import check_parts
 from hybridhash_jax.config_rules import Config
 from hybridhash_jax.console import logger
 from hybridhash_jax.experiment import compute_dtype, configured_optimizer, prepare_images
@@ -118,6 +119,7 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
     _check_labels(dataset)
     mesh = sharding.make_mesh(config.num_devices)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    check_parts(config.batch_size, config.accumulation_steps, mesh.size)
     sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
     dtype = compute_dtype(config.model.dtype)
     steps_per_epoch = loader.steps_per_epoch(len(train_rows), config.batch_size)
@@ -137,6 +139,7 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
         ema_decay=options.ema_decay,
         schedule=learning_rate,
         dtype=dtype,
+        accumulation_steps=config.accumulation_steps,
     )
     prepare = functools.partial(prepare_images, size=model.image_size, dtype=dtype)
 

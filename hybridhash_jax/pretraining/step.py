@@ -10,7 +10,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from hybridhash_jax import classification, ema, image_augment, preprocess
+from hybridhash_jax.accumulation import summed_gradients
 from hybridhash_jax.mixing import Mixing, mix
+from hybridhash_jax.models.stochastic_depth import image_keys
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train_step import Batch, Metrics, Step
 
@@ -56,6 +58,7 @@ def make_classification_step(
     ema_decay: float | None = None,
     schedule: optax.Schedule | None = None,
     dtype: DTypeLike = jnp.float32,
+    accumulation_steps: int = 1,
 ) -> Step:
     """The function (state, batch, key) -> (next state, metrics).
 
@@ -67,6 +70,7 @@ def make_classification_step(
       ema_decay: of the parameters' moving average, if the state has one.
       schedule: the optimizer's learning rate, to be reported as a metric.
       dtype: what the network is given.
+      accumulation_steps: parts that the batch is computed in, with the same result in less memory.
 
     The batch holds image, label [B, classes] one-hot and mask [B]. `key` is the run's; the step's
     own is folded from it. Metrics: loss, grad_norm and, with a schedule, learning_rate.
@@ -80,11 +84,17 @@ def make_classification_step(
         images = augment(batch["image"], augment_key)
         images, targets = mix(images, targets, mask, mix_key, mixing)
 
-        def loss_fn(params: Any) -> jax.Array:
-            logits = nnx.merge(graphdef, params)(images.astype(dtype), key=drop_key)
-            return classification.soft_cross_entropy(logits, targets, mask)
+        keys, count = image_keys(drop_key, len(images)), jnp.maximum(jnp.sum(mask), 1)
 
-        loss, grads = jax.value_and_grad(loss_fn)(state.params)
+        def share_of_loss(params: Any, part: tuple[jax.Array, ...]) -> jax.Array:
+            images, keys, targets, mask = part
+            logits = nnx.merge(graphdef, params)(images.astype(dtype), key=keys)
+            mean = classification.soft_cross_entropy(logits, targets, mask)
+            return mean * jnp.sum(mask) / count
+
+        loss, grads = summed_gradients(
+            share_of_loss, state.params, (images, keys, targets, mask), accumulation_steps
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.ema
