@@ -18,7 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from hybridhash_jax import command_line, console
+from hybridhash_jax import command_line, compilation_cache, console
 from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run import train
@@ -43,6 +43,9 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "top_k", None, "For --codes: places of mAP; default: what the files say, else all."
 )
+flags.DEFINE_string(
+    "compilation_cache", None, "Keeps compiled programs: a folder, or off; default: beside workdir."
+)
 flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, for several processes.")
 flags.DEFINE_integer("num_processes", None, "How many processes there are.")
 flags.DEFINE_integer("process_id", None, "This process's number, from 0.")
@@ -55,6 +58,7 @@ def main(_: list[str]) -> None:
         jax.distributed.initialize(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
     console.set_up(quiet=jax.process_index() > 0)
     workdir = Path(FLAGS.workdir).expanduser()
+    compilation_cache.set_up(FLAGS.compilation_cache, workdir)
     if FLAGS.mode == "train":
         train(FLAGS.config, workdir, StopRequest())
     elif FLAGS.codes is not None:

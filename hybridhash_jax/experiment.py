@@ -90,6 +90,11 @@ class Experiment(RunPlan):
         """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
         return selected_step(history, self.config.evaluation.selected_by)
 
+    def lower_evaluation(self, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
+        """Encoding, lowered."""
+        encode: Any = self.encode
+        return encode.lower(params, self.evaluation_shapes(batch, "image")["image"])
+
     def describe(self) -> str:
         """What will run, in a few lines."""
         config, splits, mesh = self.config, self.dataset.splits, self.mesh

@@ -24,7 +24,7 @@ LAYERS = [
         "classification",
         "ema",
     ],
-    ["image_augment", "mixing"],
+    ["image_augment", "mixing", "background_compilation", "compilation_cache"],
     ["code_sets", "metrics", "optimizer", "state", "sharding", "interrupt"],
     ["checkpoint", "encode", "findings", "report_files", "train_step", "run_log", "config_rules"],
     ["image_sources", "pretrained"],

@@ -55,8 +55,8 @@ class Level(nnx.Module):
             x = call_in_turn(self.layers, self.remat, x, scales)
         else:
             for i, layer in enumerate(self.layers):
-                kept = scales is None or layer.drop_path_rate == 0
-                x = layer(x, None if kept else scales[i])
+                own = None if scales is None or layer.drop_path_rate == 0 else scales[i]
+                x = layer(x, own)
         return unblockify(x, self.block_side, height, width)
 
 

@@ -88,6 +88,11 @@ class ClassificationExperiment(RunPlan):
         ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
         return dataclasses.replace(state, params=params, ema=ema)
 
+    def lower_evaluation(self, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
+        """The measurement of one batch, lowered."""
+        measure: Any = self.measure
+        return measure.lower(params, self.evaluation_shapes(batch, "image", "label", "mask"))
+
     def describe(self) -> str:
         """What will run, in a few lines."""
         config, mesh = self.config, self.mesh
