@@ -19,6 +19,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from hybridhash_jax import command_line, compilation_cache, console
+from hybridhash_jax.batch_tuning import tune_batch
 from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run import train
@@ -27,9 +28,8 @@ from hybridhash_jax.workdir import load_config
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "The configuration: a file of configs/.")
 flags.DEFINE_string("workdir", None, "Where the run is kept: checkpoints, logs, results.")
-flags.DEFINE_enum(
-    "mode", "train", ["train", "evaluate"], "evaluate: only measure a checkpoint of the workdir."
-)
+MODES = "evaluate: only measure a checkpoint of the workdir. tune_batch: find the largest batch."
+flags.DEFINE_enum("mode", "train", ["train", "evaluate", "tune_batch"], MODES)
 flags.DEFINE_string(
     "checkpoint", "selected", "For --mode=evaluate: selected, latest, or a checkpoint's step."
 )
@@ -61,6 +61,8 @@ def main(_: list[str]) -> None:
     compilation_cache.set_up(FLAGS.compilation_cache, workdir)
     if FLAGS.mode == "train":
         train(FLAGS.config, workdir, StopRequest())
+    elif FLAGS.mode == "tune_batch":
+        tune_batch(FLAGS.config, workdir)
     elif FLAGS.codes is not None:
         evaluate_code_files(FLAGS.codes, workdir, FLAGS.top_k)
     else:

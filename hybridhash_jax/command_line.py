@@ -68,7 +68,7 @@ def _check_flags(rest: Sequence[str]) -> None:
         raise flags.IllegalFlagValueError(f"{rest[1]!r} is no flag; see --help")
     if values.workdir is None:
         raise flags.IllegalFlagValueError("--workdir=FOLDER is missing; see --help")
-    if values.config is None and values.mode == "train":
+    if values.config is None and values.mode != "evaluate":
         raise flags.IllegalFlagValueError(
             "--config=FILE is missing, for example --config=configs/digits.py; see --help"
         )

@@ -33,7 +33,7 @@ LAYERS = [
     ["evaluate", "train"],
     ["evaluation_report"],
     ["pretraining"],
-    ["evaluation_run", "run"],
+    ["batch_tuning", "evaluation_run", "run"],
     ["command_line", "tools"],
 ]
 PURE = ("models", "losses", "metrics", "codes", "memory_bank", "preprocess", "optimizer", "state")
