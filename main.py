@@ -19,7 +19,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from hybridhash_jax import command_line, console, processes
+from hybridhash_jax import command_line, compilation_cache, console, processes
+from hybridhash_jax.batch_tuning import tune_batch
 from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run import train
@@ -28,21 +29,22 @@ from hybridhash_jax.workdir import load_config
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "The configuration: a file of configs/.")
 flags.DEFINE_string("workdir", None, "Where the run is kept: checkpoints, logs, results.")
-flags.DEFINE_enum(
-    "mode", "train", ["train", "evaluate"], "evaluate: only measure a checkpoint of the workdir."
-)
+MODES = "evaluate: only measure a checkpoint of the workdir. tune_batch: find the largest batch."
+flags.DEFINE_enum("mode", "train", ["train", "evaluate", "tune_batch"], MODES)
 flags.DEFINE_string(
     "checkpoint", "selected", "For --mode=evaluate: selected, latest, or a checkpoint's step."
 )
 flags.DEFINE_string(
     "codes",
     None,
-    "For --mode=evaluate: measure these codes instead of a checkpoint's. A folder with query.npz and "
-    "database.npz, the two files, or four .npy files (codes and labels of queries, of the database), "
-    "separated by commas.",
+    "For --mode=evaluate: measure these codes instead. A folder with query.npz and database.npz, the "
+    "two files, or four .npy files (codes and labels of queries, of the database), with commas.",
 )
 flags.DEFINE_integer(
     "top_k", None, "For --codes: places of mAP; default: what the files say, else all."
+)
+flags.DEFINE_string(
+    "compilation_cache", None, "Keeps compiled programs: a folder, or off; default: beside workdir."
 )
 flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, for several processes.")
 flags.DEFINE_integer("num_processes", None, "How many processes there are.")
@@ -62,8 +64,11 @@ def main(_: list[str]) -> None:
     console.set_up(quiet=jax.process_index() > 0)
     workdir = Path(FLAGS.workdir).expanduser()
     command_line.agree_on_run(workdir)
+    compilation_cache.set_up(FLAGS.compilation_cache, workdir)
     if FLAGS.mode == "train":
         train(FLAGS.config, workdir, StopRequest())
+    elif FLAGS.mode == "tune_batch":
+        tune_batch(FLAGS.config, workdir)
     elif FLAGS.codes is not None:
         evaluate_code_files(FLAGS.codes, workdir, FLAGS.top_k)
     else:

@@ -17,6 +17,7 @@ def get_config() -> Any:
     config.seed = 0  # initial parameters, order of the images, augmentation, stochastic depth
     config.bits = (64,)  # code lengths; several are trained one after another
     config.batch_size = 64  # over all devices and processes
+    config.accumulation_steps = 1  # parts a batch is computed in: less memory, the same result
     config.num_epochs = 15
     config.log_every_steps = 20
     config.num_devices = placeholder(int)  # None: all
@@ -43,6 +44,9 @@ def get_config() -> Any:
     config.model.pool_padding = "symmetric"  # or "same": as the published NesT weights
     config.model.gelu = "exact"  # or "tanh"
     config.model.initializer = "fan_in"  # or "normal": 0.02, meant for fine-tuning
+    # What the backward pass computes again instead of keeping it, with the same result: nothing,
+    # the inside of every layer ("layers"), or all of that but its matrix products ("dots").
+    config.model.remat = "none"
     config.model.dtype = "auto"  # bfloat16 on accelerators, float32 on CPU; or name one of them
 
     config.init = ConfigDict()

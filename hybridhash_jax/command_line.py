@@ -108,7 +108,7 @@ def _check_flags(rest: Sequence[str]) -> None:
             f"--workdir={values.workdir} is no folder of a file system; mount the bucket (for "
             "example with gcsfuse) and give the folder, see docs/pods.md"
         )
-    if values.config is None and values.mode == "train":
+    if values.config is None and values.mode != "evaluate":
         raise flags.IllegalFlagValueError(
             "--config=FILE is missing, for example --config=configs/digits.py; see --help"
         )

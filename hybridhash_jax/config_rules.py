@@ -16,6 +16,7 @@ from hybridhash_jax.models.hybridhash import INTERACTIONS, TOKEN_POOLINGS
 from hybridhash_jax.models.initialization import INITIALIZERS
 from hybridhash_jax.models.interaction import POOL_PADDINGS, TOKEN_LAYOUTS
 from hybridhash_jax.models.layers import GELUS
+from hybridhash_jax.models.remat import REMAT
 from input_pipeline.datasets import SOURCES
 from input_pipeline.splits import DATABASE_RULES
 from input_pipeline.transforms import DECODERS
@@ -43,6 +44,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.pool_padding": POOL_PADDINGS,
     "model.gelu": tuple(GELUS),
     "model.initializer": INITIALIZERS,
+    "model.remat": REMAT,
     "model.dtype": DTYPES,
     "data.name": tuple(SOURCES),
     "data.database": DATABASE_RULES,
@@ -59,6 +61,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _LOWEST: dict[str, tuple[float, bool]] = {
     "seed": (0, True),
     "batch_size": (1, True),
+    "accumulation_steps": (1, True),
     "num_epochs": (1, True),
     "log_every_steps": (1, True),
     "num_devices": (1, True),
@@ -107,10 +110,12 @@ _HIGHEST: dict[str, float] = {
 }
 # Fields that change nothing about the results of a run that goes on.
 _MAY_DIFFER = (
+    "accumulation_steps",
     "log_every_steps",
     "num_devices",
     "mesh.data",
     "mesh.fsdp",
+    "model.remat",
     "data.dir",
     "data.download",
     "data.lists",

@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 from hybridhash_jax import models, preprocess, sharding
+from hybridhash_jax.accumulation import check_parts
 from hybridhash_jax.config_rules import Config
 from hybridhash_jax.encode import Encode, compile_encode
 from hybridhash_jax.image_sources import create_sources
@@ -68,6 +69,11 @@ class Experiment(RunPlan):
         """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
         return selected_step(history, self.config.evaluation.selected_by)
 
+    def lower_evaluation(self, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
+        """Encoding, lowered."""
+        encode: Any = self.encode
+        return encode.lower(params, self.evaluation_shapes(batch, "image")["image"])
+
     def describe(self) -> str:
         """What will run, in a few lines."""
         config, splits, mesh = self.config, self.dataset.splits, self.mesh
@@ -110,6 +116,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
     """
     mesh = sharding.make_mesh(config.num_devices, **config.mesh)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    check_parts(config.batch_size, config.accumulation_steps, mesh.size)
     sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
     dtype = compute_dtype(config.model.dtype)
     train_rows, held_out = dataset.splits.train, np.zeros(0, np.int64)
@@ -140,6 +147,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         optimizer,
         lambda images, key: prepare(augment(images, key)),
         schedule=learning_rate,
+        accumulation_steps=config.accumulation_steps,
         frozen=frozen_mask(params, config.optimizer.frozen),
         layout=layout,
         **config.loss,

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from hybridhash_jax import pretrained
+from hybridhash_jax import pretrained, sharding
 from hybridhash_jax.config_rules import Config
 from hybridhash_jax.console import logger
 from hybridhash_jax.image_sources import Sources
@@ -91,6 +91,10 @@ class RunPlan(abc.ABC):
         """The same, with what a file is known to have given as `init_note`; None changes nothing."""
         return dataclasses.replace(self, init_note=note or self.init_note)
 
+    @abc.abstractmethod
+    def lower_evaluation(self, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
+        """What runs in an evaluation, lowered for `params` and images like those of a batch."""
+
     def train_batches(self, start_step: int) -> Batches:
         """This process's slices of the training batches from `start_step` on, without end."""
         return loader.make_train_iterator(
@@ -138,6 +142,19 @@ class RunPlan(abc.ABC):
         """Is a checkpoint due after `step` steps?"""
         every = max(1, round(self.config.checkpoint.every_epochs * self.steps_per_epoch))
         return step > 0 and (step % every == 0 or step == self.total_steps)
+
+    def evaluation_shapes(
+        self, batch: Mapping[str, jax.ShapeDtypeStruct], *names: str
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shapes of an evaluation batch, from those of a training batch."""
+        size = self.config.evaluation.batch_size
+        return {
+            name: jax.ShapeDtypeStruct(
+                (size, *x.shape[1:]), x.dtype, sharding=sharding.batch_sharded(self.mesh)
+            )
+            for name, x in batch.items()
+            if name in names
+        }
 
     def images_in_step(self, step: int) -> int:
         """Images of the batch of `step`, without padding."""

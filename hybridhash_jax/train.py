@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hybridhash_jax import sharding
+from hybridhash_jax import compilation_cache, sharding
+from hybridhash_jax.background_compilation import BackgroundCompilation
 from hybridhash_jax.checkpoint import CheckpointStore
 from hybridhash_jax.console import logger
 from hybridhash_jax.interrupt import StopRequest
@@ -63,6 +64,8 @@ class TrainingLoop:
         self._window = _Window()
         self._pending: tuple[int, Metrics] | None = None
         self._saved_step: int | None = None
+        self._has_stepped = self._has_evaluated = False
+        self._ahead = BackgroundCompilation()
 
     def run(self, state: TrainState) -> tuple[TrainState, list[dict[str, Any]]]:
         """Trains to the last step; returns the final state and the records of all evaluations.
@@ -117,6 +120,8 @@ class TrainingLoop:
         self._flush()  # a state whose loss was not finite is never evaluated or saved
         record = None
         if evaluate_now and not self.stop.requested(step):
+            self._ahead.wait()
+            self._has_evaluated = True
             record = self.evaluate(state.evaluated_params, step)
             if record:
                 self.history.append(record)
@@ -135,7 +140,10 @@ class TrainingLoop:
     def _take_step(self, state: TrainState, local_batch: Mapping, step: int) -> TrainState:
         exp, started = self.experiment, time.perf_counter()
         batch = sharding.put_batch(local_batch, exp.mesh)
-        state, metrics = exp.train_step(state, batch, exp.run_key)
+        if self._has_stepped:
+            state, metrics = exp.train_step(state, batch, exp.run_key)
+        else:
+            state, metrics = self._first_step(state, batch)
         previous, self._pending = self._pending, (step, metrics)
         if previous is not None:
             self._read(*previous)
@@ -144,6 +152,24 @@ class TrainingLoop:
                 window.images += images
                 window.seconds += time.perf_counter() - started
         return state
+
+    def _first_step(self, state: TrainState, batch: Mapping) -> tuple[TrainState, Metrics]:
+        """A process's first step: compiles, says so, and has the evaluation compiled meanwhile."""
+        exp, started = self.experiment, time.perf_counter()
+        compiled_before = compilation_cache.COUNTS.compiled
+        logger.info("compiling the training step ...")
+        state, metrics = exp.train_step(state, batch, exp.run_key)
+        counts = compilation_cache.COUNTS
+        cached = counts.found > 0 and counts.compiled == compiled_before
+        logger.info(
+            "compiled it in %.1f s%s",
+            time.perf_counter() - started,
+            " (kept from an earlier start)" if cached else "",
+        )
+        self._has_stepped = True
+        if not self._has_evaluated:
+            self._ahead.start(exp.lower_evaluation, state.evaluated_params, dict(batch))
+        return state, metrics
 
     def _flush(self) -> None:
         if self._pending is not None:

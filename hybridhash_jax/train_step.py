@@ -11,8 +11,10 @@ from jax import lax
 from jax.sharding import Mesh
 
 from hybridhash_jax import losses, sharding
+from hybridhash_jax.accumulation import gradients_through_outputs
 from hybridhash_jax.layout import Layout
-from hybridhash_jax.memory_bank import update_bank
+from hybridhash_jax.memory_bank import MemoryBank, update_bank
+from hybridhash_jax.models.stochastic_depth import image_keys
 from hybridhash_jax.state import TrainState
 
 Batch = Mapping[str, jax.Array]
@@ -30,6 +32,7 @@ def make_train_step(
     alpha: float = 0.5,
     schedule: optax.Schedule | None = None,
     frozen: Any = None,
+    accumulation_steps: int = 1,
     layout: Layout | None = None,
 ) -> Step:
     """The function (state, batch, key) -> (next state, metrics).
@@ -43,6 +46,8 @@ def make_train_step(
       schedule: the optimizer's learning rate, to be reported as a metric.
       frozen: booleans like the parameters, True where no gradient is taken (it is 0 then, and
         what would compute it is dropped); None takes all. See `optimizer.frozen_mask`.
+      accumulation_steps: parts that the batch is computed in, with the same result in less
+        memory; see `accumulation.gradients_through_outputs`.
       layout: how the state lies on its mesh; None needs no care, everything is on every device.
 
     The batch holds image, label [B, classes], index [B] (rows of the bank; n for padding) and
@@ -55,11 +60,14 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         augment_key, drop_key = jax.random.split(jax.random.fold_in(key, state.step))
         images = preprocess(batch["image"], augment_key)
+        keys = image_keys(drop_key, len(images))
         labels, mask = batch["label"], batch["mask"]
 
-        def loss_fn(params):
+        def embed(params: Any, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
             model = nnx.merge(graphdef, _stop_gradients(params, frozen))
-            embeddings = model(images, key=drop_key)
+            return model(inputs[0], key=inputs[1])
+
+        def loss_of(embeddings: jax.Array) -> tuple[jax.Array, MemoryBank | None]:
             if pairs == "batch":
                 return losses.batch_loss(embeddings, labels, mask, alpha=alpha), None
             assert state.bank is not None
@@ -79,8 +87,10 @@ def make_train_step(
             return loss, bank
 
         if layout is not None:
-            loss_fn = layout.on_whole_params(loss_fn)
-        (loss, bank), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+            embed = layout.on_whole_params(embed)
+        (loss, bank), grads = gradients_through_outputs(
+            embed, loss_of, state.params, (images, keys), accumulation_steps
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}

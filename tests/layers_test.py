@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hybridhash_jax.models.layers import Attention, LayerOptions, TransformerLayer, drop_path
+from hybridhash_jax.models.layers import Attention, LayerOptions, TransformerLayer
 
 
 def randomized(module: Any, seed=0) -> Any:
@@ -62,25 +62,12 @@ def test_a_width_that_the_heads_do_not_divide_is_refused():
         make_attention(12, 5)
 
 
-def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
-    x = jnp.ones((20_000, 2, 3))
-    y = np.asarray(drop_path(x, 0.3, jax.random.key(0)))
-    assert set(np.unique(y)) == {0.0, np.float32(1 / 0.7)}
-    np.testing.assert_array_equal(y.min((1, 2)), y.max((1, 2)))
-    assert y.mean() == pytest.approx(1.0, abs=0.02)
-
-
-@pytest.mark.parametrize(("rate", "key"), [(0.3, None), (0.0, 7)])
-def test_without_a_key_or_rate_nothing_is_dropped(rate, key):
-    x = jax.random.normal(jax.random.key(0), (4, 5))
-    key = None if key is None else jax.random.key(key)
-    np.testing.assert_array_equal(drop_path(x, rate, key), x)
-
-
 def test_a_layer_with_both_branches_dropped_is_the_identity():
-    module = TransformerLayer(8, 2, 4.0, 0.999999, options=LayerOptions(), rngs=nnx.Rngs(0))
+    module = TransformerLayer(8, 2, 4.0, 0.5, options=LayerOptions(), rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 1, 4, 8))
-    np.testing.assert_array_equal(randomized(module)(x, jax.random.key(1)), x)
+    y = randomized(module)(x, jnp.asarray([[0.0, 2.0], [0.0, 2.0]]))
+    np.testing.assert_array_equal(y[0], x[0])
+    assert np.abs(y[1] - x[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize("gelu", ["exact", "tanh"])

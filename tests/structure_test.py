@@ -14,7 +14,8 @@ PACKAGES = ("metrics", "models", "pretrained", "pretraining", "report_pages", "t
 LAYERS = [
     ["report_pages"],
     ["console", "codes", "losses", "memory_bank", "models", "preprocess", "classification", "ema"],
-    ["image_augment", "mixing", "processes", "agreement"],
+    ["image_augment", "mixing", "processes", "agreement", "accumulation"],
+    ["background_compilation", "compilation_cache"],
     ["code_sets", "metrics", "optimizer", "state", "sharding", "interrupt"],
     ["layout"],
     ["checkpoint", "encode", "findings", "report_files", "train_step", "run_log", "config_rules"],
@@ -24,7 +25,7 @@ LAYERS = [
     ["evaluate", "train"],
     ["evaluation_report"],
     ["pretraining"],
-    ["evaluation_run", "run"],
+    ["batch_tuning", "evaluation_run", "run"],
     ["command_line", "tools"],
 ]
 PURE = ("models", "losses", "metrics", "codes", "memory_bank", "preprocess", "optimizer", "state")

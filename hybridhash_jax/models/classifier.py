@@ -46,6 +46,7 @@ class NestClassifier(nnx.Module):
             **sizes,
         )
         self.image_size, self.dtype = network.image_size, network.dtype
+        self.remat = network.remat
         self.patch_embed, self.levels, self.norm = network.patch_embed, network.levels, network.norm
         channels = self.norm.num_features
         self.head = LayerOptions(dtype=self.dtype).linear(channels, num_classes, rngs=rngs)

@@ -22,6 +22,8 @@ from hybridhash_jax.models.layers import (
     LayerOptions,
     TransformerLayer,
 )
+from hybridhash_jax.models.remat import REMAT, call, call_in_turn
+from hybridhash_jax.models.stochastic_depth import branch_scales
 
 INTERACTIONS = ("full", "none")
 TOKEN_POOLINGS = ("block", "half_block")
@@ -36,19 +38,25 @@ class Level(nnx.Module):
         layers: Sequence[TransformerLayer],
         block_side: int,
         position_shape: tuple[int, int, int, int],
+        remat: str,
     ):
         self.block_side = block_side
+        self.remat = remat
         self.interaction = interaction
         self.position_embedding = nnx.Param(jnp.zeros(position_shape, jnp.float32))
         self.layers = nnx.List(layers)
 
-    def __call__(self, x: jax.Array, keys: Sequence[jax.Array | None]) -> jax.Array:
-        """[B, G, G, C] -> [B, G, G, C]; `keys` has one entry a layer."""
+    def __call__(self, x: jax.Array, scales: jax.Array | None) -> jax.Array:
+        """[B, G, G, C] -> [B, G, G, C]; `scales` has one entry a layer."""
         _, height, width, _ = x.shape
         x = blockify(x, self.block_side)
         x = x + self.position_embedding[...].astype(x.dtype)
-        for layer, key in zip(self.layers, keys, strict=True):
-            x = layer(x, key)
+        if self.remat != "none":
+            x = call_in_turn(self.layers, self.remat, x, scales)
+        else:
+            for i, layer in enumerate(self.layers):
+                own = None if scales is None or layer.drop_path_rate == 0 else scales[i]
+                x = layer(x, own)
         return unblockify(x, self.block_side, height, width)
 
 
@@ -56,7 +64,8 @@ class HybridHash(nnx.Module):
     """Images to embeddings in (-1, 1); the binary code is their sign, 0 counted as +1.
 
     Called as `model(images)`, with images [B, H, W, 3] already normalised (see `preprocess`), it
-    is deterministic and returns [B, bits] in float32. `key` switches stochastic depth on.
+    is deterministic and returns [B, bits] in float32. `key`, one or one an image, switches
+    stochastic depth on.
 
     Args:
       image_size, patch_size: side of the (square) image and of a patch, in pixels. The grid
@@ -72,6 +81,7 @@ class HybridHash(nnx.Module):
       gelu: "exact" (erf) or "tanh".
       drop_path_rate: stochastic depth of the last layer, rising linearly from 0 at the first.
       initializer: "fan_in", or "normal" (0.02, the authors').
+      remat: what the backward pass computes again to save memory, see `remat.call`.
       dtype: type to compute in; parameters are float32, as are the embeddings.
       rngs: where the initial parameters are drawn from.
 
@@ -97,6 +107,7 @@ class HybridHash(nnx.Module):
         gelu: str = "exact",
         drop_path_rate: float = 0.0,
         initializer: str = "fan_in",
+        remat: str = "none",
         dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -107,6 +118,7 @@ class HybridHash(nnx.Module):
             pool_padding=(pool_padding, POOL_PADDINGS),
             gelu=(gelu, tuple(GELUS)),
             initializer=(initializer, INITIALIZERS),
+            remat=(remat, REMAT),
         )
         _check_levels(embed_dims, num_heads, depths, token_heads, bits, drop_path_rate)
         num_levels = len(depths)
@@ -130,6 +142,7 @@ class HybridHash(nnx.Module):
 
         self.image_size = image_size
         self.bits = bits
+        self.remat = remat
         self.dtype = dtype
         grid, levels, module = image_size // patch_size, [], None
         self.patch_embed = options.conv(
@@ -153,7 +166,7 @@ class HybridHash(nnx.Module):
                 for _ in range(depth)
             ]
             position_shape = (1, (grid // block_side) ** 2, block_side**2, channels)
-            levels.append(Level(module, layers, block_side, position_shape))
+            levels.append(Level(module, layers, block_side, position_shape, remat))
         self.levels = nnx.List(levels)
         self.norm = options.norm(embed_dims[-1], rngs=rngs)
         self.hash_head = HashHead(
@@ -191,18 +204,18 @@ def backbone_stages(network: Any, images: jax.Array, key: jax.Array | None) -> d
             f"images have shape {images.shape}; this network takes [B, {expected[0]}, "
             f"{expected[1]}, 3] (resize them, or build it with another image_size)"
         )
-    keys = iter([])
-    if key is not None:
-        keys = iter(jax.random.split(key, sum(len(level.layers) for level in network.levels)))
+    rates = [layer.drop_path_rate for level in network.levels for layer in level.layers]
+    scales = branch_scales(rates, key, len(images))
     x = network.patch_embed(images.astype(network.dtype))
-    out = {"patch_embed": x}
+    out, first = {"patch_embed": x}, 0
     for i, level in enumerate(network.levels):
         if level.interaction is not None:
-            x, tokens = level.interaction(x)
+            x, tokens = call(level.interaction, network.remat, x)
             if tokens is not None:
                 out[f"interaction{i}_tokens"] = tokens
             out[f"interaction{i}"] = x
-        x = level(x, [next(keys, None) for _ in level.layers])
+        own = slice(first, first + len(level.layers))
+        x, first = level(x, None if scales is None else scales[own]), own.stop
         out[f"level{i}"] = x
     return out | {"features": network.norm(x)}
 

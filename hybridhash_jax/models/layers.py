@@ -1,4 +1,4 @@
-"""The parts of a transformer layer: attention, MLP, stochastic depth, and their initialisation."""
+"""The parts of a transformer layer: attention, MLP, and their initialisation."""
 
 import dataclasses
 import functools
@@ -7,6 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from hybridhash_jax.models.stochastic_depth import drop_path
 
 GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "exact": functools.partial(jax.nn.gelu, approximate=False),
@@ -55,18 +57,6 @@ class LayerOptions:
     def norm(self, channels: int, *, rngs: nnx.Rngs):
         """LayerNorm over channels, eps 1e-6, statistics in float32."""
         return nnx.LayerNorm(channels, epsilon=1e-6, dtype=self.dtype, rngs=rngs)
-
-
-def drop_path(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Stochastic depth (Huang et al. 2016): drops x [B, ...] per sample, scales the kept by 1/keep.
-
-    Without a key, or at rate 0, x is returned as it is.
-    """
-    if key is None or rate == 0.0:
-        return x
-    keep = 1.0 - rate
-    mask = jax.random.bernoulli(key, keep, (x.shape[0],) + (1,) * (x.ndim - 1))
-    return x * (mask / keep).astype(x.dtype)
 
 
 class Attention(nnx.Module):
@@ -143,8 +133,8 @@ class TransformerLayer(nnx.Module):
         self.norm2 = options.norm(channels, rngs=rngs)
         self.mlp = Mlp(channels, int(channels * mlp_ratio), options=options, rngs=rngs)
 
-    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """[B, T, N, C] -> [B, T, N, C]; `key` draws the dropped branches, None drops none."""
-        keys = (None, None) if key is None else jax.random.split(key)
-        x = x + drop_path(self.attention(self.norm1(x)), self.drop_path_rate, keys[0])
-        return x + drop_path(self.mlp(self.norm2(x)), self.drop_path_rate, keys[1])
+    def __call__(self, x: jax.Array, scales: jax.Array | None = None) -> jax.Array:
+        """[B, T, N, C] -> [B, T, N, C]; `scales` [2, B], see `stochastic_depth.branch_scales`."""
+        first, second = (None, None) if scales is None else scales
+        x = x + drop_path(self.attention(self.norm1(x)), first)
+        return x + drop_path(self.mlp(self.norm2(x)), second)

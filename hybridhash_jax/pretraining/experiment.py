@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 from hybridhash_jax import models, sharding
+from hybridhash_jax.accumulation import check_parts
 from hybridhash_jax.config_rules import Config
 from hybridhash_jax.experiment import compute_dtype, configured_optimizer, prepare_images
 from hybridhash_jax.image_sources import Sources, create_sources
@@ -70,6 +71,11 @@ class ClassificationExperiment(RunPlan):
             averaged=self.config.pretraining.ema_decay > 0,
         )
 
+    def lower_evaluation(self, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
+        """The measurement of one batch, lowered."""
+        measure: Any = self.measure
+        return measure.lower(params, self.evaluation_shapes(batch, "image", "label", "mask"))
+
     def describe(self) -> str:
         """What will run, in a few lines."""
         config, mesh = self.config, self.mesh
@@ -101,6 +107,7 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
     _check_labels(dataset)
     mesh = sharding.make_mesh(config.num_devices, **config.mesh)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    check_parts(config.batch_size, config.accumulation_steps, mesh.size)
     sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
     dtype = compute_dtype(config.model.dtype)
     steps_per_epoch = loader.steps_per_epoch(len(train_rows), config.batch_size)
@@ -126,6 +133,7 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
         schedule=learning_rate,
         dtype=dtype,
         layout=layout,
+        accumulation_steps=config.accumulation_steps,
     )
     prepare = functools.partial(prepare_images, size=model.image_size, dtype=dtype)
 

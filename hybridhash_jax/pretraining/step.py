@@ -10,8 +10,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from hybridhash_jax import classification, ema, image_augment, preprocess
+from hybridhash_jax.accumulation import summed_gradients
 from hybridhash_jax.layout import Layout
 from hybridhash_jax.mixing import Mixing, mix
+from hybridhash_jax.models.stochastic_depth import image_keys
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train_step import Batch, Metrics, Step
 
@@ -58,6 +60,7 @@ def make_classification_step(
     schedule: optax.Schedule | None = None,
     dtype: DTypeLike = jnp.float32,
     layout: Layout | None = None,
+    accumulation_steps: int = 1,
 ) -> Step:
     """The function (state, batch, key) -> (next state, metrics).
 
@@ -70,6 +73,7 @@ def make_classification_step(
       schedule: the optimizer's learning rate, to be reported as a metric.
       dtype: what the network is given.
       layout: how the state lies on its mesh; None needs no care, everything is on every device.
+      accumulation_steps: parts that the batch is computed in, with the same result in less memory.
 
     The batch holds image, label [B, classes] one-hot and mask [B]. `key` is the run's; the step's
     own is folded from it. Metrics: loss, grad_norm and, with a schedule, learning_rate.
@@ -83,13 +87,19 @@ def make_classification_step(
         images = augment(batch["image"], augment_key)
         images, targets = mix(images, targets, mask, mix_key, mixing)
 
-        def loss_fn(params: Any) -> jax.Array:
-            logits = nnx.merge(graphdef, params)(images.astype(dtype), key=drop_key)
-            return classification.soft_cross_entropy(logits, targets, mask)
+        keys, count = image_keys(drop_key, len(images)), jnp.maximum(jnp.sum(mask), 1)
+
+        def share_of_loss(params: Any, part: tuple[jax.Array, ...]) -> jax.Array:
+            images, keys, targets, mask = part
+            logits = nnx.merge(graphdef, params)(images.astype(dtype), key=keys)
+            mean = classification.soft_cross_entropy(logits, targets, mask)
+            return mean * jnp.sum(mask) / count
 
         if layout is not None:
-            loss_fn = layout.on_whole_params(loss_fn)
-        loss, grads = jax.value_and_grad(loss_fn)(state.params)
+            share_of_loss = layout.on_whole_params(share_of_loss)
+        loss, grads = summed_gradients(
+            share_of_loss, state.params, (images, keys, targets, mask), accumulation_steps
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.ema

@@ -1,0 +1,84 @@
+"""Compiled programs are kept on disk, so that a second start compiles nothing."""
+
+import hashlib
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import jax
+
+from hybridhash_jax.console import logger
+
+FOLDER = ".compilation_cache"
+OFF = "off"
+_ENVIRONMENT = "JAX_COMPILATION_CACHE_DIR"
+_ASKED = "/jax/compilation_cache/compile_requests_use_cache"
+_FOUND = "/jax/compilation_cache/cache_hits"
+
+
+class Counts:
+    """How many programs were needed since `set_up`, and how many of them the cache had."""
+
+    def __init__(self) -> None:
+        self.asked = self.found = 0
+
+    @property
+    def compiled(self) -> int:
+        """Those that it did not have."""
+        return self.asked - self.found
+
+    def count(self, event: str, **details: object) -> None:
+        """Takes one of JAX's events."""
+        self.asked += event == _ASKED
+        self.found += event == _FOUND
+
+
+COUNTS = Counts()
+
+
+def set_up(place: str | None, workdir: Path) -> Path | None:
+    """Turns the cache on; to be called once, before anything is compiled.
+
+    Args:
+      place: a folder, or "off"; None is what JAX_COMPILATION_CACHE_DIR says, else the folder
+        .compilation_cache beside the workdir, which other runs share.
+      workdir: where the run is kept.
+
+    Returns:
+      The folder, or None where nothing is kept: it was asked for, or nothing can be written there,
+      which is no reason not to train.
+    """
+    if place == OFF:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return None
+    if place is None and os.environ.get(_ENVIRONMENT):
+        jax.monitoring.register_event_listener(COUNTS.count)
+        return Path(os.environ[_ENVIRONMENT])
+    folder = workdir.absolute().parent / FOLDER if place is None else Path(place).expanduser()
+    if jax.default_backend() == "cpu":
+        folder = folder / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        logger.warning("compiled programs are not kept for the next start: %s", error)
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # Small programs too: a start has about a hundred of them, a second or more together.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.monitoring.register_event_listener(COUNTS.count)
+    return folder
+
+
+def _processor() -> str:
+    """A name for this kind of processor: what XLA compiles for one may not run on another."""
+    described = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        kinds = ("model name", "flags", "Features", "CPU part")
+        described = "".join(sorted({line for line in lines if line.startswith(kinds)}))
+    except OSError:
+        pass
+    return f"{platform.machine()}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"

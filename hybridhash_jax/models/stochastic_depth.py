@@ -1,0 +1,49 @@
+"""Stochastic depth (Huang et al. 2016, arXiv 1603.09382), drawn for a whole network at once."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+
+def image_keys(key: jax.Array, num_images: int) -> jax.Array:
+    """Keys [B], one an image, so that what is drawn for it does not depend on its neighbours.
+
+    Args:
+      key: one key, or already one an image.
+      num_images: B.
+    """
+    if key.shape == (num_images,):
+        return key
+    if key.shape:
+        raise ValueError(
+            f"keys of shape {key.shape} for {num_images} images: give one, or one each"
+        )
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(num_images))
+
+
+def branch_scales(
+    rates: Sequence[float], key: jax.Array | None, num_images: int
+) -> jax.Array | None:
+    """What each image's two branches of every layer are multiplied by: 0, or 1 / (1 - rate).
+
+    Args:
+      rates: probability of a branch being dropped, one a layer.
+      key: one, or one an image.
+      num_images: B.
+
+    Returns:
+      float32 [layers, 2, B]; None without a key or where all rates are 0: nothing is dropped.
+    """
+    if key is None or not any(rates):
+        return None
+    keep = 1.0 - jnp.asarray(rates, jnp.float32)[:, None, None]
+    draw = jax.vmap(lambda key: jax.random.uniform(key, (len(rates), 2)), out_axes=-1)
+    return (draw(image_keys(key, num_images)) < keep) / keep
+
+
+def drop_path(x: jax.Array, scale: jax.Array | None) -> jax.Array:
+    """Multiplies each sample of x [B, ...] by its `scale` [B]; None leaves x as it is."""
+    if scale is None:
+        return x
+    return x * scale.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
