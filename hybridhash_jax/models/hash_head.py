@@ -20,12 +20,8 @@ class HashHead(nnx.Module):
         options: LayerOptions,
         rngs: nnx.Rngs,
     ):
-        self.conv_1x3 = options.conv(
-            channels, channels, (1, 3), padding=((0, 0), (1, 1)), rngs=rngs
-        )
-        self.conv_3x1 = options.conv(
-            channels, channels, (3, 1), padding=((1, 1), (0, 0)), rngs=rngs
-        )
+        self.conv_1x3 = options.conv(channels, channels, (1, 3), rngs=rngs)
+        self.conv_3x1 = options.conv(channels, channels, (3, 1), rngs=rngs)
         self.global_branch = global_branch
         self.to_bits = options.linear(channels, bits, rngs=rngs)
 

@@ -145,14 +145,7 @@ class HybridHash(nnx.Module):
         self.remat = remat
         self.dtype = dtype
         grid, levels, module = image_size // patch_size, [], None
-        self.patch_embed = options.conv(
-            3,
-            embed_dims[0],
-            (patch_size, patch_size),
-            strides=(patch_size, patch_size),
-            padding="VALID",
-            rngs=rngs,
-        )
+        self.patch_embed = options.patches(3, embed_dims[0], patch_size, rngs=rngs)
         for i, (channels, heads, depth) in enumerate(zip(embed_dims, num_heads, depths)):
             if i > 0:
                 wider = (embed_dims[i - 1], channels)

@@ -139,7 +139,7 @@ class InteractionModule(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.pool_padding = pool_padding
-        self.conv = options.conv(channels_in, channels, (3, 3), padding=((1, 1), (1, 1)), rngs=rngs)
+        self.conv = options.conv(channels_in, channels, (3, 3), rngs=rngs)
         self.global_branch = global_branch
         self.norm = options.norm(channels, rngs=rngs)
 

@@ -3,20 +3,42 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from hybridhash_jax.models import formulations
 from hybridhash_jax.models.stochastic_depth import drop_path
 
 GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "exact": functools.partial(jax.nn.gelu, approximate=False),
+    "exact": formulations.gelu,
     "tanh": functools.partial(jax.nn.gelu, approximate=True),
 }
 
 # Weights are drawn for the whole network at once: see `initialization`.
 _ZEROS = nnx.initializers.zeros_init()
+
+
+class LayerNorm(nnx.LayerNorm):
+    """LayerNorm over channels, statistics in float32."""
+
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        assert mask is None
+        assert self.scale is not None and self.bias is not None
+        x = x.astype(self.dtype)
+        return formulations.layer_norm(x, self.scale[...], self.bias[...], self.epsilon)
+
+
+class Convolution(nnx.Conv):
+    """A convolution with bias, of stride 1 and size-keeping zero padding."""
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        assert self.bias is not None
+        kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
+        y = formulations.convolve(inputs.astype(self.dtype), kernel)
+        return y + bias[None, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,21 +64,20 @@ class LayerOptions:
             rngs=rngs,
         )
 
-    def conv(self, inputs: int, outputs: int, kernel_size: tuple[int, int], *, rngs, **kwargs):
-        """A convolution (NHWC, HWIO) without its weights yet, computed as these options say."""
-        return nnx.Conv(
-            inputs,
-            outputs,
-            kernel_size,
-            kernel_init=_ZEROS,
-            dtype=self.dtype,
-            rngs=rngs,
-            **kwargs,
-        )
+    def conv(self, inputs: int, outputs: int, kernel_size: tuple[int, int], *, rngs: nnx.Rngs):
+        """A convolution that keeps the size, without its weights yet; kernel sides are odd."""
+        options: dict[str, Any] = {"kernel_init": _ZEROS, "dtype": self.dtype, "rngs": rngs}
+        return Convolution(inputs, outputs, kernel_size, **options)
+
+    def patches(self, inputs: int, outputs: int, side: int, *, rngs: nnx.Rngs):
+        """A convolution whose stride is its kernel's side, without its weights yet."""
+        options: dict[str, Any] = {"kernel_init": _ZEROS, "dtype": self.dtype, "rngs": rngs}
+        sides = (side, side)
+        return nnx.Conv(inputs, outputs, sides, strides=sides, padding="VALID", **options)
 
     def norm(self, channels: int, *, rngs: nnx.Rngs):
         """LayerNorm over channels, eps 1e-6, statistics in float32."""
-        return nnx.LayerNorm(channels, epsilon=1e-6, dtype=self.dtype, rngs=rngs)
+        return LayerNorm(channels, epsilon=1e-6, dtype=self.dtype, rngs=rngs)
 
 
 class Attention(nnx.Module):
@@ -93,9 +114,7 @@ class Attention(nnx.Module):
         qkv = self.qkv(x.reshape(-1, channels)).reshape(-1, tokens, 3, heads, head_dim)
         qkv = qkv.transpose(2, 0, 3, 1, 4).reshape(3, -1, tokens, head_dim)
         query, key, value = qkv[0] * head_dim**-0.5, qkv[1], qkv[2]
-        scores = jnp.einsum("gqc,gkc->gqk", query, key).astype(jnp.float32)
-        weights = jax.nn.softmax(scores).astype(x.dtype)
-        out = jnp.einsum("gqk,gkc->gqc", weights, value)  # [groups * heads, N, head_dim]
+        out = formulations.attend(query, key, value)  # [groups * heads, N, head_dim]
         out = out.reshape(-1, heads, tokens, head_dim).transpose(0, 2, 1, 3)
         return self.proj(out.reshape(-1, channels)).reshape(*groups, tokens, channels)
 

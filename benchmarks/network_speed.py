@@ -1,0 +1,155 @@
+"""What the benchmarks of the network share: its work compiled, the device's peak, the table."""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from hybridhash_jax import losses, models, preprocess, sharding
+from hybridhash_jax.encode import compile_encode
+from hybridhash_jax.memory_bank import create_bank
+from hybridhash_jax.optimizer import make_optimizer
+from hybridhash_jax.state import create_state
+from hybridhash_jax.train_step import compile_train_step, make_train_step
+
+BITS = 64
+_CLASSES, _BANK_ROWS = 10, 10_000
+_MATMUL_SIDE = 2048
+# Dense bfloat16 of the makers' data sheets, in TFLOP/s, by a part of the device's kind.
+_PEAK_TFLOPS = {
+    "H200": 989.0, "H100": 989.0, "A100": 312.0, "L4": 121.0, "T4": 65.0, "V100": 125.0,
+    "TPU v4": 275.0, "TPU v5 lite": 197.0, "TPU v5p": 459.0, "TPU v6 lite": 918.0,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A compiled piece of work.
+
+    Attributes:
+      once: does it once and returns seconds.
+      flop: floating-point operations of the model that it takes.
+      compile_seconds: tracing and compiling.
+      compiled: to ask for its memory.
+    """
+
+    once: Callable[[], float]
+    flop: float
+    compile_seconds: float
+    compiled: Any
+
+
+def prepare(variant: str, batch_size: int, precision: str, work: str) -> Work:
+    """Compiles "encode", "gradient" (of the loss inside the batch) or "train_step"."""
+    dtype, mesh = jnp.dtype(precision), sharding.make_mesh(1)
+
+    def build() -> models.HybridHash:
+        return models.create_model(variant, bits=BITS, dtype=dtype, rngs=nnx.Rngs(0))
+
+    graphdef, shapes = nnx.split(nnx.eval_shape(build))
+    flop = models.forward_flops(nnx.merge(graphdef, shapes)) * batch_size
+    optimizer = make_optimizer(shapes, name="rmsprop", learning_rate=2.5e-5, weight_decay=1e-5)
+
+    def bank():
+        return create_bank(_BANK_ROWS, BITS, _CLASSES) if work == "train_step" else None
+
+    state = create_state(lambda: nnx.split(build())[1], optimizer, bank, sharding.replicated(mesh))
+    size = models.VARIANTS[variant]["image_size"]
+    images = np.random.RandomState(0).randint(0, 256, (batch_size, size, size, 3), np.uint8)
+    index = np.arange(batch_size, dtype=np.int32)
+    labels = np.eye(_CLASSES, dtype=np.uint8)[index % _CLASSES]
+    batch = {"image": images, "label": labels, "index": index, "mask": np.ones(batch_size, bool)}
+    batch = sharding.put_batch(batch, mesh)
+    key = jax.device_put(jax.random.key(0), sharding.replicated(mesh))
+
+    def embed(params: Any, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        return nnx.merge(graphdef, params)(preprocess.normalize(images, dtype), key=key)
+
+    def loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
+        out = embed(params, batch["image"], key)
+        return losses.batch_loss(out, batch["label"], batch["mask"], alpha=0.5)
+
+    start = time.perf_counter()
+    if work == "encode":
+        encode: Any = compile_encode(embed, mesh)
+        compiled = encode.lower(state.params, batch["image"]).compile()
+        run = _timed(lambda: compiled(state.params, batch["image"]))
+    elif work == "gradient":
+        compiled = jax.jit(jax.value_and_grad(loss)).lower(state.params, batch, key).compile()
+        run = _timed(lambda: compiled(state.params, batch, key))
+    else:
+        step = make_train_step(
+            graphdef, optimizer, lambda images, key: preprocess.normalize(images, dtype)
+        )
+        jitted: Any = compile_train_step(step, mesh)
+        compiled = jitted.lower(state, batch, key).compile()
+        held = [state]  # donated: each call takes what the one before returned
+
+        def advance() -> Any:
+            held[0], metrics = compiled(held[0], batch, key)
+            return held[0], metrics
+
+        run = _timed(advance)
+    seconds = time.perf_counter() - start
+    run()
+    return Work(run, flop * (1 if work == "encode" else 3), seconds, compiled)
+
+
+def _timed(function: Callable[[], Any]) -> Callable[[], float]:
+    def run() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        return time.perf_counter() - start
+
+    return run
+
+
+def peak_flops(peak_tflops: float | None) -> tuple[float, str]:
+    """Operations a second of one device, and where the figure is from."""
+    kind = jax.devices()[0].device_kind
+    if peak_tflops:
+        return peak_tflops * 1e12, "given"
+    for part, tflops in _PEAK_TFLOPS.items():
+        if part in kind:
+            return tflops * 1e12, "data sheet, bfloat16"
+    x = jnp.ones((_MATMUL_SIDE, _MATMUL_SIDE))
+    multiply = jax.jit(lambda x: x @ x)
+    run = _timed(lambda: multiply(x))
+    run()
+    return 2 * _MATMUL_SIDE**3 / min(run() for _ in range(5)), "a float32 product in this run"
+
+
+def peak_memory(work: Work) -> int | None:
+    """MiB at most so far on the device, or those that the compiled program asks for."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"] >> 20
+    analysis = work.compiled.memory_analysis()
+    if analysis is None:
+        return None
+    parts = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes
+    return (parts + analysis.output_size_in_bytes - analysis.alias_size_in_bytes) >> 20
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """The flags that both benchmarks have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--variants", default="paper", help="names of networks, by commas")
+    parser.add_argument("--batches", type=int, nargs="+", default=[4], help="images a batch")
+    parser.add_argument("--precisions", default="float32", help="float32, bfloat16, by commas")
+    parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
+    parser.add_argument("--peak_tflops", type=float, help="of the device, for MFU")
+    parser.add_argument("--torch", action="store_true", help="also the same network in PyTorch")
+    parser.add_argument("--torch_python", default=sys.executable, help="interpreter with torch")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    return parser

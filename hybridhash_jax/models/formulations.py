@@ -1,0 +1,156 @@
+"""How the network's operations are computed: the one place that knows which way is fast where.
+
+Derivatives are written out where the ones that JAX derives are slow on CPU. `lax.platform_dependent`
+chooses while a program is lowered, so one exported for an accelerator has the accelerator's way.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x times the normal distribution function of x, in float32 and rounded to the type of x.
+
+    By erf, as PyTorch has it: erfc, JAX's own way, costs three times as much on CPU.
+    """
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1 + lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+
+
+@jax.custom_vjp
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """softmax(query key^T) value for each group: [G, N, D] -> [G, N, D], the softmax in float32.
+
+    `query` is scaled already. The derivative is that of FlashAttention (arXiv 2205.14135), which
+    sums over D where the softmax's own sums over N.
+    """
+    return _attend(query, key, value)[0]
+
+
+def _attend(query: jax.Array, key: jax.Array, value: jax.Array):
+    weights, scale = lax.platform_dependent(
+        query, key, cpu=_unnormalized_weights, default=_softmax_weights
+    )
+    out = jnp.einsum("gqk,gkc->gqc", weights, value)
+    out = (out * scale).astype(value.dtype)
+    return out, (query, key, value, weights, scale, out)
+
+
+def _softmax_weights(query: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    scores = jnp.einsum("gqc,gkc->gqk", query, key).astype(jnp.float32)
+    weights = jax.nn.softmax(scores).astype(query.dtype)
+    return weights, jnp.ones((*scores.shape[:2], 1), jnp.float32)
+
+
+def _unnormalized_weights(query: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """exp(scores - their maximum) and 1 / its sum: the division is left to the D columns of out."""
+    scores = jnp.einsum("gqc,gkc->gqk", query, key).astype(jnp.float32)
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+    return weights.astype(query.dtype), 1 / weights.sum(-1, keepdims=True)
+
+
+def _attend_backward(saved, grad: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    query, key, value, weights, scale, out = saved
+    dtype = value.dtype
+    shift = jnp.sum(scale * grad * out, axis=-1, keepdims=True, dtype=jnp.float32)
+    grad = (scale * grad).astype(dtype)
+    grad_weights = jnp.einsum("gqc,gkc->gqk", grad, value).astype(jnp.float32)
+    grad_scores = (weights * (grad_weights - shift)).astype(dtype)
+    return (
+        jnp.einsum("gqk,gkc->gqc", grad_scores, key),
+        jnp.einsum("gqk,gqc->gkc", grad_scores, query),
+        jnp.einsum("gqk,gqc->gkc", weights, grad),
+    )
+
+
+attend.defvjp(_attend, _attend_backward)
+
+
+@jax.custom_vjp
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
+    """LayerNorm over the last axis of [..., C], computed in float32, in the type of x."""
+    return _layer_norm(x, scale, bias, eps)[0]
+
+
+def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float):
+    flat = x.reshape(-1, x.shape[-1])
+    wide = flat.astype(jnp.float32)
+    mean = wide.mean(-1, keepdims=True)
+    inverse_std = lax.rsqrt(jnp.square(wide - mean).mean(-1, keepdims=True) + eps)
+    out = (wide - mean) * inverse_std * scale[None] + bias[None]
+    return out.astype(x.dtype).reshape(x.shape), (flat, mean, inverse_std, scale)
+
+
+def _layer_norm_backward(saved, grad: jax.Array):
+    flat, mean, inverse_std, scale = saved
+    shape, dtype = grad.shape, grad.dtype
+    grad = grad.reshape(flat.shape).astype(jnp.float32)
+    normed = (flat.astype(jnp.float32) - mean) * inverse_std
+    scaled = grad * scale[None]
+    along = (scaled * normed).mean(-1, keepdims=True)
+    grad_x = (scaled - scaled.mean(-1, keepdims=True) - normed * along) * inverse_std
+    return grad_x.astype(dtype).reshape(shape), sum_rows(grad * normed), sum_rows(grad), None
+
+
+layer_norm.defvjp(_layer_norm, _layer_norm_backward)
+
+
+def sum_rows(x: jax.Array) -> jax.Array:
+    """[M, C] -> [C]. On CPU as a product with ones, several times as fast as the reduction."""
+    return lax.platform_dependent(
+        x,
+        cpu=lambda x: (jnp.ones((1, x.shape[0]), x.dtype) @ x)[0],
+        default=lambda x: x.sum(0),
+    )
+
+
+@jax.custom_vjp
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution of stride 1 that keeps the size: [B, H, W, C], [h, w, C, D] -> [B, H, W, D].
+
+    The sides of the kernel are odd; the map is padded with zeros.
+    """
+    return _convolve(x, kernel)[0]
+
+
+def _native_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    pads = [(side // 2, side // 2) for side in kernel.shape[:2]]
+    names = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=names)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array):
+    return _native_convolution(x, kernel), (x, kernel)
+
+
+def _convolve_backward(saved, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    # The convolution that JAX would transpose this one to has operands laid out such that XLA
+    # leaves its fast way on CPU.
+    flipped = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+    grad_kernel = lax.platform_dependent(
+        x, kernel, grad, cpu=_kernel_gradient_by_products, default=_native_kernel_gradient
+    )
+    return _native_convolution(grad, flipped), grad_kernel
+
+
+def _native_kernel_gradient(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> jax.Array:
+    return jax.linear_transpose(lambda kernel: _native_convolution(x, kernel), kernel)(grad)[0]
+
+
+def _kernel_gradient_by_products(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> jax.Array:
+    """One product [C, B*H*W] x [B*H*W, D] for each place of the kernel."""
+    (rows, columns, channels, _), (_, height, width, _) = kernel.shape, x.shape
+    pads = ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0))
+    padded, grad = jnp.pad(x, pads), grad.reshape(-1, grad.shape[-1])
+
+    def product(row: int, column: int) -> jax.Array:
+        part = padded[:, row : row + height, column : column + width].reshape(-1, channels)
+        return jnp.matmul(part.T, grad, preferred_element_type=jnp.float32)
+
+    places = [product(row, column) for row in range(rows) for column in range(columns)]
+    return jnp.stack(places).reshape(kernel.shape).astype(kernel.dtype)
+
+
+convolve.defvjp(_convolve, _convolve_backward)

@@ -1,0 +1,94 @@
+"""Each formulation against the plain one that JAX differentiates: values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from hybridhash_jax.models import formulations
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def plain_attention(query, key, value):
+    weights = jax.nn.softmax(jnp.einsum("gqc,gkc->gqk", query, key))
+    return jnp.einsum("gqk,gkc->gqc", weights, value)
+
+
+def plain_norm(x, scale, bias):
+    mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) / jnp.sqrt(var + 1e-6) * scale[None, None] + bias[None, None]
+
+
+def plain_convolution(x, kernel):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+
+GROUPS = tuple(2 * normal(seed, 3, 5, 4) for seed in range(3))
+CASES = {
+    "gelu": (formulations.gelu, lambda x: jax.nn.gelu(x, approximate=False), (normal(0, 7, 9),)),
+    "attend": (formulations.attend, plain_attention, GROUPS),
+    "layer_norm": (
+        lambda x, scale, bias: formulations.layer_norm(x, scale, bias, 1e-6),
+        plain_norm,
+        (3 + normal(0, 2, 5, 8), normal(1, 8), normal(2, 8)),
+    ),
+    "convolve_3x3": (
+        formulations.convolve,
+        plain_convolution,
+        (normal(0, 2, 6, 4, 3), normal(1, 3, 3, 3, 5)),
+    ),
+    "convolve_1x3": (
+        formulations.convolve,
+        plain_convolution,
+        (normal(0, 2, 3, 5, 3), normal(1, 1, 3, 3, 2)),
+    ),
+}
+
+
+def value_and_gradients(function, operands):
+    def both(*operands):
+        out, pull = jax.vjp(function, *operands)
+        return out, pull(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+
+    return jax.tree.map(lambda x: np.asarray(x, np.float32), jax.jit(both)(*operands))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients_equal_the_plain_formulation(case, dtype):
+    formulation, plain, operands = CASES[case]
+    rounded = [x.astype(dtype) for x in operands]
+    expected = value_and_gradients(plain, [x.astype(jnp.float32) for x in rounded])
+    found = value_and_gradients(formulation, rounded)
+    tolerance = 1e-5 if dtype == jnp.float32 else 3e-2
+    for own, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.abs(own - theirs).max() <= tolerance * np.abs(theirs).max()
+
+
+def test_attention_of_large_scores_neither_overflows_nor_vanishes():
+    query, key, value = GROUPS
+    found = value_and_gradients(formulations.attend, (300 * query, key, value))
+    expected = value_and_gradients(plain_attention, (300 * query, key, value))
+    for own, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(own, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_lowered_for_an_accelerator_equals_it_too(case, monkeypatch):
+    """The branch of other platforms, run on CPU."""
+    formulation, plain, operands = CASES[case]
+
+    def default_branch(*operands, default, **platforms):
+        return default(*operands)
+
+    monkeypatch.setattr(formulations.lax, "platform_dependent", default_branch)
+    found = value_and_gradients(lambda *x: formulation(*x), operands)
+    for own, theirs in zip(
+        jax.tree.leaves(found), jax.tree.leaves(value_and_gradients(plain, operands)), strict=True
+    ):
+        assert np.abs(own - theirs).max() <= 1e-5 * np.abs(theirs).max()
