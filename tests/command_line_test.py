@@ -22,6 +22,7 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--config.batch_size=many"], ["batch_size", "many"]),
         (["--config.loss.pairs=all"], ["accepted: bank, batch"]),
         (["--config.batch_size=0"], ["at least 1"]),
+        (["--config.accumulation_steps=5"], ["use a multiple of 5, for example 60 or 65"]),
         (["--config.model.image_size=17"], ["multiple of 8, for example 16 or 24"]),
         (["--config.optimizer.weight_decay_exclude=('gamma',)"], ["matches no parameter"]),
         (["--config.optimizer.learning_rate_factors=gamma=0.1"], ["'gamma' matches no parameter"]),

@@ -42,6 +42,8 @@ def test_cifar10_is_the_published_recipe():
         ("data.name", "cifar100", "accepted: cifar10, digits"),
         ("model.dtype", "float16", "accepted: auto, float32, bfloat16"),
         ("batch_size", 0, "at least 1"),
+        ("accumulation_steps", 0, "at least 1"),
+        ("model.remat", "all", "accepted: none, layers, dots"),
         ("optimizer.learning_rate", -1.0, "above 0"),
         ("optimizer.learning_rate", float("nan"), "above 0"),
         ("optimizer.momentum", 1.0, "below 1"),
