@@ -3,6 +3,7 @@
   python main.py --config=configs/digits.py --workdir=runs/digits
   python main.py --config=configs/cifar10.py --workdir=runs/cifar10 --config.bits=16,32,48,64
   python main.py --config=configs/pretrain_imagenet.py --workdir=runs/pretrained (its backbone)
+  python main.py --mode=tune_batch --config=configs/cifar10.py --workdir=runs/cifar10
   python main.py --mode=evaluate --workdir=runs/digits
   python main.py --mode=evaluate --codes=CODES --workdir=runs/codes
 
@@ -43,9 +44,8 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "top_k", None, "For --codes: places of mAP; default: what the files say, else all."
 )
-flags.DEFINE_string(
-    "compilation_cache", None, "Keeps compiled programs: a folder, or off; default: beside workdir."
-)
+KEPT = "Keeps compiled programs: a folder, or off; default: beside the workdir."
+flags.DEFINE_string("compilation_cache", None, KEPT)
 flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, for several processes.")
 flags.DEFINE_integer("num_processes", None, "How many processes there are.")
 flags.DEFINE_integer("process_id", None, "This process's number, from 0.")
@@ -63,8 +63,8 @@ def main(_: list[str]) -> None:
     )
     console.set_up(quiet=jax.process_index() > 0)
     workdir = Path(FLAGS.workdir).expanduser()
-    command_line.agree_on_run(workdir)
     compilation_cache.set_up(FLAGS.compilation_cache, workdir)
+    command_line.agree_on_run(workdir)
     if FLAGS.mode == "train":
         train(FLAGS.config, workdir, StopRequest())
     elif FLAGS.mode == "tune_batch":

@@ -7,9 +7,9 @@ Parameters have the names that the authors' checkpoints use. Maps are [B, C, H, 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+import torch  # pyright: ignore[reportMissingImports]
+import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 
 
 def _products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ class TorchHybridHash(nn.Module):
 
     def __init__(self, sizes: dict[str, Any], attention: str = "products"):
         super().__init__()
-        options = _DEFAULTS | sizes | {"attention": attention}
+        options: dict[str, Any] = _DEFAULTS | sizes | {"attention": attention}
         dims, depths = options["embed_dims"], options["depths"]
         grid = options["image_size"] // options["patch_size"]
         side = grid // 2 ** (len(dims) - 1)

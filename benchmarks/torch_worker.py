@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 from benchmarks.torch_network import TorchHybridHash, pairwise_loss
 

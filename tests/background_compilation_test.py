@@ -19,7 +19,7 @@ def test_a_function_is_compiled_once_and_arguments_may_be_given_away():
     again = jax.device_put(jnp.ones((3, 2)), whole)
     ahead, compilations = BackgroundCompilation(), []
 
-    def listen(event: str, seconds: float, **details: object) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event == COMPILED:
             compilations.append(event)
 
