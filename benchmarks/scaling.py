@@ -41,7 +41,8 @@ def main() -> None:
     flag = "--xla_force_host_platform_device_count=8"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
     os.environ["JAX_PLATFORMS"] = "cpu"
-    ways = {_name(*mesh): _Way(*mesh, args.batch_size) for mesh in MESHES}
+    meshes = MESHES[: args.first_meshes]
+    ways = {_name(*mesh): _Way(*mesh, args.batch_size) for mesh in meshes}
     runs: dict[str, Callable[[], float]] = {
         name: lambda way=way: way.milliseconds(args.steps) for name, way in ways.items()
     }
@@ -60,6 +61,9 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=128, help="of all devices together")
     parser.add_argument("--steps", type=int, default=5, help="of one measurement")
     parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
+    parser.add_argument(
+        "--first_meshes", type=int, default=len(MESHES), help="fewer, for a short run"
+    )
     parser.add_argument("--out", type=Path, help="JSON file for the raw figures")
     return parser.parse_args()
 

@@ -163,7 +163,9 @@ def collectives(program: str) -> list[tuple[str, tuple[int, ...]]]:
     kinds = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute"
     for line in program.splitlines():
         match = re.search(rf" = (.*?) ({kinds})(?:-start)?\(", line)
-        for shape in re.findall(r"\w+\[([\d,]*)\]", match[1]) if match else []:
+        if match is None:
+            continue
+        for shape in re.findall(r"\w+\[([\d,]*)\]", match[1]):
             found.append((match[2], tuple(int(n) for n in shape.split(",") if n)))
     return found
 
@@ -218,12 +220,10 @@ def test_the_bank_costs_one_gather_of_the_embeddings_and_never_moves(sizes):
 def toy_layout(shapes: dict[str, tuple[int, ...]], data: int, fsdp: int, images: int | None = None):
     """The layout of parameters of these shapes, and of a bank where `images` are given."""
     params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
-    bank = images and (lambda: create_bank(images, 4, 3))
 
     def abstract(params: Any) -> TrainState:
-        return first_state(
-            params, make_optimizer(params, name="sgd", learning_rate=0.1), bank and bank()
-        )
+        bank = None if images is None else create_bank(images, 4, 3)
+        return first_state(params, make_optimizer(params, name="sgd", learning_rate=0.1), bank)
 
     mesh = sharding.make_mesh(data * fsdp, data, fsdp)
     return make_layout(jax.eval_shape(abstract, params), mesh)
