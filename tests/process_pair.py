@@ -35,7 +35,7 @@ def start_two(
 
 def wait_until(condition: Callable[[], bool], processes: Sequence[subprocess.Popen[str]]) -> None:
     """Polls until the condition holds, or the first process has ended."""
-    end = time.monotonic() + 240
+    end = time.monotonic() + 300
     while not condition() and processes[0].poll() is None:
         if time.monotonic() > end:
             for process in processes:
