@@ -41,8 +41,10 @@ def explained(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
         except KeyboardInterrupt:
             _end("stopped at once; the last saved state is intact", 130)
         except Exception as error:
-            # A bucket or a download that cannot be reached is another matter.
-            lost = isinstance(error, RuntimeError) and processes.is_lost_peer(error)
+            # A bucket or a download that cannot be reached is another matter. JAX raises a bare
+            # ValueError for some failures of gloo.
+            of_jax = isinstance(error, RuntimeError) or type(error) is ValueError
+            lost = of_jax and processes.is_lost_peer(error)
             if processes.are_several() and lost:
                 _fail(_lost_peer(error))
             if isinstance(error, _EXPLAINED):

@@ -72,16 +72,18 @@ def test_two_processes_measure_the_codes_and_metrics_of_one(one):
         assert left.fingerprint == right.fingerprint
 
 
-def test_two_processes_pretrain_as_one(tmp_path):
+def test_two_processes_pretrain_as_one_with_half_of_the_parameters_each(tmp_path):
     options = {
-        "task": "classify", "num_epochs": 1, "model__drop_path_rate": 0.05,
+        "task": "classify", "model__embed_dims": (32, 32), "num_epochs": 1, "model__drop_path_rate": 0.05,
         "evaluation__selected_by": "validation", "evaluation__before_training": False,
         "pretraining__mix_probability": 0.3, "pretraining__random_erasing": 0.0,
         "pretraining__augment_magnitude": 0.0, "pretraining__ema_decay": 0.8,
     }  # fmt: skip
     alone, together = tmp_path / "one", tmp_path / "two"
     train(make_config(**options), alone, NeverStopped())
-    run_two(together, *(option for option in flags(**options) if "num_devices" not in option))
+    shared = [option for option in flags(**options) if "num_devices" not in option]
+    printed = run_two(together, *shared, "--config.mesh.fsdp=2")
+    assert "mesh data=1 x fsdp=2" in printed[0]
     np.testing.assert_allclose(losses(alone), losses(together), rtol=1e-5)
     first, second = outcome(alone), outcome(together)
     assert second["top1"] == pytest.approx(first["top1"], abs=0.02)

@@ -50,8 +50,9 @@ def test_flops_counted_from_the_architecture_agree_with_the_compiler():
     analysis = compiled.cost_analysis()
     assert analysis is not None
     counted = models.forward_flops(model)
-    # The compiler also counts normalisation, softmax, GELU and pooling.
-    assert counted < analysis["flops"] < 1.35 * counted
+    # The compiler also counts normalisation, softmax and pooling, but leaves out the products of a
+    # convolution with padding, on these small maps up to a quarter of it.
+    assert 0.9 * counted < analysis["flops"] < 1.2 * counted
 
 
 def test_overrides_replace_and_none_keeps_the_variants_value():
