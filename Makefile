@@ -19,6 +19,9 @@ lint: $(VENV)/dev
 bench: $(VENV)/runtime
 	$(BIN)/python -m benchmarks.input_pipeline
 	$(BIN)/python -m benchmarks.metrics
+	$(BIN)/python -m benchmarks.encode
+	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.scaling
 
 $(VENV)/runtime: requirements.txt
 	$(PYTHON) -m venv $(VENV)
