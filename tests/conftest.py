@@ -9,11 +9,10 @@ import os
 import shutil
 import tempfile
 
+from tests import compiler_flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# The tests compile far more than they compute: LLVM's optimisations would not pay.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-)
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {compiler_flags.QUICK}"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 # One folder each for the processes that share the suite: JAX does not write an entry in one move.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hybridhash_jax_tests_")
@@ -25,3 +24,8 @@ import jax
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items):
+    """Slow files first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import digits
+from tests import compiler_flags
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = [sys.executable, str(ROOT / "main.py"), f"--config={ROOT / 'configs' / 'digits.py'}"]
@@ -52,7 +53,7 @@ def flags(**overrides: Any) -> list[str]:
 
 
 # One device a process: the tests that start processes need no more.
-ENVIRONMENT = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+ENVIRONMENT = os.environ | {"XLA_FLAGS": compiler_flags.QUICK}
 
 
 def run_main(workdir: Path, *arguments: str, **kwargs: Any) -> subprocess.CompletedProcess:
