@@ -1,10 +1,44 @@
 """A user's mistakes on the command line end in one message, exit code 1, and no traceback."""
 
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 
-from tests.small_run import MAIN, ROOT, flags, run_main
+from tests.small_run import ENVIRONMENT, MAIN, ROOT, flags
 
-import subprocess  # isort: skip
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture(scope="module", name="server")
+def fixture_server() -> Iterator[subprocess.Popen]:
+    """A process that has imported everything."""
+    command = [sys.executable, "-m", "tests.forked_main"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdin=pipe, stdout=pipe, text=True
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture(name="run")
+def fixture_run(server, tmp_path) -> Run:
+    """Runs main.py with these arguments."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        paths = [str(tmp_path / f"standard_{name}") for name in ("output", "error")]
+        server.stdin.write(json.dumps([[MAIN[1], *arguments], *paths]) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        output, error = (Path(path).read_text() for path in paths)
+        return subprocess.CompletedProcess(list(arguments), code, output, error)
+
+    return run
 
 
 def refused(done: subprocess.CompletedProcess) -> str:
@@ -48,50 +82,44 @@ def refused(done: subprocess.CompletedProcess) -> str:
     ],
     ids=lambda value: " ".join(value)[:40],
 )
-def test_a_mistake_is_explained(tmp_path, arguments, parts):
-    message = refused(run_main(tmp_path / "w", *arguments))
+def test_a_mistake_is_explained(run, tmp_path, arguments, parts):
+    message = refused(run(MAIN[2], f"--workdir={tmp_path / 'w'}", *arguments))
     for part in parts:
         assert part in message
     assert not (tmp_path / "w").exists()  # nothing was written for a run that cannot be
 
 
-def test_missing_flags_are_named():
-    done = subprocess.run(MAIN[:2], check=False, capture_output=True, text=True)
-    assert "--workdir=FOLDER is missing" in refused(done)
-    done = subprocess.run([*MAIN[:2], "--workdir=x"], check=False, capture_output=True, text=True)
-    assert "--config=FILE is missing" in refused(done)
+def test_missing_flags_are_named(run):
+    assert "--workdir=FOLDER is missing" in refused(run())
+    assert "--config=FILE is missing" in refused(run("--workdir=x"))
 
 
-def test_absent_cifar10_says_which_file_goes_where(tmp_path):
+def test_absent_cifar10_says_which_file_goes_where(run, tmp_path):
     flags = [
         f"--workdir={tmp_path / 'w'}",
         "--config=configs/cifar10_32px.py",
         f"--config.data.dir={tmp_path / 'images'}",
         "--config.data.download=false",
     ]
-    done = subprocess.run(
-        [*MAIN[:2], *flags], check=False, capture_output=True, text=True, cwd=ROOT
-    )
-    message = refused(done)
+    message = refused(run(*flags))
     assert "cifar-10-python.tar.gz" in message
     assert str(tmp_path / "images") in message
 
 
-def test_help_explains_the_program():
-    done = subprocess.run([*MAIN[:2], "--help"], check=False, capture_output=True, text=True)
+def test_help_explains_the_program(run):
+    done = run("--help")
     assert done.returncode == 0
     for part in ("--mode=evaluate", "configs/default.py", "goes on where a run was stopped", "143"):
         assert part in done.stdout
 
 
-def test_a_workdir_that_cannot_be_made_is_explained(tmp_path):
+def test_a_workdir_that_cannot_be_made_is_explained(run, tmp_path):
     (tmp_path / "file").write_text("")
-    message = refused(run_main(tmp_path / "file" / "w", *flags()))
+    message = refused(run(MAIN[2], f"--workdir={tmp_path / 'file' / 'w'}", *flags()))
     assert str(tmp_path / "file") in message
 
 
-def test_codes_that_are_not_there_are_explained(tmp_path):
-    command = [*MAIN[:2], "--mode=evaluate", f"--workdir={tmp_path / 'w'}", "--codes=nowhere"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+def test_codes_that_are_not_there_are_explained(run, tmp_path):
+    done = run("--mode=evaluate", f"--workdir={tmp_path / 'w'}", "--codes=nowhere")
     assert "there is no nowhere; accepted: a folder with query.npz" in refused(done)
     assert not (tmp_path / "w").exists()

@@ -1,24 +1,37 @@
-"""Two real processes over loopback train and evaluate as one does."""
+"""Two real processes over loopback work as one does, also where one of them is stopped or killed."""
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hybridhash_jax.checkpoint import committed_steps
 from hybridhash_jax.code_sets import load_code_sets
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run import train
 from hybridhash_jax.run_log import read_log
-from tests.process_pair import run_two
+from tests.process_pair import run_two, start_two, wait_for_two, wait_until
 from tests.small_run import flags, make_config, outcome, run_main
+
+pytestmark = pytest.mark.slow
 
 MEASURED = (
     "map", "chance", "radius_2", "queries_without_relevant", "curves", "code_health", "per_class",
     "worst_queries", "samples", "dataset",
 )  # fmt: skip
 
-pytestmark = pytest.mark.slow
+ALONE = flags(
+    num_epochs=6,  # 48 steps
+    evaluation__before_training=False,
+    evaluation__every_epochs=6,
+    checkpoint__every_epochs=1,
+    checkpoint__keep_latest=6,
+)
+TOGETHER = [option for option in ALONE if "num_devices" not in option]
 
 
 class NeverStopped(StopRequest):
@@ -28,38 +41,88 @@ class NeverStopped(StopRequest):
         return self
 
 
-OPTIONS = [option for option in flags(num_epochs=2) if "num_devices" not in option]
-
-
-def losses(workdir: Path) -> list[float]:
-    return [line["loss"] for line in read_log(workdir) if line["kind"] == "train"]
+def training(workdir: Path) -> list[dict]:
+    return [line for line in read_log(workdir) if line["kind"] == "train"]
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory) -> Path:
+def undisturbed(tmp_path_factory) -> Path:
     """The workdir of a run by one process."""
-    workdir = tmp_path_factory.mktemp("one")
-    done = run_main(workdir, *OPTIONS)
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    done = run_main(workdir, *ALONE)
     assert done.returncode == 0, done.stderr
     return workdir
 
 
-def test_two_processes_give_the_results_of_one(one, tmp_path):
-    printed = run_two(tmp_path, *OPTIONS)
+@pytest.fixture(scope="module")
+def begun_by_one(undisturbed, tmp_path_factory) -> Path:
+    """The same workdir as it was when the one process had taken 8 steps."""
+    workdir = tmp_path_factory.mktemp("begun") / "w"
+    shutil.copytree(undisturbed, workdir)
+    for step in committed_steps(workdir / "checkpoints")[1:]:
+        shutil.rmtree(workdir / "checkpoints" / str(step))
+    (workdir / "results.json").unlink()
+    lines = [json.dumps(line) + "\n" for line in training(workdir) if line["step"] <= 8]
+    (workdir / "metrics.jsonl").write_text("".join(lines))
+    assert committed_steps(workdir / "checkpoints") == [8]
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def stopped(begun_by_one) -> tuple[Path, int]:
+    """Two processes went on, and one of them got a SIGTERM; the workdir, and the step saved."""
+    processes = start_two(begun_by_one, *TOGETHER)
+    second = processes[1]
+    wait_until(lambda: len(training(begun_by_one)) > 4, processes)
+    os.kill(second.pid, signal.SIGTERM)
+    printed, codes = wait_for_two(processes)
+    assert codes == [143, 143], printed
+    steps = [int(text.split("after step ")[1].split(";")[0]) for text in printed]
+    assert steps[0] == steps[1]
+    assert "resuming from step 8 of 48" in printed[0]
+    return begun_by_one, steps[0]
+
+
+def test_a_signal_to_one_of_two_saves_the_same_step_in_both(stopped):
+    workdir, step = stopped
+    assert step > 8
+    assert step in committed_steps(workdir / "checkpoints")
+
+
+def test_the_death_of_one_ends_the_other_and_the_run_goes_on(stopped, undisturbed):
+    workdir, step = stopped
+    processes = start_two(workdir, *TOGETHER)
+    wait_until(lambda: training(workdir)[-1]["step"] > step, processes)
+    processes[1].kill()
+    printed, (survivor, killed) = wait_for_two(processes)
+    assert killed == -signal.SIGKILL
+    assert survivor != 0
+    assert "another process of" in printed[0]
+    assert "Start the same command on every process again" in printed[0]
+    assert not (workdir / "results.json").exists()
+
+    printed = run_two(workdir, *TOGETHER)
+    assert "resuming from step" in printed[0]
     assert "2 process(es)" in printed[0]
     assert "epoch" not in printed[1]  # only the first process speaks
-    alone, together = outcome(one), outcome(tmp_path)
-    np.testing.assert_allclose(losses(one)[:4], losses(tmp_path)[:4], rtol=1e-5)
+    first, second = training(undisturbed), training(workdir)
+    assert [line["step"] for line in first] == [line["step"] for line in second]
+    pairs = zip(first, second, strict=True)
+    early = [(a["loss"], b["loss"]) for a, b in pairs if a["step"] <= 16]
+    np.testing.assert_allclose(*np.transpose(early), rtol=1e-5)
+    alone, together = outcome(undisturbed), outcome(workdir)
     assert together["map_expected"] == pytest.approx(alone["map_expected"], abs=0.02)
-    assert together["queries"] == 200
-    assert together["database"] == 597
+    assert (together["queries"], together["database"]) == (200, 597)
 
 
-def test_two_processes_measure_the_codes_and_metrics_of_one(one):
-    alone = json.loads((one / "report.json").read_text()), load_code_sets(str(one / "codes"))
-    printed = run_two(one, *OPTIONS, "--mode=evaluate")
+def test_two_processes_measure_the_codes_and_metrics_of_one(undisturbed):
+    alone = (
+        json.loads((undisturbed / "report.json").read_text()),
+        load_code_sets(str(undisturbed / "codes")),
+    )
+    printed = run_two(undisturbed, *TOGETHER, "--mode=evaluate")
     assert "2 process(es)" in printed[0]
-    folder = one / "evaluation"
+    folder = undisturbed / "evaluation"
     together = (
         json.loads((folder / "report.json").read_text()),
         load_code_sets(str(folder / "codes")),
@@ -84,7 +147,8 @@ def test_two_processes_pretrain_as_one_with_half_of_the_parameters_each(tmp_path
     shared = [option for option in flags(**options) if "num_devices" not in option]
     printed = run_two(together, *shared, "--config.mesh.fsdp=2")
     assert "mesh data=1 x fsdp=2" in printed[0]
-    np.testing.assert_allclose(losses(alone), losses(together), rtol=1e-5)
+    losses = [[line["loss"] for line in training(workdir)] for workdir in (alone, together)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
     first, second = outcome(alone), outcome(together)
     assert second["top1"] == pytest.approx(first["top1"], abs=0.02)
     assert second["validation"] == first["validation"] == 200
