@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hybridhash_jax import sharding
-from hybridhash_jax.layout import Layout
+from hybridhash_jax.layout import Layout, compile_on_batches
 
 _IMAGES_SHOWN = 5
 
@@ -47,9 +47,6 @@ def compile_encode(
       mesh: what a batch is split over. Only packed codes are gathered from it.
       layout: where the parameters lie; None is on every device.
     """
-    whole = params_sharding = sharding.replicated(mesh)
-    if layout is not None:
-        embed, params_sharding = layout.on_whole_params(embed), layout.shardings.params
 
     def encode(params: Any, images: jax.Array) -> EncodedBatch:
         embeddings = embed(params, images)
@@ -57,8 +54,7 @@ def compile_encode(
         signs = embeddings >= 0
         return EncodedBatch(jnp.packbits(signs, axis=1), jnp.isnan(embeddings).any(axis=1))
 
-    in_shardings = (params_sharding, sharding.batch_sharded(mesh))
-    return jax.jit(encode, in_shardings=in_shardings, out_shardings=whole)
+    return compile_on_batches(encode, mesh, layout)
 
 
 def encode_split(

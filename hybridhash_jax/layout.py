@@ -90,6 +90,17 @@ class Layout:
         return f"{text} on each device"
 
 
+def compile_on_batches(function: Callable[..., Any], mesh: Mesh, layout: Layout | None) -> Any:
+    """Jits (params, batch) -> result, the batch split over `mesh`, the result on every device.
+
+    The parameters lie as `layout` says, without one on every device.
+    """
+    whole = params = replicated(mesh)
+    if layout is not None:
+        function, params = layout.on_whole_params(function), layout.shardings.params
+    return jax.jit(function, in_shardings=(params, batch_sharded(mesh)), out_shardings=whole)
+
+
 def _keeps(primitive: Any, *_: Any, **__: Any) -> bool:
     """Everything is kept for the backward pass but what was gathered and has no name."""
     return primitive.name != "sharding_constraint"

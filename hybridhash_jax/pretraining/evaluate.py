@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hybridhash_jax import classification, sharding
-from hybridhash_jax.layout import Layout
+from hybridhash_jax.layout import Layout, compile_on_batches
 
 Sums = Mapping[str, jax.Array]
 Measure = Callable[[Any, Mapping[str, jax.Array]], Sums]
@@ -31,9 +31,6 @@ def compile_measure(
       mesh: what a batch, with image, label [B, classes] one-hot and mask [B], is split over.
       layout: where the parameters lie; None is on every device.
     """
-    whole = params_sharding = sharding.replicated(mesh)
-    if layout is not None:
-        classify, params_sharding = layout.on_whole_params(classify), layout.shardings.params
 
     def measure(params: Any, batch: Mapping[str, jax.Array]) -> Sums:
         logits, mask = classify(params, batch["image"]), batch["mask"]
@@ -49,8 +46,7 @@ def compile_measure(
             "images": images,
         }
 
-    in_shardings = (params_sharding, sharding.batch_sharded(mesh))
-    return jax.jit(measure, in_shardings=in_shardings, out_shardings=whole)
+    return compile_on_batches(measure, mesh, layout)
 
 
 def measure_classifier(
