@@ -1,5 +1,6 @@
 """Compiled programs are kept on disk, so that a second start compiles nothing."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -12,6 +13,7 @@ from hybridhash_jax.console import logger
 
 FOLDER = ".compilation_cache"
 OFF = "off"
+LIMIT = 8 * 2**30  # bytes in the folder, at a start
 _ENVIRONMENT = "JAX_COMPILATION_CACHE_DIR"
 _ASKED = "/jax/compilation_cache/compile_requests_use_cache"
 _FOUND = "/jax/compilation_cache/cache_hits"
@@ -65,11 +67,33 @@ def set_up(place: str | None, workdir: Path) -> Path | None:
     except OSError as error:
         logger.warning("compiled programs are not kept for the next start: %s", error)
         return None
+    if jax.process_index() == 0:
+        shrink(folder, LIMIT)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Small programs too: a start has about a hundred of them, a second or more together.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.monitoring.register_event_listener(COUNTS.count)
     return folder
+
+
+def shrink(folder: Path, limit: int) -> None:
+    """Removes the entries that were not used for longest until at most `limit` bytes are left.
+
+    JAX has a limit of its own, but it fails on every entry that was written without it. A program
+    that another run would have needed is compiled again.
+    """
+    entries = []
+    for path in folder.glob("*-cache"):
+        with contextlib.suppress(FileNotFoundError):  # another run is doing the same
+            described = path.stat()
+            used = max(described.st_atime, described.st_mtime)
+            entries.append((used, described.st_size, path))
+    total = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if total <= limit:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
 
 
 def _processor() -> str:

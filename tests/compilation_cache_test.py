@@ -89,3 +89,17 @@ def test_it_can_be_turned_off(tmp_path):
         assert not CONFIG.jax_enable_compilation_cache
     finally:
         jax.config.update("jax_enable_compilation_cache", True)
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path):
+    for age, name in enumerate(("newest", "read", "old", "oldest")):
+        path = tmp_path / f"{name}-cache"
+        path.write_bytes(bytes(100))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    os.utime(tmp_path / "read-cache", (1e9 + 1, 1e9 - 1))  # read since it was written
+    (tmp_path / "note").write_bytes(bytes(1000))
+    compilation_cache.shrink(tmp_path, 400)
+    assert len(entries(tmp_path)) == 4
+    compilation_cache.shrink(tmp_path, 250)
+    assert set(entries(tmp_path)) == {"newest-cache", "read-cache"}
+    assert (tmp_path / "note").exists()

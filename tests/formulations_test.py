@@ -28,6 +28,11 @@ def plain_convolution(x, kernel):
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
 
 
+def plain_max_pool(x):
+    pads = ((0, 0), (1, 0), (0, 1), (0, 0))
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+
+
 GROUPS = tuple(2 * normal(seed, 3, 5, 4) for seed in range(3))
 CASES = {
     "gelu": (formulations.gelu, lambda x: jax.nn.gelu(x, approximate=False), (normal(0, 7, 9),)),
@@ -46,6 +51,11 @@ CASES = {
         formulations.convolve,
         plain_convolution,
         (normal(0, 2, 3, 5, 3), normal(1, 1, 3, 3, 2)),
+    ),
+    "max_pool": (
+        lambda x: formulations.max_pool(x, ((1, 0), (0, 1))),
+        plain_max_pool,
+        (normal(0, 2, 8, 6, 3),),
     ),
 }
 
@@ -92,3 +102,17 @@ def test_what_is_lowered_for_an_accelerator_equals_it_too(case, monkeypatch):
         jax.tree.leaves(found), jax.tree.leaves(value_and_gradients(plain, operands)), strict=True
     ):
         assert np.abs(own - theirs).max() <= 1e-5 * np.abs(theirs).max()
+
+
+def test_the_first_of_equal_values_in_a_window_has_the_gradient():
+    # Windows of rows 0-2 and 2-4 of a map of 5x3: each is all ones.
+    gradient = jax.grad(lambda x: formulations.max_pool(x, ((0, 0), (0, 0))).sum())
+    found = gradient(jnp.ones((1, 5, 3, 1)))[0, ..., 0]
+    np.testing.assert_array_equal(found, [[1, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]])
+
+
+def test_what_is_no_number_goes_through_the_max_pool():
+    x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 1, 0].set(jnp.nan)
+    pads = ((1, 0), (1, 0))
+    assert np.isnan(formulations.max_pool(x, pads)).any()
+    assert np.isnan(jax.vjp(lambda x: formulations.max_pool(x, pads), x)[0]).any()

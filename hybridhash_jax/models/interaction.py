@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from hybridhash_jax.models import formulations
 from hybridhash_jax.models.layers import Attention, LayerOptions
 
 TOKEN_LAYOUTS = ("spatial", "reference")
@@ -22,17 +23,8 @@ def max_pool(x: jax.Array, padding: str) -> jax.Array:
       [B, ceil(H/2), ceil(W/2), C].
     """
     height, width = x.shape[1:3]
-    out_height, out_width = -(-height // 2), -(-width // 2)
-    pads = [_pool_pads(side, padding) for side in (height, width)]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-    # The largest of nine shifted maps: on CPU the backward pass of reduce_window is far slower.
-    out = None
-    for dy in range(3):
-        for dx in range(3):
-            part = x[:, dy : dy + 2 * out_height - 1 : 2, dx : dx + 2 * out_width - 1 : 2]
-            out = part if out is None else jnp.maximum(out, part)
-    assert out is not None
-    return out
+    pads = _pool_pads(height, padding), _pool_pads(width, padding)
+    return formulations.max_pool(x, pads)
 
 
 def _pool_pads(side: int, padding: str) -> tuple[int, int]:
