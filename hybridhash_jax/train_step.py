@@ -64,7 +64,7 @@ def make_train_step(
         labels, mask = batch["label"], batch["mask"]
 
         def embed(params: Any, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
-            model = nnx.merge(graphdef, _stop_gradients(params, frozen))
+            model = nnx.merge(graphdef, stop_gradients(params, frozen))
             return model(inputs[0], key=inputs[1])
 
         def loss_of(embeddings: jax.Array) -> tuple[jax.Array, MemoryBank | None]:
@@ -101,7 +101,8 @@ def make_train_step(
     return train_step
 
 
-def _stop_gradients(params: Any, frozen: Any) -> Any:
+def stop_gradients(params: Any, frozen: Any) -> Any:
+    """`params`, constant where the pytree of booleans `frozen` is True; None takes all as they are."""
     if frozen is None:
         return params
     return jax.tree.map(lambda x, stop: lax.stop_gradient(x) if stop else x, params, frozen)

@@ -12,7 +12,7 @@ from hybridhash_jax import models, preprocess, sharding
 from hybridhash_jax.checkpoint import flatten
 from hybridhash_jax.ema import decay_at
 from hybridhash_jax.mixing import Mixing
-from hybridhash_jax.optimizer import make_optimizer
+from hybridhash_jax.optimizer import frozen_mask, make_optimizer
 from hybridhash_jax.pretraining.evaluate import compile_measure, measure_classifier
 from hybridhash_jax.pretraining.step import make_augment, make_classification_step
 from hybridhash_jax.state import create_state
@@ -29,13 +29,18 @@ def plain(images, key):
     return preprocess.normalize(images)
 
 
-def make_run(num_devices, augment, mixing, ema_decay=0.0):
-
+def make_run(num_devices, augment, mixing, ema_decay=0.0, frozen=()):
     graphdef, params = nnx.split(nnx.eval_shape(lambda: BUILD(rngs=nnx.Rngs(0))))
     mesh = sharding.make_mesh(num_devices)
-    optimizer = make_optimizer(params, name="sgd", learning_rate=0.05)
+    optimizer = make_optimizer(params, name="sgd", learning_rate=0.05, frozen=frozen)
     step = make_classification_step(
-        graphdef, optimizer, augment, mixing=mixing, label_smoothing=0.1, ema_decay=ema_decay
+        graphdef,
+        optimizer,
+        augment,
+        mixing=mixing,
+        label_smoothing=0.1,
+        ema_decay=ema_decay,
+        frozen=frozen_mask(params, frozen),
     )
     state = create_state(
         lambda: nnx.split(BUILD(rngs=nnx.Rngs(0)))[1],
@@ -102,6 +107,16 @@ def test_without_an_average_the_state_has_none():
     run, state, mesh, _ = make_run(1, plain, Mixing())
     _, states = take_steps(run, state, mesh, make_batch(), 1)
     assert not any(name.startswith("ema/") for name in states[0])
+
+
+def test_no_gradient_of_a_frozen_level_is_computed():
+    def flops(frozen):
+        run, state, mesh, _ = make_run(1, plain, Mixing(), frozen=frozen)
+        key = sharding.replicate(jax.random.key(0), mesh)
+        lowered = run.lower(state, sharding.put_batch(make_batch(), mesh), key)
+        return lowered.cost_analysis()["flops"]
+
+    assert flops(("^patch_embed/", "^levels/0/")) < 0.8 * flops(())
 
 
 def test_an_evaluation_counts_every_image_once_and_no_padding():

@@ -186,7 +186,6 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 _NO_PLACE = -1
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: jax.Array, pads: Pads) -> jax.Array:
     """3x3 max-pool with stride 2: [B, H, W, C] -> [B, H', W', C], 2 H' + 1 being the padded height.
 
@@ -196,6 +195,11 @@ def max_pool(x: jax.Array, pads: Pads) -> jax.Array:
       x: the map.
       pads: rows before and after, columns before and after.
     """
+    return _max_pool(x, pads)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(x: jax.Array, pads: Pads) -> jax.Array:
     return functools.reduce(jnp.maximum, _window_places(x, pads))
 
 
@@ -207,7 +211,7 @@ def _window_places(x: jax.Array, pads: Pads) -> list[jax.Array]:
     return [x[:, row : row + rows : 2, column : column + columns : 2] for row, column in starts]
 
 
-def _max_pool(x: jax.Array, pads: Pads):
+def _max_pool_forward(x: jax.Array, pads: Pads):
     first, *others = _window_places(x, pads)
     largest, place = first, jnp.zeros(first.shape, jnp.int8)
     for number, other in enumerate(others, 1):
@@ -244,4 +248,4 @@ def _max_pool_backward(pads: Pads, place: jax.Array, grad: jax.Array) -> tuple[j
     return (out[:, above : height - 1 - below, left : width - 1 - right],)
 
 
-max_pool.defvjp(_max_pool, _max_pool_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)

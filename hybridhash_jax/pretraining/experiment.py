@@ -18,6 +18,7 @@ from hybridhash_jax.experiment import compute_dtype, configured_optimizer, prepa
 from hybridhash_jax.image_sources import Sources, create_sources
 from hybridhash_jax.layout import make_layout
 from hybridhash_jax.mixing import Mixing
+from hybridhash_jax.optimizer import frozen_mask
 from hybridhash_jax.pretrained.workdirs import selected_step
 from hybridhash_jax.pretraining.evaluate import Measure, compile_measure
 from hybridhash_jax.pretraining.step import Augment, make_augment, make_classification_step
@@ -132,6 +133,7 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
         ema_decay=options.ema_decay,
         schedule=learning_rate,
         dtype=dtype,
+        frozen=frozen_mask(params, config.optimizer.frozen),
         layout=layout,
         accumulation_steps=config.accumulation_steps,
     )

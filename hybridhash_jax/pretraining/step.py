@@ -15,7 +15,7 @@ from hybridhash_jax.layout import Layout
 from hybridhash_jax.mixing import Mixing, mix
 from hybridhash_jax.models.stochastic_depth import image_keys
 from hybridhash_jax.state import TrainState
-from hybridhash_jax.train_step import Batch, Metrics, Step
+from hybridhash_jax.train_step import Batch, Metrics, Step, stop_gradients
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -59,6 +59,7 @@ def make_classification_step(
     ema_decay: float = 0.0,
     schedule: optax.Schedule | None = None,
     dtype: DTypeLike = jnp.float32,
+    frozen: Any = None,
     layout: Layout | None = None,
     accumulation_steps: int = 1,
 ) -> Step:
@@ -72,6 +73,7 @@ def make_classification_step(
       ema_decay: of the parameters' moving average, if the state has one.
       schedule: the optimizer's learning rate, to be reported as a metric.
       dtype: what the network is given.
+      frozen: where no gradient is taken, see `train_step.make_train_step`.
       layout: how the state lies on its mesh; None needs no care, everything is on every device.
       accumulation_steps: parts that the batch is computed in, with the same result in less memory.
 
@@ -91,7 +93,8 @@ def make_classification_step(
 
         def share_of_loss(params: Any, part: tuple[jax.Array, ...]) -> jax.Array:
             images, keys, targets, mask = part
-            logits = nnx.merge(graphdef, params)(images.astype(dtype), key=keys)
+            model = nnx.merge(graphdef, stop_gradients(params, frozen))
+            logits = model(images.astype(dtype), key=keys)
             mean = classification.soft_cross_entropy(logits, targets, mask)
             return mean * jnp.sum(mask) / count
 
