@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -158,8 +160,12 @@ def test_a_missing_image_folder_is_one_error(folder, capsys):
 
 
 def test_an_interruption_exits_with_130_and_writes_nothing(folder, capsys, monkeypatch):
+    sent = threading.Lock()
+
     def interrupt(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
+        if sent.acquire(blocking=False):  # as Ctrl-C: once, to the whole process, in its waiting
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
 
     append(folder / "train.txt", "images/9.jpg 1 1\n")
     monkeypatch.setattr(image_checks, "_check_image", interrupt)

@@ -1,44 +1,11 @@
 """A user's mistakes on the command line end in one message, exit code 1, and no traceback."""
 
-import json
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.small_run import ENVIRONMENT, MAIN, ROOT, flags
-
-Run = Callable[..., subprocess.CompletedProcess]
-
-
-@pytest.fixture(scope="module", name="server")
-def fixture_server() -> Iterator[subprocess.Popen]:
-    """A process that has imported everything."""
-    command = [sys.executable, "-m", "tests.forked_main"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT, stdin=pipe, stdout=pipe, text=True
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-@pytest.fixture(name="run")
-def fixture_run(server, tmp_path) -> Run:
-    """Runs main.py with these arguments."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess:
-        paths = [str(tmp_path / f"standard_{name}") for name in ("output", "error")]
-        server.stdin.write(json.dumps([[MAIN[1], *arguments], *paths]) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
-        output, error = (Path(path).read_text() for path in paths)
-        return subprocess.CompletedProcess(list(arguments), code, output, error)
-
-    return run
+from tests.main_process import run_main
+from tests.small_run import CONFIG, flags
 
 
 def refused(done: subprocess.CompletedProcess) -> str:
@@ -82,44 +49,44 @@ def refused(done: subprocess.CompletedProcess) -> str:
     ],
     ids=lambda value: " ".join(value)[:40],
 )
-def test_a_mistake_is_explained(run, tmp_path, arguments, parts):
-    message = refused(run(MAIN[2], f"--workdir={tmp_path / 'w'}", *arguments))
+def test_a_mistake_is_explained(tmp_path, arguments, parts):
+    message = refused(run_main(CONFIG, f"--workdir={tmp_path / 'w'}", *arguments))
     for part in parts:
         assert part in message
     assert not (tmp_path / "w").exists()  # nothing was written for a run that cannot be
 
 
-def test_missing_flags_are_named(run):
-    assert "--workdir=FOLDER is missing" in refused(run())
-    assert "--config=FILE is missing" in refused(run("--workdir=x"))
+def test_missing_flags_are_named():
+    assert "--workdir=FOLDER is missing" in refused(run_main())
+    assert "--config=FILE is missing" in refused(run_main("--workdir=x"))
 
 
-def test_absent_cifar10_says_which_file_goes_where(run, tmp_path):
+def test_absent_cifar10_says_which_file_goes_where(tmp_path):
     flags = [
         f"--workdir={tmp_path / 'w'}",
         "--config=configs/cifar10_32px.py",
         f"--config.data.dir={tmp_path / 'images'}",
         "--config.data.download=false",
     ]
-    message = refused(run(*flags))
+    message = refused(run_main(*flags))
     assert "cifar-10-python.tar.gz" in message
     assert str(tmp_path / "images") in message
 
 
-def test_help_explains_the_program(run):
-    done = run("--help")
+def test_help_explains_the_program():
+    done = run_main("--help")
     assert done.returncode == 0
     for part in ("--mode=evaluate", "configs/default.py", "goes on where a run was stopped", "143"):
         assert part in done.stdout
 
 
-def test_a_workdir_that_cannot_be_made_is_explained(run, tmp_path):
+def test_a_workdir_that_cannot_be_made_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
-    message = refused(run(MAIN[2], f"--workdir={tmp_path / 'file' / 'w'}", *flags()))
+    message = refused(run_main(CONFIG, f"--workdir={tmp_path / 'file' / 'w'}", *flags()))
     assert str(tmp_path / "file") in message
 
 
-def test_codes_that_are_not_there_are_explained(run, tmp_path):
-    done = run("--mode=evaluate", f"--workdir={tmp_path / 'w'}", "--codes=nowhere")
+def test_codes_that_are_not_there_are_explained(tmp_path):
+    done = run_main("--mode=evaluate", f"--workdir={tmp_path / 'w'}", "--codes=nowhere")
     assert "there is no nowhere; accepted: a folder with query.npz" in refused(done)
     assert not (tmp_path / "w").exists()

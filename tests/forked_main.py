@@ -1,9 +1,10 @@
-"""Runs main.py many times in children of a process that has imported everything once.
+"""Starts main.py many times as children of a process that has imported everything once.
 
     python -m tests.forked_main
 
-Reads one JSON list a line from standard input: the arguments, main.py's path first, and the files
-for the child's standard output and error. Answers each with a line, the exit code.
+Reads one JSON list a line from standard input and answers each with a line: ["start", [main.py, its
+arguments], output, error], the files that the child writes to, with its process id; ["poll", id]
+with the exit code or null. `tests.main_process` asks.
 """
 
 import importlib
@@ -16,7 +17,8 @@ import traceback
 
 def run_child(arguments: list[str], output: str, error: str) -> None:
     for number, path in ((1, output), (2, error)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = arguments
     code = 1
     try:
@@ -32,14 +34,21 @@ def run_child(arguments: list[str], output: str, error: str) -> None:
         os._exit(code)  # the child ends here, whatever happened
 
 
+def poll(child: int) -> int | None:
+    ended, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
 def main() -> None:
     for module in ("batch_tuning", "command_line", "evaluation_run", "run"):
         importlib.import_module(f"hybridhash_jax.{module}")
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            run_child(*json.loads(line))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        request, *details = json.loads(line)
+        if request == "poll":
+            answer = poll(*details)
+        elif (answer := os.fork()) == 0:
+            run_child(*details)
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
 import os
 import random
+import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.small_run import ENVIRONMENT, MAIN, ROOT, flags, outcome, run_main
+from tests.main_process import MainProcess, run_main
+from tests.small_run import CONFIG, flags, outcome
 
 pytestmark = pytest.mark.slow
 
@@ -18,21 +19,19 @@ pytestmark = pytest.mark.slow
 def undisturbed(tmp_path_factory) -> Path:
     """The workdir of the same command, never killed."""
     workdir = tmp_path_factory.mktemp("undisturbed")
-    done = run_main(workdir, *flags())
-    assert done.returncode == 0, done.stderr
+    finish(workdir)
     return workdir
 
 
-def start(workdir: Path) -> subprocess.Popen:
-    command = [*MAIN, f"--workdir={workdir}", *flags()]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(workdir: Path) -> MainProcess:
+    return MainProcess([CONFIG, f"--workdir={workdir}", *flags()])
+
+
+def finish(workdir: Path) -> str:
+    """Runs the same command to its end; returns what it printed."""
+    done = run_main(CONFIG, f"--workdir={workdir}", *flags())
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def wait_for(condition, process, timeout=120.0):
@@ -69,43 +68,44 @@ def test_sigkill_at_any_moment_and_during_saves_changes_nothing(undisturbed, tmp
         kills += process.returncode == -signal.SIGKILL
         assert not (tmp_path / "results.json").exists()
     assert kills == len(moments)
-    done = run_main(tmp_path, *flags())
-    assert done.returncode == 0, done.stderr
-    assert "resuming from step" in done.stdout
+    assert "resuming from step" in finish(tmp_path)
     assert outcome(tmp_path) == outcome(undisturbed)
     assert not any("tmp" in name for name in os.listdir(tmp_path / "checkpoints"))
 
 
-def test_a_signal_saves_and_exits_and_the_run_goes_on(undisturbed, tmp_path):
-    saved = 0
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> tuple[Path, int]:
+    """A workdir that was begun, stopped by SIGTERM, gone on with, and stopped by Ctrl-C; its step."""
+    workdir, saved = tmp_path_factory.mktemp("stopped"), 0
     for number, code, lines in ((signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 8)):
-        process = start(tmp_path)
-        wait_for(lambda lines=lines: logged_lines(tmp_path) > lines, process)
+        process = start(workdir)
+        wait_for(lambda lines=lines: logged_lines(workdir) > lines, process)
         process.send_signal(number)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate()
         assert process.returncode == code, output
         assert "Traceback" not in output
         assert f"stopped by {number.name} after step" in output
         assert saved == 0 or f"resuming from step {saved} " in output
         saved = int(output.split("after step ")[1].split(";")[0])
-        assert (tmp_path / "checkpoints" / str(saved)).is_dir()
-    done = run_main(tmp_path, *flags())
-    assert f"resuming from step {saved} " in done.stdout, done.stderr
-    assert outcome(tmp_path) == outcome(undisturbed)
+        assert (workdir / "checkpoints" / str(saved)).is_dir()
+    return workdir, saved
+
+
+def test_a_signal_saves_and_exits_and_the_run_goes_on(stopped, undisturbed, tmp_path):
+    workdir = Path(shutil.copytree(stopped[0], tmp_path / "w"))
+    assert f"resuming from step {stopped[1]} " in finish(workdir)
+    assert outcome(workdir) == outcome(undisturbed)
 
 
 def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
-    undisturbed, tmp_path
+    stopped, undisturbed, tmp_path
 ):
-    process = start(tmp_path)
-    wait_for(lambda: logged_lines(tmp_path) > 11, process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
-    data = tmp_path / "checkpoints" / str(newest) / "state" / "d"
-    for path in data.iterdir():
+    workdir = Path(shutil.copytree(stopped[0], tmp_path / "w"))
+    newest = workdir / "checkpoints" / str(stopped[1])
+    for path in (newest / "state" / "d").iterdir():
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    done = run_main(tmp_path, *flags())
-    assert f"checkpoints/{newest}" in done.stdout
-    assert "moved to" in done.stdout
-    assert outcome(tmp_path) == outcome(undisturbed)
+    printed = finish(workdir)
+    assert f"checkpoints/{newest.name}" in printed
+    assert "moved to" in printed
+    assert "resuming from step" in printed
+    assert outcome(workdir) == outcome(undisturbed)

@@ -1,12 +1,12 @@
 """Two real processes over loopback that run main.py as one program."""
 
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.small_run import ENVIRONMENT, MAIN, ROOT
+from tests.main_process import MainProcess
+from tests.small_run import CONFIG
 
 
 def free_port() -> int:
@@ -16,24 +16,20 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def start_two(
-    workdir: Path, *arguments: str, second: Sequence[str] = ()
-) -> list[subprocess.Popen[str]]:
+def start_two(workdir: Path, *arguments: str, second: Sequence[str] = ()) -> list[MainProcess]:
     """Starts both; the second one gets arguments of its own after those of both."""
     address = f"127.0.0.1:{free_port()}"
-    return [
-        subprocess.Popen(
-            [
-                *MAIN, f"--workdir={workdir}", *arguments, *own, f"--process_id={number}",
-                f"--coordinator_address={address}", "--num_processes=2",
-            ],
-            cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for number, own in enumerate(((), second))
+    common = [
+        CONFIG, f"--workdir={workdir}", *arguments, "--num_processes=2",
+        f"--coordinator_address={address}",
     ]  # fmt: skip
+    return [
+        MainProcess([*common, *own, f"--process_id={number}"])
+        for number, own in enumerate(((), second))
+    ]
 
 
-def wait_until(condition: Callable[[], bool], processes: Sequence[subprocess.Popen[str]]) -> None:
+def wait_until(condition: Callable[[], bool], processes: Sequence[MainProcess]) -> None:
     """Polls until the condition holds, or the first process has ended."""
     end = time.monotonic() + 300
     while not condition() and processes[0].poll() is None:
@@ -45,14 +41,14 @@ def wait_until(condition: Callable[[], bool], processes: Sequence[subprocess.Pop
         time.sleep(0.005)
 
 
-def wait_for_two(processes: list[subprocess.Popen[str]]) -> tuple[list[str], list[int]]:
+def wait_for_two(processes: list[MainProcess]) -> tuple[list[str], list[int | None]]:
     """What both printed, and their exit codes."""
     try:
-        printed = [process.communicate(timeout=240)[0] for process in processes]
+        printed = [process.communicate()[0] for process in processes]
     finally:
         for process in processes:
             process.kill()  # only if one hangs
-    return printed, [process.returncode for process in processes]
+    return printed, [process.poll() for process in processes]
 
 
 def run_two(workdir: Path, *arguments: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from configs import digits
 from tests import compiler_flags
 
 ROOT = Path(__file__).resolve().parent.parent
-MAIN = [sys.executable, str(ROOT / "main.py"), f"--config={ROOT / 'configs' / 'digits.py'}"]
+CONFIG = f"--config={ROOT / 'configs' / 'digits.py'}"
+MAIN = [sys.executable, str(ROOT / "main.py"), CONFIG]
 
 OVERRIDES: dict[str, Any] = {
     "bits": (8,),
@@ -54,21 +54,6 @@ def flags(**overrides: Any) -> list[str]:
 
 # One device a process: the tests that start processes need no more.
 ENVIRONMENT = os.environ | {"XLA_FLAGS": compiler_flags.QUICK}
-
-
-def run_main(workdir: Path, *arguments: str, **kwargs: Any) -> subprocess.CompletedProcess:
-    """Runs main.py to its end."""
-    command = [*MAIN, f"--workdir={workdir}", *arguments]
-    return subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        **kwargs,
-    )
 
 
 def outcome(workdir: Path) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from hybridhash_jax.code_sets import load_code_sets
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run import train
 from hybridhash_jax.run_log import read_log
+from tests.main_process import run_main
 from tests.process_pair import run_two, start_two, wait_for_two, wait_until
-from tests.small_run import flags, make_config, outcome, run_main
+from tests.small_run import CONFIG, flags, make_config, outcome
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +50,7 @@ def training(workdir: Path) -> list[dict]:
 def undisturbed(tmp_path_factory) -> Path:
     """The workdir of a run by one process."""
     workdir = tmp_path_factory.mktemp("undisturbed")
-    done = run_main(workdir, *ALONE)
+    done = run_main(CONFIG, f"--workdir={workdir}", *ALONE)
     assert done.returncode == 0, done.stderr
     return workdir
 
