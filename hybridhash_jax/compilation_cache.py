@@ -84,7 +84,7 @@ def shrink(folder: Path, limit: int) -> None:
     """
     entries = []
     for path in folder.glob("*-cache"):
-        with contextlib.suppress(FileNotFoundError):  # another run is doing the same
+        with contextlib.suppress(OSError):  # another run may be doing the same
             described = path.stat()
             used = max(described.st_atime, described.st_mtime)
             entries.append((used, described.st_size, path))
@@ -92,7 +92,8 @@ def shrink(folder: Path, limit: int) -> None:
     for _, size, path in sorted(entries):
         if total <= limit:
             return
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
         total -= size
 
 

@@ -1,8 +1,10 @@
 """Processes of main.py, as `subprocess` has them; they start without importing everything again."""
 
+import atexit
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,8 @@ class _Server:
     """Talks to `tests.forked_main`, which ends with this process."""
 
     def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="hybridhash_jax_tests_")
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.forked_main"],
             cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -44,7 +48,7 @@ class MainProcess:
     """
 
     def __init__(self, arguments: Sequence[str], *, together: bool = True):
-        folder = Path(tempfile.mkdtemp())
+        folder = Path(tempfile.mkdtemp(dir=_server().folder))
         self._paths = [folder / "output", folder / ("output" if together else "error")]
         self.returncode: int | None = None
         paths = [str(path) for path in self._paths]
