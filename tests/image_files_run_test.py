@@ -11,11 +11,10 @@ import pytest
 
 from configs import lists
 from hybridhash_jax.evaluation_run import evaluate_checkpoint
-from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run import train
 from input_pipeline.errors import DataError
 from tests.photographs import write_lists
-from tests.small_run import ENVIRONMENT, OVERRIDES, ROOT, flags, outcome
+from tests.small_run import ENVIRONMENT, OVERRIDES, ROOT, StopAt, flags, outcome
 
 SIZES = {"batch_size": 16, "num_epochs": 2, "evaluation.batch_size": 16}
 
@@ -39,14 +38,14 @@ def directory(tmp_path_factory):
 def reference(directory, tmp_path_factory):
     """A run's outcome with decoding in the main thread."""
     workdir = tmp_path_factory.mktemp("reference")
-    train(config_of(directory, num_workers=0), workdir, StopRequest())
+    train(config_of(directory, num_workers=0), workdir, StopAt())
     return outcome(workdir)
 
 
 def test_a_run_on_files_trains_and_leaves_no_thread(directory, reference, tmp_path):
     assert (reference["train_images"], reference["queries"], reference["database"]) == (30, 10, 50)
     assert reference["unreadable_images"] == 0
-    train(config_of(directory, num_workers=4), tmp_path, StopRequest())
+    train(config_of(directory, num_workers=4), tmp_path, StopAt())
     assert outcome(tmp_path) == reference, "workers change nothing"
     names = [thread.name for thread in threading.enumerate()]
     assert not [name for name in names if name.startswith("decode")]
@@ -65,11 +64,11 @@ def broken(directory):
 
 def test_a_broken_image_ends_the_run_with_its_name(broken, tmp_path):
     with pytest.raises(DataError, match=r"images/0(12|03)\.jpg: .*on_unreadable=skip"):
-        train(config_of(broken), tmp_path, StopRequest())
+        train(config_of(broken), tmp_path, StopAt())
 
 
 def test_broken_images_can_be_skipped_and_are_reported(broken, tmp_path):
-    (entry,) = train(config_of(broken, on_unreadable="skip"), tmp_path, StopRequest())
+    (entry,) = train(config_of(broken, on_unreadable="skip"), tmp_path, StopAt())
     assert (entry["queries"], entry["database"]) == (9, 49)
     assert entry["unreadable_images"] == 2
     listed = (tmp_path / "unreadable.txt").read_text().splitlines()

@@ -15,13 +15,13 @@ from hybridhash_jax.console import logger
 from hybridhash_jax.evaluation_run import evaluate_checkpoint
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.interrupt import Interrupted, StopRequest
+from hybridhash_jax.interrupt import Interrupted
 from hybridhash_jax.pretrained.workdirs import read_run
 from hybridhash_jax.pretraining.experiment import create_classification_experiment
 from hybridhash_jax.run import train
 from hybridhash_jax.run_log import read_log
 from hybridhash_jax.workdir import load_config
-from tests.small_run import make_config, outcome
+from tests.small_run import StopAt, make_config, outcome
 
 CLASSIFY = {
     "task": "classify",
@@ -35,20 +35,6 @@ CLASSIFY = {
     "pretraining__augment_magnitude": 1.0,
     "pretraining__ema_decay": 0.8,
 }
-
-
-class StopAt(StopRequest):
-    """Asks to stop when a step is reached, as a signal would."""
-
-    def __init__(self, step: int | None = None):
-        super().__init__()
-        self.step = step
-
-    def install(self):
-        return self
-
-    def requested(self, step: int) -> bool:
-        return step == self.step
 
 
 @pytest.fixture(scope="module")

@@ -12,26 +12,12 @@ from hybridhash_jax.checkpoint import CheckpointError
 from hybridhash_jax.code_sets import load_code_sets, load_codes, save_codes
 from hybridhash_jax.config_rules import ConfigError
 from hybridhash_jax.evaluation_run import evaluate_checkpoint
-from hybridhash_jax.interrupt import Interrupted, StopRequest
+from hybridhash_jax.interrupt import Interrupted
 from hybridhash_jax.run import train
 from hybridhash_jax.run_log import read_log
 from hybridhash_jax.train import TrainingDivergedError
 from hybridhash_jax.workdir import load_config
-from tests.small_run import make_config, outcome
-
-
-class StopAt(StopRequest):
-    """Asks to stop when a step is reached, as a signal would."""
-
-    def __init__(self, step: int | None = None):
-        super().__init__()
-        self.step = step
-
-    def install(self):
-        return self
-
-    def requested(self, step: int) -> bool:
-        return step == self.step
+from tests.small_run import StopAt, make_config, outcome
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import digits
+from hybridhash_jax.interrupt import StopRequest
 from tests import compiler_flags
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +51,20 @@ def flags(**overrides: Any) -> list[str]:
         f"--config.{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
         for name, value in (OVERRIDES | given).items()
     ]
+
+
+class StopAt(StopRequest):
+    """Asks to stop when a step is reached, as a signal would, and leaves the signals to pytest."""
+
+    def __init__(self, step: int | None = None):
+        super().__init__()
+        self.step = step
+
+    def install(self):
+        return self
+
+    def requested(self, step: int) -> bool:
+        return step == self.step
 
 
 # One device a process: the tests that start processes need no more.

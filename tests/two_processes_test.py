@@ -11,12 +11,11 @@ import pytest
 
 from hybridhash_jax.checkpoint import committed_steps
 from hybridhash_jax.code_sets import load_code_sets
-from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run import train
 from hybridhash_jax.run_log import read_log
 from tests.main_process import run_main
 from tests.process_pair import run_two, start_two, wait_for_two, wait_until
-from tests.small_run import CONFIG, flags, make_config, outcome
+from tests.small_run import CONFIG, StopAt, flags, make_config, outcome
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +32,6 @@ ALONE = flags(
     checkpoint__keep_latest=6,
 )
 TOGETHER = [option for option in ALONE if "num_devices" not in option]
-
-
-class NeverStopped(StopRequest):
-    """Leaves the signals to pytest."""
-
-    def install(self):
-        return self
 
 
 def training(workdir: Path) -> list[dict]:
@@ -144,7 +136,7 @@ def test_two_processes_pretrain_as_one_with_half_of_the_parameters_each(tmp_path
         "pretraining__augment_magnitude": 0.0, "pretraining__ema_decay": 0.8,
     }  # fmt: skip
     alone, together = tmp_path / "one", tmp_path / "two"
-    train(make_config(**options), alone, NeverStopped())
+    train(make_config(**options), alone, StopAt())
     shared = [option for option in flags(**options) if "num_devices" not in option]
     printed = run_two(together, *shared, "--config.mesh.fsdp=2")
     assert "mesh data=1 x fsdp=2" in printed[0]
