@@ -7,6 +7,7 @@ asserts how long something takes, so Hypothesis has no deadline either.
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 from tests import compiler_flags
@@ -17,6 +18,9 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 # One folder each for the processes that share the suite: JAX does not write an entry in one move.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hybridhash_jax_tests_")
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+# A shell's background commands ignore Ctrl-C, and so would the processes that tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis
 import jax
