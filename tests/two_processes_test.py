@@ -1,7 +1,6 @@
 """Two real processes over loopback work as one does, also where one of them is stopped or killed."""
 
 import json
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -65,9 +64,8 @@ def begun_by_one(undisturbed, tmp_path_factory) -> Path:
 def stopped(begun_by_one) -> tuple[Path, int]:
     """Two processes went on, and one of them got a SIGTERM; the workdir, and the step saved."""
     processes = start_two(begun_by_one, *TOGETHER)
-    second = processes[1]
     wait_until(lambda: len(training(begun_by_one)) > 4, processes)
-    os.kill(second.pid, signal.SIGTERM)
+    processes[1].send_signal(signal.SIGTERM)
     printed, codes = wait_for_two(processes)
     assert codes == [143, 143], printed
     steps = [int(text.split("after step ")[1].split(";")[0]) for text in printed]
