@@ -14,8 +14,8 @@ def normal(seed, *shape):
 
 
 def plain_attention(query, key, value):
-    weights = jax.nn.softmax(jnp.einsum("gqc,gkc->gqk", query, key))
-    return jnp.einsum("gqk,gkc->gqc", weights, value)
+    weights = jax.nn.softmax(jnp.einsum("bhqc,bhkc->bhqk", query, key))
+    return jnp.einsum("bhqk,bhkc->bhqc", weights, value)
 
 
 def plain_norm(x, scale, bias):
@@ -33,10 +33,12 @@ def plain_max_pool(x):
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
 
 
-GROUPS = tuple(2 * normal(seed, 3, 5, 4) for seed in range(3))
+HEADS = tuple(2 * normal(seed, 2, 6, 5, 4) for seed in range(3))
+MANY_SCORES = tuple(2 * normal(seed, 1, 6, 420, 4) for seed in range(3))
 CASES = {
     "gelu": (formulations.gelu, lambda x: jax.nn.gelu(x, approximate=False), (normal(0, 7, 9),)),
-    "attend": (formulations.attend, plain_attention, GROUPS),
+    "attend": (formulations.attend, plain_attention, HEADS),
+    "attend_in_parts": (formulations.attend, plain_attention, MANY_SCORES),
     "layer_norm": (
         lambda x, scale, bias: formulations.layer_norm(x, scale, bias, 1e-6),
         plain_norm,
@@ -63,7 +65,7 @@ CASES = {
 def value_and_gradients(function, operands):
     def both(*operands):
         out, pull = jax.vjp(function, *operands)
-        return out, pull(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+        return out, pull(jnp.cos(jnp.arange(out.size)).reshape(out.shape).astype(out.dtype))
 
     return jax.tree.map(lambda x: np.asarray(x, np.float32), jax.jit(both)(*operands))
 
@@ -81,7 +83,7 @@ def test_values_and_gradients_equal_the_plain_formulation(case, dtype):
 
 
 def test_attention_of_large_scores_neither_overflows_nor_vanishes():
-    query, key, value = GROUPS
+    query, key, value = HEADS
     found, gradients = value_and_gradients(formulations.attend, (300 * query, key, value))
     # Scores of some thousands are rounded to about 1e-3, and so are their exponentials.
     np.testing.assert_allclose(found, plain_attention(300 * query, key, value), atol=1e-2)

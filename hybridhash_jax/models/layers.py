@@ -109,13 +109,11 @@ class Attention(nnx.Module):
         """[..., N, C] -> [..., N, C]; attention inside each group of N tokens only."""
         *groups, tokens, channels = x.shape
         heads, head_dim = self.num_heads, channels // self.num_heads
-        # Two-dimensional products, then batched three-dimensional ones with the heads moved to
-        # the front: several times faster on CPU than products of five-dimensional operands.
+        # A two-dimensional product, then batched ones with the heads moved to the front: several
+        # times faster on CPU than products of five-dimensional operands.
         qkv = self.qkv(x.reshape(-1, channels)).reshape(-1, tokens, 3, heads, head_dim)
-        qkv = qkv.transpose(2, 0, 3, 1, 4).reshape(3, -1, tokens, head_dim)
-        query, key, value = qkv[0] * head_dim**-0.5, qkv[1], qkv[2]
-        out = formulations.attend(query, key, value)  # [groups * heads, N, head_dim]
-        out = out.reshape(-1, heads, tokens, head_dim).transpose(0, 2, 1, 3)
+        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
+        out = formulations.attend(query * head_dim**-0.5, key, value).transpose(0, 2, 1, 3)
         return self.proj(out.reshape(-1, channels)).reshape(*groups, tokens, channels)
 
 
