@@ -11,6 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+# What is set outside the command and changes speed.
+_VARIABLES = ("GLIBC_TUNABLES", "XLA_FLAGS", "LD_PRELOAD", "OMP_NUM_THREADS")
+
 
 def pin_to_one_core() -> set[int]:
     """Restricts this process to one core; returns what to give `os.sched_setaffinity` back."""
@@ -45,10 +48,11 @@ def summary(figures: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 
 def write_record(path: Path, packages: Sequence[str], **content: Any) -> None:
-    """Writes the figures with date, command, processor and versions."""
+    """Writes the figures with date, command, environment, processor and versions."""
     record = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
