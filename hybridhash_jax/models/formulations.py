@@ -93,9 +93,10 @@ def _scores(query: jax.Array, key: jax.Array) -> jax.Array:
 def _attend_backward(transposed_product: _Product, saved, grad: jax.Array):
     query, key, value, weights, scale, out = saved
     dtype, shape = value.dtype, grad.shape
-    grad = grad.reshape(out.shape)
-    scaled = grad if scale is None else scale * grad
-    shift = jnp.sum(scaled * out, axis=-1, keepdims=True, dtype=jnp.float32)
+    scaled = grad.reshape(out.shape).astype(jnp.float32)
+    if scale is not None:
+        scaled = scale * scaled
+    shift = jnp.sum(scaled * out, axis=-1, keepdims=True)
     scaled = scaled.astype(dtype)
     grad_weights = jnp.einsum("gqc,gkc->gqk", scaled, value).astype(jnp.float32)
     grad_scores = (weights * (grad_weights - shift)).astype(dtype)
@@ -112,7 +113,7 @@ def _transposed_product(weights: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _transposed_product_on_cpu(weights: jax.Array, x: jax.Array) -> jax.Array:
-    """Twice as fast with the sides exchanged; the barriers keep XLA from exchanging them back."""
+    """With the sides exchanged, which is faster; the barriers keep XLA from exchanging them back."""
     product = lax.optimization_barrier(jnp.einsum("gqc,gqk->gck", x, weights))
     return lax.optimization_barrier(product.transpose(0, 2, 1))
 
