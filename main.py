@@ -20,7 +20,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from hybridhash_jax import command_line, compilation_cache, console, processes
+from hybridhash_jax import command_line, compilation_cache, console, host_memory, processes
 from hybridhash_jax.batch_tuning import tune_batch
 from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
 from hybridhash_jax.interrupt import StopRequest
@@ -32,9 +32,8 @@ config_flags.DEFINE_config_file("config", None, "The configuration: a file of co
 flags.DEFINE_string("workdir", None, "Where the run is kept: checkpoints, logs, results.")
 MODES = "evaluate: only measure a checkpoint of the workdir. tune_batch: find the largest batch."
 flags.DEFINE_enum("mode", "train", ["train", "evaluate", "tune_batch"], MODES)
-flags.DEFINE_string(
-    "checkpoint", "selected", "For --mode=evaluate: selected, latest, or a checkpoint's step."
-)
+WHICH = "For --mode=evaluate: selected, latest, or a checkpoint's step."
+flags.DEFINE_string("checkpoint", "selected", WHICH)
 flags.DEFINE_string(
     "codes",
     None,
@@ -55,6 +54,7 @@ flags.DEFINE_integer("initialization_timeout", 300, "Seconds to wait for the oth
 def main(_: list[str]) -> None:
     """Sets the process up and runs one mode."""
     absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax reports every file at INFO
+    host_memory.compute_on_calling_thread()
     processes.start(
         FLAGS.coordinator_address,
         FLAGS.num_processes,

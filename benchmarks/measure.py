@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 # What is set outside the command and changes speed.
-_VARIABLES = ("GLIBC_TUNABLES", "XLA_FLAGS", "LD_PRELOAD", "OMP_NUM_THREADS")
+_VARIABLES = (
+    "GLIBC_TUNABLES",
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "XLA_FLAGS",
+    "LD_PRELOAD",
+    "OMP_NUM_THREADS",
+)
 
 
 def pin_to_one_core() -> set[int]:
@@ -22,11 +29,23 @@ def pin_to_one_core() -> set[int]:
     return allowed
 
 
-def take_turns(ways: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
-    """Runs every way once a repetition, so that a slow minute of the machine hits all of them."""
+def take_turns(
+    ways: Mapping[str, Callable[[], float]], repetitions: int, *, warm_up: bool = False
+) -> dict[str, list[float]]:
+    """Runs every way once a repetition, so that a slow minute of the machine hits all of them.
+
+    Args:
+      ways: each does its work once and returns what it measured.
+      repetitions: how many figures each will have.
+      warm_up: each turn begins with a run that does not count. Without it a way pays for what the
+        ways before it did to caches and memory; work that goes on for hours does not.
+    """
     figures: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repetitions):
-        for name, run in ways.items():
+    for repetition in range(repetitions):
+        # From the other end every second time: who follows whom changes speed, too.
+        for name, run in list(ways.items())[:: -1 if repetition % 2 else 1]:
+            if warm_up:
+                run()
             figures[name].append(run())
     return figures
 

@@ -104,7 +104,7 @@ def main() -> None:
             for compiled in ((False, True) if args.compiled else (False,))
             for precision in args.precisions.split(",")
         }
-        seconds = take_turns(ways, args.repetitions)
+        seconds = take_turns(ways, args.repetitions, warm_up=True)
         speeds = {n: batch_size / statistics.median(s) for n, s in seconds.items()}
         results[f"{variant}, batch {batch_size}"] = {
             "images_per_second": speeds,

@@ -16,6 +16,7 @@ import jax
 from benchmarks.measure import take_turns, write_record
 from benchmarks.network_speed import make_parser, peak_flops, peak_memory, prepare
 from benchmarks.torch_baseline import TorchWorker
+from hybridhash_jax import host_memory
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
 
 def run(args: argparse.Namespace, works: tuple[str, ...]) -> None:
     """Measures every variant, batch, precision and work; prints a table, writes a record."""
+    host_memory.compute_on_calling_thread()  # as main.py does
     peak, source = peak_flops(args.peak_tflops)
     device = jax.devices()[0].device_kind
     print(f"{device}: peak {peak / 1e12:.3g} TFLOP/s ({source}); jax {jax.__version__}")
@@ -58,7 +60,7 @@ def _measure(
     if worker is not None:
         bfloat16 = precision == "bfloat16"
         ways["torch"] = worker.prepare(variant, batch_size, work, bfloat16=bfloat16)
-    seconds = take_turns(ways, repetitions)
+    seconds = take_turns(ways, repetitions, warm_up=True)
     medians = {way: statistics.median(values) for way, values in seconds.items()}
     row: dict[str, Any] = {
         "variant": variant, "batch_size": batch_size, "precision": precision, "work": work,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hybridhash_jax import sharding
+from hybridhash_jax import host_memory, sharding
 from hybridhash_jax.layout import Layout, compile_on_batches
 
 _IMAGES_SHOWN = 5
@@ -105,7 +105,9 @@ def encode_split(
         inputs = sharding.put_batch({name: batch[name] for name in ("image", "mask")}, mesh)
         # Runs while the batch before is fetched.
         current = encode(params, inputs["image"]), sharding.replicate(inputs["mask"], mesh)
-        if previous is not None:
+        if previous is None:
+            host_memory.keep_freed_memory()  # the encoder is compiled now
+        else:
             fetch(*previous)
         previous = current
     if previous is not None:

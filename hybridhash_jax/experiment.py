@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from hybridhash_jax import models, preprocess, sharding
 from hybridhash_jax.accumulation import check_parts
@@ -114,10 +115,7 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
     Raises:
       ValueError: sizes, batch or patterns that do not fit; the message says what would.
     """
-    mesh = sharding.make_mesh(config.num_devices, **config.mesh)
-    sharding.check_batch_size("batch_size", config.batch_size, mesh)
-    check_parts(config.batch_size, config.accumulation_steps, mesh.size)
-    sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
+    mesh = configured_mesh(config)
     dtype = compute_dtype(config.model.dtype)
     train_rows, held_out = dataset.splits.train, np.zeros(0, np.int64)
     if config.evaluation.selected_by == "validation":
@@ -190,6 +188,19 @@ def _empty_bank(config: Config, bits: int, dataset: Dataset, rows: int) -> Memor
     if config.loss.pairs == "batch":
         return None
     return create_bank(rows, bits, dataset.labels.shape[1])
+
+
+def configured_mesh(config: Config) -> Mesh:
+    """The devices that `config` asks for.
+
+    Raises:
+      ValueError: they cannot divide the batches; the message says what they can.
+    """
+    mesh = sharding.make_mesh(config.num_devices, **config.mesh)
+    sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    check_parts(config.batch_size, config.accumulation_steps, mesh.size)
+    sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
+    return mesh
 
 
 def configured_optimizer(

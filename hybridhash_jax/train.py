@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridhash_jax import compilation_cache, sharding
+from hybridhash_jax import compilation_cache, host_memory, sharding
 from hybridhash_jax.background_compilation import BackgroundCompilation
 from hybridhash_jax.checkpoint import CheckpointStore
 from hybridhash_jax.console import logger
@@ -166,6 +166,7 @@ class TrainingLoop:
             time.perf_counter() - started,
             " (kept from an earlier start)" if cached else "",
         )
+        host_memory.keep_freed_memory()
         self._has_stepped = True
         if not self._has_evaluated:
             self._ahead.start(exp.lower_evaluation, state.evaluated_params, dict(batch))

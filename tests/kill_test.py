@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.main_process import MainProcess, run_main
+from tests.main_process import MainProcess, run_main, wait_until
 from tests.small_run import CONFIG, flags, outcome
 
 pytestmark = pytest.mark.slow
@@ -34,14 +34,6 @@ def finish(workdir: Path) -> str:
     return done.stdout
 
 
-def wait_for(condition, process, timeout=120.0):
-    """Polls until the condition holds or the process ends."""
-    end = time.monotonic() + timeout
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.002)
-
-
 def saving(workdir: Path) -> bool:
     """Is a checkpoint being written right now?"""
     directory = workdir / "checkpoints"
@@ -61,7 +53,7 @@ def test_sigkill_at_any_moment_and_during_saves_changes_nothing(undisturbed, tmp
     kills = 0
     for moment in moments:
         process = start(tmp_path)
-        wait_for(moment, process)
+        wait_until(moment, process, timeout=120)
         time.sleep(random.Random(kills).uniform(0, 0.05))
         process.kill()
         process.communicate()
@@ -79,7 +71,7 @@ def stopped(tmp_path_factory) -> tuple[Path, int]:
     workdir, saved = tmp_path_factory.mktemp("stopped"), 0
     for number, code, lines in ((signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 8)):
         process = start(workdir)
-        wait_for(lambda lines=lines: logged_lines(workdir) > lines, process)
+        wait_until(lambda lines=lines: logged_lines(workdir) > lines, process, timeout=120)
         process.send_signal(number)
         output, _ = process.communicate()
         assert process.returncode == code, output

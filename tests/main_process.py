@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +89,15 @@ def run_main(*arguments: str) -> subprocess.CompletedProcess[str]:
         process.kill()  # only if it hangs
     assert process.returncode is not None
     return subprocess.CompletedProcess(list(arguments), process.returncode, output, error)
+
+
+def wait_until(condition: Callable[[], bool], *processes: MainProcess, timeout: float) -> None:
+    """Polls until the condition holds or the first process has ended; kills all after `timeout`."""
+    end = time.monotonic() + timeout
+    while not condition() and processes[0].poll() is None:
+        if time.monotonic() > end:
+            for process in processes:
+                process.kill()
+            printed = "\n".join(process.communicate()[0] for process in processes)
+            raise AssertionError(f"nothing happened in {timeout:g} s; what was printed:\n{printed}")
+        time.sleep(0.002)

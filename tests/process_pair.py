@@ -1,8 +1,7 @@
 """Two real processes over loopback that run main.py as one program."""
 
 import socket
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.main_process import MainProcess
@@ -27,18 +26,6 @@ def start_two(workdir: Path, *arguments: str, second: Sequence[str] = ()) -> lis
         MainProcess([*common, *own, f"--process_id={number}"])
         for number, own in enumerate(((), second))
     ]
-
-
-def wait_until(condition: Callable[[], bool], processes: Sequence[MainProcess]) -> None:
-    """Polls until the condition holds, or the first process has ended."""
-    end = time.monotonic() + 300
-    while not condition() and processes[0].poll() is None:
-        if time.monotonic() > end:
-            for process in processes:
-                process.kill()
-                process.communicate()
-            raise AssertionError("nothing happened")
-        time.sleep(0.005)
 
 
 def wait_for_two(processes: list[MainProcess]) -> tuple[list[str], list[int | None]]:

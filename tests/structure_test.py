@@ -15,7 +15,7 @@ LAYERS = [
     ["report_pages"],
     ["console", "codes", "losses", "memory_bank", "models", "preprocess", "classification", "ema"],
     ["image_augment", "mixing", "processes", "agreement", "accumulation"],
-    ["background_compilation", "compilation_cache"],
+    ["background_compilation", "compilation_cache", "host_memory"],
     ["code_sets", "metrics", "optimizer", "state", "sharding", "interrupt"],
     ["layout"],
     ["checkpoint", "encode", "findings", "report_files", "train_step", "run_log", "config_rules"],

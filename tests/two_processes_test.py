@@ -12,8 +12,8 @@ from hybridhash_jax.checkpoint import committed_steps
 from hybridhash_jax.code_sets import load_code_sets
 from hybridhash_jax.run import train
 from hybridhash_jax.run_log import read_log
-from tests.main_process import run_main
-from tests.process_pair import run_two, start_two, wait_for_two, wait_until
+from tests.main_process import run_main, wait_until
+from tests.process_pair import run_two, start_two, wait_for_two
 from tests.small_run import CONFIG, StopAt, flags, make_config, outcome
 
 pytestmark = pytest.mark.slow
@@ -64,7 +64,7 @@ def begun_by_one(undisturbed, tmp_path_factory) -> Path:
 def stopped(begun_by_one) -> tuple[Path, int]:
     """Two processes went on, and one of them got a SIGTERM; the workdir, and the step saved."""
     processes = start_two(begun_by_one, *TOGETHER)
-    wait_until(lambda: len(training(begun_by_one)) > 4, processes)
+    wait_until(lambda: len(training(begun_by_one)) > 4, *processes, timeout=300)
     processes[1].send_signal(signal.SIGTERM)
     printed, codes = wait_for_two(processes)
     assert codes == [143, 143], printed
@@ -83,7 +83,7 @@ def test_a_signal_to_one_of_two_saves_the_same_step_in_both(stopped):
 def test_the_death_of_one_ends_the_other_and_the_run_goes_on(stopped, undisturbed):
     workdir, step = stopped
     processes = start_two(workdir, *TOGETHER)
-    wait_until(lambda: training(workdir)[-1]["step"] > step, processes)
+    wait_until(lambda: training(workdir)[-1]["step"] > step, *processes, timeout=300)
     processes[1].kill()
     printed, (survivor, killed) = wait_for_two(processes)
     assert killed == -signal.SIGKILL

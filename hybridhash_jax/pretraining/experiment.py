@@ -12,9 +12,13 @@ import optax
 from flax import nnx
 
 from hybridhash_jax import models, sharding
-from hybridhash_jax.accumulation import check_parts
 from hybridhash_jax.config_rules import Config
-from hybridhash_jax.experiment import compute_dtype, configured_optimizer, prepare_images
+from hybridhash_jax.experiment import (
+    compute_dtype,
+    configured_mesh,
+    configured_optimizer,
+    prepare_images,
+)
 from hybridhash_jax.image_sources import Sources, create_sources
 from hybridhash_jax.layout import make_layout
 from hybridhash_jax.mixing import Mixing
@@ -106,10 +110,7 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
     """
     train_rows, validation_rows = dataset.splits.train, dataset.splits.query
     _check_labels(dataset)
-    mesh = sharding.make_mesh(config.num_devices, **config.mesh)
-    sharding.check_batch_size("batch_size", config.batch_size, mesh)
-    check_parts(config.batch_size, config.accumulation_steps, mesh.size)
-    sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
+    mesh = configured_mesh(config)
     dtype = compute_dtype(config.model.dtype)
     steps_per_epoch = loader.steps_per_epoch(len(train_rows), config.batch_size)
     total_steps = steps_per_epoch * config.num_epochs
