@@ -1,4 +1,4 @@
-"""How the network's operations are computed: the one place that knows which way is fast where.
+"""How the network's operations are computed: with `attention`, what knows which way is fast where.
 
 Derivatives are written out where the ones that JAX derives are slow on CPU. `lax.platform_dependent`
 chooses while a program is lowered, so one exported for an accelerator has the accelerator's way.
@@ -33,94 +33,6 @@ def _gelu_backward(x: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
 
 
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
-
-
-_PARTS = 8
-_SCORES_WORTH_PARTS = 2**20
-
-
-def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """softmax(query key^T) value for each head: [B, H, N, D] -> [B, H, N, D].
-
-    The softmax is in float32; `query` is scaled already. The derivative is that of FlashAttention
-    (arXiv 2205.14135), which sums over D where the softmax's own sums over N.
-    """
-    return lax.platform_dependent(query, key, value, cpu=_attend_in_parts, default=_attend_at_once)
-
-
-def _attend_at_once(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """Three-dimensional products are faster than four-dimensional ones on CPU."""
-    groups = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
-    return _attend(*groups).reshape(value.shape)
-
-
-def _attend_in_parts(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """Some heads at a time: XLA computes a batch of products on one core, but parts side by side."""
-    batch, heads, tokens, _ = query.shape
-    worth = batch * heads * tokens**2 >= _SCORES_WORTH_PARTS
-    parts = max(n for n in range(1, _PARTS + 1) if heads % n == 0) if worth else 1
-    operands = (jnp.split(x, parts, axis=1) for x in (query, key, value))
-    return jnp.concatenate([_attend_at_once(*part) for part in zip(*operands, strict=True)], axis=1)
-
-
-@jax.custom_vjp
-def _attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    return _attend_forward(query, key, value)[0]
-
-
-def _attend_forward(query: jax.Array, key: jax.Array, value: jax.Array):
-    weights, scale = lax.platform_dependent(
-        query, key, cpu=_unnormalized_weights, default=_softmax_weights
-    )
-    out = jnp.einsum("gqk,gkc->gqc", weights, value)
-    out = (out * scale).astype(value.dtype)
-    return out, (query, key, value, weights, scale, out)
-
-
-def _softmax_weights(query: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    scores = jnp.einsum("gqc,gkc->gqk", query, key).astype(jnp.float32)
-    weights = jax.nn.softmax(scores).astype(query.dtype)
-    return weights, jnp.ones((*scores.shape[:2], 1), jnp.float32)
-
-
-def _unnormalized_weights(query: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """exp(scores - their maximum) and 1 / its sum: the division is left to the D columns of out."""
-    scores = jnp.einsum("gqc,gkc->gqk", query, key).astype(jnp.float32)
-    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
-    return weights.astype(query.dtype), 1 / weights.sum(-1, keepdims=True)
-
-
-def _attend_backward(saved, grad: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    query, key, value, weights, scale, out = saved
-    dtype = value.dtype
-    shift = jnp.sum(scale * grad * out, axis=-1, keepdims=True, dtype=jnp.float32)
-    grad = (scale * grad).astype(dtype)
-    grad_weights = jnp.einsum("gqc,gkc->gqk", grad, value).astype(jnp.float32)
-    grad_scores = (weights * (grad_weights - shift)).astype(dtype)
-    return (
-        jnp.einsum("gqk,gkc->gqc", grad_scores, key),
-        _transposed_product(grad_scores, query),
-        _transposed_product(weights, grad),
-    )
-
-
-def _transposed_product(weights: jax.Array, x: jax.Array) -> jax.Array:
-    """[G, N, M], [G, N, C] -> [G, M, C]."""
-    return lax.platform_dependent(
-        weights,
-        x,
-        cpu=_product_with_sides_exchanged,
-        default=lambda weights, x: jnp.einsum("gqk,gqc->gkc", weights, x),
-    )
-
-
-def _product_with_sides_exchanged(weights: jax.Array, x: jax.Array) -> jax.Array:
-    """Faster on CPU; the barriers keep XLA from exchanging them back."""
-    product = lax.optimization_barrier(jnp.einsum("gqc,gqk->gck", x, weights))
-    return lax.optimization_barrier(product.transpose(0, 2, 1))
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
 
 
 @jax.custom_vjp
