@@ -24,6 +24,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis
 import jax
+import pytest
+
+from hybridhash_jax import host_memory
 
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
@@ -33,3 +36,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def pytest_collection_modifyitems(items):
     """Slow files first, so that no worker is left with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def memory_is_given_back():
+    """This process runs hundreds of programs, and shall not keep the most that each one needed.
+
+    The processes of main.py that tests start do keep theirs.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host_memory, "keep_freed_memory", lambda: False)
+        yield

@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from hybridhash_jax import host_memory
+from hybridhash_jax.host_memory import keep_freed_memory
 from tests.small_run import ENVIRONMENT, ROOT
 
 PAGE = 4096
@@ -79,9 +79,9 @@ def test_nothing_is_told_to_another_library_or_for_an_accelerator(monkeypatch):
             told.append(pad)
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: OtherLibrary())
-    assert not host_memory.keep_freed_memory()
+    assert not keep_freed_memory()
     monkeypatch.undo()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("an accelerator's host was told"))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not host_memory.keep_freed_memory()
+    assert not keep_freed_memory()
     assert told == []
