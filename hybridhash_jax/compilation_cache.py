@@ -98,7 +98,10 @@ def shrink(folder: Path, limit: int) -> None:
 
 
 def _processor() -> str:
-    """A name for this kind of processor: what XLA compiles for one may not run on another."""
+    """A name for these processors: what XLA compiles for one kind may not run on another.
+
+    And what it compiles for one core leaves the others idle, which JAX's own key does not tell.
+    """
     described = platform.processor()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -106,4 +109,11 @@ def _processor() -> str:
         described = "".join(sorted({line for line in lines if line.startswith(kinds)}))
     except OSError:
         pass
-    return f"{platform.machine()}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
+    kind = hashlib.sha256(described.encode()).hexdigest()[:8]
+    return f"{platform.machine()}-{kind}-{_usable_cores()}"
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

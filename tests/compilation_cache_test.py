@@ -66,6 +66,16 @@ def test_damaged_entries_are_compiled_again(tmp_path):
     assert run(command).split() == first
 
 
+def test_what_was_compiled_for_one_core_is_not_for_two(tmp_path):
+    """XLA divides a program's work when it compiles it; JAX's own key leaves the cores out."""
+    start = "import os; os.sched_getaffinity = lambda process: set(range({cores}))\n" + PROGRAM
+    found = []
+    for cores in (1, 2, 1):
+        command = [sys.executable, "-c", start.format(cores=cores), str(tmp_path)]
+        found.append(run(command).split()[1])
+    assert found == ["False", "False", "True"]
+
+
 def test_a_folder_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     (tmp_path / "file").write_text("")

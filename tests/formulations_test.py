@@ -8,6 +8,7 @@ from jax import lax
 
 from hybridhash_jax.models import formulations
 from hybridhash_jax.models.attention import attend
+from hybridhash_jax.models.convolution import convolve
 
 
 def normal(seed, *shape):
@@ -54,14 +55,29 @@ CASES = {
         (3 + normal(0, 2, 5, 8), normal(1, 8), normal(2, 8)),
     ),
     "convolve_3x3": (
-        formulations.convolve,
+        convolve,
         plain_convolution,
         (normal(0, 2, 6, 4, 3), normal(1, 3, 3, 3, 5)),
     ),
+    "convolve_3x3_wide": (
+        convolve,
+        plain_convolution,
+        (normal(0, 2, 4, 6, 96), normal(1, 3, 3, 96, 192)),
+    ),
+    "convolve_3x3_odd": (
+        convolve,
+        plain_convolution,
+        (normal(0, 2, 5, 4, 3), normal(1, 3, 3, 3, 5)),
+    ),
     "convolve_1x3": (
-        formulations.convolve,
+        convolve,
         plain_convolution,
         (normal(0, 2, 3, 5, 3), normal(1, 1, 3, 3, 2)),
+    ),
+    "narrowing_product": (
+        lambda x, kernel: formulations.linear_product(x, kernel, (((1,), (0,)), ((), ()))),
+        lambda x, kernel: jnp.einsum("mc,cd->md", x, kernel),
+        (normal(0, 40, 12), normal(1, 12, 5)),
     ),
     "max_pool": (
         lambda x: formulations.max_pool(x, ((1, 0), (0, 1))),

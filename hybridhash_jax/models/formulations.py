@@ -1,10 +1,12 @@
-"""How the network's operations are computed: with `attention`, what knows which way is fast where.
+"""How the network's operations are computed, with `attention` and `convolution`: what knows which way
+is fast where.
 
 Derivatives are written out where the ones that JAX derives are slow on CPU. `lax.platform_dependent`
 chooses while a program is lowered, so one exported for an accelerator has the accelerator's way.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,55 +85,35 @@ def sum_rows(x: jax.Array) -> jax.Array:
     )
 
 
+def linear_product(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> jax.Array:
+    """A linear layer's product, [..., C], [C, D] -> [..., D]; arguments are `lax.dot_general`'s."""
+    (inputs, outputs), rows = kernel.shape, x.shape[0]
+    if x.ndim == 2 and rows > inputs > outputs:
+        return _narrowing_product(x, kernel)
+    return lax.dot_general(x, kernel, *args, **options)
+
+
 @jax.custom_vjp
-def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution of stride 1 that keeps the size: [B, H, W, C], [h, w, C, D] -> [B, H, W, D].
-
-    The sides of the kernel are odd; the map is padded with zeros.
-    """
-    return _convolve(x, kernel)[0]
+def _narrowing_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return x @ kernel
 
 
-def _native_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    pads = [(side // 2, side // 2) for side in kernel.shape[:2]]
-    names = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=names)
-
-
-def _convolve(x: jax.Array, kernel: jax.Array):
-    return _native_convolution(x, kernel), (x, kernel)
-
-
-def _convolve_backward(saved, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _narrowing_product_backward(saved, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    # The convolution that JAX would transpose this one to has operands laid out such that XLA
-    # leaves its fast way on CPU.
-    flipped = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
     grad_kernel = lax.platform_dependent(
-        x, kernel, grad, cpu=_kernel_gradient_by_products, default=_native_kernel_gradient
+        x, grad, cpu=_turned_kernel_gradient, default=lambda x, grad: x.T @ grad
     )
-    return _native_convolution(grad, flipped), grad_kernel
+    return grad @ kernel.T, grad_kernel
 
 
-def _native_kernel_gradient(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> jax.Array:
-    return jax.linear_transpose(lambda kernel: _native_convolution(x, kernel), kernel)(grad)[0]
+def _turned_kernel_gradient(x: jax.Array, grad: jax.Array) -> jax.Array:
+    # A wide product is up to 1.7 times as fast as the high one, into which XLA would turn it
+    # without the barrier.
+    return lax.optimization_barrier(grad.T @ x).T
 
 
-def _kernel_gradient_by_products(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> jax.Array:
-    """One product [C, B*H*W] x [B*H*W, D] for each place of the kernel."""
-    (rows, columns, channels, _), (_, height, width, _) = kernel.shape, x.shape
-    pads = ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0))
-    padded, grad = jnp.pad(x, pads), grad.reshape(-1, grad.shape[-1])
+_narrowing_product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _narrowing_product_backward)
 
-    def product(row: int, column: int) -> jax.Array:
-        part = padded[:, row : row + height, column : column + width].reshape(-1, channels)
-        return jnp.matmul(part.T, grad, preferred_element_type=jnp.float32)
-
-    places = [product(row, column) for row in range(rows) for column in range(columns)]
-    return jnp.stack(places).reshape(kernel.shape).astype(kernel.dtype)
-
-
-convolve.defvjp(_convolve, _convolve_backward)
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 _NO_PLACE = -1

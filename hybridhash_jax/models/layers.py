@@ -11,6 +11,7 @@ from flax import nnx
 
 from hybridhash_jax.models import formulations
 from hybridhash_jax.models.attention import attend
+from hybridhash_jax.models.convolution import convolve
 from hybridhash_jax.models.stochastic_depth import drop_path
 
 GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -38,7 +39,7 @@ class Convolution(nnx.Conv):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         assert self.bias is not None
         kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
-        y = formulations.convolve(inputs.astype(self.dtype), kernel)
+        y = convolve(inputs.astype(self.dtype), kernel)
         return y + bias[None, None, None]
 
 
@@ -62,6 +63,7 @@ class LayerOptions:
             use_bias=use_bias,
             kernel_init=_ZEROS,
             dtype=self.dtype,
+            dot_general=formulations.linear_product,
             rngs=rngs,
         )
 
