@@ -14,6 +14,7 @@ from typing import Any
 # What is set outside the command and changes speed.
 _VARIABLES = (
     "GLIBC_TUNABLES",
+    "MALLOC_ARENA_MAX",
     "MALLOC_MMAP_MAX_",
     "MALLOC_TRIM_THRESHOLD_",
     "XLA_FLAGS",

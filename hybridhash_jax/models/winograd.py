@@ -2,8 +2,8 @@
 
 A tile of 4x4 values gives 2x2 results. Tile and kernel are taken to 4x4 points by sums alone, where
 a convolution is a product a point; A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural
-Networks (CVPR 2016). Of its kind the one with the smallest tile, and as exact in float32 as the
-convolution itself; tiles of 6x6 would need fewer multiplications, and round ten times as much.
+Networks (CVPR 2016). With this smallest tile float32 rounds about as in the convolution itself; tiles
+of 6x6 would need a quarter of the multiplications, and round several times as much.
 """
 
 from collections.abc import Callable, Sequence
