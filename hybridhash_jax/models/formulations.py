@@ -1,5 +1,5 @@
-"""How the network's operations are computed, with `attention` and `convolution`: what knows which way
-is fast where.
+"""How the network's operations are computed: with `attention` and `convolution`, what knows which
+way is fast where.
 
 Derivatives are written out where the ones that JAX derives are slow on CPU. `lax.platform_dependent`
 chooses while a program is lowered, so one exported for an accelerator has the accelerator's way.
@@ -88,7 +88,7 @@ def sum_rows(x: jax.Array) -> jax.Array:
 def linear_product(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> jax.Array:
     """A linear layer's product, [..., C], [C, D] -> [..., D]; arguments are `lax.dot_general`'s."""
     (inputs, outputs), rows = kernel.shape, x.shape[0]
-    if x.ndim == 2 and rows > inputs > outputs:
+    if x.ndim == 2 and rows > inputs > outputs and not any(options.values()):
         return _narrowing_product(x, kernel)
     return lax.dot_general(x, kernel, *args, **options)
 
@@ -107,8 +107,8 @@ def _narrowing_product_backward(saved, grad: jax.Array) -> tuple[jax.Array, jax.
 
 
 def _turned_kernel_gradient(x: jax.Array, grad: jax.Array) -> jax.Array:
-    # A wide product is up to 1.7 times as fast as the high one, into which XLA would turn it
-    # without the barrier.
+    # Wide, the product is up to 1.7 times as fast as high, into which XLA turns it without the
+    # barrier.
     return lax.optimization_barrier(grad.T @ x).T
 
 

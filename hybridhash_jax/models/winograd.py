@@ -38,8 +38,8 @@ def _convolve(x: jax.Array, kernel_points: Grid) -> jax.Array:
 
 def kernel_gradient(x: jax.Array, grad: jax.Array) -> jax.Array:
     """The gradient [3, 3, C, D] of `convolve`'s kernel from that of its result, [B, H, W, D]."""
-    # The four results of a tile lie in its middle. Taken from the padded map they share the padding
-    # with the convolution of the gradient; without it XLA computes the gradient anew for each.
+    # The four results of a tile lie in its middle. They are taken from the padded map: without it
+    # XLA computes what the gradient comes from anew for each of their sums.
     middle = [row[1:3] for row in _tiles(grad)[1:3]]
     tiles = [[tile.T for tile in row] for row in _both_ways(_of_tile, _tiles(x))]
     kernel = _both_ways(_kernel, _products(tiles, _both_ways(_of_results, middle)))
