@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 
 from hybridhash_jax.console import logger
+from input_pipeline.sources import available_cores
 
 FOLDER = ".compilation_cache"
 OFF = "off"
@@ -110,10 +111,4 @@ def _processor() -> str:
     except OSError:
         pass
     kind = hashlib.sha256(described.encode()).hexdigest()[:8]
-    return f"{platform.machine()}-{kind}-{_usable_cores()}"
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return f"{platform.machine()}-{kind}-{available_cores()}"
