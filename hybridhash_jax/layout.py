@@ -1,20 +1,22 @@
 """Where every array of a training run lies on its mesh: parameters, optimizer state, bank."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import jax
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hybridhash_jax.sharding import FSDP, batch_sharded, replicated
+from hybridhash_jax.models.remat import gathered_by
+from hybridhash_jax.sharding import AXES, FSDP, batch_sharded, replicated
 from hybridhash_jax.state import TrainState
 
 Tree = TypeVar("Tree")
 Function = TypeVar("Function", bound=Callable[..., Any])
+Sums = TypeVar("Sums", bound=Callable[[Any, Any], Any])
 
 # Parameters with fewer elements stay whole: a message of its own would cost more than 16 KB.
 SMALLEST_SHARDED = 4096
@@ -44,24 +46,25 @@ class Layout:
     def on_whole_params(self, function: Function) -> Function:
         """`function` of whole parameters, called with parameters as they lie.
 
-        Each is gathered before its use, so that only batches are split where the network runs. A
-        gradient gathers them once more instead of keeping them since the forward pass, and is left
-        summed up and split as the parameters are.
+        It calls a network, whose modules each gather their own before they compute, so that only
+        batches are split where the network runs. A gradient gathers them once more instead of
+        keeping them since the forward pass, and is left summed up and split as the parameters are.
         """
         if self.mesh.shape[FSDP] == 1:
             return function
 
-        def gathering(params: Any, *args: Any, **kwargs: Any) -> Any:
-            return function(
-                jax.tree.map(self._gather, params, self.shardings.params), *args, **kwargs
-            )
+        @functools.wraps(function)
+        def gathering(*args: Any, **kwargs: Any) -> Any:
+            with gathered_by(lambda params: jax.tree.map(self._gather, params)):
+                return function(*args, **kwargs)
 
-        return cast(Function, jax.checkpoint(gathering, policy=_keeps))
+        return cast(Function, gathering)
 
-    def _gather(self, param: jax.Array, sharding: NamedSharding) -> jax.Array:
-        if sharding.is_fully_replicated:
+    def _gather(self, param: jax.Array) -> jax.Array:
+        split = NamedSharding(self.mesh, parameter_spec(param.shape, self.mesh.shape[FSDP]))
+        if split.is_fully_replicated:
             return param
-        return _resharded(param, replicated(self.mesh), sharding)
+        return _resharded(param, replicated(self.mesh), split)
 
     def gather_batch(self, batch: Tree) -> Tree:
         """Arrays [B, ...] as they are compared with the bank: whole where its rows are split.
@@ -72,11 +75,27 @@ class Layout:
         if bank is None or bank.seen.sharding.is_fully_replicated:
             return batch
         whole, split = replicated(self.mesh), batch_sharded(self.mesh)
+        return jax.tree.map(lambda array: _resharded(array, whole, split), batch)
 
-        def gather(array: jax.Array) -> jax.Array:
-            return checkpoint_name(_resharded(array, whole, split), "gathered batch")
+    def over_bank_rows(self, sums: Sums) -> Sums:
+        """`sums` of (a batch, rows of the bank), added up over the devices' own rows.
 
-        return jax.tree.map(gather, batch)
+        Args:
+          sums: (arrays that are whole on every device, arrays split as the bank) -> a pytree of
+            scalars.
+        """
+        bank = self.state.bank
+        if bank is None or bank.seen.sharding.is_fully_replicated:
+            return sums
+
+        def over_devices(batch: Any, rows: Any) -> Any:
+            return lax.psum(sums(batch, rows), AXES)
+
+        specs = (PartitionSpec(), PartitionSpec(AXES))
+        split = jax.shard_map(
+            over_devices, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec()
+        )
+        return cast(Sums, split)
 
     def describe(self) -> str:
         """The mesh, and what of parameters and bank is on each device."""
@@ -101,11 +120,6 @@ def compile_on_batches(function: Callable[..., Any], mesh: Mesh, layout: Layout 
     return jax.jit(function, in_shardings=(params, batch_sharded(mesh)), out_shardings=whole)
 
 
-def _keeps(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Everything is kept for the backward pass but what was gathered and has no name."""
-    return primitive.name != "sharding_constraint"
-
-
 def _resharded(x: jax.Array, there: NamedSharding, back: NamedSharding) -> jax.Array:
     """x laid out as `there`; its gradient, which every device has a share of, is summed to `back`.
 
@@ -115,7 +129,7 @@ def _resharded(x: jax.Array, there: NamedSharding, back: NamedSharding) -> jax.A
     def move(x: jax.Array) -> jax.Array:
         return lax.with_sharding_constraint(x, there)
 
-    def forward(x: jax.Array) -> tuple[jax.Array, None]:  # in the open, so that `_keeps` sees it
+    def forward(x: jax.Array) -> tuple[jax.Array, None]:  # in the open, for `remat` to see it
         return move(x), None
 
     def backward(_: None, gradient: jax.Array) -> tuple[jax.Array]:

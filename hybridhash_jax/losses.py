@@ -5,11 +5,18 @@ product theta = alpha * u . v and similarity s in {0, 1}, l = softplus(theta) - 
 is the mean of l over similar pairs plus the mean over dissimilar pairs.
 """
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 PAIRS = ("bank", "batch")
 UNSEEN = ("ignored", "negative")
+
+# Numbers of a block of the bank, its pairs with the batch among them: 16 MiB of float32.
+_BLOCK = 1 << 22
 
 
 def similarity(labels: jax.Array, other_labels: jax.Array) -> jax.Array:
@@ -18,16 +25,47 @@ def similarity(labels: jax.Array, other_labels: jax.Array) -> jax.Array:
     return shared > 0.5
 
 
-def pairwise_likelihood_loss(
+class PairSums(NamedTuple):
+    """What the loss needs to know of pairs; sums of those of disjoint sets of pairs are those of all.
+
+    Attributes:
+      positive, negative: sums of the loss over similar and over dissimilar pairs.
+      similar, dissimilar: how many there are, float32.
+    """
+
+    positive: jax.Array
+    negative: jax.Array
+    similar: jax.Array
+    dissimilar: jax.Array
+
+    def loss(self) -> jax.Array:
+        """Mean over the similar pairs plus mean over the dissimilar ones; 0 for none.
+
+        Written as the authors compute it, sum / |S| times the weight |S| / |S1|, with the weight in
+        float32 whatever the loss is in: a float64 loss then equals theirs to the last digits.
+        """
+        pairs = jnp.maximum(self.similar + self.dissimilar, 1)
+        of_similar = pairs / jnp.maximum(self.similar, 1)
+        of_dissimilar = pairs / jnp.maximum(self.dissimilar, 1)
+        return self.positive / pairs * of_similar + self.negative / pairs * of_dissimilar
+
+
+Arrays = tuple[jax.Array, jax.Array, jax.Array]
+# (the batch, rows of the bank) -> sums, and what makes such a function of another.
+RowSums = Callable[[Arrays, Arrays], PairSums]
+OverRows = Callable[[RowSums], RowSums]
+
+
+def pair_sums(
     embeddings: jax.Array,
     labels: jax.Array,
     other_embeddings: jax.Array,
     other_labels: jax.Array,
     pair_mask: jax.Array,
     *,
-    alpha: float = 0.5,
-) -> jax.Array:
-    """Mean loss over the similar pairs plus mean loss over the dissimilar ones.
+    alpha: float,
+) -> PairSums:
+    """The sums over all pairs of one and the other.
 
     Args:
       embeddings: [B, K], labels: [B, classes] multi-hot.
@@ -36,28 +74,20 @@ def pairwise_likelihood_loss(
       alpha: scale of the inner products.
 
     Returns:
-      A scalar, float32 or the embeddings' type where that is wider. Without a similar pair (or
-      without a dissimilar one) only the other term remains; without any pair it is 0, never NaN.
+      Scalars, float32 or the embeddings' type where that is wider.
     """
     dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
     theta = alpha * jnp.matmul(
         embeddings.astype(dtype), other_embeddings.astype(dtype).T, precision="highest"
     )
     similar = similarity(labels, other_labels)
-    positive = _masked_mean(jax.nn.softplus(-theta), similar & pair_mask, pair_mask)
-    negative = _masked_mean(jax.nn.softplus(theta), ~similar & pair_mask, pair_mask)
-    return positive + negative
-
-
-def _masked_mean(values: jax.Array, mask: jax.Array, pair_mask: jax.Array) -> jax.Array:
-    """Mean where `mask`, a part of `pair_mask`; 0 where nothing is.
-
-    Written as the authors compute it, sum / |S| times the weight |S| / |S1|, with the weight in
-    float32 whatever the loss is in: a float64 loss then equals theirs to the last digits.
-    """
-    pairs = jnp.maximum(jnp.sum(pair_mask, dtype=jnp.float32), 1)
-    weight = pairs / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1)
-    return jnp.sum(jnp.where(mask, values, 0)) / pairs * weight
+    positive, negative = similar & pair_mask, ~similar & pair_mask
+    return PairSums(
+        jnp.sum(jnp.where(positive, jax.nn.softplus(-theta), 0)),
+        jnp.sum(jnp.where(negative, jax.nn.softplus(theta), 0)),
+        jnp.sum(positive, dtype=jnp.float32),
+        jnp.sum(negative, dtype=jnp.float32),
+    )
 
 
 def bank_loss(
@@ -71,6 +101,7 @@ def bank_loss(
     alpha: float = 0.5,
     unseen: str = "ignored",
     num_images: int | None = None,
+    over_rows: OverRows = lambda sums: sums,
 ) -> jax.Array:
     """Loss of a batch against the memory bank, into which the batch was already written.
 
@@ -81,20 +112,48 @@ def bank_loss(
       unseen: "ignored" leaves rows never written out; "negative" counts them, zeros, as
         dissimilar (the authors' code): constant log 2 each, and no gradient.
       num_images: how many rows of the bank are of images, the first ones; None is all.
+      over_rows: makes of sums over a device's own rows those over all, see
+        `layout.Layout.over_bank_rows`.
     """
     if unseen not in UNSEEN:
         raise ValueError(f"unseen={unseen!r} is unknown; accepted: {', '.join(UNSEEN)}")
     rows = bank_seen if unseen == "ignored" else jnp.ones_like(bank_seen)
     if num_images is not None and num_images < len(rows):
         rows &= jnp.arange(len(rows)) < num_images
-    return pairwise_likelihood_loss(
-        embeddings,
-        labels,
-        jax.lax.stop_gradient(bank_embeddings),
-        bank_labels,
-        mask[:, None] & rows[None, :],
-        alpha=alpha,
-    )
+    bank = jax.lax.stop_gradient(bank_embeddings), bank_labels, rows
+    sums = over_rows(functools.partial(_sums_over_rows, alpha=alpha))
+    return sums((embeddings, labels, mask), bank).loss()
+
+
+def _sums_over_rows(batch: Arrays, bank: Arrays, *, alpha: float) -> PairSums:
+    """The sums over a batch and some rows of the bank, of a large bank in blocks of rows.
+
+    A block's pairs are computed again in the backward pass, so that the memory is one block's.
+    """
+    embeddings, labels, mask = batch
+
+    def of_rows(embeddings: jax.Array, others: jax.Array, classes: jax.Array, used: jax.Array):
+        pair_mask = mask[:, None] & used[None, :]
+        return pair_sums(embeddings, labels, others, classes, pair_mask, alpha=alpha)
+
+    rows = len(bank[0])
+    block = min(rows, max(_BLOCK // (len(mask) + embeddings.shape[1] + labels.shape[1]), 1))
+    if block == rows:
+        return of_rows(embeddings, *bank)
+
+    @jax.checkpoint
+    def of_block(embeddings: jax.Array, number: jax.Array) -> PairSums:
+        # The last block begins early enough to be whole; its first rows were in the one before.
+        first = jnp.minimum(number * block, rows - block)
+        others, classes, used = (jax.lax.dynamic_slice_in_dim(x, first, block) for x in bank)
+        fresh = first + jnp.arange(block) >= number * block
+        return of_rows(embeddings, others, classes, used & fresh)
+
+    def add(sums: PairSums, number: jax.Array) -> tuple[PairSums, None]:
+        return jax.tree.map(jnp.add, sums, of_block(embeddings, number)), None
+
+    numbers = jnp.arange(-(-rows // block))
+    return jax.lax.scan(add, of_block(embeddings, numbers[0]), numbers[1:])[0]
 
 
 def batch_loss(
@@ -103,4 +162,4 @@ def batch_loss(
     """Loss over the pairs inside a batch, gradient through both sides; no image with itself."""
     different = ~jnp.eye(embeddings.shape[0], dtype=bool)
     pair_mask = mask[:, None] & mask[None, :] & different
-    return pairwise_likelihood_loss(embeddings, labels, embeddings, labels, pair_mask, alpha=alpha)
+    return pair_sums(embeddings, labels, embeddings, labels, pair_mask, alpha=alpha).loss()

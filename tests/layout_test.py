@@ -1,5 +1,7 @@
 """A run's layout: what is split how, what devices send each other, and that it changes no result."""
 
+import collections
+import dataclasses
 import functools
 import re
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from hybridhash_jax import memory_bank, models, preprocess, sharding
+from hybridhash_jax import losses, memory_bank, models, preprocess, sharding
 from hybridhash_jax.checkpoint import CheckpointStore, fingerprint, flatten
 from hybridhash_jax.encode import compile_encode
 from hybridhash_jax.experiment import create_experiment
@@ -28,10 +30,10 @@ IMAGES, BITS, CLASSES, BATCH = 40, 12, 5, 16
 STEPS = 7
 
 
-def build():
+def build(remat: str = "none"):
     return models.HybridHash(
-        image_size=8, patch_size=2, embed_dims=(64,), num_heads=(2,), depths=(1,), bits=BITS,
-        drop_path_rate=0.3, rngs=nnx.Rngs(3),
+        image_size=16, patch_size=2, embed_dims=(64, 128), num_heads=(2, 4), depths=(1, 3),
+        bits=BITS, drop_path_rate=0.3, remat=remat, rngs=nnx.Rngs(3),
     )  # fmt: skip
 
 
@@ -47,17 +49,24 @@ def empty_bank():
 class Run:
     """A small network's step, compiled for a mesh of data x fsdp devices."""
 
-    def __init__(self, data: int, fsdp: int):
-        self.graphdef, params = nnx.split(nnx.eval_shape(build))
+    def __init__(self, data: int, fsdp: int, remat: str = "none", parts: int = 1):
+        self.graphdef, params = nnx.split(nnx.eval_shape(lambda: build(remat)))
         self.optimizer = make_optimizer(params, name="sgd", learning_rate=0.05, clip_norm=1.0)
         self.mesh = sharding.make_mesh(data * fsdp, data, fsdp)
         abstract = jax.eval_shape(lambda p: first_state(p, self.optimizer, empty_bank()), params)
         self.layout = make_layout(abstract, self.mesh)
-        step = make_train_step(self.graphdef, self.optimizer, prepare, layout=self.layout)
+        step = make_train_step(
+            self.graphdef,
+            self.optimizer,
+            prepare,
+            layout=self.layout,
+            accumulation_steps=parts,
+        )
         self.key = sharding.replicate(jax.random.key(1), self.mesh)
         jitted: Any = compile_train_step(step, self.mesh, self.layout)
         self.compiled = jitted.lower(self.layout.state, self.batch(0), self.key).compile()
         self.program = self.compiled.as_text()
+        self.working_bytes = self.compiled.memory_analysis().temp_size_in_bytes
 
     def first_state(self) -> TrainState:
         copies = jax.tree.map(np.asarray, drawn_state())  # a step gives its buffers away
@@ -65,7 +74,7 @@ class Run:
 
     def batch(self, step: int):
         rng = np.random.default_rng(0)
-        images = rng.integers(0, 256, (IMAGES, 8, 8, 3)).astype(np.uint8)
+        images = rng.integers(0, 256, (IMAGES, 16, 16, 3)).astype(np.uint8)
         labels = np.eye(CLASSES, dtype=np.uint8)[rng.integers(0, CLASSES, IMAGES)]
         index = (np.arange(BATCH) + step * BATCH) % 48  # every third batch ends in padding
         rows = index % IMAGES
@@ -88,8 +97,9 @@ class Run:
 
 
 @functools.cache
-def run_of(data: int, fsdp: int) -> Run:
-    return Run(data, fsdp)
+def run_of(*options: Any) -> Run:
+    """See `Run`."""
+    return Run(*options)
 
 
 @functools.cache
@@ -106,9 +116,12 @@ def undisturbed() -> list[float]:
     return run.train(run.first_state(), range(STEPS))[1]
 
 
-@pytest.mark.parametrize(("data", "fsdp"), [(8, 1), (1, 8), (4, 2)])
-def test_the_losses_do_not_depend_on_the_layout(data, fsdp):
-    run = run_of(data, fsdp)
+@pytest.mark.parametrize(
+    "options",
+    [(8, 1), (1, 8), (4, 2), (8, 1, "layers"), (1, 8, "layers"), (1, 8, "dots"), (2, 2, "none", 4)],
+)
+def test_the_losses_do_not_depend_on_the_layout(options):
+    run = run_of(*options)
     _, losses = run.train(run.first_state(), range(STEPS))
     assert len(set(losses)) == STEPS  # it trains: no two steps are alike
     np.testing.assert_allclose(losses, undisturbed(), rtol=1e-5)
@@ -181,31 +194,54 @@ def test_data_parallel_sums_each_gradient_once_and_gathers_no_parameter():
     run = run_of(8, 1)
     assert sorted(gathered(run)) == sorted(OF_BATCH)
     sums = [shape for kind, shape in collectives(run.program) if kind == "all-reduce"]
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(run.layout.state.params))
+    leaves = jax.tree.leaves(run.layout.state.params)
+    # On CPU the gradient of a 3x3 kernel is summed as the 16 tiles that it is computed from.
+    parameters = sum(x.size * 16 // 9 if x.shape[:2] == (3, 3) else x.size for x in leaves)
     of_embeddings, of_scalars = BATCH * BITS, 8
     total = sum(int(np.prod(shape)) for shape in sums)
     assert parameters + of_embeddings <= total <= parameters + of_embeddings + of_scalars
     assert {kind for kind, _ in collectives(run.program)} == {"all-gather", "all-reduce"}
+    # All parameters in one; the loss and what it tells the embeddings; the gradients' norm.
+    assert 1 <= len(re.findall(r" all-reduce(?:-start)?\(", run.program)) <= 3
 
 
+def of_size(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(n for n in shape if n > 1))  # XLA may transpose
+
+
+def split_parameters(run: Run) -> dict[str, tuple[int, ...]]:
+    leaves = flatten(run.layout.state.params)
+    return {
+        path: of_size(x.shape) for path, x in leaves.items() if not x.sharding.is_fully_replicated
+    }
+
+
+@pytest.mark.parametrize("remat", ["none", "layers"])
 @pytest.mark.parametrize("sizes", [(1, 8), (4, 2)])
-def test_each_parameter_is_gathered_at_most_once_a_pass_and_no_activation(sizes):
-    def of_size(shape):
-        return tuple(sorted(n for n in shape if n > 1))  # XLA may transpose
-
-    run = run_of(*sizes)
-    split = [of_size(x.shape) for x in jax.tree.leaves(run.layout.state.params) if x.sharding.spec]
+def test_each_parameter_is_gathered_once_a_pass_and_no_activation(sizes, remat):
+    run = run_of(*sizes, remat)
+    expected = collections.Counter()
+    for path, shape in split_parameters(run).items():
+        if remat == "layers" and re.search(r"levels/1/layers/[12]/", path):
+            continue  # those three layers are the body of one loop
+        # Position embeddings are added: their gradient needs no parameter.
+        expected[shape] += 1 if "position_embedding" in path else 2
     found = gathered(run)
     for shape in OF_BATCH:
         found.remove(shape)
-    found = [of_size(shape) for shape in found]
-    assert set(found) == set(split)
-    for shape in set(split):
-        assert found.count(shape) <= 2 * split.count(shape)
+    assert collections.Counter(of_size(shape) for shape in found) == expected
     # Gradients are summed: all-reduce and slice on CPU, one reduce-scatter on accelerators.
     assert {kind for kind, _ in collectives(run.program)} <= {
         "all-gather", "all-reduce", "reduce-scatter",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [(8, 1), (1, 8), (4, 2)])
+def test_rematerialisation_saves_memory_in_every_layout(sizes):
+    kept = {remat: run_of(*sizes, remat).working_bytes for remat in ("none", "layers")}
+    assert kept["layers"] < kept["none"]
+    if sizes[1] == 8:  # or whole gradients take most of it
+        assert kept["layers"] < 0.7 * kept["none"]
 
 
 @pytest.mark.parametrize("sizes", [(8, 1), (1, 8), (4, 2)])
@@ -217,12 +253,20 @@ def test_the_bank_costs_one_gather_of_the_embeddings_and_never_moves(sizes):
     assert not [shape for _, shape in collectives(run.program) if IMAGES in shape]
 
 
-def toy_layout(shapes: dict[str, tuple[int, ...]], data: int, fsdp: int, images: int | None = None):
+def toy_layout(
+    shapes: dict[str, tuple[int, ...]],
+    data: int,
+    fsdp: int,
+    images: int | None = None,
+    *,
+    bits: int = 4,
+    classes: int = 3,
+):
     """The layout of parameters of these shapes, and of a bank where `images` are given."""
     params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
 
     def abstract(params: Any) -> TrainState:
-        bank = None if images is None else create_bank(images, 4, 3)
+        bank = None if images is None else create_bank(images, bits, classes)
         return first_state(params, make_optimizer(params, name="sgd", learning_rate=0.1), bank)
 
     mesh = sharding.make_mesh(data * fsdp, data, fsdp)
@@ -263,34 +307,36 @@ def test_a_bank_that_the_devices_do_not_divide_is_on_each_of_them():
     assert "8,448 of 67,584 bank rows" in layout.describe()
 
 
-def test_a_gradient_keeps_no_whole_parameter_from_the_forward_pass():
-    layout = toy_layout({"kernel": (64, 128)}, 4, 2)
-    kernel = jax.random.normal(jax.random.key(0), (64, 128))
-    x = jax.device_put(jnp.ones((8, 64)), sharding.batch_sharded(layout.mesh))
-    params = layout.place_params({"kernel": kernel})
-    function = layout.on_whole_params(lambda params, x: jnp.sum(jnp.sin(x @ params["kernel"])))
-    _, backward = jax.vjp(function, params, x)
-    kept = [leaf for leaf in jax.tree.leaves(backward) if leaf.shape == (64, 128)]
-    assert kept
-    assert all(leaf.sharding.spec == P(None, "fsdp") for leaf in kept)
-    gradient = jax.jit(jax.grad(function))(params, x)["kernel"]
-    assert gradient.sharding.spec == P(None, "fsdp")
-    expected = jax.grad(lambda kernel: jnp.sum(jnp.sin(jnp.ones((8, 64)) @ kernel)))(kernel)
-    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
+def test_the_backward_pass_is_left_no_whole_parameter():
+    run = run_of(1, 8)
+    whole = set(split_parameters(run).values())
+
+    def embed(params: Any, images: jax.Array) -> jax.Array:
+        return jnp.sum(nnx.merge(run.graphdef, params)(preprocess.normalize(images)))
+
+    embed = run.layout.on_whole_params(embed)
+    state, images = run.first_state(), run.batch(0)["image"]
+    kept = jax.tree.leaves(jax.jit(lambda p, x: jax.vjp(embed, p, x)[1])(state.params, images))
+    found = [x for x in kept if of_size(x.shape) in whole]
+    assert len(found) >= len(whole)
+    for x in found:
+        assert of_size(x.sharding.shard_shape(x.shape)) != of_size(x.shape)
 
 
 def test_codes_do_not_depend_on_the_layout():
-    layout = toy_layout({"kernel": (192, 64)}, 2, 4)
-    params = layout.place_params({"kernel": jax.random.normal(jax.random.key(0), (192, 64))})
+    packed = []
+    for sizes in ((1, 1), (8, 1), (2, 4)):
+        run = run_of(*sizes)
 
-    def embed(params, images):
-        return images.reshape(len(images), -1).astype(jnp.float32) @ params["kernel"] - 3
+        def embed(params: Any, images: jax.Array, run: Run = run) -> jax.Array:
+            return nnx.merge(run.graphdef, params)(preprocess.normalize(images))
 
-    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype(np.uint8)
-    placed = sharding.put_batch({"image": images}, layout.mesh)["image"]
-    found = compile_encode(embed, layout.mesh, layout)(params, placed)
-    signs = np.asarray(embed({"kernel": np.asarray(params["kernel"])}, images)) >= 0
-    np.testing.assert_array_equal(found.packed, np.packbits(signs, axis=1))
+        encode = compile_encode(embed, run.mesh, run.layout)
+        found = encode(run.first_state().params, run.batch(0)["image"])
+        packed.append(np.asarray(found.packed))
+    assert len(np.unique(packed[0], axis=0)) > 2
+    for other in packed[1:]:
+        np.testing.assert_array_equal(other, packed[0])
 
 
 def test_an_experiment_says_its_mesh_and_what_is_on_each_device():
@@ -315,6 +361,68 @@ def test_only_a_large_bank_has_rows_of_padding():
     for images in (65_536, 1_281_167, 10_000_000):
         assert 0 <= rows_for(images) - images < 3072
         assert all(rows_for(images) % devices == 0 for devices in (8, 48, 256, 1024))
+
+
+def loss_on_eight_devices(images: int, batch: int, classes: int) -> Any:
+    """Loss and gradient against a bank that is split over 4 x 2 devices, compiled."""
+    layout = toy_layout({"kernel": (64, 64)}, 4, 2, images, bits=64, classes=classes)
+
+    def loss(embeddings: Any, labels: Any, mask: Any, bank: Any) -> jax.Array:
+        own = layout.gather_batch((embeddings, labels, mask))
+        rows = (bank.embeddings, bank.labels, bank.seen)
+        options = {"num_images": images, "over_rows": layout.over_bank_rows}
+        return bank_loss(*own, *rows, **options)
+
+    split = sharding.batch_sharded(layout.mesh)
+    shapes = [
+        jax.ShapeDtypeStruct(shape, dtype, sharding=split)
+        for shape, dtype in (
+            ((batch, 64), jnp.float32),
+            ((batch, classes), jnp.uint8),
+            ((batch,), bool),
+        )
+    ]
+    return jax.jit(jax.value_and_grad(loss)).lower(*shapes, layout.state.bank).compile()
+
+
+@pytest.mark.parametrize(("batch", "classes"), [(64, 1000), (512, 10)])
+def test_a_bank_of_ten_million_images_fits(batch, classes):
+    compiled = loss_on_eight_devices(10_000_000, batch, classes)
+    memory = compiled.memory_analysis()
+    own_rows = rows_for(10_000_000) / 8 * (64 * 4 + classes + 1)
+    assert memory.argument_size_in_bytes < own_rows + 2**20
+    assert memory.temp_size_in_bytes < 2**27  # 128 MiB; all pairs at once take gigabytes
+    # Sums are sent once, not once a block.
+    assert len(re.findall(r" all-reduce(?:-start)?\(", compiled.as_text())) <= 3
+
+
+def test_a_bank_in_blocks_on_several_devices_gives_the_same_loss(monkeypatch):
+    images, batch, classes = 1 << 16, 16, 10
+    rng = np.random.default_rng(0)
+    rows = rows_for(images)
+
+    def labels(count: int) -> np.ndarray:
+        return np.eye(classes, dtype=np.uint8)[rng.integers(0, classes, count)]
+
+    u = rng.uniform(-1, 1, (batch, 64)).astype(np.float32)
+    bank = dataclasses.replace(
+        create_bank(images, 64, classes),
+        embeddings=rng.uniform(-1, 1, (rows, 64)).astype(np.float32),
+        labels=labels(rows),
+        seen=rng.random(rows) < 0.9,
+    )
+    own = (u, labels(batch), np.arange(batch) < batch - 3)
+    compiled = loss_on_eight_devices(images, batch, classes)
+    monkeypatch.setattr(losses, "_BLOCK", 90 * 1000)  # 9 blocks a device, the last overlapping
+    in_blocks = loss_on_eight_devices(images, batch, classes)
+    assert " while(" in in_blocks.as_text()
+    assert " while(" not in compiled.as_text()
+    found = []
+    for program in (compiled, in_blocks):
+        placed = jax.tree.map(jax.device_put, (*own, bank), program.input_shardings[0])
+        found.append(program(*placed))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-6)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("unseen", ["ignored", "negative"])

@@ -20,10 +20,11 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 IMAGES, BANK, CLASSES, BITS, BATCH = 5_100, 5_000, 10, 64, 64
 
 
-def published_recipe() -> Experiment:
+def published_recipe(fsdp: int = 1, remat: str = "none", parts: int = 1) -> Experiment:
     """configs/cifar10.py in bfloat16 over the suite's 8 devices, on images that are all black."""
     config = cifar10.get_config()
     config.model.dtype = "bfloat16"
+    config.mesh.fsdp, config.model.remat, config.accumulation_steps = fsdp, remat, parts
     dataset = Dataset(
         name="cifar10",
         protocol="cifar10-1",
@@ -54,7 +55,7 @@ def shape(dtype: Any, *sizes: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(sizes, dtype)
 
 
-def test_the_training_step_lowers_for_every_platform_over_eight_devices(experiment, state):
+def exported_step(experiment: Experiment, state: Any) -> export.Exported:
     batch = {
         "image": shape(jnp.uint8, BATCH, 32, 32, 3),
         "label": shape(jnp.uint8, BATCH, CLASSES),
@@ -62,7 +63,11 @@ def test_the_training_step_lowers_for_every_platform_over_eight_devices(experime
         "mask": shape(jnp.bool, BATCH),
     }
     key = jax.eval_shape(lambda: jax.random.key(0))
-    exported = export.export(experiment.train_step, platforms=PLATFORMS)(state, batch, key)
+    return export.export(experiment.train_step, platforms=PLATFORMS)(state, batch, key)
+
+
+def test_the_training_step_lowers_for_every_platform_over_eight_devices(experiment, state):
+    exported = exported_step(experiment, state)
     assert exported.platforms == PLATFORMS
     assert exported.nr_devices == 8
     assert sum(x.size for x in jax.tree.leaves(state.params)) > 50e6
@@ -70,6 +75,16 @@ def test_the_training_step_lowers_for_every_platform_over_eight_devices(experime
     returned = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     assert jax.tree.map(lambda x: x.shape, returned[0]) == jax.tree.map(lambda x: x.shape, state)
     assert "bf16" in exported.mlir_module()
+
+
+def test_a_step_of_split_parameters_in_little_memory_lowers_as_well():
+    experiment = published_recipe(fsdp=8, remat="layers", parts=2)
+    exported = exported_step(experiment, jax.eval_shape(experiment.create_state))
+    assert exported.platforms == PLATFORMS
+    assert exported.nr_devices == 8
+    assert '512x512xf32> {sdy.sharding = #sdy.sharding<@mesh, [{"fsdp"}, {}]>' in (
+        exported.mlir_module()
+    )
 
 
 def test_the_encoder_lowers_for_every_platform_over_eight_devices(experiment, state):

@@ -9,6 +9,7 @@ from flax import nnx
 from hybridhash_jax.models.hybridhash import HybridHash, backbone_stages
 from hybridhash_jax.models.initialization import initialize
 from hybridhash_jax.models.layers import LayerOptions
+from hybridhash_jax.models.remat import call
 
 
 class NestClassifier(nnx.Module):
@@ -55,4 +56,5 @@ class NestClassifier(nnx.Module):
     def __call__(self, images: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """[B, H, W, 3] normalised -> logits [B, num_classes] float32; `key` as in `HybridHash`."""
         features = backbone_stages(self, images, key)["features"]
-        return self.head(features.astype(jnp.float32).mean((1, 2))).astype(jnp.float32)
+        means = features.astype(jnp.float32).mean((1, 2))
+        return call(self.head, "none", means).astype(jnp.float32)

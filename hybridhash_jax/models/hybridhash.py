@@ -22,7 +22,7 @@ from hybridhash_jax.models.layers import (
     LayerOptions,
     TransformerLayer,
 )
-from hybridhash_jax.models.remat import REMAT, call, call_in_turn
+from hybridhash_jax.models.remat import REMAT, call, call_in_turn, whole
 from hybridhash_jax.models.stochastic_depth import branch_scales
 
 INTERACTIONS = ("full", "none")
@@ -50,13 +50,13 @@ class Level(nnx.Module):
         """[B, G, G, C] -> [B, G, G, C]; `scales` has one entry a layer."""
         _, height, width, _ = x.shape
         x = blockify(x, self.block_side)
-        x = x + self.position_embedding[...].astype(x.dtype)
+        x = x + whole(self.position_embedding).astype(x.dtype)
         if self.remat != "none":
             x = call_in_turn(self.layers, self.remat, x, scales)
         else:
             for i, layer in enumerate(self.layers):
                 own = None if scales is None or layer.drop_path_rate == 0 else scales[i]
-                x = layer(x, own)
+                x = call(layer, self.remat, x, own)
         return unblockify(x, self.block_side, height, width)
 
 
@@ -182,7 +182,7 @@ class HybridHash(nnx.Module):
         (after the final LayerNorm); hash_conv (before the mean over space); embeddings.
         """
         out = backbone_stages(self, images, key)
-        embeddings, bit_map = self.hash_head(out["features"])
+        embeddings, bit_map = call(self.hash_head, "none", out["features"])
         return out | {"hash_conv": bit_map, "embeddings": embeddings}
 
 
@@ -199,7 +199,7 @@ def backbone_stages(network: Any, images: jax.Array, key: jax.Array | None) -> d
         )
     rates = [layer.drop_path_rate for level in network.levels for layer in level.layers]
     scales = branch_scales(rates, key, len(images))
-    x = network.patch_embed(images.astype(network.dtype))
+    x = call(network.patch_embed, "none", images.astype(network.dtype))
     out, first = {"patch_embed": x}, 0
     for i, level in enumerate(network.levels):
         if level.interaction is not None:
@@ -210,7 +210,7 @@ def backbone_stages(network: Any, images: jax.Array, key: jax.Array | None) -> d
         own = slice(first, first + len(level.layers))
         x, first = level(x, None if scales is None else scales[own]), own.stop
         out[f"level{i}"] = x
-    return out | {"features": network.norm(x)}
+    return out | {"features": call(network.norm, "none", x)}
 
 
 def block_side_for(

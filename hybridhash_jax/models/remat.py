@@ -1,6 +1,9 @@
-"""Rematerialisation: computing activations again in the backward pass instead of keeping them."""
+"""How a network calls its modules: what is kept for the backward pass, and when parameters of which
+each device has a part are made whole."""
 
-from collections.abc import Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +11,24 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-REMAT = ("none", "layers", "dots")
+Gather = Callable[[Any], Any]
+_gather: contextvars.ContextVar[Gather | None] = contextvars.ContextVar("gather", default=None)
+
+
+@contextlib.contextmanager
+def gathered_by(gather: Gather) -> Iterator[None]:
+    """Modules that are called in this context have their parameters from `gather`.
+
+    Each module has its own just before it computes, and once more in the backward pass: none is kept.
+
+    Args:
+      gather: a module's parameters -> the same, whole on every device.
+    """
+    before = _gather.set(gather)
+    try:
+        yield
+    finally:
+        _gather.reset(before)
 
 
 def call(module: nnx.Module, remat: str, *inputs: Any) -> Any:
@@ -17,11 +37,21 @@ def call(module: nnx.Module, remat: str, *inputs: Any) -> Any:
     "none" keeps everything, "layers" only the inputs, "dots" also what its linear layers gave. The
     result and the gradients are the same.
     """
-    if remat == "none":
+    gather = _gather.get()
+    if remat == "none" and gather is None:
         return module(*inputs)
     graphdef, params = nnx.split(module)
-    pure = jax.checkpoint(lambda params, *x: nnx.merge(graphdef, params)(*x), policy=_policy(remat))
-    return pure(params, *inputs)
+
+    def pure(params: Any, *inputs: Any) -> Any:
+        return nnx.merge(graphdef, gather(params) if gather else params)(*inputs)
+
+    return jax.checkpoint(pure, policy=_POLICIES[remat])(params, *inputs)
+
+
+def whole(param: nnx.Param) -> jax.Array:
+    """A parameter that the module that holds it uses by itself, not by `call`."""
+    gather = _gather.get()
+    return gather(param[...]) if gather else param[...]
 
 
 def call_in_turn(
@@ -40,16 +70,26 @@ def call_in_turn(
     """
     if len(layers) == 1:
         return call(layers[0], remat, x, None if scales is None else scales[0])
+    gather = _gather.get()
     graphdef, _ = nnx.split(layers[0])
     params = jax.tree.map(lambda *x: jnp.stack(x), *[nnx.split(layer)[1] for layer in layers])
 
     def body(x: jax.Array, layer: tuple[Any, jax.Array | None]) -> tuple[jax.Array, None]:
-        return nnx.merge(graphdef, layer[0])(x, layer[1]), None
+        params, scale = layer
+        return nnx.merge(graphdef, gather(params) if gather else params)(x, scale), None
 
     # A loop keeps the two computations apart by itself.
-    body = jax.checkpoint(body, policy=_policy(remat), prevent_cse=False)
+    body = jax.checkpoint(body, policy=_POLICIES[remat], prevent_cse=False)
     return lax.scan(body, x, (params, scales))[0]
 
 
-def _policy(remat: str) -> Any:
-    return jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+def _all_but_gathered(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name != "sharding_constraint"
+
+
+_POLICIES: dict[str, Any] = {
+    "none": _all_but_gathered,
+    "layers": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+REMAT = tuple(_POLICIES)
