@@ -63,7 +63,8 @@ def exported_step(experiment: Experiment, state: Any) -> export.Exported:
         "mask": shape(jnp.bool, BATCH),
     }
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return export.export(experiment.train_step, platforms=PLATFORMS)(state, batch, key)
+    step: Any = experiment.train_step
+    return export.export(step, platforms=PLATFORMS)(state, batch, key)
 
 
 def test_the_training_step_lowers_for_every_platform_over_eight_devices(experiment, state):
