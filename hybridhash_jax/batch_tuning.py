@@ -66,14 +66,19 @@ def tune_batch(config: Config, workdir: Path) -> list[Trial]:
     shape, and the bank the rows, of the configuration's data set.
 
     Raises:
-      ValueError: not even one image a device fits, or several processes run.
+      ValueError: not even one image a device fits, several processes run, or the mesh or
+        evaluation.batch_size does not fit the devices.
     """
     if jax.process_count() > 1:
         raise ValueError(
-            "--mode=tune_batch runs in one process: start it on one machine, and multiply the batch "
-            "that it finds by the number of machines"
+            f"--mode=tune_batch runs in one process, and here are {jax.process_count()}. Start it "
+            "on one host with chips of the same kind: of a GPU cluster with --num_processes=1, for "
+            "TPUs on a slice of one host. Then multiply the batch that it finds by how many times "
+            "as many devices train"
         )
     check_config(config)
+    mesh = sharding.make_mesh(config.num_devices, **config.mesh)
+    sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
     dataset = create_dataset(config)
     trials: list[Trial] = []
 
@@ -84,18 +89,18 @@ def tune_batch(config: Config, workdir: Path) -> list[Trial]:
         return trial.fits
 
     own = config.model.remat, config.accumulation_steps
-    devices = sharding.make_mesh(config.num_devices).size
-    unit = config.accumulation_steps * devices
+    unit = config.accumulation_steps * mesh.size
     highest = max(len(dataset.splits.train) // unit, 1) * unit
+    logger.info("%s", limit_line(mesh))
     logger.info(
         "%10s %8s %6s %12s %10s", "batch_size", "remat", "parts", "MiB a device", "images/s"
     )
     largest = largest_that_fits(lambda size: attempt(size, *own), unit, highest)
     too_large = [trial.batch_size for trial in trials if not trial.fits]
     if too_large and largest:
-        size = min(too_large) // (4 * devices) * 4 * devices
+        size = min(too_large) // (4 * mesh.size) * 4 * mesh.size
         for remat, parts in (("dots", 1), ("layers", 1), (own[0], 2 * own[1]), ("layers", 4)):
-            if size % (parts * devices) == 0 and size > 0:
+            if size % (parts * mesh.size) == 0 and size > 0:
                 attempt(size, remat, parts)
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / TUNING_FILE, _summary(trials, own))
@@ -177,6 +182,17 @@ def memory_limit(mesh: Mesh) -> float:
     if limit is None:
         limit = _free_memory() / len(mesh.local_devices)
     return _SHARE * limit
+
+
+def limit_line(mesh: Mesh) -> str:
+    """`memory_limit` in words: MiB, a share of what, and on a GPU how to raise it."""
+    limit = f"limit: {memory_limit(mesh) / _MIB:,.0f} MiB a device, {_SHARE * 100:g} % of what "
+    if mesh.local_devices[0].platform != "gpu":
+        return f"{limit}is free"
+    return (
+        f"{limit}JAX may take: 75 % of a GPU's memory, unless the environment variable "
+        "XLA_PYTHON_CLIENT_MEM_FRACTION gives another share, for example 0.95"
+    )
 
 
 def _free_memory() -> float:

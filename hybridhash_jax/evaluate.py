@@ -122,11 +122,13 @@ def evaluate(
     return Evaluation(record, query, database)
 
 
-def encode_sides(experiment: Experiment, params: Any) -> tuple[CodeSet, CodeSet]:
+def encode_sides(
+    experiment: Experiment, params: Any, should_stop: Callable[[], bool]
+) -> tuple[CodeSet, CodeSet]:
     """The codes of queries and database, as `evaluate` makes them; errors as there."""
     model, splits = model_fingerprint(params), experiment.dataset.splits
     query, database = (
-        _encode_rows(experiment, params, rows, model, lambda: False, lambda images: None)
+        _encode_rows(experiment, params, rows, model, should_stop, lambda images: None)
         for rows in (splits.query, splits.database)
     )
     return query, database

@@ -8,7 +8,7 @@ import jax
 from hybridhash_jax import results
 from hybridhash_jax.checkpoint import CheckpointStore
 from hybridhash_jax.code_sets import load_code_sets
-from hybridhash_jax.config_rules import Config, check_config, check_workdir
+from hybridhash_jax.config_rules import Config, check_workdir
 from hybridhash_jax.console import logger
 from hybridhash_jax.evaluation_report import (
     evaluate_with_progress,
@@ -17,7 +17,7 @@ from hybridhash_jax.evaluation_report import (
     run_facts,
     write_evaluation,
 )
-from hybridhash_jax.experiment import create_experiment
+from hybridhash_jax.experiment import check_run, create_experiment
 from hybridhash_jax.findings import describe_retrieval
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.pretraining.run import evaluate_classifier
@@ -47,7 +47,7 @@ def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") 
     """
     if config.task == "classify":
         return evaluate_classifier(config, workdir, which)
-    check_config(config)
+    check_run(config)
     bits = only_length(config, workdir)
     check_workdir(config, workdir / CONFIG_FILE)
     experiment = create_experiment(config, bits, create_dataset(config))

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from hybridhash_jax import models, preprocess, sharding
 from hybridhash_jax.accumulation import check_parts
-from hybridhash_jax.config_rules import Config
+from hybridhash_jax.config_rules import Config, check_config
 from hybridhash_jax.encode import Encode, compile_encode
 from hybridhash_jax.image_sources import create_sources
 from hybridhash_jax.layout import make_layout
@@ -190,11 +190,23 @@ def _empty_bank(config: Config, bits: int, dataset: Dataset, rows: int) -> Memor
     return create_bank(rows, bits, dataset.labels.shape[1])
 
 
+def check_run(config: Config) -> None:
+    """Refuses what cannot run on these devices, before data are fetched.
+
+    Raises:
+      ConfigError: values that no run can have.
+      ValueError: a mesh or batches that do not fit the devices.
+    """
+    check_config(config)
+    configured_mesh(config)
+
+
 def configured_mesh(config: Config) -> Mesh:
     """The devices that `config` asks for.
 
     Raises:
-      ValueError: they cannot divide the batches; the message says what they can.
+      ValueError: the mesh does not cover them, or they cannot divide the batches; the message
+        says what would do.
     """
     mesh = sharding.make_mesh(config.num_devices, **config.mesh)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)

@@ -151,7 +151,7 @@ def make_layout(abstract_state: TrainState, mesh: Mesh) -> Layout:
       ValueError: an fsdp axis that no parameter can be split over.
     """
     fsdp = mesh.shape[FSDP]
-    _check_divisible(abstract_state.params, fsdp)
+    _check_divisible(abstract_state.params, mesh)
 
     def by_shape(leaf: Any) -> NamedSharding:
         return NamedSharding(mesh, parameter_spec(leaf.shape, fsdp))
@@ -182,17 +182,17 @@ def parameter_spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
     return PartitionSpec(*(None,) * chosen, FSDP)
 
 
-def _check_divisible(params: Any, fsdp: int) -> None:
+def _check_divisible(params: Any, mesh: Mesh) -> None:
+    fsdp, count = mesh.shape[FSDP], mesh.size
     shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
     if fsdp == 1 or any(parameter_spec(shape, fsdp) for shape in shapes):
         return
-    large = [shape for shape in shapes if math.prod(shape) >= SMALLEST_SHARDED]
-    longest = max((length for shape in large for length in shape), default=1)
-    fits = [n for n in range(1, longest + 1) if n == 1 or any(parameter_spec(s, n) for s in large)]
+    divisors = [n for n in range(1, count + 1) if count % n == 0]
+    fits = [n for n in divisors if n == 1 or any(parameter_spec(shape, n) for shape in shapes)]
     raise ValueError(
         f"mesh.fsdp={fsdp} divides no axis of any parameter of {SMALLEST_SHARDED:,} elements or "
-        f"more, so nothing would be split; accepted: {', '.join(map(str, fits[:16]))}"
-        + (" and larger ones" if len(fits) > 16 else "")
+        f"more, so nothing would be split; accepted on {count} devices, with mesh.data unset: "
+        + ", ".join(map(str, fits))
     )
 
 

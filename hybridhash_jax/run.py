@@ -8,8 +8,9 @@ import jax
 from hybridhash_jax import results
 from hybridhash_jax.checkpoint import CheckpointError
 from hybridhash_jax.code_sets import CodeFileError, load_code_sets
-from hybridhash_jax.config_rules import Config, check_config
+from hybridhash_jax.config_rules import Config
 from hybridhash_jax.console import logger
+from hybridhash_jax.encode import EncodingStopped
 from hybridhash_jax.evaluate import Evaluation, encode_sides, model_fingerprint
 from hybridhash_jax.evaluation_report import (
     evaluate_with_progress,
@@ -17,7 +18,7 @@ from hybridhash_jax.evaluation_report import (
     list_unreadable,
     write_evaluation,
 )
-from hybridhash_jax.experiment import Experiment, create_experiment
+from hybridhash_jax.experiment import Experiment, check_run, create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.pretraining.run import train_classifier
@@ -44,7 +45,7 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     """
     if config.task == "classify":
         return [train_classifier(config, workdir, stop)]
-    check_config(config)
+    check_run(config)
     check_layout(config, workdir)
     dataset = create_dataset(config)
     entries, reports = [], []
@@ -148,10 +149,16 @@ class _SelectedCodes:
         return Evaluation(record, query, database) if same else None
 
     def _again(self, record: dict[str, Any], state: TrainState) -> Evaluation:
+        last = int(state.step)
         try:
             state, _ = self.loop.store.restore(record["step"], state)
         except CheckpointError as error:
             record = self.loop.history[-1]
             logger.warning("the selected checkpoint is gone (%s); the report is of the last", error)
-        query, database = encode_sides(self.experiment, state.params)
+        try:
+            query, database = encode_sides(
+                self.experiment, state.params, lambda: self.stop.requested_while_evaluating(last)
+            )
+        except EncodingStopped:
+            self.stop.raise_interrupted(last, self.loop.store.directory)
         return Evaluation(record, query, database)

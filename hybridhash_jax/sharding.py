@@ -42,8 +42,9 @@ def make_mesh(num_devices: int | None = None, data: int | None = None, fsdp: int
         )
     copies = max(count // fsdp, 1) if data is None else data
     if copies * fsdp != count:
+        given = [f"mesh.data={data}"] * (data is not None) + [f"mesh.fsdp={fsdp}"] * (fsdp != 1)
         raise ValueError(
-            f"mesh.data={data}, mesh.fsdp={fsdp} do not cover the {count} devices in use; accepted "
+            f"{', '.join(given)} cannot cover the {count} devices in use; accepted "
             f"(data x fsdp, or mesh.data unset): {_factorizations(count)}"
         )
     ordered = arrange(devices[:count], copies, fsdp)

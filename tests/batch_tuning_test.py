@@ -1,13 +1,27 @@
 """The largest batch that fits is found, and a step that does not fit is never run."""
 
+import dataclasses
 import json
+import types
+from typing import Any, cast
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from hybridhash_jax import batch_tuning
-from hybridhash_jax.batch_tuning import Trial, largest_that_fits, run_trial, tune_batch
+from hybridhash_jax.batch_tuning import (
+    Trial,
+    largest_that_fits,
+    limit_line,
+    run_trial,
+    tune_batch,
+)
+from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from tests.small_run import make_config
+from tests.main_process import run_main
+from tests.process_pair import start_two, wait_for_two
+from tests.small_run import CONFIG, flags, make_config
 
 
 @pytest.mark.parametrize("unit", [1, 3, 8])
@@ -69,3 +83,80 @@ def test_a_step_that_does_not_fit_is_explained(config, tmp_path, monkeypatch):
     (trial,) = json.loads((tmp_path / batch_tuning.TUNING_FILE).read_text())["trials"]
     assert trial["images_per_second"] is None
     assert trial["mib"] > 0
+
+
+def asks_for_too_much(state: Any, batch: Any, key: Any) -> Any:
+    """A step for whose result no machine has the memory: 4 petabytes."""
+    return state, jnp.full(2**50, batch["mask"].sum(dtype=jnp.float32))
+
+
+def test_a_step_that_runs_out_of_memory_is_too_large_and_the_search_goes_on(
+    config, tmp_path, monkeypatch
+):
+    def create(config, bits, dataset):
+        step = (
+            asks_for_too_much if config.batch_size > 100 else lambda state, batch, key: (state, key)
+        )
+        return dataclasses.replace(
+            create_experiment(config, bits, dataset), train_step=jax.jit(step)
+        )
+
+    monkeypatch.setattr(batch_tuning, "create_experiment", create)
+    monkeypatch.setattr(batch_tuning, "memory_limit", lambda mesh: float("inf"))
+    trials = tune_batch(config, tmp_path)
+    assert [trial.batch_size for trial in trials[:5]] == [8, 16, 32, 64, 128]
+    assert [trial.fits for trial in trials] == [trial.batch_size <= 100 for trial in trials]
+    assert 88 <= max(trial.batch_size for trial in trials if trial.fits) <= 100
+    best = json.loads((tmp_path / batch_tuning.TUNING_FILE).read_text())["best"]
+    assert "--config.batch_size=9" in best["largest"]
+
+
+def test_another_error_of_a_step_is_no_lack_of_memory(config, monkeypatch):
+    def fail(*_: Any) -> Any:
+        raise jax.errors.JaxRuntimeError("INTERNAL: a fault")
+
+    monkeypatch.setattr(batch_tuning, "planned_bytes", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a fault"):
+        run_trial(config, create_dataset(config), 8, "none", 1)
+
+
+def test_the_mode_works_for_a_classifier_on_a_mesh_that_splits_parameters(tmp_path):
+    options = flags(
+        task="classify", num_devices=2, mesh__fsdp=2, accumulation_steps=31, batch_size=7,
+        model__patch_size=4, model__embed_dims=(32,), model__num_heads=(2,), model__depths=(1,),
+        evaluation__selected_by="last", optimizer__frozen="^head/",  # which hashing does not have
+    )  # fmt: skip
+    workdir = tmp_path / "w"
+    done = run_main(CONFIG, "--mode=tune_batch", f"--workdir={workdir}", *options, devices=2)
+    assert done.returncode == 0, done.stderr
+    assert "% of what is free" in done.stdout
+    assert "largest: --config.batch_size=992" in done.stdout
+    content = json.loads((workdir / batch_tuning.TUNING_FILE).read_text())
+    assert [trial["batch_size"] for trial in content["trials"]] == [496, 992]
+    assert all(trial["images_per_second"] > 0 for trial in content["trials"])
+
+
+def test_several_processes_are_told_where_to_start_it(tmp_path):
+    printed, codes = wait_for_two(start_two(tmp_path / "w", "--mode=tune_batch"))
+    assert codes == [1, 1], printed
+    for text in printed:
+        assert "error: --mode=tune_batch runs in one process, and here are 2" in text
+        assert "with --num_processes=1, for TPUs on a slice of one host" in text
+        assert "Traceback" not in text
+    assert not (tmp_path / "w").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class Gpu:
+    """What the limit is read from."""
+
+    platform: str = "gpu"
+
+    def memory_stats(self) -> dict[str, int]:
+        return {"bytes_limit": 1000 * 2**20}
+
+
+def test_the_limit_of_a_gpu_is_said_with_what_raises_it():
+    line = limit_line(cast(Any, types.SimpleNamespace(local_devices=[Gpu()])))
+    assert line.startswith("limit: 900 MiB a device, 90 % of what JAX may take: 75 % of a GPU")
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" in line

@@ -56,6 +56,54 @@ def test_a_mistake_is_explained(tmp_path, arguments, parts):
     assert not (tmp_path / "w").exists()  # nothing was written for a run that cannot be
 
 
+MODES = {
+    "hash": [],
+    "classify": ["--config.task=classify", "--config.evaluation.selected_by=last"],
+    "evaluate": ["--mode=evaluate"],
+    "tune_batch": ["--mode=tune_batch"],
+}
+MODES["evaluate a classifier"] = MODES["evaluate"] + MODES["classify"]
+OF_DEVICES = {
+    "batch_size=12": "batch_size=12 cannot be split over 8 devices; use a multiple of 8",
+    "accumulation_steps=3": "batch_size=128 cannot be cut into accumulation_steps=3 equal parts",
+    "evaluation.batch_size=20": "evaluation.batch_size=20 cannot be split over 8 devices",
+    "mesh.fsdp=3": "mesh.fsdp=3 cannot cover the 8 devices in use; accepted (data x fsdp",
+    "mesh.data=3": "mesh.data=3 cannot cover the 8 devices in use; accepted (data x fsdp",
+    "num_devices=9": "num_devices=9, but this machine shows 8 devices",
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "given"),
+    [
+        *((mode, "mesh.fsdp=3") for mode in MODES),
+        *(("hash", given) for given in OF_DEVICES if given != "mesh.fsdp=3"),
+        *((mode, "batch_size=12") for mode in ("classify", "evaluate", "evaluate a classifier")),
+        ("tune_batch", "evaluation.batch_size=20"),
+    ],
+)
+def test_what_the_devices_cannot_divide_is_refused_before_data_are_fetched(tmp_path, mode, given):
+    options = [
+        "--config=configs/cifar10_32px.py",
+        f"--workdir={tmp_path / 'w'}",
+        f"--config.data.dir={tmp_path / 'images'}",
+        "--config.data.download=false",  # images that are missing would be another error
+        *MODES[mode],
+        f"--config.{given}",
+    ]
+    message = refused(run_main(*options, devices=8))
+    assert message.startswith(f"error: {OF_DEVICES[given]}")
+    assert len(message.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_fsdp_axis_that_splits_no_parameter_is_refused(tmp_path):
+    options = flags(num_devices=8, mesh__fsdp=8)
+    done = run_main(CONFIG, f"--workdir={tmp_path / 'w'}", *options, devices=8)
+    assert "mesh.fsdp=8 divides no axis of any parameter" in refused(done)
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_flags_are_named():
     assert "--workdir=FOLDER is missing" in refused(run_main())
     assert "--config=FILE is missing" in refused(run_main("--workdir=x"))

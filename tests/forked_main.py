@@ -3,8 +3,8 @@
     python -m tests.forked_main
 
 Reads one JSON list a line from standard input and answers each with a line: ["start", [main.py, its
-arguments], output, error], the files that the child writes to, with its process id; ["poll", id]
-with the exit code or null. `tests.main_process` asks.
+arguments], output, error, devices], the files that the child writes to and how many devices it has,
+with its process id; ["poll", id] with the exit code or null. `tests.main_process` asks.
 """
 
 import importlib
@@ -15,10 +15,11 @@ import sys
 import traceback
 
 
-def run_child(arguments: list[str], output: str, error: str) -> None:
+def run_child(arguments: list[str], output: str, error: str, devices: int) -> None:
     for number, path in ((1, output), (2, error)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
     sys.argv = arguments
     code = 1
     try:

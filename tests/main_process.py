@@ -40,19 +40,20 @@ _server = functools.cache(_Server)
 
 
 class MainProcess:
-    """One process that runs main.py, with one device.
+    """One process that runs main.py.
 
     Args:
       arguments: of main.py.
       together: what it prints on standard error is part of its output.
+      devices: how many it has, of which XLA makes believe.
     """
 
-    def __init__(self, arguments: Sequence[str], *, together: bool = True):
+    def __init__(self, arguments: Sequence[str], *, together: bool = True, devices: int = 1):
         folder = Path(tempfile.mkdtemp(dir=_server().folder))
         self._paths = [folder / "output", folder / ("output" if together else "error")]
         self.returncode: int | None = None
         paths = [str(path) for path in self._paths]
-        self.pid: int = _server().ask("start", [MAIN[1], *arguments], *paths)
+        self.pid: int = _server().ask("start", [MAIN[1], *arguments], *paths, devices)
 
     def poll(self) -> int | None:
         """The exit code, or None while it runs."""
@@ -80,9 +81,9 @@ class MainProcess:
         return output, error if self._paths[0] != self._paths[1] else ""
 
 
-def run_main(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_main(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
     """Runs main.py to its end."""
-    process = MainProcess(arguments, together=False)
+    process = MainProcess(arguments, together=False, devices=devices)
     try:
         output, error = process.communicate()
     finally:

@@ -138,6 +138,25 @@ def test_codes_that_are_gone_or_of_another_model_are_made_again(finished):
     assert outcome(finished) == results_before
 
 
+class StopWhileEncoding(StopAt):
+    """Asks to stop where images are encoded, and nowhere else."""
+
+    def requested_while_evaluating(self, step: int) -> bool:
+        return True
+
+
+def test_a_signal_while_codes_are_made_again_is_heard_and_the_next_start_makes_them(finished):
+    before = outcome(finished)
+    for path in (finished / "codes").iterdir():
+        path.unlink()
+    with pytest.raises(Interrupted, match="after step 24; the state is saved"):
+        train(make_config(), finished, StopWhileEncoding())
+    assert not list((finished / "codes").iterdir())
+    train(make_config(), finished, StopAt())
+    assert len(list((finished / "codes").iterdir())) == 2
+    assert outcome(finished) == before
+
+
 def test_the_report_measures_what_the_results_say(finished):
     (entry,) = json.loads((finished / "results.json").read_text())
     report = json.loads((finished / "report.json").read_text())

@@ -36,9 +36,18 @@ def test_data_takes_the_devices_that_fsdp_leaves(given, shape):
     assert list(mesh.devices.flat) == jax.devices()[: mesh.size]
 
 
-@pytest.mark.parametrize("given", [{"fsdp": 3}, {"data": 3, "fsdp": 2}, {"data": 4}, {"fsdp": 16}])
-def test_a_mesh_that_does_not_cover_the_devices_is_refused_with_those_that_do(given):
-    with pytest.raises(ValueError, match=r"the 8 devices.*accepted .*8 x 1, 4 x 2, 2 x 4, 1 x 8"):
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"fsdp": 3}, "mesh.fsdp=3"),
+        ({"data": 3, "fsdp": 2}, "mesh.data=3, mesh.fsdp=2"),
+        ({"data": 4}, "mesh.data=4"),
+        ({"fsdp": 16}, "mesh.fsdp=16"),
+    ],
+)
+def test_a_mesh_that_does_not_cover_the_devices_is_refused_with_those_that_do(given, named):
+    accepted = r"the 8 devices.*accepted .*8 x 1, 4 x 2, 2 x 4, 1 x 8"
+    with pytest.raises(ValueError, match=f"^{named} cannot cover {accepted}"):
         sharding.make_mesh(**given)
 
 

@@ -10,10 +10,11 @@ from tqdm import tqdm
 
 from hybridhash_jax import results
 from hybridhash_jax.checkpoint import CheckpointStore
-from hybridhash_jax.config_rules import Config, check_config, check_workdir
+from hybridhash_jax.config_rules import Config, check_workdir
 from hybridhash_jax.console import logger
 from hybridhash_jax.evaluate import model_fingerprint
 from hybridhash_jax.evaluation_report import drawn_steps, list_unreadable
+from hybridhash_jax.experiment import check_run
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.pretraining.evaluate import EvaluationStopped, measure_classifier
@@ -45,7 +46,7 @@ def train_classifier(config: Config, workdir: Path, stop: StopRequest) -> dict[s
     Raises:
       ValueError: what the configuration or the data cannot be used for.
     """
-    check_config(config)
+    check_run(config)
     experiment = create_classification_experiment(config, create_dataset(config))
     check_occupied(config, workdir)
     experiment, state = start_run(experiment, config, workdir)
@@ -88,7 +89,7 @@ def evaluate_classifier(config: Config, workdir: Path, which: str = "selected") 
     Returns:
       The entry of evaluation/results.json.
     """
-    check_config(config)
+    check_run(config)
     check_workdir(config, workdir / CONFIG_FILE)
     experiment = create_classification_experiment(config, create_dataset(config))
     store = CheckpointStore(workdir / CHECKPOINTS, read_only=True)
