@@ -3,14 +3,22 @@
 Run by hand:  python -m benchmarks.communication [--variant=paper] [--images_per_chip=64]
 
 Nothing is measured here. Bytes follow from the network and the batch, speeds are the vendors'
-published peaks, and a chip is assumed to reach --utilization of its peak. Two scaling efficiencies
-come out: none of the communication hidden behind computing, and as much as can be. Real links reach
-less than their peak, and small messages wait for latency, which is left out.
+published peaks, and a chip is assumed to reach --utilization of its peak. What comes out is the
+scaling efficiency with none of the communication hidden behind computing, and how many images a
+chip needs for all of it to be hidden. Real links reach less than their peak, and small messages wait
+for latency, which is left out. A second table says what the memory bank stores.
+
+The tables in docs/pods.md are those that this prints without arguments.
 """
 
 import argparse
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import jax
+
+from hybridhash_jax.memory_bank import create_bank
 
 _FLOAT = 4  # gradients, parameters and the batch's embeddings are float32
 _FORWARD_AND_BACKWARD = 3  # times a forward pass
@@ -63,6 +71,17 @@ def all_gather_seconds(size: float, chips: int, chip: Chip) -> float:
     return all_reduce_seconds(size, chips, chip) / 2
 
 
+def gradient_seconds(size: float, chips: int, fsdp: int, chip: Chip) -> float:
+    """Time to sum gradients of `size` bytes, and to gather the parameters where they lie apart.
+
+    Over `fsdp` chips parameters are gathered for the forward and for the backward pass, and
+    gradients summed into parts; each part is then summed over the `chips` / `fsdp` copies.
+    """
+    apart = 3 * all_gather_seconds(size, fsdp, chip)
+    beside = replace(chip, near_chips=max(chip.near_chips // fsdp, 1))
+    return apart + all_reduce_seconds(size / fsdp, chips // fsdp, beside)
+
+
 def bank_bytes(batch: int, bits: int, classes: int) -> tuple[int, int]:
     """Bytes gathered for the memory bank a step, and bytes summed.
 
@@ -73,6 +92,16 @@ def bank_bytes(batch: int, bits: int, classes: int) -> tuple[int, int]:
     return batch * (bits * _FLOAT + classes + _FLOAT + 1), batch * bits * _FLOAT
 
 
+def bank_storage(images: int, bits: int, classes: int, chips: int = 1) -> int:
+    """Bytes of the memory bank on each of `chips`, as `layout.make_layout` lays it out.
+
+    Its rows are split where `chips` divides them, and all of them are on each chip elsewhere.
+    """
+    bank = jax.eval_shape(lambda: create_bank(images, bits, classes))
+    whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(bank))
+    return whole if len(bank.seen) % chips else whole // chips
+
+
 @dataclass(frozen=True)
 class Prediction:
     """One step on one number of chips, computed.
@@ -80,11 +109,13 @@ class Prediction:
     Attributes:
       compute, communication: seconds.
       bank_share: part of the communication that the memory bank causes.
+      images_per_chip: the batch on each chip.
     """
 
     compute: float
     communication: float
     bank_share: float
+    images_per_chip: int
 
     @property
     def exposed(self) -> float:
@@ -92,9 +123,14 @@ class Prediction:
         return self.compute / (self.compute + self.communication)
 
     @property
-    def hidden(self) -> float:
-        """Efficiency if communication runs while the chip computes."""
-        return self.compute / max(self.compute, self.communication)
+    def hidden_from(self) -> float:
+        """The least images a chip that compute for as long as all is sent; infinite if none do.
+
+        The gradients' bytes do not depend on the batch; computing and the bank's bytes grow with it.
+        """
+        bank = self.communication * self.bank_share
+        spare = (self.compute - bank) / self.images_per_chip
+        return math.ceil((self.communication - bank) / spare) if spare > 0 else math.inf
 
 
 def predict(
@@ -107,7 +143,7 @@ def predict(
     bits: int = 64,
     classes: int = 10,
     utilization: float = 0.5,
-    fsdp: bool = False,
+    fsdp: int = 1,
 ) -> Prediction:
     """The step's times.
 
@@ -118,21 +154,26 @@ def predict(
       images_per_chip: the batch is that times `chips`.
       bits, classes: of the codes and labels in the bank.
       utilization: part of the peak that computing reaches.
-      fsdp: parameters lie apart: gathered for the forward and the backward pass, and gradients
-        summed into parts. Otherwise gradients are summed everywhere.
+      fsdp: chips that parameters lie apart over, see `gradient_seconds`; 1 is plain data
+        parallelism. It divides `chips`.
     """
     forward = gflop * 1e9 * images_per_chip
     compute = _FORWARD_AND_BACKWARD * forward / (chip.tflops * 1e12 * utilization)
-    size = parameters * _FLOAT
-    gradients = (3 if fsdp else 2) * all_gather_seconds(size, chips, chip)
+    gradients = gradient_seconds(parameters * _FLOAT, chips, fsdp, chip)
     gathered, summed = bank_bytes(images_per_chip * chips, bits, classes)
     bank = all_gather_seconds(gathered, chips, chip) + all_reduce_seconds(summed, chips, chip)
     total = gradients + bank
-    return Prediction(compute, total, bank / total if total else 0.0)
+    return Prediction(compute, total, bank / total if total else 0.0, images_per_chip)
 
 
-def table(numbers: Sequence[int], **step: float) -> str:
-    """Markdown, a row a kind and number of chips."""
+def table(numbers: Sequence[tuple[int, int]], **step: float) -> str:
+    """Markdown, a row a kind and number of chips and a layout.
+
+    Args:
+      numbers: (slices, chips of each). Several slices are linked by `Chip.far` alone, so a kind is
+        left out of those where fewer chips than a slice's reach each other.
+      **step: as for `predict`.
+    """
     columns = (
         "chips",
         "layout",
@@ -140,24 +181,71 @@ def table(numbers: Sequence[int], **step: float) -> str:
         "communication",
         "of it the bank",
         "efficiency, nothing hidden",
-        "efficiency, all hidden",
+        "images a chip to hide all",
     )
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for chip in CHIPS:
-        for chips in numbers:
-            for layout in ("data", "fsdp"):
-                found = predict(chip, chips, fsdp=layout == "fsdp", **step)  # pyright: ignore
-                lines.append(
-                    f"| {chips} x {chip.name} | {layout} | {1e3 * found.compute:.1f} ms "
+    rows = []
+    for kind in CHIPS:
+        for slices, size in numbers:
+            if slices > 1 and size > kind.near_chips:
+                continue
+            chip = replace(kind, near_chips=size) if slices > 1 else kind
+            chips = slices * size
+            layouts = {"data": 1, "fsdp": chips}
+            if chips > chip.near_chips:
+                inside = chip.near_chips
+                layouts[f"data={chips // inside} x fsdp={inside}"] = inside
+            name = f"{slices} x {size}" if slices > 1 else f"{size}"
+            for layout, fsdp in layouts.items():
+                found = predict(chip, chips, fsdp=fsdp, **step)  # pyright: ignore
+                rows.append(
+                    f"| {name} x {chip.name} | {layout} | {1e3 * found.compute:.1f} ms "
                     f"| {1e3 * found.communication:.2f} ms | {found.bank_share:.1%} "
-                    f"| {found.exposed:.1%} | {found.hidden:.1%} |"
+                    f"| {found.exposed:.1%} | {found.hidden_from} |"
                 )
-    return "\n".join(lines)
+    return _markdown(columns, rows)
 
 
-def main() -> None:
-    """Prints bytes and the table for a variant of the network."""
-    import jax
+def storage_table(
+    images: Sequence[int], numbers: Sequence[int], *, parameters: int, bits: int, classes: int
+) -> str:
+    """Markdown, a row a number of training images: the bank, and a checkpoint with it."""
+    columns = (
+        "training images",
+        "bank",
+        *(f"on each of {chips}" for chips in numbers),
+        "checkpoint: RMSprop",
+        "AdamW",
+    )
+    rows = []
+    for count in images:
+        whole = bank_storage(count, bits, classes)
+        sizes = [whole, *(bank_storage(count, bits, classes, chips) for chips in numbers)]
+        # Parameters, and as much again for each array that the optimizer keeps of their shape.
+        sizes += [(1 + slots) * parameters * _FLOAT + whole for slots in (1, 2)]
+        rows.append(f"| {count:,} | {' | '.join(f'{x / 1e6:,.1f} MB' for x in sizes)} |")
+    return _markdown(columns, rows)
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[str]) -> str:
+    return "\n".join([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *rows])
+
+
+def _slices(text: str) -> tuple[int, int]:
+    """(slices, chips of each) of a word such as 64 or 2x64."""
+    slices, _, size = text.rpartition("x")
+    try:
+        numbers = int(slices or 1), int(size)
+    except ValueError:
+        numbers = (0, 0)
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; accepted: CHIPS or SLICESxCHIPS, as 64 or 2x64"
+        )
+    return numbers
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints bytes and the tables for a variant of the network."""
     from flax import nnx
 
     from hybridhash_jax import models
@@ -168,8 +256,15 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--images_per_chip", type=int, default=64)
     parser.add_argument("--utilization", type=float, default=0.5)
-    parser.add_argument("--chips", type=int, nargs="+", default=[8, 64, 256])
-    given = parser.parse_args()
+    parser.add_argument(
+        "--chips",
+        type=_slices,
+        nargs="+",
+        default=[(1, 8), (1, 64), (1, 256), (2, 64)],
+        help="numbers, or SLICESxCHIPS for several TPU slices (default 8 64 256 2x64)",
+    )
+    parser.add_argument("--images", type=int, nargs="+", default=[5_000, 50_000, 10_000_000])
+    given = parser.parse_args(arguments)
     model = nnx.eval_shape(
         lambda: models.create_model(given.variant, bits=given.bits, rngs=nnx.Rngs(0))
     )
@@ -180,10 +275,12 @@ def main() -> None:
         f"({parameters * _FLOAT / 1e6:.0f} MB of gradients a step), {gflop:.1f} GFLOP forward an "
         f"image, {given.images_per_chip} images a chip, {given.utilization:.0%} of peak computing.\n"
     )
-    for chips in given.chips:
-        gathered, summed = bank_bytes(given.images_per_chip * chips, given.bits, given.classes)
-        batch = given.images_per_chip * chips
-        print(f"batch {batch:,}: the bank gathers {gathered / 1e6:.2f} MB, sums {summed / 1e6:.2f}")
+    for slices, size in given.chips:
+        batch = given.images_per_chip * slices * size
+        gathered, summed = bank_bytes(batch, given.bits, given.classes)
+        print(
+            f"batch {batch:,}: the bank gathers {gathered / 1e6:.2f} MB, sums {summed / 1e6:.2f} MB"
+        )
     print()
     print(
         table(
@@ -194,6 +291,16 @@ def main() -> None:
             bits=given.bits,
             classes=given.classes,
             utilization=given.utilization,
+        )
+    )
+    print()
+    print(
+        storage_table(
+            given.images,
+            [size for slices, size in given.chips if slices == 1],
+            parameters=parameters,
+            bits=given.bits,
+            classes=given.classes,
         )
     )
     print("\nPublished peaks:", "; ".join(f"{chip.name}: {chip.source}" for chip in CHIPS))
