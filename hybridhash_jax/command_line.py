@@ -46,7 +46,7 @@ def explained(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
             of_jax = isinstance(error, RuntimeError) or type(error) is ValueError
             lost = of_jax and processes.is_lost_peer(error)
             if processes.are_several() and lost:
-                _fail(_lost_peer(error))
+                _end(f"error: {_lost_peer(error)}", processes.LOST_EXIT_CODE)
             if isinstance(error, _EXPLAINED):
                 _fail(str(error))
             if not processes.are_several():

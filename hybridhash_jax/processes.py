@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,9 @@ import jax
 _HEARTBEAT_SECONDS = 60
 # At the end the others wait while process 0 writes the report of a large database.
 _SHUTDOWN_SECONDS = 4 * 3600
+# Of a process that ends because another one is gone: what JAX's abort gives. Schedulers that start
+# a job again after some codes only take it for such a loss, and 1 for a mistake.
+LOST_EXIT_CODE = 128 + signal.SIGABRT
 # How long a process that ends with an error stays for the others to end with theirs.
 _LEAVE_SECONDS = 10.0
 
@@ -31,7 +35,8 @@ _FLAGS = ("coordinator_address", "num_processes", "process_id")
 # What the runtime says when a peer is gone: gloo, NCCL, gRPC and the coordination service.
 _LOST = re.compile(
     r"closed by peer|reset by peer|broken pipe|connection refused|socket closed|heartbeat"
-    r"|coordination ?service|gloo \w+ failed|nccl.*(error|remote)|\bUNAVAILABLE\b",
+    r"|coordination ?service|gloo \w+ failed|nccl.*(error|remote)"
+    r"|\b(UNAVAILABLE|DEADLINE_EXCEEDED)\b",
     re.IGNORECASE,
 )
 
