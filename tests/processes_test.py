@@ -9,7 +9,7 @@ import pytest
 
 from hybridhash_jax import processes
 from hybridhash_jax.processes import check_flags, find_launcher, is_lost_peer, start
-from tests.process_pair import free_port
+from tests.process_pair import free_port, run_code
 from tests.small_run import ENVIRONMENT, ROOT
 
 SLURM = {
@@ -175,6 +175,27 @@ def test_the_loss_of_a_process_is_told_from_other_errors():
         assert is_lost_peer(error)
     assert not is_lost_peer(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
     assert not is_lost_peer(ValueError("batch_size=3 cannot be split over 2 devices"))
+
+
+@pytest.mark.slow
+def test_two_tasks_of_slurm_find_each_other():
+    code = (
+        "import jax\n"
+        "from hybridhash_jax import processes\n"
+        "processes.start()\n"
+        "print('process', jax.process_index(), 'of', jax.process_count())\n"
+        "processes.finish()"
+    )
+    tasks = [
+        SLURM | {
+            "SLURM_STEP_NODELIST": "localhost", "SLURM_PROCID": number, "SLURM_LOCALID": number,
+            "JAX_COORDINATOR_PORT": port,
+        }
+        for port in [str(free_port())] for number in ("0", "1")
+    ]  # fmt: skip
+    printed = run_code(code, tasks, [ROOT, ROOT])
+    told = [text.splitlines()[-1] for text in printed]
+    assert told == ["process 0 of 2", "process 1 of 2"]
 
 
 @pytest.mark.slow
