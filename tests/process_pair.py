@@ -68,8 +68,13 @@ def run_code(
     return printed
 
 
-def run_two(workdir: Path, *arguments: str) -> list[str]:
-    """Runs both to a good end; returns what each printed."""
-    printed, codes = wait_for_two(start_two(workdir, *arguments))
+def run_two(workdir: Path, *arguments: str) -> tuple[list[str], set[str]]:
+    """Runs both to a good end.
+
+    Returns:
+      what each printed, and where in the workdir the second one wrote: files and folders.
+    """
+    processes = start_two(workdir, *arguments)
+    printed, codes = wait_for_two(processes)
     assert codes == [0, 0], printed
-    return printed
+    return printed, {path.parts[0] for path in processes[1].written(workdir)}

@@ -110,17 +110,23 @@ def test_the_death_of_one_soon_ends_the_other_with_a_message(stopped, victim):
 
 def test_after_deaths_the_run_goes_on_to_the_same_end(stopped, undisturbed):
     workdir, _ = stopped
-    printed = run_two(workdir, *TOGETHER)
+    printed, written_by_second = run_two(workdir, *TOGETHER)
     assert "resuming from step" in printed[0]
     assert "2 process(es)" in printed[0]
     assert "epoch" not in printed[1]  # only the first process speaks
+    assert written_by_second == {"checkpoints"}
     first, second = training(undisturbed), training(workdir)
     assert [line["step"] for line in first] == [line["step"] for line in second]
-    pairs = zip(first, second, strict=True)
-    early = [(a["loss"], b["loss"]) for a, b in pairs if a["step"] <= 16]
-    np.testing.assert_allclose(*np.transpose(early), rtol=1e-5)
+    # Up to step 8 the lines are the one process's. Measured from there on: at most 3e-7 apart for 16
+    # steps; losses 2.4e-5 after 40, since every step begins with what rounding made of those before.
+    own = [(a, b) for a, b in zip(first, second, strict=True) if a["step"] > 8]
+    assert len(own) == 20
+    for name in ("loss", "grad_norm"):
+        early = [(a[name], b[name]) for a, b in own if a["step"] <= 24]
+        np.testing.assert_allclose(*np.transpose(early), rtol=1e-5)
+    np.testing.assert_allclose(*np.transpose([(a["loss"], b["loss"]) for a, b in own]), rtol=1e-3)
     alone, together = outcome(undisturbed), outcome(workdir)
-    assert together["map_expected"] == pytest.approx(alone["map_expected"], abs=0.02)
+    assert together["map_expected"] == pytest.approx(alone["map_expected"], abs=0.01)
     assert (together["queries"], together["database"]) == (200, 597)
 
 
@@ -129,8 +135,9 @@ def test_two_processes_measure_the_codes_and_metrics_of_one(undisturbed):
         json.loads((undisturbed / "report.json").read_text()),
         load_code_sets(str(undisturbed / "codes")),
     )
-    printed = run_two(undisturbed, *TOGETHER, "--mode=evaluate")
+    printed, written_by_second = run_two(undisturbed, *TOGETHER, "--mode=evaluate")
     assert "2 process(es)" in printed[0]
+    assert not written_by_second
     folder = undisturbed / "evaluation"
     together = (
         json.loads((folder / "report.json").read_text()),
@@ -154,8 +161,9 @@ def test_two_processes_pretrain_as_one_with_half_of_the_parameters_each(tmp_path
     alone, together = tmp_path / "one", tmp_path / "two"
     train(make_config(**options), alone, StopAt())
     shared = [option for option in flags(**options) if "num_devices" not in option]
-    printed = run_two(together, *shared, "--config.mesh.fsdp=2")
+    printed, written_by_second = run_two(together, *shared, "--config.mesh.fsdp=2")
     assert "mesh data=1 x fsdp=2" in printed[0]
+    assert written_by_second == {"checkpoints"}
     losses = [[line["loss"] for line in training(workdir)] for workdir in (alone, together)]
     np.testing.assert_allclose(*losses, rtol=1e-5)
     first, second = outcome(alone), outcome(together)
