@@ -12,7 +12,7 @@ from typing import NoReturn
 from absl import flags
 
 from hybridhash_jax import processes
-from hybridhash_jax.agreement import agree, program_facts
+from hybridhash_jax.agreement import agree_at_start, check_shared, program_facts
 from hybridhash_jax.checkpoint import CheckpointError, committed_steps
 from hybridhash_jax.config_rules import flat_fields
 from hybridhash_jax.interrupt import Interrupted
@@ -46,7 +46,7 @@ def explained(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
             of_jax = isinstance(error, RuntimeError) or type(error) is ValueError
             lost = of_jax and processes.is_lost_peer(error)
             if processes.are_several() and lost:
-                _fail(_lost_peer(error))
+                _end(f"error: {_lost_peer(error)}", processes.LOST_EXIT_CODE)
             if isinstance(error, _EXPLAINED):
                 _fail(str(error))
             if not processes.are_several():
@@ -60,7 +60,8 @@ def agree_on_run(workdir: Path) -> None:
     """Lets several processes compare what they were started with, before anything is loaded.
 
     Raises:
-      DisagreementError: they differ; names what, with the values and whose they are.
+      DisagreementError: they differ, or do not see one workdir; names what, with the values and
+        whose they are.
     """
     if not processes.are_several():
         return
@@ -72,9 +73,9 @@ def agree_on_run(workdir: Path) -> None:
         for name, value in flat_fields(values.config or {})
         if name not in _OF_THE_MACHINE
     }
-    # A workdir that only some can see is not found before it holds something.
     facts |= {f"checkpoints in {folder}": str(steps) for folder, steps in _checkpoints(workdir)}
-    agree(facts)
+    agree_at_start(facts)
+    check_shared(workdir)
 
 
 def parse_flags(usage: str | None) -> Callable[[Sequence[str]], list[str]]:

@@ -87,8 +87,6 @@ class StopRequest:
 
     def requested_while_evaluating(self, step: int) -> bool:
         """The same, asked before each batch of an evaluation."""
-        if jax.process_count() == 1:
-            return self.requested(step)
         return self._requested(self._batches)
 
     def _requested(self, pace: _Pace) -> bool:

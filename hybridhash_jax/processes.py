@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,9 @@ import jax
 _HEARTBEAT_SECONDS = 60
 # At the end the others wait while process 0 writes the report of a large database.
 _SHUTDOWN_SECONDS = 4 * 3600
+# Of a process that ends because another one is gone: what JAX's abort gives. Schedulers that start
+# a job again after some codes only take it for such a loss, and 1 for a mistake.
+LOST_EXIT_CODE = 128 + signal.SIGABRT
 # How long a process that ends with an error stays for the others to end with theirs.
 _LEAVE_SECONDS = 10.0
 
@@ -27,11 +31,14 @@ _SLURM = (
     "SLURM_LOCALID",
 )
 _FLAGS = ("coordinator_address", "num_processes", "process_id")
+# The same in the environment, as Kubeflow's trainer gives them. JAX reads the first alone.
+_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 # What the runtime says when a peer is gone: gloo, NCCL, gRPC and the coordination service.
 _LOST = re.compile(
     r"closed by peer|reset by peer|broken pipe|connection refused|socket closed|heartbeat"
-    r"|coordination ?service|gloo \w+ failed|nccl.*(error|remote)|\bUNAVAILABLE\b",
+    r"|coordination ?service|gloo \w+ failed|nccl.*(error|remote)"
+    r"|\b(UNAVAILABLE|DEADLINE_EXCEEDED)\b",
     re.IGNORECASE,
 )
 
@@ -54,12 +61,16 @@ def find_launcher(environ: Mapping[str, str], *, tpu: bool = False) -> str | Non
       environ: environment variables.
       tpu: whether this machine has TPU chips and their library, see `has_tpu`. Such a machine may
         be one of many without any variable that says so: JAX asks its metadata server.
+
+    Raises:
+      ValueError: it may be one of several, but nothing says how many there are.
     """
     if all(name in environ for name in _SLURM) and _number(environ["SLURM_NTASKS"]) > 1:
         return "SLURM"
     if _number(environ.get("OMPI_COMM_WORLD_SIZE", "")) > 1:
         return "Open MPI"
     if not tpu or "tpu" not in (environ.get("JAX_PLATFORMS") or "tpu"):
+        _check_alone(environ)
         return None
     if _number(environ.get("MEGASCALE_NUM_SLICES", "")) > 1:
         return "TPU slices"
@@ -69,6 +80,35 @@ def find_launcher(environ: Mapping[str, str], *, tpu: bool = False) -> str | Non
     if workers or "TPU_SKIP_MDS_QUERY" in environ:
         return None
     return "a Cloud TPU"
+
+
+def _check_alone(environ: Mapping[str, str]) -> None:
+    """Refuses to take a process for the only one where others may write into the same workdir."""
+    some = [name for name in _VARIABLES if environ.get(name)]
+    if some:
+        reason = f"{', '.join(some)} is set, but not all of {', '.join(_VARIABLES)}"
+    elif "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ:
+        reason = "this pod is of an indexed Kubernetes job, which does not say how many there are"
+    else:
+        return
+    raise ValueError(
+        f"{reason}: give --coordinator_address=HOST:PORT of process 0, --num_processes=N and "
+        "--process_id=I in process I (in an indexed job $JOB_COMPLETION_INDEX), or "
+        "--num_processes=1 alone if this process is the only one"
+    )
+
+
+def _read_variables(environ: Mapping[str, str]) -> tuple[str, int, int] | tuple[None, None, None]:
+    """What the environment gives in place of the three flags, if it gives all of them."""
+    address, count, number = (environ.get(name) for name in _VARIABLES)
+    if not (address and count and number):
+        return None, None, None
+    try:
+        check_flags(address, int(count), int(number))
+    except ValueError as error:
+        said = ", ".join(f"{name}={environ[name]}" for name in _VARIABLES)
+        raise ValueError(f"{said} in the environment stand for the flags: {error}") from None
+    return address, int(count), int(number)
 
 
 def has_tpu() -> bool:
@@ -122,7 +162,8 @@ def start(
     """Joins the other processes of this run; a process on its own starts nothing.
 
     The flags win over what the environment says: `num_processes` 1 alone keeps the process on its
-    own. Returns when all processes are there.
+    own. Next count JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, then what a
+    launcher sets. Returns when all processes are there.
 
     Args:
       coordinator_address: HOST:PORT of process 0.
@@ -135,6 +176,8 @@ def start(
       ValueError: flags that are incomplete or cannot be, or an environment that does not say
         enough.
     """
+    if (coordinator_address, num_processes, process_id) == (None, None, None):
+        coordinator_address, num_processes, process_id = _read_variables(os.environ)
     if num_processes == 1 and not process_id:
         return
     if initialization_timeout < 1:

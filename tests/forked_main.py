@@ -3,8 +3,9 @@
     python -m tests.forked_main
 
 Reads one JSON list a line from standard input and answers each with a line: ["start", [main.py, its
-arguments], output, error, devices], the files that the child writes to and how many devices it has,
-with its process id; ["poll", id] with the exit code or null. `tests.main_process` asks.
+arguments], output, error, written, devices], the files that the child writes to, one for the names of
+all others that it does, and how many devices it has, with its process id; ["poll", id] with the exit
+code or null. `tests.main_process` asks.
 """
 
 import importlib
@@ -15,11 +16,25 @@ import sys
 import traceback
 
 
-def run_child(arguments: list[str], output: str, error: str, devices: int) -> None:
+def record_writes(path: str) -> None:
+    """Lists every file that Python opens for writing or renames another to, a line each."""
+    record = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(event: str, given: tuple) -> None:
+        if event == "os.rename":
+            os.write(record, f"{given[1]}\n".encode())
+        elif event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR):
+            os.write(record, f"{given[0]}\n".encode())
+
+    sys.addaudithook(note)
+
+
+def run_child(arguments: list[str], output: str, error: str, written: str, devices: int) -> None:
     for number, path in ((1, output), (2, error)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
+    record_writes(written)
     sys.argv = arguments
     code = 1
     try:

@@ -52,7 +52,8 @@ class MainProcess:
         folder = Path(tempfile.mkdtemp(dir=_server().folder))
         self._paths = [folder / "output", folder / ("output" if together else "error")]
         self.returncode: int | None = None
-        paths = [str(path) for path in self._paths]
+        self._written = folder / "written"
+        paths = [str(path) for path in (*self._paths, self._written)]
         self.pid: int = _server().ask("start", [MAIN[1], *arguments], *paths, devices)
 
     def poll(self) -> int | None:
@@ -69,6 +70,11 @@ class MainProcess:
     def kill(self) -> None:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
+
+    def written(self, folder: Path) -> list[Path]:
+        """The files in a folder that its Python code wrote, relative to the folder."""
+        paths = [Path(line) for line in self._written.read_text().splitlines()]
+        return [path.relative_to(folder) for path in paths if path.is_relative_to(folder)]
 
     def communicate(self, timeout: float = 240) -> tuple[str, str]:
         """Waits for its end; returns its output and, unless they are together, its errors."""

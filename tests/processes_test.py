@@ -7,8 +7,9 @@ import time
 import jax
 import pytest
 
+from hybridhash_jax import processes
 from hybridhash_jax.processes import check_flags, find_launcher, is_lost_peer, start
-from tests.process_pair import free_port
+from tests.process_pair import free_port, run_code
 from tests.small_run import ENVIRONMENT, ROOT
 
 SLURM = {
@@ -36,10 +37,88 @@ SLURM = {
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, False, None),
         ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, True, "TPU slices"),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False, None),
+        # Several TPU hosts of one job say so; a host of one TPU machine says that it is alone.
+        (
+            {
+                "KUBERNETES_SERVICE_HOST": "10.0.0.1",
+                "JOB_COMPLETION_INDEX": "0",
+                "TPU_WORKER_HOSTNAMES": "a",
+            },
+            True,
+            None,
+        ),
     ],
 )
 def test_the_launcher_is_known_by_the_environment(environ, tpu, found):
     assert find_launcher(environ, tpu=tpu) == found
+
+
+POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "1"}
+VARIABLES = {
+    "JAX_COORDINATOR_ADDRESS": "pod-0:1234", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environ", "tpu", "reason"),
+    [
+        (POD, False, "an indexed Kubernetes job"),
+        (POD | {"JAX_PLATFORMS": "cuda", "TPU_WORKER_HOSTNAMES": "a"}, True, "an indexed"),
+        ({"JAX_COORDINATOR_ADDRESS": "pod-0"}, False, "JAX_COORDINATOR_ADDRESS is set, but not"),
+        (VARIABLES | {"JAX_PROCESS_ID": ""}, False, "_ADDRESS, JAX_NUM_PROCESSES is set, but not"),
+    ],
+)
+def test_a_process_that_may_have_others_is_not_taken_for_the_only_one(environ, tpu, reason):
+    with pytest.raises(ValueError, match=reason) as error:
+        find_launcher(environ, tpu=tpu)
+    for part in ("--coordinator_address=HOST:PORT", "--process_id=I", "--num_processes=1 alone"):
+        assert part in str(error.value)
+
+
+@pytest.fixture
+def initialized(monkeypatch) -> list[tuple]:
+    """What JAX was told to join, in an environment without a launcher."""
+    told = []
+    for name in (*SLURM, *POD, *VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given, **_: told.append(given))
+    monkeypatch.setattr(processes, "_start_shell", lambda: None)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    return told
+
+
+def set_environment(monkeypatch, environ: dict[str, str]) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_the_environment_may_give_what_the_flags_give_which_win(initialized, monkeypatch):
+    set_environment(monkeypatch, POD | VARIABLES)
+    start()
+    assert initialized == [("pod-0:1234", 2, 1)]
+    start("host:1", 4, 3)
+    start(num_processes=1)
+    assert initialized[1:] == [("host:1", 4, 3)]
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "1")
+    with pytest.raises(ValueError, match="JAX_PROCESS_ID=1 in the environment .* numbered from 0"):
+        start()
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+    with pytest.raises(ValueError, match="JAX_NUM_PROCESSES=two"):
+        start()
+
+
+def test_a_launcher_wins_over_an_address_in_the_environment(initialized, monkeypatch):
+    set_environment(monkeypatch, POD | SLURM | {"JAX_COORDINATOR_ADDRESS": "n1:1234"})
+    start()
+    assert initialized == [(None, None, None)]
+
+
+def test_a_pod_of_an_indexed_job_runs_alone_only_if_told_so(initialized, monkeypatch):
+    set_environment(monkeypatch, POD)
+    with pytest.raises(ValueError, match="indexed Kubernetes job"):
+        start()
+    start(num_processes=1)
+    assert initialized == []
 
 
 def test_three_flags_or_none():
@@ -96,6 +175,27 @@ def test_the_loss_of_a_process_is_told_from_other_errors():
         assert is_lost_peer(error)
     assert not is_lost_peer(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
     assert not is_lost_peer(ValueError("batch_size=3 cannot be split over 2 devices"))
+
+
+@pytest.mark.slow
+def test_two_tasks_of_slurm_find_each_other():
+    code = (
+        "import jax\n"
+        "from hybridhash_jax import processes\n"
+        "processes.start()\n"
+        "print('process', jax.process_index(), 'of', jax.process_count())\n"
+        "processes.finish()"
+    )
+    tasks = [
+        SLURM | {
+            "SLURM_STEP_NODELIST": "localhost", "SLURM_PROCID": number, "SLURM_LOCALID": number,
+            "JAX_COORDINATOR_PORT": port,
+        }
+        for port in [str(free_port())] for number in ("0", "1")
+    ]  # fmt: skip
+    printed = run_code(code, tasks, [ROOT, ROOT])
+    told = [text.splitlines()[-1] for text in printed]
+    assert told == ["process 0 of 2", "process 1 of 2"]
 
 
 @pytest.mark.slow

@@ -66,6 +66,9 @@ class StopAt(StopRequest):
     def requested(self, step: int) -> bool:
         return step == self.step
 
+    def requested_while_evaluating(self, step: int) -> bool:
+        return self.requested(step)
+
 
 # One device a process: the tests that start processes need no more.
 ENVIRONMENT = os.environ | {"XLA_FLAGS": compiler_flags.QUICK}

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,10 @@ ALONE = flags(
     checkpoint__keep_latest=6,
 )
 TOGETHER = [option for option in ALONE if "num_devices" not in option]
+
+# Measured: 0.4 s after the coordinator's death, 10 s after another's, of which it waits 10 for the
+# others' last words. Who only misses heartbeats takes more than 60.
+SECONDS_TO_END = 40.0
 
 
 def training(workdir: Path) -> list[dict]:
@@ -80,29 +85,48 @@ def test_a_signal_to_one_of_two_saves_the_same_step_in_both(stopped):
     assert step in committed_steps(workdir / "checkpoints")
 
 
-def test_the_death_of_one_ends_the_other_and_the_run_goes_on(stopped, undisturbed):
-    workdir, step = stopped
+@pytest.mark.parametrize("victim", [1, 0], ids=["the other", "the coordinator"])
+def test_the_death_of_one_soon_ends_the_other_with_a_message(stopped, victim):
+    workdir, _ = stopped
+    log, saved = workdir / "metrics.jsonl", committed_steps(workdir / "checkpoints")[-1]
+    before = log.stat().st_ino  # another file once the run goes on
     processes = start_two(workdir, *TOGETHER)
-    wait_until(lambda: training(workdir)[-1]["step"] > step, *processes, timeout=300)
-    processes[1].kill()
-    printed, (survivor, killed) = wait_for_two(processes)
-    assert killed == -signal.SIGKILL
-    assert survivor != 0
-    assert "another process of" in printed[0]
-    assert "Start the same command on every process again" in printed[0]
+    wait_until(
+        lambda: log.stat().st_ino != before and training(workdir)[-1]["step"] > saved,
+        *processes,
+        timeout=300,
+    )
+    processes[victim].kill()
+    killed_at = time.monotonic()
+    printed, codes = wait_for_two(processes)
+    assert time.monotonic() - killed_at < SECONDS_TO_END
+    assert codes[victim] == -signal.SIGKILL
+    # JAX aborts the other unless it ends by itself first; a shell says 134 of both.
+    assert codes[1 - victim] in (134, -signal.SIGABRT)
+    assert "another process of" in printed[1 - victim]
+    assert "Start the same command on every process again" in printed[1 - victim]
     assert not (workdir / "results.json").exists()
 
-    printed = run_two(workdir, *TOGETHER)
+
+def test_after_deaths_the_run_goes_on_to_the_same_end(stopped, undisturbed):
+    workdir, _ = stopped
+    printed, written_by_second = run_two(workdir, *TOGETHER)
     assert "resuming from step" in printed[0]
     assert "2 process(es)" in printed[0]
     assert "epoch" not in printed[1]  # only the first process speaks
+    assert written_by_second == {"checkpoints"}
     first, second = training(undisturbed), training(workdir)
     assert [line["step"] for line in first] == [line["step"] for line in second]
-    pairs = zip(first, second, strict=True)
-    early = [(a["loss"], b["loss"]) for a, b in pairs if a["step"] <= 16]
-    np.testing.assert_allclose(*np.transpose(early), rtol=1e-5)
+    # Up to step 8 the lines are the one process's. Measured from there on: at most 3e-7 apart for 16
+    # steps; losses 2.4e-5 after 40, since every step begins with what rounding made of those before.
+    own = [(a, b) for a, b in zip(first, second, strict=True) if a["step"] > 8]
+    assert len(own) == 20
+    for name in ("loss", "grad_norm"):
+        early = [(a[name], b[name]) for a, b in own if a["step"] <= 24]
+        np.testing.assert_allclose(*np.transpose(early), rtol=1e-5)
+    np.testing.assert_allclose(*np.transpose([(a["loss"], b["loss"]) for a, b in own]), rtol=1e-3)
     alone, together = outcome(undisturbed), outcome(workdir)
-    assert together["map_expected"] == pytest.approx(alone["map_expected"], abs=0.02)
+    assert together["map_expected"] == pytest.approx(alone["map_expected"], abs=0.01)
     assert (together["queries"], together["database"]) == (200, 597)
 
 
@@ -111,8 +135,9 @@ def test_two_processes_measure_the_codes_and_metrics_of_one(undisturbed):
         json.loads((undisturbed / "report.json").read_text()),
         load_code_sets(str(undisturbed / "codes")),
     )
-    printed = run_two(undisturbed, *TOGETHER, "--mode=evaluate")
+    printed, written_by_second = run_two(undisturbed, *TOGETHER, "--mode=evaluate")
     assert "2 process(es)" in printed[0]
+    assert not written_by_second
     folder = undisturbed / "evaluation"
     together = (
         json.loads((folder / "report.json").read_text()),
@@ -136,8 +161,9 @@ def test_two_processes_pretrain_as_one_with_half_of_the_parameters_each(tmp_path
     alone, together = tmp_path / "one", tmp_path / "two"
     train(make_config(**options), alone, StopAt())
     shared = [option for option in flags(**options) if "num_devices" not in option]
-    printed = run_two(together, *shared, "--config.mesh.fsdp=2")
+    printed, written_by_second = run_two(together, *shared, "--config.mesh.fsdp=2")
     assert "mesh data=1 x fsdp=2" in printed[0]
+    assert written_by_second == {"checkpoints"}
     losses = [[line["loss"] for line in training(workdir)] for workdir in (alone, together)]
     np.testing.assert_allclose(*losses, rtol=1e-5)
     first, second = outcome(alone), outcome(together)
