@@ -9,8 +9,8 @@
 
 Every field of configs/default.py can be given: --config.optimizer.learning_rate=1e-4
 The same command again goes on where a run was stopped, by whatever. Ctrl-C and SIGTERM save first
-and exit with 130 and 143; 1 is an error, which is explained; 0 is a finished run. On a TPU pod,
-under SLURM or Open MPI the processes of one command find each other; see docs/pods.md.
+and exit with 130 and 143; 134: another process was lost; 1 is an error, which is explained; 0 is a
+finished run. On a TPU pod, under SLURM or Open MPI processes find each other; see docs/pods.md.
 """
 
 from pathlib import Path

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Figure = TypeVar("Figure")
 
 # What is set outside the command and changes speed.
 _VARIABLES = (
@@ -31,8 +33,8 @@ def pin_to_one_core() -> set[int]:
 
 
 def take_turns(
-    ways: Mapping[str, Callable[[], float]], repetitions: int, *, warm_up: bool = False
-) -> dict[str, list[float]]:
+    ways: Mapping[str, Callable[[], Figure]], repetitions: int, *, warm_up: bool = False
+) -> dict[str, list[Figure]]:
     """Runs every way once a repetition, so that a slow minute of the machine hits all of them.
 
     Args:
@@ -41,7 +43,7 @@ def take_turns(
       warm_up: each turn begins with a run that does not count. Without it a way pays for what the
         ways before it did to caches and memory; work that goes on for hours does not.
     """
-    figures: dict[str, list[float]] = {name: [] for name in ways}
+    figures: dict[str, list[Figure]] = {name: [] for name in ways}
     for repetition in range(repetitions):
         # From the other end every second time: who follows whom changes speed, too.
         for name, run in list(ways.items())[:: -1 if repetition % 2 else 1]:

@@ -4,8 +4,10 @@
 
 The devices are virtual ones of one CPU. They share its cores, so that more of them have no more
 power, and a step that did only the same work would take the same time on all. What it takes longer
-is the cost of being split: pieces that are too small, sums and gathers between devices. Real
-devices add what they send each other and gain what they compute at once; neither is measured here.
+is the cost of being split: pieces that are too small, sums and gathers between devices. One device
+leaves the cores idle now and then, which several make up for: the processor time of all cores shows
+the cost without that. Real devices add what they send each other and gain what they compute at once;
+neither is measured here.
 
 Every way is the whole step of an experiment (images prepared, network, bank, optimizer) under
 another mesh; they take turns.
@@ -28,6 +30,8 @@ from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.layout import bytes_on_device
 
+Milliseconds = tuple[float, float]
+
 BITS = 32
 MESHES = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 2), (1, 4), (1, 8), (4, 2))  # data, fsdp
 NETWORK = {
@@ -43,10 +47,10 @@ def main() -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     meshes = MESHES[: args.first_meshes]
     ways = {_name(*mesh): _Way(*mesh, args.batch_size) for mesh in meshes}
-    runs: dict[str, Callable[[], float]] = {
+    runs: dict[str, Callable[[], Milliseconds]] = {
         name: lambda way=way: way.milliseconds(args.steps) for name, way in ways.items()
     }
-    figures = take_turns(runs, args.repetitions)
+    figures = take_turns(runs, args.repetitions, warm_up=True)
     results = {name: _row(ways[name], values, figures) for name, values in figures.items()}
     _print(results)
     if args.out:
@@ -79,15 +83,17 @@ class _Way:
         self.state = self.experiment.create_state()
         self.milliseconds(1)  # compiles
 
-    def milliseconds(self, steps: int) -> float:
-        """Of one step, the mean of several."""
-        started = time.perf_counter()
+    def milliseconds(self, steps: int) -> Milliseconds:
+        """Of one step, the mean of several: by the clock, and of all cores together."""
+        started = time.perf_counter(), time.process_time()
         for _ in range(steps):
             self.state, metrics = self.experiment.train_step(
                 self.state, self.batch, self.experiment.run_key
             )
             jax.block_until_ready(metrics)
-        return (time.perf_counter() - started) / steps * 1000
+        ended = time.perf_counter(), time.process_time()
+        wall, processor = ((b - a) / steps * 1000 for a, b in zip(started, ended, strict=True))
+        return wall, processor
 
 
 def _experiment(data: int, fsdp: int, batch_size: int) -> Experiment:
@@ -101,23 +107,34 @@ def _name(data: int, fsdp: int) -> str:
     return f"data={data} x fsdp={fsdp}"
 
 
-def _row(way: _Way, values: list[float], figures: dict[str, list[float]]) -> dict[str, Any]:
-    median = statistics.median(values)
+def _row(
+    way: _Way, values: list[Milliseconds], figures: dict[str, list[Milliseconds]]
+) -> dict[str, Any]:
     # Medians of ratios within a turn: a slow minute of the machine slows both sides.
-    ratios = [mine / one for mine, one in zip(values, figures[_name(1, 1)], strict=True)]
+    turns = zip(values, figures[_name(1, 1)], strict=True)
+    ratios = [[mine / one for mine, one in zip(*turn, strict=True)] for turn in turns]
+    median = [statistics.median(column) for column in zip(*values, strict=True)]
+    relative = [statistics.median(column) for column in zip(*ratios, strict=True)]
     return {
-        "ms_per_step": round(median, 1),
-        "relative_to_one_device": round(statistics.median(ratios), 2),
+        "ms_per_step": round(median[0], 1),
+        "processor_ms_per_step": round(median[1], 1),
+        "relative_to_one_device": round(relative[0], 2),
+        "processor_relative_to_one_device": round(relative[1], 2),
         "state_mb_on_each_device": round(bytes_on_device(way.state) / 1e6, 3),
-        "all": [round(value, 1) for value in values],
+        "all": [[round(value, 1) for value in turn] for turn in values],
     }
 
 
 def _print(results: dict[str, dict[str, Any]]) -> None:
-    print(f"{'mesh':<20}{'ms a step':>12}{'against one':>14}{'MB of state a device':>24}")
+    print(
+        f"{'mesh':<20}{'ms a step':>12}{'against one':>14}{'processor ms':>14}{'against one':>14}"
+        f"{'MB of state a device':>24}"
+    )
     for name, row in results.items():
         print(
             f"{name:<20}{row['ms_per_step']:>12,.1f}{row['relative_to_one_device']:>13,.2f}x"
+            f"{row['processor_ms_per_step']:>14,.1f}"
+            f"{row['processor_relative_to_one_device']:>13,.2f}x"
             f"{row['state_mb_on_each_device']:>24,.3f}"
         )
 
