@@ -22,6 +22,7 @@ bench: $(VENV)/runtime
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.end_to_end --config=configs/digits.py
 
 $(VENV)/runtime: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from hybridhash_jax.console import logger
 
+_WAITING_WORTH_SAYING = 0.05  # of the time
+
 
 class RunLog:
     """Writes a line a logged step or evaluation; on a terminal it also draws a progress bar.
@@ -65,12 +67,24 @@ class RunLog:
             self._bar.set_description_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
 
-    def train(self, step: int, values: dict[str, float], rate: float | None) -> None:
-        """A logged step: loss, grad_norm, learning_rate, and images per second since the last."""
+    def train(
+        self, step: int, values: dict[str, float], rate: float | None, waiting: float | None
+    ) -> None:
+        """A logged step: loss, grad_norm, learning_rate, and what was measured since the last.
+
+        Args:
+          step: steps taken.
+          values: by name.
+          rate: images per second.
+          waiting: share of the time in which the next images were not there yet.
+        """
         epoch = step / self.steps_per_epoch
-        self._write("train", {"step": step, "epoch": epoch, **values, "images_per_second": rate})
+        measured = {"images_per_second": rate, "waiting_for_images": waiting}
+        self._write("train", {"step": step, "epoch": epoch, **values, **measured})
         if self._bar.disable:
             speed = _speed(rate)
+            if waiting is not None and waiting >= _WAITING_WORTH_SAYING:
+                speed += f" ({waiting:.0%} of the time waiting for images)"
             logger.info("epoch %.2f, step %d: loss %.4f, %s", epoch, step, values["loss"], speed)
 
     def evaluation(self, record: dict[str, Any]) -> None:

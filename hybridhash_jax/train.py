@@ -26,14 +26,22 @@ class TrainingDivergedError(RuntimeError):
 
 @dataclasses.dataclass
 class _Window:
-    """Images and seconds of training, without evaluation, saving and compilation."""
+    """Images and seconds of training, without evaluation, saving and compilation.
+
+    `waited`: the seconds of them in which a batch was not there yet.
+    """
 
     images: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
 
     @property
     def images_per_second(self) -> float | None:
         return self.images / self.seconds if self.seconds else None
+
+    @property
+    def waiting(self) -> float | None:
+        return self.waited / self.seconds if self.seconds else None
 
 
 class TrainingLoop:
@@ -87,7 +95,8 @@ class TrainingLoop:
                 state = self._at_boundary(state, step)
                 if step == exp.total_steps:
                     break
-                state = self._take_step(state, next(batches), step)
+                started = time.perf_counter()
+                state = self._take_step(state, next(batches), step, started)
                 step += 1
             self.store.wait()
         return state, self.history
@@ -137,8 +146,10 @@ class TrainingLoop:
             self.stop.raise_interrupted(step, self.store.directory)
         return state
 
-    def _take_step(self, state: TrainState, local_batch: Mapping, step: int) -> TrainState:
-        exp, started = self.experiment, time.perf_counter()
+    def _take_step(
+        self, state: TrainState, local_batch: Mapping, step: int, started: float
+    ) -> TrainState:
+        exp, waited = self.experiment, time.perf_counter() - started
         batch = sharding.put_batch(local_batch, exp.mesh)
         if self._has_stepped:
             state, metrics = exp.train_step(state, batch, exp.run_key)
@@ -151,6 +162,7 @@ class TrainingLoop:
             for window in (self.total, self._window):
                 window.images += images
                 window.seconds += time.perf_counter() - started
+                window.waited += waited
         return state
 
     def _first_step(self, state: TrainState, batch: Mapping) -> tuple[TrainState, Metrics]:
@@ -192,5 +204,6 @@ class TrainingLoop:
         due = done % exp.config.log_every_steps == 0 or done == exp.total_steps
         self.log.progress(done, values["loss"], self.total.images_per_second)
         if due:
-            self.log.train(done, values, self._window.images_per_second)
+            window = self._window
+            self.log.train(done, values, window.images_per_second, window.waiting)
             self._window = _Window()

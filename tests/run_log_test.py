@@ -18,7 +18,7 @@ def write(workdir, steps, start_step=0, evaluated=()):
     with RunLog(workdir, 10, 2, start_step, evaluated) as log:
         for step in steps:
             log.progress(step, 1.5, 100.0)
-            log.train(step, VALUES | {"loss": 1.0 / step}, 100.0)
+            log.train(step, VALUES | {"loss": 1.0 / step}, 100.0, 0.04 * step)
         log.evaluation(RECORD | {"step": steps[-1]})
 
 
@@ -29,7 +29,7 @@ def test_a_line_a_logged_step_and_evaluation(tmp_path):
         ("train", 1), ("train", 2), ("evaluation", 2)
     ]  # fmt: skip
     assert lines[0] == {"kind": "train", "step": 1, "epoch": 0.5, **VALUES, "loss": 1.0,
-                        "images_per_second": 100.0}  # fmt: skip
+                        "images_per_second": 100.0, "waiting_for_images": 0.04}  # fmt: skip
 
 
 def test_going_on_from_a_step_drops_what_came_after_it(tmp_path):
@@ -68,13 +68,16 @@ def test_without_a_terminal_progress_is_plain_lines(tmp_path, capsys):
     console.set_up()
     write(tmp_path, [1, 2])
     out = capsys.readouterr().out
-    assert "epoch 1.00, step 2: loss 0.5000, 100 images/s" in out
+    assert "epoch 0.50, step 1: loss 1.0000, 100 images/s\n" in out
+    assert (
+        "epoch 1.00, step 2: loss 0.5000, 100 images/s (8% of the time waiting for images)\n" in out
+    )
     assert "mAP 0.5000 (expected), 0.4000 (stable)" in out
     assert "1,234 distinct codes" in out
 
 
 def test_lines_are_on_disk_at_once(tmp_path):
     with RunLog(tmp_path, total_steps=10, steps_per_epoch=2, start_step=0) as log:
-        log.train(1, VALUES, None)
+        log.train(1, VALUES, None, None)
         line = (tmp_path / "metrics.jsonl").read_text()
         assert json.loads(line)["images_per_second"] is None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hybridhash_jax.checkpoint import CheckpointError
 from hybridhash_jax.code_sets import load_code_sets, load_codes, save_codes
 from hybridhash_jax.config_rules import ConfigError
 from hybridhash_jax.evaluation_run import evaluate_checkpoint
+from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.interrupt import Interrupted
 from hybridhash_jax.run import train
 from hybridhash_jax.run_log import read_log
@@ -55,6 +57,23 @@ def test_the_log_has_a_line_a_logged_step_and_evaluation(finished):
     assert [x["step"] for x in lines if x["kind"] == "train"] == list(range(2, 25, 2))
     assert [x["step"] for x in lines if x["kind"] == "evaluation"] == [0, 8, 16, 24]
     assert all(np.isfinite(x["loss"]) and x["grad_norm"] > 0 for x in lines if x["kind"] == "train")
+
+
+def test_waiting_for_images_counts_and_is_told(tmp_path, monkeypatch):
+    make_batches, pause = Experiment.train_batches, 0.3
+
+    def slow_batches(self: Experiment, start_step: int):
+        for batch in make_batches(self, start_step):
+            time.sleep(pause)
+            yield batch
+
+    monkeypatch.setattr(Experiment, "train_batches", slow_batches)
+    config = make_config(num_epochs=1)
+    train(config, tmp_path, StopAt())
+    lines = [line for line in read_log(tmp_path) if line["kind"] == "train"]
+    for line in lines[1:]:
+        assert line["images_per_second"] < config.batch_size / pause
+        assert line["waiting_for_images"] > 0.5
 
 
 @pytest.mark.parametrize("step", [5, 8, 19])

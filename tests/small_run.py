@@ -77,7 +77,7 @@ ENVIRONMENT = os.environ | {"XLA_FLAGS": compiler_flags.QUICK}
 def outcome(workdir: Path) -> dict[str, Any]:
     """What a finished run must give again: its results without times, and its log."""
     (entry,) = json.loads((workdir / "results.json").read_text())
-    timed = ("seconds", "images_per_second")
+    timed = ("seconds", "images_per_second", "waiting")
 
     def without_times(record: dict[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in record.items() if not any(t in k for t in timed)}
