@@ -30,8 +30,8 @@ from input_pipeline.sources import available_cores
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "The configuration: a file of configs/.")
-flags.DEFINE_integer("steps", 50, "Steps of one measurement.", lower_bound=2)
-flags.DEFINE_integer("repetitions", 7, "Measurements of each; the median is reported.")
+flags.DEFINE_integer("steps", 5, "Steps of one measurement.", lower_bound=2)
+flags.DEFINE_integer("repetitions", 25, "Measurements of each; the median is reported.")
 flags.DEFINE_string("out", None, "JSON file for the figures.")
 
 Batch = dict[str, jax.Array]
