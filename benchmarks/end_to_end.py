@@ -9,7 +9,6 @@ processor time of all cores, decoding threads among them, says whether they are 
 
 import contextlib
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from benchmarks.measure import take_turns, write_record
+from benchmarks.measure import Seconds, seconds_of, take_turns, write_record
 from hybridhash_jax import host_memory, sharding
 from hybridhash_jax.config_rules import Config
-from hybridhash_jax.experiment import check_run, create_experiment
+from hybridhash_jax.experiment import check_run
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.pretraining.experiment import create_classification_experiment
+from hybridhash_jax.pretraining.experiment import create_plan
 from hybridhash_jax.run_plan import RunPlan
 from input_pipeline.sources import available_cores
 
@@ -35,7 +34,6 @@ flags.DEFINE_integer("repetitions", 25, "Measurements of each; the median is rep
 flags.DEFINE_string("out", None, "JSON file for the figures.")
 
 Batch = dict[str, jax.Array]
-Measured = tuple[float, float]  # seconds by the clock, and of all cores
 
 
 def main(_: list[str]) -> None:
@@ -43,41 +41,38 @@ def main(_: list[str]) -> None:
     host_memory.compute_on_calling_thread()  # as main.py does
     config = FLAGS.config
     check_run(config)
-    dataset = create_dataset(config)
-    plan = (
-        create_classification_experiment(config, dataset)
-        if config.task == "classify"
-        else create_experiment(config, config.bits[0], dataset)
-    )
+    plan = create_plan(config, create_dataset(config))
     with contextlib.closing(plan), contextlib.closing(plan.train_batches(0)) as batches:
         measured = _measure(plan, batches)
     _report(config, plan, measured)
 
 
-def _measure(plan: RunPlan, batches: Iterator[Any]) -> dict[str, list[Measured]]:
+def _measure(plan: RunPlan, batches: Iterator[Any]) -> dict[str, list[Seconds]]:
     def moved() -> Batch:
         return sharding.put_batch(next(batches), plan.mesh)
 
     held = [plan.create_state()]  # donated: each step takes what the one before returned
     same = moved()
 
-    def run(next_batch: Callable[[], Batch]) -> Measured:
-        started, previous = (time.perf_counter(), time.process_time()), None
+    def take_steps(next_batch: Callable[[], Batch]) -> None:
+        previous = None
         for _ in range(FLAGS.steps):
             held[0], metrics = plan.train_step(held[0], next_batch(), plan.run_key)
             if previous is not None:  # read one step late, as training does
                 jax.block_until_ready(previous)
             previous = metrics
         jax.block_until_ready(previous)
-        return time.perf_counter() - started[0], time.process_time() - started[1]
 
-    run(lambda: same)  # compiles
+    take_steps(lambda: same)  # compiles
     host_memory.keep_freed_memory()
-    ways = {"bare step": lambda: run(lambda: same), "training": lambda: run(moved)}
+    ways = {
+        "bare step": lambda: seconds_of(lambda: take_steps(lambda: same)),
+        "training": lambda: seconds_of(lambda: take_steps(moved)),
+    }
     return take_turns(ways, FLAGS.repetitions)
 
 
-def _report(config: Config, plan: RunPlan, measured: dict[str, list[Measured]]) -> None:
+def _report(config: Config, plan: RunPlan, measured: dict[str, list[Seconds]]) -> None:
     images = FLAGS.steps * config.batch_size
     speeds = {
         name: images / statistics.median(wall for wall, _ in turns)

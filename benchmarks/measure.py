@@ -6,12 +6,14 @@ import os
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 Figure = TypeVar("Figure")
+Seconds = tuple[float, float]  # by the clock, and of all cores together
 
 # What is set outside the command and changes speed.
 _VARIABLES = (
@@ -30,6 +32,13 @@ def pin_to_one_core() -> set[int]:
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(allowed)})
     return allowed
+
+
+def seconds_of(work: Callable[[], object]) -> Seconds:
+    """What doing `work` once takes."""
+    started = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - started[0], time.process_time() - started[1]
 
 
 def take_turns(

@@ -16,14 +16,13 @@ another mesh; they take turns.
 import argparse
 import os
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from benchmarks.measure import take_turns, write_record
+from benchmarks.measure import seconds_of, take_turns, write_record
 from configs import digits
 from hybridhash_jax import sharding
 from hybridhash_jax.experiment import Experiment, create_experiment
@@ -85,15 +84,15 @@ class _Way:
 
     def milliseconds(self, steps: int) -> Milliseconds:
         """Of one step, the mean of several: by the clock, and of all cores together."""
-        started = time.perf_counter(), time.process_time()
+        wall, processor = seconds_of(lambda: self._take(steps))
+        return wall / steps * 1000, processor / steps * 1000
+
+    def _take(self, steps: int) -> None:
         for _ in range(steps):
             self.state, metrics = self.experiment.train_step(
                 self.state, self.batch, self.experiment.run_key
             )
             jax.block_until_ready(metrics)
-        ended = time.perf_counter(), time.process_time()
-        wall, processor = ((b - a) / steps * 1000 for a, b in zip(started, ended, strict=True))
-        return wall, processor
 
 
 def _experiment(data: int, fsdp: int, batch_size: int) -> Experiment:

@@ -63,8 +63,9 @@ def check_shared(workdir: Path, look_seconds: float = 15.0) -> None:
     """
     if jax.process_count() == 1:
         return
-    token = _write_token(workdir) if jax.process_index() == 0 else None
+    token = None
     if jax.process_index() == 0:
+        token = _write_token(workdir)
         _store().key_value_set("hybridhash_jax/token", str(token or ""))
     name = _answer("token")
     seen = not name or _appears(name, look_seconds)

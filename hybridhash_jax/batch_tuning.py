@@ -14,9 +14,8 @@ from ml_collections import ConfigDict
 from hybridhash_jax import sharding
 from hybridhash_jax.config_rules import Config, check_config
 from hybridhash_jax.console import logger
-from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.pretraining.experiment import create_classification_experiment
+from hybridhash_jax.pretraining.experiment import create_plan
 from hybridhash_jax.report_files import write_json
 from hybridhash_jax.state import TrainState
 from input_pipeline.dataset import Dataset
@@ -139,11 +138,7 @@ def run_trial(config: Config, dataset: Dataset, batch_size: int, remat: str, par
     """Compiles the training step for a batch and, where its memory suffices, takes three steps."""
     own: Any = ConfigDict(config.to_dict())
     own.batch_size, own.accumulation_steps, own.model.remat = batch_size, parts, remat
-    plan = (
-        create_classification_experiment(own, dataset)
-        if own.task == "classify"
-        else create_experiment(own, own.bits[0], dataset)
-    )
+    plan = create_plan(own, dataset)
     mib = speed = None
     try:
         state: TrainState = plan.create_state()

@@ -101,7 +101,7 @@ def bank_loss(
     alpha: float = 0.5,
     unseen: str = "ignored",
     num_images: int | None = None,
-    over_rows: OverRows = lambda sums: sums,
+    over_rows: OverRows | None = None,
 ) -> jax.Array:
     """Loss of a batch against the memory bank, into which the batch was already written.
 
@@ -113,7 +113,7 @@ def bank_loss(
         dissimilar (the authors' code): constant log 2 each, and no gradient.
       num_images: how many rows of the bank are of images, the first ones; None is all.
       over_rows: makes of sums over a device's own rows those over all, see
-        `layout.Layout.over_bank_rows`.
+        `layout.Layout.over_bank_rows`; None where each device has all rows.
     """
     if unseen not in UNSEEN:
         raise ValueError(f"unseen={unseen!r} is unknown; accepted: {', '.join(UNSEEN)}")
@@ -121,7 +121,9 @@ def bank_loss(
     if num_images is not None and num_images < len(rows):
         rows &= jnp.arange(len(rows)) < num_images
     bank = jax.lax.stop_gradient(bank_embeddings), bank_labels, rows
-    sums = over_rows(functools.partial(_sums_over_rows, alpha=alpha))
+    sums: RowSums = functools.partial(_sums_over_rows, alpha=alpha)
+    if over_rows is not None:
+        sums = over_rows(sums)
     return sums((embeddings, labels, mask), bank).loss()
 
 

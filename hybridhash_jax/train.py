@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,7 @@ class TrainingLoop:
                 state = self._at_boundary(state, step)
                 if step == exp.total_steps:
                     break
-                started = time.perf_counter()
-                state = self._take_step(state, next(batches), step, started)
+                state = self._take_step(state, batches, step)
                 step += 1
             self.store.wait()
         return state, self.history
@@ -146,10 +145,10 @@ class TrainingLoop:
             self.stop.raise_interrupted(step, self.store.directory)
         return state
 
-    def _take_step(
-        self, state: TrainState, local_batch: Mapping, step: int, started: float
-    ) -> TrainState:
-        exp, waited = self.experiment, time.perf_counter() - started
+    def _take_step(self, state: TrainState, batches: Iterator, step: int) -> TrainState:
+        exp, started = self.experiment, time.perf_counter()
+        local_batch = next(batches)
+        waited = time.perf_counter() - started
         batch = sharding.put_batch(local_batch, exp.mesh)
         if self._has_stepped:
             state, metrics = exp.train_step(state, batch, exp.run_key)

@@ -71,10 +71,9 @@ def make_train_step(
             if pairs == "batch":
                 return losses.batch_loss(embeddings, labels, mask, alpha=alpha), None
             assert state.bank is not None
-            gathered, options = (embeddings, labels, mask, batch["index"]), {}
+            gathered = (embeddings, labels, mask, batch["index"])
             if layout is not None:
                 gathered = layout.gather_batch(gathered)
-                options["over_rows"] = layout.over_bank_rows
             bank = update_bank(state.bank, gathered[3], gathered[0], gathered[1])
             loss = losses.bank_loss(
                 *gathered[:3],
@@ -84,7 +83,7 @@ def make_train_step(
                 alpha=alpha,
                 unseen=unseen,
                 num_images=bank.num_images,
-                **options,
+                over_rows=None if layout is None else layout.over_bank_rows,
             )
             return loss, bank
 

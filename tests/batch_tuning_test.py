@@ -93,15 +93,15 @@ def asks_for_too_much(state: Any, batch: Any, key: Any) -> Any:
 def test_a_step_that_runs_out_of_memory_is_too_large_and_the_search_goes_on(
     config, tmp_path, monkeypatch
 ):
-    def create(config, bits, dataset):
+    def create(config, dataset):
         step = (
             asks_for_too_much if config.batch_size > 100 else lambda state, batch, key: (state, key)
         )
         return dataclasses.replace(
-            create_experiment(config, bits, dataset), train_step=jax.jit(step)
+            create_experiment(config, config.bits[0], dataset), train_step=jax.jit(step)
         )
 
-    monkeypatch.setattr(batch_tuning, "create_experiment", create)
+    monkeypatch.setattr(batch_tuning, "create_plan", create)
     monkeypatch.setattr(batch_tuning, "memory_limit", lambda mesh: float("inf"))
     trials = tune_batch(config, tmp_path)
     assert [trial.batch_size for trial in trials[:5]] == [8, 16, 32, 64, 128]

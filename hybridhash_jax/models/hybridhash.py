@@ -50,7 +50,7 @@ class Level(nnx.Module):
         """[B, G, G, C] -> [B, G, G, C]; `scales` has one entry a layer."""
         _, height, width, _ = x.shape
         x = blockify(x, self.block_side)
-        x = x + whole(self.position_embedding).astype(x.dtype)
+        x = x + whole(self.position_embedding[...]).astype(x.dtype)
         if self.remat != "none":
             x = call_in_turn(self.layers, self.remat, x, scales)
         else:

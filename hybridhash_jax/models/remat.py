@@ -4,13 +4,14 @@ each device has a part are made whole."""
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+Tree = TypeVar("Tree")
 Gather = Callable[[Any], Any]
 _gather: contextvars.ContextVar[Gather | None] = contextvars.ContextVar("gather", default=None)
 
@@ -37,21 +38,20 @@ def call(module: nnx.Module, remat: str, *inputs: Any) -> Any:
     "none" keeps everything, "layers" only the inputs, "dots" also what its linear layers gave. The
     result and the gradients are the same.
     """
-    gather = _gather.get()
-    if remat == "none" and gather is None:
+    if remat == "none" and _gather.get() is None:
         return module(*inputs)
     graphdef, params = nnx.split(module)
 
     def pure(params: Any, *inputs: Any) -> Any:
-        return nnx.merge(graphdef, gather(params) if gather else params)(*inputs)
+        return nnx.merge(graphdef, whole(params))(*inputs)
 
     return jax.checkpoint(pure, policy=_POLICIES[remat])(params, *inputs)
 
 
-def whole(param: nnx.Param) -> jax.Array:
-    """A parameter that the module that holds it uses by itself, not by `call`."""
+def whole(params: Tree) -> Tree:
+    """Parameters for use: for a module that uses its own beside what it does by `call`."""
     gather = _gather.get()
-    return gather(param[...]) if gather else param[...]
+    return gather(params) if gather else params
 
 
 def call_in_turn(
@@ -70,13 +70,12 @@ def call_in_turn(
     """
     if len(layers) == 1:
         return call(layers[0], remat, x, None if scales is None else scales[0])
-    gather = _gather.get()
     graphdef, _ = nnx.split(layers[0])
     params = jax.tree.map(lambda *x: jnp.stack(x), *[nnx.split(layer)[1] for layer in layers])
 
     def body(x: jax.Array, layer: tuple[Any, jax.Array | None]) -> tuple[jax.Array, None]:
         params, scale = layer
-        return nnx.merge(graphdef, gather(params) if gather else params)(x, scale), None
+        return nnx.merge(graphdef, whole(params))(x, scale), None
 
     # A loop keeps the two computations apart by itself.
     body = jax.checkpoint(body, policy=_POLICIES[remat], prevent_cse=False)

@@ -17,6 +17,7 @@ from hybridhash_jax.experiment import (
     compute_dtype,
     configured_mesh,
     configured_optimizer,
+    create_experiment,
     prepare_images,
 )
 from hybridhash_jax.image_sources import Sources, create_sources
@@ -100,6 +101,13 @@ class ClassificationExperiment(RunPlan):
             f"{config.optimizer.learning_rate:g} ({config.optimizer.schedule})\n"
             f"          {recipe}"
         )
+
+
+def create_plan(config: Config, dataset: Dataset) -> RunPlan:
+    """The run of `config.task`; of hashing that of the first code length. Errors as there."""
+    if config.task == "classify":
+        return create_classification_experiment(config, dataset)
+    return create_experiment(config, config.bits[0], dataset)
 
 
 def create_classification_experiment(config: Config, dataset: Dataset) -> ClassificationExperiment:
