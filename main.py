@@ -20,12 +20,14 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from hybridhash_jax import command_line, compilation_cache, console, host_memory, processes
+from hybridhash_jax import command_line
 from hybridhash_jax.batch_tuning import tune_batch
+from hybridhash_jax.distributed import processes
 from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
-from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.run import train
-from hybridhash_jax.workdir import load_config
+from hybridhash_jax.runtime import compilation_cache, console, host_memory
+from hybridhash_jax.runtime.interrupt import StopRequest
+from hybridhash_jax.workdir.contents import load_config
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "The configuration: a file of configs/.")

@@ -24,14 +24,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measure import pin_to_one_core, print_table, summary, take_turns, write_record
-from input_pipeline import records
-from input_pipeline.decode import DecodeOptions
-from input_pipeline.label_lists import read_list
+from input_pipeline.images.decode import DecodeOptions
+from input_pipeline.images.transforms import ImageTransform
+from input_pipeline.lists.label_lists import read_list
 from input_pipeline.loader import batch_indices, make_train_iterator
-from input_pipeline.packing import pack_images
+from input_pipeline.packed import records
+from input_pipeline.packed.packing import pack_images
 from input_pipeline.sources import ArraySource, DecodedSource, EncodedImages, FileReader, Source
 from input_pipeline.splits import Splits
-from input_pipeline.transforms import ImageTransform
 
 SEED = 0
 IMAGES = 128  # photographs

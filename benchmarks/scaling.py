@@ -24,10 +24,10 @@ import jax
 
 from benchmarks.measure import seconds_of, take_turns, write_record
 from configs import digits
-from hybridhash_jax import sharding
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed.state_sharding import bytes_on_device
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.layout import bytes_on_device
 
 Milliseconds = tuple[float, float]
 

@@ -16,7 +16,7 @@ import jax
 from benchmarks.measure import take_turns, write_record
 from benchmarks.network_speed import make_parser, peak_flops, peak_memory, prepare
 from benchmarks.torch_baseline import TorchWorker
-from hybridhash_jax import host_memory
+from hybridhash_jax.runtime import host_memory
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from hybridhash_jax import sharding
 from hybridhash_jax.config_rules import Config, check_config
-from hybridhash_jax.console import logger
+from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.pretraining.experiment import create_plan
-from hybridhash_jax.report_files import write_json
+from hybridhash_jax.report.files import write_json
+from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState
 from input_pipeline.dataset import Dataset
 

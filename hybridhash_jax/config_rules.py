@@ -9,18 +9,19 @@ from typing import Any, TypeAlias
 from ml_collections import ConfigDict
 
 from configs import default
-from hybridhash_jax import losses, metrics, optimizer
-from hybridhash_jax.image_augment import MAX_MAGNITUDE
+from hybridhash_jax import metrics, optimizer
+from hybridhash_jax.methods import losses
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.models.hybridhash import INTERACTIONS, TOKEN_POOLINGS
 from hybridhash_jax.models.initialization import INITIALIZERS
 from hybridhash_jax.models.interaction import POOL_PADDINGS, TOKEN_LAYOUTS
 from hybridhash_jax.models.layers import GELUS
 from hybridhash_jax.models.remat import REMAT
+from hybridhash_jax.preprocess.rand_augment import MAX_MAGNITUDE
 from input_pipeline.datasets import SOURCES
+from input_pipeline.images.transforms import DECODERS
+from input_pipeline.images.unreadable import ON_UNREADABLE
 from input_pipeline.splits import DATABASE_RULES
-from input_pipeline.transforms import DECODERS
-from input_pipeline.unreadable import ON_UNREADABLE
 
 TASKS = ("hash", "classify")
 DTYPES = ("auto", "float32", "bfloat16")

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hybridhash_jax import host_memory, sharding
-from hybridhash_jax.layout import Layout, compile_on_batches
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
+from hybridhash_jax.runtime import host_memory
 
 _IMAGES_SHOWN = 5
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from hybridhash_jax import metrics
-from hybridhash_jax.checkpoint import fingerprint, flatten
-from hybridhash_jax.code_sets import CodeSet
-from hybridhash_jax.console import logger
+from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.encode import encode_split
 from hybridhash_jax.experiment import Experiment
+from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.workdir.checkpoints import fingerprint, flatten
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

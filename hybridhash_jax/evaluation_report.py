@@ -8,17 +8,17 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from hybridhash_jax import results
-from hybridhash_jax.code_sets import SIDES, save_codes
-from hybridhash_jax.console import logger
+from hybridhash_jax.codes.files import SIDES, save_codes
 from hybridhash_jax.encode import EncodingStopped
 from hybridhash_jax.evaluate import Evaluation, evaluate
 from hybridhash_jax.experiment import Experiment
-from hybridhash_jax.findings import describe_retrieval, shown_images
-from hybridhash_jax.report_files import report_content, write_report
-from hybridhash_jax.run_log import read_log
+from hybridhash_jax.report.files import report_content, write_report
+from hybridhash_jax.report.findings import describe_retrieval, shown_images
 from hybridhash_jax.run_plan import RunPlan
-from input_pipeline.thumbnails import load_thumbnails
+from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.workdir import results
+from hybridhash_jax.workdir.log import read_log
+from input_pipeline.images.thumbnails import load_thumbnails
 
 _DRAWN_STEPS = 1000
 _TIMES = ("encode_seconds", "metric_seconds", "images_per_second")

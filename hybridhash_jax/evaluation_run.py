@@ -5,11 +5,8 @@ from typing import Any
 
 import jax
 
-from hybridhash_jax import results
-from hybridhash_jax.checkpoint import CheckpointStore
-from hybridhash_jax.code_sets import load_code_sets
+from hybridhash_jax.codes.files import load_code_sets
 from hybridhash_jax.config_rules import Config, check_workdir
-from hybridhash_jax.console import logger
 from hybridhash_jax.evaluation_report import (
     evaluate_with_progress,
     keep_codes,
@@ -18,12 +15,14 @@ from hybridhash_jax.evaluation_report import (
     write_evaluation,
 )
 from hybridhash_jax.experiment import check_run, create_experiment
-from hybridhash_jax.findings import describe_retrieval
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.pretraining.run import evaluate_classifier
-from hybridhash_jax.report_files import report_content, write_report
-from hybridhash_jax.run_log import describe
-from hybridhash_jax.workdir import (
+from hybridhash_jax.report.files import report_content, write_report
+from hybridhash_jax.report.findings import describe_retrieval
+from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.workdir import results
+from hybridhash_jax.workdir.checkpoints import CheckpointStore
+from hybridhash_jax.workdir.contents import (
     CHECKPOINTS,
     CODES,
     CONFIG_FILE,
@@ -32,6 +31,7 @@ from hybridhash_jax.workdir import (
     load_init_note,
     only_length,
 )
+from hybridhash_jax.workdir.log import describe
 
 
 def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") -> dict[str, Any]:

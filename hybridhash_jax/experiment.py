@@ -12,22 +12,24 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from hybridhash_jax import models, preprocess, sharding
+from hybridhash_jax import models
 from hybridhash_jax.accumulation import check_parts
 from hybridhash_jax.config_rules import Config, check_config
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed.state_sharding import make_layout
 from hybridhash_jax.encode import Encode, compile_encode
 from hybridhash_jax.image_sources import create_sources
-from hybridhash_jax.layout import make_layout
-from hybridhash_jax.memory_bank import MemoryBank, create_bank
+from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer, make_schedule
+from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.pretrained.workdirs import selected_step
 from hybridhash_jax.run_plan import RunPlan
 from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
 from input_pipeline import loader
 from input_pipeline.dataset import Dataset
+from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.splits import hold_out
-from input_pipeline.unreadable import Unreadable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybridhash_jax.agreement import agree
 from hybridhash_jax.config_rules import Config, ConfigError
+from hybridhash_jax.distributed.agreement import agree
 from input_pipeline.dataset import Dataset
 from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset
-from input_pipeline.decode import DecodeOptions
+from input_pipeline.images.decode import DecodeOptions
+from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.sources import ArraySource, DecodedSource, Source
-from input_pipeline.transforms import ImageTransform
 
 
 @dataclasses.dataclass(frozen=True)

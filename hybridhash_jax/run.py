@@ -5,11 +5,8 @@ from typing import Any
 
 import jax
 
-from hybridhash_jax import results
-from hybridhash_jax.checkpoint import CheckpointError
-from hybridhash_jax.code_sets import CodeFileError, load_code_sets
+from hybridhash_jax.codes.files import CodeFileError, load_code_sets
 from hybridhash_jax.config_rules import Config
-from hybridhash_jax.console import logger
 from hybridhash_jax.encode import EncodingStopped
 from hybridhash_jax.evaluate import Evaluation, encode_sides, model_fingerprint
 from hybridhash_jax.evaluation_report import (
@@ -20,13 +17,16 @@ from hybridhash_jax.evaluation_report import (
 )
 from hybridhash_jax.experiment import Experiment, check_run, create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.pretraining.run import train_classifier
-from hybridhash_jax.report_files import write_sweep
+from hybridhash_jax.report.files import write_sweep
 from hybridhash_jax.run_start import start_run
+from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train import TrainingLoop
-from hybridhash_jax.workdir import (
+from hybridhash_jax.workdir import results
+from hybridhash_jax.workdir.checkpoints import CheckpointError
+from hybridhash_jax.workdir.contents import (
     CODES,
     RESULTS_FILE,
     check_layout,

@@ -12,16 +12,17 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from hybridhash_jax import pretrained, sharding
+from hybridhash_jax import pretrained
 from hybridhash_jax.config_rules import Config
-from hybridhash_jax.console import logger
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed.state_sharding import Layout
 from hybridhash_jax.image_sources import Sources
-from hybridhash_jax.layout import Layout
+from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train_step import Step
 from input_pipeline import loader
 from input_pipeline.dataset import Dataset
-from input_pipeline.unreadable import Unreadable
+from input_pipeline.images.unreadable import Unreadable
 
 Batches = grain.DatasetIterator[loader.Batch]
 

@@ -5,11 +5,11 @@ from typing import TypeVar
 
 import jax
 
-from hybridhash_jax.checkpoint import committed_steps
 from hybridhash_jax.config_rules import Config, to_json
 from hybridhash_jax.run_plan import RunPlan
 from hybridhash_jax.state import TrainState
-from hybridhash_jax.workdir import CHECKPOINTS, CONFIG_FILE, load_init_note, save_init
+from hybridhash_jax.workdir.checkpoints import committed_steps
+from hybridhash_jax.workdir.contents import CHECKPOINTS, CONFIG_FILE, load_init_note, save_init
 
 Plan = TypeVar("Plan", bound=RunPlan)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hybridhash_jax.memory_bank import MemoryBank
+from hybridhash_jax.methods.memory_bank import MemoryBank
 
 
 @jax.tree_util.register_dataclass

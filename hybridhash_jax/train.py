@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from hybridhash_jax import compilation_cache, host_memory, sharding
-from hybridhash_jax.background_compilation import BackgroundCompilation
-from hybridhash_jax.checkpoint import CheckpointStore
-from hybridhash_jax.console import logger
-from hybridhash_jax.interrupt import StopRequest
-from hybridhash_jax.run_log import RunLog
+from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.run_plan import RunPlan
+from hybridhash_jax.runtime import compilation_cache, host_memory
+from hybridhash_jax.runtime.background_compilation import BackgroundCompilation
+from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train_step import Metrics
+from hybridhash_jax.workdir.checkpoints import CheckpointStore
+from hybridhash_jax.workdir.log import RunLog
 
 
 class TrainingDivergedError(RuntimeError):

@@ -10,10 +10,11 @@ from flax import nnx
 from jax import lax
 from jax.sharding import Mesh
 
-from hybridhash_jax import losses, sharding
 from hybridhash_jax.accumulation import gradients_through_outputs
-from hybridhash_jax.layout import Layout
-from hybridhash_jax.memory_bank import MemoryBank, update_bank
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed.state_sharding import Layout
+from hybridhash_jax.methods import losses
+from hybridhash_jax.methods.memory_bank import MemoryBank, update_bank
 from hybridhash_jax.models.stochastic_depth import image_keys
 from hybridhash_jax.state import TrainState
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from input_pipeline.image_checks import ImageFacts
-from input_pipeline.label_lists import LabelList
+from input_pipeline.images.image_checks import ImageFacts
+from input_pipeline.lists.label_lists import LabelList
 
 
 def list_table(lists: Mapping[str, LabelList], class_names: Sequence[str] | None) -> str:

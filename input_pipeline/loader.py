@@ -16,10 +16,10 @@ import grain
 import numpy as np
 
 from input_pipeline.errors import DataError
+from input_pipeline.images.transforms import REPLACEMENT
+from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.permutation import permutation, random_words
 from input_pipeline.sources import Source
-from input_pipeline.transforms import REPLACEMENT
-from input_pipeline.unreadable import Unreadable
 
 # One batch: "image" uint8 [b, H, W, 3], "label" uint8 [b, classes], "index" int32 [b] (position
 # in `rows`; len(rows) for padding and for the replacement of an unreadable training image) and

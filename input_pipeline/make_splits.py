@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.errors import DataError
-from input_pipeline.folders import scan_folder
-from input_pipeline.raw_annotations import (
+from input_pipeline.annotations.raw_annotations import (
     RawAnnotations,
     read_mirflickr,
     read_nuswide,
     read_voc2012,
 )
-from input_pipeline.split_files import OUTPUTS, DrawnSplits, table, write_splits
+from input_pipeline.errors import DataError
+from input_pipeline.lists.split_files import OUTPUTS, DrawnSplits, table, write_splits
+from input_pipeline.sets.folders import scan_folder
 from input_pipeline.split_rules import generator_splits, permutation_splits
 from input_pipeline.splits import DATABASE_RULES, Splits, class_splits
 

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from input_pipeline.decode import UnreadableImage
 from input_pipeline.errors import DataError
-from input_pipeline.transforms import WORDS, ImageTransform
+from input_pipeline.images.decode import UnreadableImage
+from input_pipeline.images.transforms import WORDS, ImageTransform
 
 
 class Reader(Protocol):

@@ -19,9 +19,9 @@ from hybridhash_jax.batch_tuning import (
 )
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from tests.main_process import run_main
-from tests.process_pair import start_two, wait_for_two
-from tests.small_run import CONFIG, flags, make_config
+from tests.distributed.process_pair import start_two, wait_for_two
+from tests.runs.main_process import run_main
+from tests.runs.small_run import CONFIG, flags, make_config
 
 
 @pytest.mark.parametrize("unit", [1, 3, 8])

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from tests.main_process import run_main
-from tests.small_run import CONFIG, flags
+from tests.runs.main_process import run_main
+from tests.runs.small_run import CONFIG, flags
 
 
 def refused(done: subprocess.CompletedProcess) -> str:

@@ -26,7 +26,7 @@ import hypothesis
 import jax
 import pytest
 
-from hybridhash_jax import host_memory
+from hybridhash_jax.runtime import host_memory
 
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")

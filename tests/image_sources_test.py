@@ -8,10 +8,10 @@ import pytest
 from configs import folder
 from hybridhash_jax.config_rules import ConfigError
 from hybridhash_jax.image_sources import create_sources
-from input_pipeline.decode import DecodeOptions
+from input_pipeline.images.decode import DecodeOptions
+from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.sources import ArraySource, DecodedSource, EncodedImages, FileReader
-from input_pipeline.transforms import ImageTransform
-from tests.small_run import make_config
+from tests.runs.small_run import make_config
 
 NAMES = ("a.jpg",)
 

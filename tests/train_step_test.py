@@ -11,12 +11,14 @@ import optax
 import pytest
 from flax import nnx
 
-from hybridhash_jax import models, preprocess, pretrained, sharding
-from hybridhash_jax.checkpoint import CheckpointStore, flatten
-from hybridhash_jax.memory_bank import create_bank
+from hybridhash_jax import models, pretrained
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.methods.memory_bank import create_bank
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer
+from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.state import TrainState, create_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
+from hybridhash_jax.workdir.checkpoints import CheckpointStore, flatten
 
 GOLDEN = Path(__file__).parent / "golden"
 

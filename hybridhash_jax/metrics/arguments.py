@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from hybridhash_jax import codes as codes_lib
+from hybridhash_jax.codes import binary as codes_lib
 
 TIE_RULES = ("expected", "stable", "optimistic", "pessimistic")
 _ROWS_A_CHECK = 1 << 12  # codes that stay in the second-level cache while they are checked

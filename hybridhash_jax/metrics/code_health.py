@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from hybridhash_jax import codes as codes_lib
+from hybridhash_jax.codes import binary as codes_lib
 from hybridhash_jax.metrics import arguments
 
 _ROWS_A_PRODUCT = 1 << 12  # as float32 1 MiB at 64 bits; counts are exact up to 2^24 rows

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from hybridhash_jax.models import formulations
 from hybridhash_jax.models.layers import Attention, LayerOptions
+from hybridhash_jax.models.ops import formulations
 
 TOKEN_LAYOUTS = ("spatial", "reference")
 POOL_PADDINGS = ("symmetric", "same")

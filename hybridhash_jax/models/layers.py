@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from hybridhash_jax.models import formulations
-from hybridhash_jax.models.attention import attend
-from hybridhash_jax.models.convolution import convolve
+from hybridhash_jax.models.ops import formulations
+from hybridhash_jax.models.ops.attention import attend
+from hybridhash_jax.models.ops.convolution import convolve
 from hybridhash_jax.models.stochastic_depth import drop_path
 
 GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {

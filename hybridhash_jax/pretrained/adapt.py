@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybridhash_jax.pretrained import layouts, positions
+from hybridhash_jax.pretrained import positions
 from hybridhash_jax.pretrained.errors import IncompatibleWeightsError
+from hybridhash_jax.pretrained.names import layouts
 from hybridhash_jax.pretrained.network import Network, looks_like, sizes_of
 from hybridhash_jax.pretrained.patterns import check_patterns, matches
 from hybridhash_jax.pretrained.sources import Source

@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hybridhash_jax.pretrained import (
-    google_files,
-    google_names,
-    torch_files,
-    torch_names,
-    workdirs,
-)
+from hybridhash_jax.pretrained import workdirs
 from hybridhash_jax.pretrained.errors import WeightFileError
-from hybridhash_jax.pretrained.locations import locate
+from hybridhash_jax.pretrained.files import google_files, torch_files
+from hybridhash_jax.pretrained.files.locations import locate
+from hybridhash_jax.pretrained.names import google_names, torch_names
 from hybridhash_jax.pretrained.network import heads_by_module
 
 # What training programs and wrappers put before every name.

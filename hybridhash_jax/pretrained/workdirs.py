@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hybridhash_jax.checkpoint import committed_steps, fingerprint
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.pretrained.errors import WeightFileError
+from hybridhash_jax.workdir.checkpoints import committed_steps, fingerprint
 
 CHECKPOINTS = ("latest", "selected")
 _CONFIG, _FOLDER = "config.json", "checkpoints"

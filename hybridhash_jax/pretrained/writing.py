@@ -9,8 +9,9 @@ import numpy as np
 import safetensors.numpy
 
 from hybridhash_jax.models import VARIANTS
-from hybridhash_jax.pretrained import google_files, google_names, layouts, torch_names
 from hybridhash_jax.pretrained.errors import IncompatibleWeightsError
+from hybridhash_jax.pretrained.files import google_files
+from hybridhash_jax.pretrained.names import google_names, layouts, torch_names
 from hybridhash_jax.pretrained.network import (
     attention_modules,
     heads_by_module,

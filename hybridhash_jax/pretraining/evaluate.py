@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hybridhash_jax import classification, sharding
-from hybridhash_jax.layout import Layout, compile_on_batches
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
+from hybridhash_jax.methods import classification
 
 Sums = Mapping[str, jax.Array]
 Measure = Callable[[Any, Mapping[str, jax.Array]], Sums]

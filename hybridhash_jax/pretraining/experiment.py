@@ -11,8 +11,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from hybridhash_jax import models, sharding
+from hybridhash_jax import models
 from hybridhash_jax.config_rules import Config
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed.state_sharding import make_layout
 from hybridhash_jax.experiment import (
     compute_dtype,
     configured_mesh,
@@ -21,9 +23,8 @@ from hybridhash_jax.experiment import (
     prepare_images,
 )
 from hybridhash_jax.image_sources import Sources, create_sources
-from hybridhash_jax.layout import make_layout
-from hybridhash_jax.mixing import Mixing
 from hybridhash_jax.optimizer import frozen_mask
+from hybridhash_jax.preprocess.mixing import Mixing
 from hybridhash_jax.pretrained.workdirs import selected_step
 from hybridhash_jax.pretraining.evaluate import Measure, compile_measure
 from hybridhash_jax.pretraining.step import Augment, make_augment, make_classification_step
@@ -32,7 +33,7 @@ from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import compile_train_step
 from input_pipeline import loader
 from input_pipeline.dataset import Dataset
-from input_pipeline.unreadable import Unreadable
+from input_pipeline.images.unreadable import Unreadable
 
 
 @dataclasses.dataclass(frozen=True)

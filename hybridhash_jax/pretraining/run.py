@@ -8,25 +8,24 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from hybridhash_jax import results
-from hybridhash_jax.checkpoint import CheckpointStore
 from hybridhash_jax.config_rules import Config, check_workdir
-from hybridhash_jax.console import logger
 from hybridhash_jax.evaluate import model_fingerprint
 from hybridhash_jax.evaluation_report import drawn_steps, list_unreadable
 from hybridhash_jax.experiment import check_run
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.interrupt import StopRequest
 from hybridhash_jax.pretraining.evaluate import EvaluationStopped, measure_classifier
 from hybridhash_jax.pretraining.experiment import (
     ClassificationExperiment,
     create_classification_experiment,
 )
-from hybridhash_jax.report_pages import figures
-from hybridhash_jax.run_log import describe
+from hybridhash_jax.report import figures
 from hybridhash_jax.run_start import start_run
+from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.train import TrainingLoop
-from hybridhash_jax.workdir import (
+from hybridhash_jax.workdir import results
+from hybridhash_jax.workdir.checkpoints import CheckpointStore
+from hybridhash_jax.workdir.contents import (
     CHECKPOINTS,
     CONFIG_FILE,
     EVALUATION,
@@ -34,6 +33,7 @@ from hybridhash_jax.workdir import (
     check_occupied,
     choose_step,
 )
+from hybridhash_jax.workdir.log import describe
 
 _MEASURED = ("epoch", "top1", "top5")
 

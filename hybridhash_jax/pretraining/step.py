@@ -9,11 +9,14 @@ import optax
 from flax import nnx
 from jax.typing import DTypeLike
 
-from hybridhash_jax import classification, ema, image_augment, preprocess
+from hybridhash_jax import ema
 from hybridhash_jax.accumulation import summed_gradients
-from hybridhash_jax.layout import Layout
-from hybridhash_jax.mixing import Mixing, mix
+from hybridhash_jax.distributed.state_sharding import Layout
+from hybridhash_jax.methods import classification
 from hybridhash_jax.models.stochastic_depth import image_keys
+from hybridhash_jax.preprocess import pixels as preprocess
+from hybridhash_jax.preprocess import rand_augment as image_augment
+from hybridhash_jax.preprocess.mixing import Mixing, mix
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train_step import Batch, Metrics, Step, stop_gradients
 

@@ -1,0 +1,253 @@
+"""Codes of a set of images with their labels, and the files they are kept in.
+
+The layout of a file, an ordinary `.npz` that `numpy.load` opens:
+
+    codes        uint8 [N, ceil(K / 8)], eight bits a byte, the first in the highest (numpy.packbits),
+                 with `bits` beside it; or, without `bits`, [N, K] of -1/+1 or of 0/1 in any dtype
+    bits         K
+    labels       0/1 [N, classes]; or class ids, integers [N]
+    names        optional, strings [N]: what each image is called
+    rows         optional, integers [N]: which row of the data set each image is
+    class_names  optional, strings [classes]
+    fingerprint  optional, a string: which model made the codes; two sets can be compared only where
+                 it is the same
+    protocol, top_k  optional: the data set's protocol, and its cut-off of mAP
+
+A pair of `.npy` files with `codes` and `labels` as above, codes not packed, holds a set as well.
+"""
+
+import dataclasses
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridhash_jax.codes import binary as codes_lib
+from input_pipeline.atomic_file import write_atomically
+
+SIDES = ("query", "database")
+_ACCEPTED = (
+    "accepted: a folder with query.npz and database.npz; QUERY.npz,DATABASE.npz; or four .npy files, "
+    "QUERY_CODES.npy,QUERY_LABELS.npy,DATABASE_CODES.npy,DATABASE_LABELS.npy"
+)
+
+
+class CodeFileError(ValueError):
+    """A file of codes that cannot be used; says which, why, and what is accepted."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CodeSet:
+    """Codes of N images.
+
+    Attributes:
+      packed: uint8 [N, ceil(bits / 8)], see `codes.pack`.
+      bits: K.
+      labels: uint8 multi-hot [N, classes], or integer class ids [N].
+      names: str [N], or None.
+      rows: int64 [N], rows of the data set, or None where there is no data set.
+      class_names: str [classes], or empty.
+      fingerprint: of the model's parameters; None if unknown.
+      protocol, top_k: the data set's protocol and its cut-off; None if unknown, or all.
+    """
+
+    packed: np.ndarray
+    bits: int
+    labels: np.ndarray
+    names: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    protocol: str | None = None
+    top_k: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """int8 [N, bits] of -1 and +1."""
+        return codes_lib.unpack(self.packed, self.bits)
+
+    def name(self, index: int) -> str:
+        """What image `index` is called."""
+        return f"number {index}" if self.names is None else str(self.names[index])
+
+    def labels_of(self, index: int) -> list[str]:
+        """Names of the labels of image `index`; their numbers where they have no names."""
+        label = self.labels[index]
+        found = [int(label)] if self.labels.ndim == 1 else np.flatnonzero(label).tolist()
+        return [self.class_name(number) for number in found]
+
+    def class_name(self, number: int) -> str:
+        """The name of a class; its number where it has none."""
+        named = 0 <= number < len(self.class_names)
+        return self.class_names[number] if named else str(number)
+
+
+def save_codes(path: Path, codes: CodeSet) -> None:
+    """Writes one set in the layout above, whole or not at all.
+
+    Raises:
+      DataError: it cannot be written.
+    """
+    optional = {
+        "names": None if codes.names is None else np.asarray(codes.names, np.str_),
+        "rows": codes.rows,
+        "class_names": np.asarray(codes.class_names, np.str_) if codes.class_names else None,
+        "fingerprint": codes.fingerprint,
+        "protocol": codes.protocol,
+        "top_k": codes.top_k,
+    }
+    data = io.BytesIO()
+    np.savez_compressed(
+        data,
+        codes=codes.packed,
+        bits=codes.bits,
+        labels=codes.labels,
+        **{name: value for name, value in optional.items() if value is not None},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data.getvalue())
+
+
+def load_code_sets(paths: str) -> tuple[CodeSet, CodeSet]:
+    """Reads queries and database from what `--codes` names.
+
+    Args:
+      paths: a folder with query.npz and database.npz, or comma-separated files, see above.
+
+    Raises:
+      CodeFileError: files that are not there, not of the layout, or do not belong together.
+    """
+    files = [Path(part).expanduser() for part in paths.split(",")]
+    if len(files) == 1 and files[0].is_dir():
+        files = [files[0] / f"{side}.npz" for side in SIDES]
+    missing = [str(file) for file in files if not file.exists()]
+    if missing:
+        raise CodeFileError(f"--codes={paths}: there is no {' and no '.join(missing)}; {_ACCEPTED}")
+    kinds = [file.suffix for file in files]
+    if kinds == [".npz"] * 2:
+        query, database = (load_codes(file) for file in files)
+    elif kinds == [".npy"] * 4:
+        query, database = _load_pair(*files[:2]), _load_pair(*files[2:])
+    else:
+        raise CodeFileError(f"--codes={paths}; {_ACCEPTED}")
+    _check_belong_together(query, database)
+    return query, database
+
+
+def load_codes(path: Path) -> CodeSet:
+    """Reads one `.npz`.
+
+    Raises:
+      CodeFileError: it is missing, damaged, or not of the layout.
+    """
+    content = _load(path)
+    if not isinstance(content, dict):
+        raise CodeFileError(f"{path} is no .npz file; {_ACCEPTED}")
+    missing = [name for name in ("codes", "labels") if name not in content]
+    if missing:
+        raise CodeFileError(
+            f"{path} has no {' and no '.join(missing)}; it has {', '.join(content) or 'nothing'}. "
+            "The layout is described in hybridhash_jax/code_sets.py and the README."
+        )
+    try:
+        return _code_set(content)
+    except (ValueError, TypeError) as error:
+        raise CodeFileError(f"{path}: {error}") from None
+
+
+def _code_set(content: Mapping[str, Any]) -> CodeSet:
+    def one(name: str, kind: type) -> Any:
+        return kind(content[name].item()) if name in content else None
+
+    codes, bits = content["codes"], one("bits", int)
+    if bits is None:
+        bits = codes.shape[-1] if codes.ndim else 0
+        codes = codes_lib.pack(codes)
+    codes_lib.unpack(codes[:1], bits)  # checks shape and dtype
+    labels = _labels(content["labels"], len(codes))
+    for name in ("names", "rows"):
+        if name in content and content[name].shape != codes.shape[:1]:
+            shape = content[name].shape
+            raise ValueError(f"{name} have shape {shape} for {len(codes)} codes; give one a code")
+    return CodeSet(
+        codes,
+        bits,
+        labels,
+        names=content.get("names"),
+        rows=content.get("rows"),
+        class_names=tuple(map(str, content.get("class_names", ()))),
+        fingerprint=one("fingerprint", str),
+        protocol=one("protocol", str),
+        top_k=one("top_k", int),
+    )
+
+
+def _labels(labels: np.ndarray, count: int) -> np.ndarray:
+    if labels.ndim not in (1, 2) or len(labels) != count:
+        raise ValueError(
+            f"labels have shape {labels.shape} for {count} codes; they must be 0/1 [N, classes], "
+            "or class ids [N], a row a code"
+        )
+    if labels.ndim == 1:
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"labels are {labels.dtype} [N]; class ids must be integers")
+        return labels
+    if not ((labels == 0) | (labels == 1)).all():
+        raise ValueError("labels [N, classes] must be 0 or 1")
+    return labels.astype(np.uint8)
+
+
+def _load_pair(codes: Path, labels: Path) -> CodeSet:
+    content = {"codes": _load(codes), "labels": _load(labels)}
+    try:
+        return _code_set(content)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CodeFileError(f"{codes} and {labels}: {error}") from None
+
+
+def _load(path: Path) -> Any:
+    """An array, or the arrays of an archive by name; never a pickle."""
+    try:
+        with open(path, "rb") as file:  # np.load leaves a damaged archive open
+            content = np.load(file, allow_pickle=False)
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                return content
+            with content:
+                return {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise CodeFileError(
+            f"{path} cannot be read ({error}); it must be an array or archive that numpy.save or "
+            "numpy.savez wrote, without Python objects"
+        ) from None
+
+
+def _check_belong_together(query: CodeSet, database: CodeSet) -> None:
+    if query.fingerprint != database.fingerprint:
+        raise CodeFileError(
+            f"the query codes were made by model {query.fingerprint or 'unknown'} and the database "
+            f"codes by {database.fingerprint or 'unknown'}: distances between them mean nothing. "
+            "Encode both with the same model."
+        )
+    if query.bits != database.bits:
+        raise CodeFileError(
+            f"the query codes have {query.bits} bits and the database codes {database.bits}; "
+            "encode both with the same model"
+        )
+    if query.labels.shape[1:] != database.labels.shape[1:]:
+        raise CodeFileError(
+            f"query labels {query.labels.shape} and database labels {database.labels.shape} do not "
+            "match: give both as class ids [N], or both as 0/1 [N, classes] over the same classes"
+        )
+    if not len(query) or not len(database):
+        raise CodeFileError(
+            f"there are {len(query)} query codes and {len(database)} database codes; each side "
+            "needs at least one"
+        )
+    if query.class_names != database.class_names:
+        raise CodeFileError("query and database name their classes differently")

@@ -1,0 +1,204 @@
+"""Where every array of a training run lies on its mesh: parameters, optimizer state, bank."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import jax
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from hybridhash_jax.distributed.mesh import AXES, FSDP, batch_sharded, replicated
+from hybridhash_jax.models.remat import gathered_by
+from hybridhash_jax.state import TrainState
+
+Tree = TypeVar("Tree")
+Function = TypeVar("Function", bound=Callable[..., Any])
+Sums = TypeVar("Sums", bound=Callable[[Any, Any], Any])
+
+# Parameters with fewer elements stay whole: a message of its own would cost more than 16 KB.
+SMALLEST_SHARDED = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the state of a run lies on its mesh. Made by `make_layout`.
+
+    Attributes:
+      mesh: with the axes data and fsdp.
+      state: the state's shapes and types, each leaf with its sharding.
+    """
+
+    mesh: Mesh
+    state: TrainState
+
+    @property
+    def shardings(self) -> TrainState:
+        """The sharding of every leaf of the state."""
+        return jax.tree.map(lambda leaf: leaf.sharding, self.state)
+
+    def place_params(self, params: Tree) -> Tree:
+        """Parameters that are the same in all processes, where this layout has them."""
+        return jax.jit(lambda tree: tree, out_shardings=self.shardings.params)(params)
+
+    def on_whole_params(self, function: Function) -> Function:
+        """`function` of whole parameters, called with parameters as they lie.
+
+        It calls a network, whose modules each gather their own before they compute, so that only
+        batches are split where the network runs. A gradient gathers them once more instead of
+        keeping them since the forward pass, and is left summed up and split as the parameters are.
+        """
+        if self.mesh.shape[FSDP] == 1:
+            return function
+
+        @functools.wraps(function)
+        def gathering(*args: Any, **kwargs: Any) -> Any:
+            with gathered_by(lambda params: jax.tree.map(self._gather, params)):
+                return function(*args, **kwargs)
+
+        return cast(Function, gathering)
+
+    def _gather(self, param: jax.Array) -> jax.Array:
+        split = NamedSharding(self.mesh, parameter_spec(param.shape, self.mesh.shape[FSDP]))
+        if split.is_fully_replicated:
+            return param
+        return _resharded(param, replicated(self.mesh), split)
+
+    def gather_batch(self, batch: Tree) -> Tree:
+        """Arrays [B, ...] as they are compared with the bank: whole where its rows are split.
+
+        Every device then compares the batch with its own rows, and the bank is never gathered.
+        """
+        bank = self.state.bank
+        if bank is None or bank.seen.sharding.is_fully_replicated:
+            return batch
+        whole, split = replicated(self.mesh), batch_sharded(self.mesh)
+        return jax.tree.map(lambda array: _resharded(array, whole, split), batch)
+
+    def over_bank_rows(self, sums: Sums) -> Sums:
+        """`sums` of (a batch, rows of the bank), added up over the devices' own rows.
+
+        Args:
+          sums: (arrays that are whole on every device, arrays split as the bank) -> a pytree of
+            scalars.
+        """
+        bank = self.state.bank
+        if bank is None or bank.seen.sharding.is_fully_replicated:
+            return sums
+
+        def over_devices(batch: Any, rows: Any) -> Any:
+            return lax.psum(sums(batch, rows), AXES)
+
+        specs = (PartitionSpec(), PartitionSpec(AXES))
+        split = jax.shard_map(
+            over_devices, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec()
+        )
+        return cast(Sums, split)
+
+    def describe(self) -> str:
+        """The mesh, and what of parameters and bank is on each device."""
+        params, bank = self.state.params, self.state.bank
+        whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+        text = f"mesh {' x '.join(f'{name}={size}' for name, size in self.mesh.shape.items())}; "
+        text += f"parameters {bytes_on_device(params) / 1e6:.3g} of {whole / 1e6:.3g} MB"
+        if bank is not None:
+            rows = bank.seen.sharding.shard_shape(bank.seen.shape)[0]
+            text += f" and {rows:,} of {len(bank.seen):,} bank rows"
+        return f"{text} on each device"
+
+
+def compile_on_batches(function: Callable[..., Any], mesh: Mesh, layout: Layout | None) -> Any:
+    """Jits (params, batch) -> result, the batch split over `mesh`, the result on every device.
+
+    The parameters lie as `layout` says, without one on every device.
+    """
+    whole = params = replicated(mesh)
+    if layout is not None:
+        function, params = layout.on_whole_params(function), layout.shardings.params
+    return jax.jit(function, in_shardings=(params, batch_sharded(mesh)), out_shardings=whole)
+
+
+def _resharded(x: jax.Array, there: NamedSharding, back: NamedSharding) -> jax.Array:
+    """x laid out as `there`; its gradient, which every device has a share of, is summed to `back`.
+
+    (A constraint alone would ask for the gradient to lie like x, whole on every device.)
+    """
+
+    def move(x: jax.Array) -> jax.Array:
+        return lax.with_sharding_constraint(x, there)
+
+    def forward(x: jax.Array) -> tuple[jax.Array, None]:  # in the open, for `remat` to see it
+        return move(x), None
+
+    def backward(_: None, gradient: jax.Array) -> tuple[jax.Array]:
+        return (lax.with_sharding_constraint(gradient, back),)
+
+    moved = jax.custom_vjp(move)
+    moved.defvjp(forward, backward)
+    return moved(x)
+
+
+def make_layout(abstract_state: TrainState, mesh: Mesh) -> Layout:
+    """The layout of a state, from the shapes of its arrays.
+
+    Parameters, what the optimizer keeps of their shapes, and their average are split over "fsdp"
+    (see `parameter_spec`). The bank's rows are split over all devices, or are on each of them where
+    the devices do not divide them.
+
+    Raises:
+      ValueError: an fsdp axis that no parameter can be split over.
+    """
+    fsdp = mesh.shape[FSDP]
+    _check_divisible(abstract_state.params, mesh)
+
+    def by_shape(leaf: Any) -> NamedSharding:
+        return NamedSharding(mesh, parameter_spec(leaf.shape, fsdp))
+
+    def by_row(leaf: Any) -> NamedSharding:
+        return replicated(mesh) if len(leaf) % mesh.size else batch_sharded(mesh)
+
+    shardings = jax.tree.map(by_shape, dataclasses.replace(abstract_state, bank=None))
+    bank = jax.tree.map(by_row, abstract_state.bank)
+    shardings = dataclasses.replace(shardings, bank=bank)
+    return Layout(mesh, jax.tree.map(_with_sharding, abstract_state, shardings))
+
+
+def _with_sharding(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def parameter_spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
+    """How an array of `shape` is split over the axis "fsdp" of `fsdp` devices.
+
+    By its longest axis among those that `fsdp` divides, the first of equals; not at all where there
+    is none, or where it has fewer than `SMALLEST_SHARDED` elements.
+    """
+    divisible = [axis for axis, length in enumerate(shape) if length % fsdp == 0]
+    if fsdp == 1 or math.prod(shape) < SMALLEST_SHARDED or not divisible:
+        return PartitionSpec()
+    chosen = max(divisible, key=lambda axis: shape[axis])
+    return PartitionSpec(*(None,) * chosen, FSDP)
+
+
+def _check_divisible(params: Any, mesh: Mesh) -> None:
+    fsdp, count = mesh.shape[FSDP], mesh.size
+    shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
+    if fsdp == 1 or any(parameter_spec(shape, fsdp) for shape in shapes):
+        return
+    divisors = [n for n in range(1, count + 1) if count % n == 0]
+    fits = [n for n in divisors if n == 1 or any(parameter_spec(shape, n) for shape in shapes)]
+    raise ValueError(
+        f"mesh.fsdp={fsdp} divides no axis of any parameter of {SMALLEST_SHARDED:,} elements or "
+        f"more, so nothing would be split; accepted on {count} devices, with mesh.data unset: "
+        + ", ".join(map(str, fits))
+    )
+
+
+def bytes_on_device(tree: Any) -> int:
+    """What arrays, or shapes with shardings, take on each device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )

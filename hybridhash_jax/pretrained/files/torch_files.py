@@ -1,0 +1,140 @@
+"""Reads weights that PyTorch users publish, without PyTorch and without running their pickles."""
+
+import io
+import os
+import pathlib
+import zipfile
+import zlib
+from typing import IO, NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from hybridhash_jax.pretrained.errors import WeightFileError
+from hybridhash_jax.pretrained.files import torch_legacy, torch_pickle
+from hybridhash_jax.pretrained.files.locations import locate
+
+_ZIP_MAGIC = b"PK\x03\x04"
+_NAMES_SHOWN = 5
+
+
+class TensorFile(NamedTuple):
+    """A file's content.
+
+    Attributes:
+      tensors: name -> array of the stored dtype (bfloat16 as `ml_dtypes.bfloat16`) and shape, each
+        a contiguous array of its own; names as they stand.
+      notes: what to know about the reading, in words.
+      metadata: texts that a safetensors file carries beside its tensors.
+    """
+
+    tensors: dict[str, np.ndarray]
+    notes: list[str]
+    metadata: dict[str, str]
+
+
+def read_tensors(path: str | os.PathLike[str]) -> TensorFile:
+    """Reads all tensors of a `.safetensors` file or of a file written by `torch.save`.
+
+    The content decides which it is, not the file's name. A PyTorch file, of today's zip format or
+    of the one before version 1.6, is read as weights only: its pickle can name tensors, storages
+    and `OrderedDict`, and anything else is refused unexecuted. A state dict wrapped in a dict
+    under a usual key ("state_dict", "model", "ema" and alike) is taken out, and noted.
+
+    Raises:
+      WeightFileError: missing, truncated or foreign file, a big-endian PyTorch file, a pickle
+        that asks for more than tensors, or a content that is no state dict.
+    """
+    place = locate(path)
+    try:
+        with place.open("rb") as file:
+            head, size = file.read(9), file.seek(0, os.SEEK_END)
+            file.seek(0)
+            if head.startswith(_ZIP_MAGIC):
+                return _read_torch_zip(file)
+            if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
+                return _read_safetensors(place)
+            if head.startswith(b"\x80\x02"):
+                tensors, notes = torch_legacy.read(file)
+                return TensorFile(tensors, notes, {})
+    except OSError as error:
+        raise WeightFileError(
+            f"cannot open the weight file {path}: {error.strerror or error}. Give the path of a "
+            ".safetensors, .pth or .pt file."
+        ) from error
+    except WeightFileError as error:
+        raise WeightFileError(f"{path}: {error}") from error.__cause__
+    raise WeightFileError(
+        f"{path} ({size} bytes) is neither a .safetensors file, nor a file of torch.save, nor a "
+        "Flax checkpoint. If it was downloaded, check that the download finished and is no web "
+        "page."
+    )
+
+
+def _read_safetensors(place: pathlib.Path) -> TensorFile:
+    try:
+        if not isinstance(place, pathlib.Path):
+            return TensorFile(safetensors.numpy.load(place.read_bytes()), [], {})
+        with safetensors.safe_open(place, "np") as file:
+            metadata = file.metadata() or {}
+        return TensorFile(safetensors.numpy.load_file(place), [], metadata)
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise WeightFileError(
+            f"it looks like a .safetensors file but cannot be read ({error!r}): it is damaged or "
+            "holds a dtype that NumPy lacks. Fetch it again, or save it as float32."
+        ) from error
+
+
+def _read_torch_zip(file: IO[bytes]) -> TensorFile:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            root = _archive_root(archive)
+            _check_byte_order(archive, root)
+            notes: list[str] = []
+            content = torch_pickle.unpickle(io.BytesIO(archive.read(f"{root}/data.pkl")))
+            storages: dict[str, np.ndarray] = {}
+            tensors = {
+                name: torch_pickle.materialize(
+                    name, tensor, storages, lambda storage: _record(archive, root, storage)
+                )
+                for name, tensor in torch_pickle.state_dict(content, notes).items()
+            }
+            return TensorFile(tensors, notes, {})
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise WeightFileError(
+            f"it is a truncated or damaged zip file ({error}). Fetch or save it again."
+        ) from error
+
+
+def _record(archive: zipfile.ZipFile, root: str, storage: torch_pickle.Storage) -> bytes:
+    try:
+        return archive.read(f"{root}/data/{storage.key}")
+    except KeyError:
+        raise WeightFileError(
+            f"a tensor needs the record data/{storage.key}, which the file lacks; fetch or save "
+            "it again."
+        ) from None
+
+
+def _archive_root(archive: zipfile.ZipFile) -> str:
+    names = archive.namelist()
+    roots = [name[: -len("/data.pkl")] for name in names if name.endswith("/data.pkl")]
+    if len(roots) == 1:
+        return roots[0]
+    raise WeightFileError(
+        f"it is a zip file with {len(roots)} data.pkl records, where torch.save writes one; it "
+        f"holds {', '.join(names[:_NAMES_SHOWN]) or 'nothing'}. Give the .pth file itself."
+    )
+
+
+def _check_byte_order(archive: zipfile.ZipFile, root: str) -> None:
+    # Older versions write no such record, and ran on little-endian machines.
+    if f"{root}/byteorder" not in archive.namelist():
+        return
+    order = archive.read(f"{root}/byteorder")
+    if order != b"little":
+        raise WeightFileError(
+            f"it has byte order {order.decode('ascii', 'replace')!r}; only little-endian files "
+            "are read. Load it in PyTorch on an x86 or ARM machine and save it again."
+        )

@@ -1,0 +1,228 @@
+"""The figures of a report: each takes the report's dict and writes one PNG file."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+
+from hybridhash_jax.report import wording
+from hybridhash_jax.report.figure_style import (
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILLION,
+    figure,
+    legend_below,
+)
+
+_MOST_POINTS = 300  # of a training curve; the figure is 920 pixels wide
+
+
+def plot_precision_recall(report: Mapping[str, Any], path: Path) -> None:
+    """Draws precision against recall, by rank and by Hamming radius (pr_curve.png).
+
+    The dotted line is what a random order gives: the share of relevant items, which is the
+    precision of the whole database. It is left out where the curve ends before that.
+    """
+    by_rank, by_radius = report["curves"]["by_rank"], report["curves"]["by_radius"]
+    with figure(path, report["title"], height=4.2) as (drawn, (axes,)):
+        axes.plot(by_rank["recall"], by_rank["precision"], color=BLUE, label="by rank")
+        axes.plot(
+            by_radius["recall"],
+            by_radius["precision"],
+            color=VERMILLION,
+            linestyle="--",
+            marker="o",
+            markersize=4,
+            label="by Hamming radius",
+        )
+        _number_radii(axes, by_radius)
+        if by_rank["at"] and by_rank["at"][-1] >= report["dataset"]["database"]:
+            axes.axhline(by_rank["precision"][-1], color=GREY, linestyle=":", label="random order")
+        axes.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(0, 1.03))
+        legend_below(drawn, axes, columns=2)
+
+
+def plot_precision_at_n(report: Mapping[str, Any], path: Path) -> None:
+    """Draws precision and recall of the first N items over N (precision_at_n.png)."""
+    curve = report["curves"]["by_rank"]
+    with figure(path, report["title"], height=4.0) as (drawn, (axes,)):
+        axes.plot(curve["at"], curve["precision"], color=BLUE, label="precision@N")
+        axes.plot(curve["at"], curve["recall"], color=VERMILLION, linestyle="--", label="recall@N")
+        if report["top_k"] is not None:
+            name = f"k = {wording.count(report['top_k'])}, where mAP is cut"
+            axes.axvline(report["top_k"], color=GREY, linestyle=":", label=name)
+        axes.set(xlabel="N, items looked at", xscale="log", ylim=(0, 1.03))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
+        legend_below(drawn, axes, columns=2)
+
+
+def plot_training(report: Mapping[str, Any], path: Path) -> None:
+    """Draws the loss above and mAP below, over epochs (training.png).
+
+    Of thousands of logged steps the mean of every few is drawn, and a band from their least to
+    their largest. Either half may still be empty.
+    """
+    steps, evaluations = report.get("training") or (), report.get("evaluations") or ()
+    with figure(path, report["title"], height=5.4, rows=2) as (drawn, (top, bottom)):
+        _draw_loss(top, steps)
+        top.set(ylabel="training loss")
+        for name, label, colour, marker, line in (
+            ("map_expected", "expected over ties", VERMILLION, "o", "-"),
+            ("map_stable", "stable order", GREEN, "x", "--"),
+            ("validation_map_expected", "validation images", PURPLE, "s", ":"),
+        ):
+            points = [(x["epoch"], x[name]) for x in evaluations if x.get(name) is not None]
+            if points:
+                bottom.plot(*zip(*points), line, color=colour, marker=marker, label=label)
+        selected = (report.get("selection") or {}).get("epoch")
+        if selected is not None and evaluations:
+            bottom.axvline(selected, color=GREY, linestyle=":", label="reported here")
+        bottom.set(xlabel="epoch", ylabel=wording.map_name(report["top_k"]), ylim=(0, 1.03))
+        legend_below(drawn, bottom, columns=2)
+
+
+def plot_classification(report: Mapping[str, Any], path: Path) -> None:
+    """Draws a classifier's loss above, top-1 and top-5 below, over epochs (training.png).
+
+    `report` has title, training and evaluations, of which either list may be empty.
+    """
+    evaluations = report["evaluations"]
+    with figure(path, report["title"], height=5.4, rows=2) as (drawn, (top, bottom)):
+        _draw_loss(top, report["training"])
+        top.set(ylabel="training loss")
+        epochs = [record["epoch"] for record in evaluations]
+        for name, label, colour, marker, line in (
+            ("top1", "top-1", VERMILLION, "o", "-"),
+            ("top5", "top-5", GREEN, "x", "--"),
+        ):
+            shares = [record[name] for record in evaluations]
+            bottom.plot(epochs, shares, line, color=colour, marker=marker, label=label)
+        bottom.set(xlabel="epoch", ylabel="right, validation images", ylim=(0, 1.03))
+        legend_below(drawn, bottom, columns=2)
+
+
+def plot_bit_balance(report: Mapping[str, Any], path: Path) -> None:
+    """Draws the mean of every bit over the database as a bar (bit_balance.png).
+
+    Bits that never change are hatched and reach -1 or +1: a collapse shows.
+    """
+    balance = np.asarray(report["code_health"]["bit_balance"], float)
+    bits, stuck = np.arange(len(balance)), np.abs(balance) == 1
+    with figure(path, report["title"], height=3.4) as (drawn, (axes,)):
+        name = "changes" if stuck.any() else None
+        axes.bar(bits[~stuck], balance[~stuck], width=0.8, color=BLUE, label=name)
+        if stuck.any():
+            axes.bar(
+                bits[stuck],
+                balance[stuck],
+                width=0.8,
+                color="white",
+                edgecolor=VERMILLION,
+                hatch="////",
+                label="never changes",
+            )
+        axes.axhline(0, color=GREY, linewidth=1)
+        axes.set(xlabel="bit", ylabel="mean (0 is balanced)", ylim=(-1.05, 1.05))
+        axes.set_xlim(-1, len(balance))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        legend_below(drawn, axes, columns=2)
+
+
+def plot_over_bits(sweep: Mapping[str, Any], path: Path) -> None:
+    """Draws mAP over the code length, with the band that ties leave open (map_over_bits.png).
+
+    Best and last evaluation and published numbers are markers where they are given.
+    """
+    entries = sorted(sweep["lengths"], key=lambda entry: entry["bits"])
+    bits = [entry["bits"] for entry in entries]
+    published = _by_run(sweep.get("published") or ())
+    with figure(path, sweep["title"], height=4.4 + 0.42 * len(published)) as (drawn, (axes,)):
+        _draw_tie_band(axes, bits, [entry["map"] for entry in entries])
+        for name, marker in (("best", "^"), ("last", "v")):
+            points = [(x["bits"], x[name]["map_expected"]) for x in entries if x.get(name)]
+            if points:
+                axes.plot(
+                    *zip(*points),
+                    marker,
+                    color=BLUE,
+                    fillstyle="none",
+                    ms=9,
+                    label=f"{name} evaluation",
+                )
+        for (label, points), (marker, colour) in zip(published.items(), _markers()):
+            axes.plot(*zip(*points), marker, color=colour, ms=8, label=label)
+        ticks = sorted({*bits, *(x for points in published.values() for x, _ in points)})
+        axes.set(xlabel="bits", ylabel=wording.map_name(sweep["top_k"]), xticks=ticks)
+        axes.set_ylim(*_room(axes.dataLim.y0, axes.dataLim.y1))
+        axes.margins(x=0.08)
+        legend_below(drawn, axes, columns=1)
+
+
+def _number_radii(axes: Axes, curve: Mapping[str, Sequence[float]]) -> None:
+    """Writes the radius beside points that lie apart, radius 2 (hash lookup) first."""
+    points = {int(r): xy for r, *xy in zip(curve["at"], curve["recall"], curve["precision"])}
+    placed: list[Sequence[float]] = []
+    for radius in sorted(points, key=lambda r: (r != 2, r)):
+        x, y = points[radius]
+        if all(math.dist((x, y), other) >= 0.11 for other in placed):
+            placed.append((x, y))
+            axes.annotate(
+                str(radius),
+                (x, y),
+                xytext=(5, -5) if x < 0.1 else (-4, -5),
+                textcoords="offset points",
+                ha="left" if x < 0.1 else "right",
+                va="bottom" if y < 0.1 else "top",
+                color=VERMILLION,
+                path_effects=[withStroke(linewidth=3, foreground="white")],
+            )
+
+
+def _draw_loss(axes: Axes, steps: Sequence[Mapping[str, float]]) -> None:
+    size = math.ceil(len(steps) / _MOST_POINTS) or 1
+    groups = [steps[i : i + size] for i in range(0, len(steps), size)]
+    losses = [[step["loss"] for step in group] for group in groups]
+    epochs = [math.fsum(step["epoch"] for step in group) / len(group) for group in groups]
+    if size > 1:
+        least, largest = [min(x) for x in losses], [max(x) for x in losses]
+        axes.fill_between(epochs, least, largest, color=BLUE, alpha=0.25, linewidth=0)
+    axes.plot(epochs, [sum(x) / len(x) for x in losses], color=BLUE)
+
+
+def _draw_tie_band(axes: Axes, bits: Sequence[int], maps: Sequence[Mapping[str, float]]) -> None:
+    expected = np.array([x["expected"] for x in maps])
+    least = np.array([x["pessimistic"] for x in maps])
+    largest = np.array([x["optimistic"] for x in maps])
+    axes.fill_between(bits, least, largest, color=BLUE, alpha=0.2, linewidth=0)
+    errors = (np.maximum(expected - least, 0), np.maximum(largest - expected, 0))
+    axes.errorbar(bits, expected, errors, fmt="none", ecolor=BLUE, capsize=4)
+    name = "this run, and where ties could move it"
+    axes.plot(bits, expected, color=BLUE, marker="o", zorder=4, label=name)
+
+
+def _by_run(published: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """Points of published numbers under their legend's label, which says how they were chosen."""
+    runs: dict[str, list[tuple[int, float]]] = {}
+    for entry in published:
+        label = "\n".join(wording.lines(f"{entry['method']}: {entry['chosen']}", 42, 3))
+        runs.setdefault(label, []).append((entry["bits"], entry["map"]))
+    return runs
+
+
+def _markers() -> Iterable[tuple[str, str]]:
+    """Sixteen pairs of marker and colour, of which neighbours differ in both."""
+    colours = (VERMILLION, GREEN, PURPLE, GREY)
+    return (("DXPs"[i % 4], colours[(i + i // 4) % 4]) for i in range(16))
+
+
+def _room(least: float, largest: float) -> tuple[float, float]:
+    """Limits of an axis of mAP: a span of 0.1 at least, inside [0, 1] but for markers' edges."""
+    pad = max(0.1 * (largest - least), (0.1 - (largest - least)) / 2, 0.01)
+    return max(least - pad, -0.01), min(largest + pad, 1.01)

@@ -1,0 +1,115 @@
+"""Writes the report of an evaluation, and that of several code lengths: JSON, pictures, a page."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridhash_jax.report import figures, page, published, retrieval_grid, sweep_page
+from input_pipeline.atomic_file import write_atomically
+
+REPORT_FILE, PAGE_FILE = "report.json", "report.html"
+_OF_THE_DATA = ("queries", "database", "classes", "labels_per_image")
+
+
+def report_content(
+    findings: Mapping[str, Any],
+    *,
+    title: str,
+    dataset: Mapping[str, Any],
+    codes: Mapping[str, Any],
+    run: Mapping[str, Any],
+    **more: Any,
+) -> dict[str, Any]:
+    """Joins what was found (`findings.describe_retrieval`) with where it comes from.
+
+    Args:
+      findings: the measured part.
+      title: of the page.
+      dataset: name, protocol, and what else is known of the data.
+      codes: source, and the model's fingerprint where it is known.
+      run: command, versions, device, seed and so on.
+      more: evaluations, training, selection, times, where there are any.
+    """
+    measured = {name: value for name, value in findings.items() if name not in _OF_THE_DATA}
+    known = published.published_for(str(dataset.get("protocol")), findings["top_k"])
+    return {
+        "title": title,
+        "dataset": {**dataset, **{name: findings[name] for name in _OF_THE_DATA}},
+        "codes": dict(codes),
+        **measured,
+        **more,
+        "published": [entry for entry in known if entry["bits"] == findings["bits"]],
+        "run": dict(run),
+    }
+
+
+def write_report(
+    directory: Path, report: Mapping[str, Any], images: Mapping[int, np.ndarray], *, draw: bool
+) -> Path:
+    """Writes report.json and, with `draw`, the pictures and report.html; returns the last written.
+
+    Args:
+      directory: made if it is not there.
+      report: from `report_content`.
+      images: uint8 [h, w, 3] by row of the data set, as far as they are at hand.
+      draw: a second or two of drawing.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / REPORT_FILE, report)
+    if not draw:
+        return directory / REPORT_FILE
+    ways: dict[str, Callable[[Any, Path], None]] = {
+        "pr_curve.png": figures.plot_precision_recall,
+        "precision_at_n.png": figures.plot_precision_at_n,
+        "bit_balance.png": figures.plot_bit_balance,
+    }
+    if report.get("training") or report.get("evaluations"):
+        ways["training.png"] = figures.plot_training
+    for name, way in ways.items():
+        way(report, directory / name)
+    if images:
+        retrieval_grid.draw_retrieval(report, images, directory / "retrieval.png")
+    pictures = {name: (directory / name).read_bytes() for name in ways}
+    text = page.render_report(report, images, pictures)
+    write_atomically(directory / PAGE_FILE, text.encode())
+    return directory / PAGE_FILE
+
+
+def write_sweep(
+    directory: Path, reports: Sequence[tuple[str, Mapping[str, Any]]], *, draw: bool
+) -> Path:
+    """Writes the report over code lengths from (subfolder, report) of each."""
+    first = reports[0][1]
+    sweep = {
+        "title": f"{first['dataset']['protocol']}, {len(reports)} code lengths",
+        "dataset": first["dataset"],
+        "top_k": first["top_k"],
+        "lengths": [
+            {
+                "bits": report["bits"],
+                "map": report["map"],
+                "radius_2": report["radius_2"],
+                "distinct_codes": report["code_health"]["distinct_codes"],
+                "report": f"{folder}/{PAGE_FILE}",
+                **report.get("selection", {}),
+            }
+            for folder, report in reports
+        ],
+        "published": published.published_for(first["dataset"]["protocol"], first["top_k"]),
+        "run": first["run"],
+    }
+    write_json(directory / REPORT_FILE, sweep)
+    if not draw:
+        return directory / REPORT_FILE
+    figures.plot_over_bits(sweep, directory / "map_over_bits.png")
+    pictures = {"map_over_bits.png": (directory / "map_over_bits.png").read_bytes()}
+    write_atomically(directory / PAGE_FILE, sweep_page.render_sweep(sweep, pictures).encode())
+    return directory / PAGE_FILE
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON, indented, in one move."""
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,0 +1,154 @@
+"""The numbers of a run: results.json, one table, and where they were measured."""
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from hybridhash_jax.report.files import write_json
+from input_pipeline.images.unreadable import Unreadable
+
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def results_entry(
+    experiment: Any,
+    history: Sequence[dict[str, Any]],
+    *,
+    train_images_per_second: float | None,
+    fingerprint: str,
+) -> dict[str, Any]:
+    """One code length's entry of results.json: the selected evaluation, the best and the last.
+
+    mAP is at `top_k` (None: over all). `fingerprint` is the final parameters' checksum: equal in
+    two runs that are bit-identical.
+    """
+    config, dataset = experiment.config, experiment.dataset
+    best_step = experiment.best_step(history)
+    selected = next(record for record in history if record["step"] == best_step)
+    best = max(history, key=lambda record: record["map_expected"])
+    return {
+        "dataset": dataset.name,
+        "protocol": dataset.protocol,
+        "bits": experiment.bits,
+        "top_k": experiment.top_k,
+        "map_expected": selected["map_expected"],
+        "map_stable": selected["map_stable"],
+        "epoch": selected["epoch"],
+        "selected_by": config.evaluation.selected_by,
+        "best": {key: best[key] for key in ("epoch", "map_expected", "map_stable")},
+        "last": {key: history[-1][key] for key in ("epoch", "map_expected", "map_stable")},
+        "queries": selected["queries"],
+        "database": selected["database"],
+        "unreadable_images": len(experiment.unreadable.reasons),
+        "train_images": len(experiment.train_rows),
+        "train_images_per_second": train_images_per_second,
+        "evaluate_seconds": selected["evaluate_seconds"],
+        "seed": config.seed,
+        "split_seed": config.data.split_seed,
+        "variant": config.model.variant,
+        "parameters": experiment.num_parameters,
+        "init_from": experiment.init_note,
+        "queries_without_relevant": selected["queries_without_relevant"],
+        "bit_balance": selected["bit_balance"],
+        "constant_bits": selected["constant_bits"],
+        "distinct_codes": selected["distinct_codes"],
+        "dataset_official": dataset.official,
+        "dataset_provenance": dataset.provenance,
+        "dataset_checksum": dataset.checksum,
+        "parameters_fingerprint": fingerprint,
+        "evaluations": list(history),
+        **provenance(),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Where and with what a number was measured: command, device, versions."""
+    device = jax.devices()[0]
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "device": f"{len(jax.devices())} x {device.device_kind}",
+        "processes": jax.process_count(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def earlier_rate(path: Path) -> float | None:
+    """The training speed of an earlier process of the same, already finished run."""
+    try:
+        return json.loads(path.read_text())[0]["train_images_per_second"]
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+def write_unreadable(path: Path, unreadable: Unreadable) -> int:
+    """Adds the images that could not be read to a list that may be there already, sorted.
+
+    A line an image: its name, a tab, the reason. Returns how many the list has now.
+    """
+    lines = set(path.read_text().splitlines()) if path.exists() else set()
+    lines |= {
+        f"{unreadable.names[row]}\t{' '.join(reason.split())}"
+        for row, reason in unreadable.reasons.items()
+    }
+    if lines:
+        path.write_text("".join(line + "\n" for line in sorted(lines)))
+    return len(lines)
+
+
+def measured_in_report(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report measured beyond an evaluation's record, for an entry of results.json."""
+    return {
+        "map_optimistic": report["map"]["optimistic"],
+        "map_pessimistic": report["map"]["pessimistic"],
+        "map_of_random_order": report["chance"],
+        "precision_at_radius_2": report["radius_2"]["precision"],
+        "empty_balls_at_radius_2": report["radius_2"]["empty_share"],
+        **(report["graded"] or {}),
+    }
+
+
+def measured_line(report: Mapping[str, Any]) -> str:
+    """The main numbers of a report in one line."""
+    found, ball = report["map"], report["radius_2"]
+    at = "all" if report["top_k"] is None else report["top_k"]
+    return (
+        f"{report['dataset']['queries']:,} queries, {report['dataset']['database']:,} database "
+        f"images, {report['bits']} bits: mAP@{at} {found['expected']:.4f} (expected over ties; "
+        f"{found['pessimistic']:.4f} to {found['optimistic']:.4f}), {found['stable']:.4f} (stable), "
+        f"{report['chance']:.4f} in random order; P@H<=2 {ball['precision']:.4f}, "
+        f"{ball['empty_share']:.1%} of balls empty"
+    )
+
+
+def write_results(path: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """Writes the list of entries, an entry a code length, in one move."""
+    write_json(path, list(entries))
+
+
+def results_table(entries: Sequence[dict[str, Any]]) -> str:
+    """The results as a table, one line a code length: the best and the last evaluation."""
+    top_k = entries[0]["top_k"]
+    selected_by = entries[0]["selected_by"]
+    at = "all" if top_k is None else str(top_k)
+    title = (
+        f"{entries[0]['protocol']}: mAP@{at} in the expectation over ties, of the selected "
+        f"(by: {selected_by}), the best on the queries, and the last evaluation"
+    )
+    columns = ("selected", "epoch", "best", "epoch", "last", "epoch", "stable", "images/s")
+    rows = [title, f"{'bits':>5}" + "".join(f"{name:>10}" for name in columns)]
+    for entry in entries:
+        best, last, rate = entry["best"], entry["last"], entry["train_images_per_second"]
+        cells = [f"{entry['map_expected']:.4f}", f"{entry['epoch']:g}"]
+        for other in (best, last):
+            cells += [f"{other['map_expected']:.4f}", f"{other['epoch']:g}"]
+        cells += [f"{entry['map_stable']:.4f}", f"{rate:,.0f}" if rate else "-"]
+        rows.append(f"{entry['bits']:>5}" + "".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(rows)

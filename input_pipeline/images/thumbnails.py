@@ -1,0 +1,40 @@
+"""Small pictures of single images, to look at."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from input_pipeline.images.decode import DecodeOptions, UnreadableImage, decode_image
+from input_pipeline.sources import EncodedImages
+
+# Broken images were reported before; here as much as there is will do.
+_OPTIONS = DecodeOptions(allow_truncated=True)
+
+
+def load_thumbnails(
+    images: np.ndarray | EncodedImages,
+    rows: Iterable[int],
+    side: int = 224,
+) -> dict[int, np.ndarray]:
+    """Whole images by row, uint8 [h, w, 3], the longer side at most `side` pixels.
+
+    Images in memory are given as they are; one that cannot be read is left out.
+    """
+    if isinstance(images, np.ndarray):
+        return {row: images[row] for row in rows}
+    found = {}
+    for row in rows:
+        try:
+            found[row] = _shrink(decode_image(images.reader.read(row), _OPTIONS), side)
+        except UnreadableImage:
+            continue
+    images.reader.close()
+    return found
+
+
+def _shrink(image: np.ndarray, side: int) -> np.ndarray:
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(picture)

@@ -1,0 +1,128 @@
+"""What happens to an image between its file and the batch: resize, crop, flip.
+
+The rounding is torchvision's, which the published codes use: `Resize(s)` brings the shorter side
+to s and cuts the longer one's fraction off, `CenterCrop` rounds half to even.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from input_pipeline.images.decode import DecodeOptions, decode_image, decode_jpeg_fast
+from input_pipeline.images.resample import Crop, resample_exact, resample_fast
+
+DECODERS = ("exact", "fast")
+# Random 64-bit words an image: flip, left, top, area, shape, and which other image replaces one
+# that cannot be read.
+WORDS = 6
+_FLIP, _LEFT, _TOP, _AREA, _SHAPE, REPLACEMENT = range(WORDS)
+# The fast decoder's rough colours are averaged away where this many pixels and more become one.
+_ROUGH_SHRINK = 1.25
+_SHAPES = (3 / 4, 4 / 3)  # of random_area crops, width to height; torchvision's
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """From an image file's bytes to uint8 [size, size, 3].
+
+    Attributes:
+      size: of the result; the network's image size.
+      resize: the shorter side after resizing, at least `size`.
+      horizontal_flip: training: mirror half of the images.
+      random_area: training: (smallest, largest) share of the image's area that is cropped,
+        with a random shape of 3:4 to 4:3, and resized to `size`; None: `size` out of `resize`.
+      decoder: "exact" gives Pillow's pixels, "fast" about those.
+      options: what counts as readable.
+
+    Raises:
+      ValueError: for sizes, areas or a decoder that cannot be.
+    """
+
+    size: int
+    resize: int
+    horizontal_flip: bool = False
+    random_area: tuple[float, float] | None = None
+    decoder: str = "exact"
+    options: DecodeOptions = field(default_factory=DecodeOptions)
+
+    def __post_init__(self):
+        if not 1 <= self.size <= self.resize:
+            raise ValueError(
+                f"cannot crop {self.size} pixels out of images whose shorter side is resized to "
+                f"{self.resize}; data.resize must be at least the network's image size"
+            )
+        if self.random_area and not 0 < self.random_area[0] <= self.random_area[1] <= 1:
+            raise ValueError(
+                f"random_area is {self.random_area}; give (smallest, largest) share of the area, "
+                "above 0 and at most 1, for example (0.25, 1.0)"
+            )
+        if self.decoder not in DECODERS:
+            raise ValueError(f"decoder is {self.decoder!r}; accepted: {', '.join(DECODERS)}")
+
+    def __call__(self, data: bytes, words: np.ndarray | None, out: np.ndarray) -> None:
+        """Decodes, crops and writes one image.
+
+        Args:
+          data: the file.
+          words: uint64 [WORDS], the image's random numbers in training; None in evaluation.
+          out: uint8 [size, size, 3], overwritten.
+
+        Raises:
+          UnreadableImage: see `decode_image`.
+        """
+        pixels, resample = self._decode(data)
+        if words is not None and self.random_area:
+            pixels = self._random_area(pixels, words, self.random_area)
+            whole = Crop(self.size, self.size, 0, 0, self.size, self._flips(words))
+            resample(pixels, whole, out)
+            return
+        resample(pixels, self.crop(pixels.shape[1], pixels.shape[0], words), out)
+
+    def crop(self, width: int, height: int, words: np.ndarray | None) -> Crop:
+        """Which crop of an image of this size: at random, or the centre without `words`."""
+        new_width, new_height = shorter_side(width, height, self.resize)
+        spare_x, spare_y = new_width - self.size, new_height - self.size
+        if words is None:
+            return Crop(new_width, new_height, round(spare_x / 2), round(spare_y / 2), self.size)
+        left, top = int(words[_LEFT]) % (spare_x + 1), int(words[_TOP]) % (spare_y + 1)
+        return Crop(new_width, new_height, left, top, self.size, self._flips(words))
+
+    def _decode(self, data: bytes) -> tuple[np.ndarray, Callable[..., None]]:
+        if self.decoder == "fast":
+            # A random area may be enlarged, which would show them.
+            rough = math.ceil(_ROUGH_SHRINK * self.resize)
+            rough_from = sys.maxsize if self.random_area else rough
+            if (pixels := decode_jpeg_fast(data, self.options, rough_from=rough_from)) is not None:
+                return pixels, resample_fast
+        return np.ascontiguousarray(decode_image(data, self.options)), resample_exact
+
+    def _flips(self, words: np.ndarray) -> bool:
+        return self.horizontal_flip and int(words[_FLIP]) >> 63 == 1
+
+    def _random_area(
+        self, pixels: np.ndarray, words: np.ndarray, areas: tuple[float, float]
+    ) -> np.ndarray:
+        """A random part of the image; a shape that does not fit is cut off at the edges."""
+        height, width = pixels.shape[:2]
+        area = areas[0] + _fraction(words[_AREA]) * (areas[1] - areas[0])
+        low, high = math.log(_SHAPES[0]), math.log(_SHAPES[1])
+        shape = math.exp(low + _fraction(words[_SHAPE]) * (high - low))
+        w = min(width, max(1, round(math.sqrt(width * height * area * shape))))
+        h = min(height, max(1, round(math.sqrt(width * height * area / shape))))
+        left, top = int(words[_LEFT]) % (width - w + 1), int(words[_TOP]) % (height - h + 1)
+        return np.ascontiguousarray(pixels[top : top + h, left : left + w])
+
+
+def shorter_side(width: int, height: int, size: int) -> tuple[int, int]:
+    """(width, height) after torchvision's `Resize(size)`: the longer side is rounded down."""
+    if width <= height:
+        return size, int(size * height / width)
+    return int(size * width / height), size
+
+
+def _fraction(word: np.uint64) -> float:
+    """A float64 in [0, 1) from the word's upper 53 bits."""
+    return (int(word) >> 11) * 2.0**-53

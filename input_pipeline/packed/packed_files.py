@@ -1,0 +1,217 @@
+"""What lies beside the shards of a packed data set: its lists, its settings and TFDS's metadata."""
+
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from input_pipeline.atomic_file import write_atomically
+from input_pipeline.errors import DataError
+from input_pipeline.lists.label_lists import format_list
+from input_pipeline.packed.records import (
+    CLASSES_FILE,
+    FORMAT_VERSION,
+    INFO_FILE,
+    LIST_FILES,
+    PACK,
+    PACKING_FILE,
+    PART_FILE,
+    lists_checksum,
+)
+from input_pipeline.packed.shard_writer import SIDECAR_SUFFIX, Shard
+from input_pipeline.splits import Splits
+
+if TYPE_CHECKING:
+    from input_pipeline.packed.packed_builder import PackedImages
+
+UNREADABLE_FILE = "unreadable.txt"
+SPLIT_NAMES = ("train", "query", "database")
+# What decides the bytes of a shard.
+_PACKAGES = ("array_record", "pillow", "simplejpeg", "tensorflow-datasets")
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What is packed.
+
+    Attributes:
+      names: N relative paths.
+      labels: uint8 [N, classes].
+      splits: rows of both.
+      class_names: one a label.
+    """
+
+    names: Sequence[str]
+    labels: np.ndarray
+    splits: Splits
+    class_names: Sequence[str]
+
+    def parts(self) -> tuple[np.ndarray, ...]:
+        """The rows of train, query and database, in the order of the lists and their files."""
+        return tuple(getattr(self.splits, split) for split in SPLIT_NAMES)
+
+    def order(self) -> np.ndarray:
+        """Every row of a split once, by first appearance through train, query, database."""
+        rows = np.concatenate(self.parts())
+        _, first = np.unique(rows, return_index=True)
+        return rows[np.sort(first)]
+
+    def membership(self) -> np.ndarray:
+        """bool [N, 3]: which images are in train, in query and in database."""
+        member = np.zeros((len(self.names), len(SPLIT_NAMES)), bool)
+        for column, rows in enumerate(self.parts()):
+            member[rows, column] = True
+        return member
+
+    def without(self, rows: Sequence[int]) -> "Contents":
+        """The same with these rows in no split.
+
+        Raises:
+          DataError: if a split would lose all its images.
+        """
+        parts = [part[~np.isin(part, rows)] for part in self.parts()]
+        for split, part in zip(SPLIT_NAMES, parts, strict=True):
+            if not len(part):
+                raise DataError(
+                    f"not one {split} image can be read; is the image folder the right one?"
+                )
+        return Contents(self.names, self.labels, Splits(*parts), self.class_names)
+
+    def list_files(self) -> list[bytes]:
+        """What the three list files contain.
+
+        Raises:
+          ValueError: for a name that no list can hold.
+        """
+        return [
+            format_list([self.names[int(row)] for row in rows], self.labels[rows], file)
+            for rows, file in zip(self.parts(), LIST_FILES, strict=True)
+        ]
+
+
+def software_versions() -> dict[str, str]:
+    """Of the packages that decide the bytes of a shard."""
+    return {package: importlib.metadata.version(package) for package in _PACKAGES}
+
+
+def already_packed(directory: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """`packing.json`'s content if the directory holds just this, complete; None if nothing.
+
+    Raises:
+      DataError: if another data set, or one of TFDS's own, is there.
+    """
+    if not (directory / INFO_FILE).exists():
+        return None
+    try:
+        packing = json.loads((directory / PACKING_FILE).read_bytes())
+        _check_same(packing["settings"], settings, directory)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{directory} holds a data set that {PACK} did not write, or a damaged one ({error}); "
+            "choose another --name or --out, or remove that directory"
+        ) from error
+    return packing
+
+
+def claim(directory: Path, settings: dict[str, Any]) -> None:
+    """Makes the directory, or takes over what an earlier run with these settings left.
+
+    Raises:
+      DataError: if it was begun with other settings, or cannot be written.
+    """
+    part = directory / PART_FILE
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        begun = json.loads(part.read_bytes()) if part.exists() else None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot use {directory} ({error}); choose another --out") from error
+    if begun is None:
+        write_atomically(part, _json(settings))
+    else:
+        _check_same(begun, settings, directory)
+
+
+def _check_same(there: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
+    now = json.loads(_json(now))
+    different = [
+        f"{key} was {_short(there.get(key))}, is now {_short(now.get(key))}"
+        for key in sorted({*there, *now})
+        if there.get(key) != now.get(key)
+    ]
+    if different:
+        raise DataError(
+            f"{directory} was packed, or begun, with other settings: {'; '.join(different)}. "
+            "Use the same settings, choose another --name or --out, or remove that directory"
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def finish(
+    directory: Path,
+    builder: "PackedImages",
+    contents: Contents,
+    shards: Sequence[Shard],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Writes everything beside the complete shards, TFDS's `dataset_info.json` last.
+
+    Returns:
+      What `packing.json` holds.
+
+    Raises:
+      DataError: if it cannot be written, or a split has no readable image.
+    """
+    from input_pipeline.packed.packed_builder import (
+        write_metadata,  # imported late: it takes a second
+    )
+
+    member = contents.membership()
+    left_out = [image for shard in shards for image in shard.left_out]
+    kept = contents.without([row for row, _ in left_out])
+    lists = kept.list_files()
+    packing = {
+        "format_version": FORMAT_VERSION,
+        "num_images": sum(shard.images for shard in shards),
+        "lists_sha256": lists_checksum(lists),
+        "settings": settings,
+        "shards": [
+            {"file": x.file, "images": x.images, "bytes": x.bytes, "sha256": x.sha256}
+            for x in shards
+        ],
+        "left_out": [
+            {"name": contents.names[row], "reason": reason, "splits": _splits_of(member[row])}
+            for row, reason in left_out
+        ],
+    }
+    for name, data in zip(LIST_FILES, lists, strict=True):
+        write_atomically(directory / name, data)
+    classes = "".join(f"{name}\n" for name in contents.class_names)
+    write_atomically(directory / CLASSES_FILE, classes.encode())
+    write_atomically(directory / PACKING_FILE, _json(packing))
+    write_metadata(builder, directory, [x.images for x in shards], sum(x.bytes for x in shards))
+    return packing
+
+
+def _splits_of(member: np.ndarray) -> list[str]:
+    return [split for split, is_in in zip(SPLIT_NAMES, member, strict=True) if is_in]
+
+
+def clean_up(directory: Path, packing: dict[str, Any]) -> None:
+    """Removes what only an unfinished pack needs."""
+    sidecars = [shard["file"] + SIDECAR_SUFFIX for shard in packing["shards"]]
+    # What `atomic_file` was writing when it was killed.
+    halves = [path.name for path in directory.glob(".*.part")]
+    for name in (*sidecars, *halves, UNREADABLE_FILE, PART_FILE):
+        (directory / name).unlink(missing_ok=True)

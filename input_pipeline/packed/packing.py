@@ -1,0 +1,281 @@
+"""Packs a data set into ArrayRecord shards that `records` and TFDS read.
+
+A pack that was killed goes on with the first shard that is not complete, and ends with the same
+bytes as one that was not. `dataset_info.json` is written last: without it nothing takes the
+directory for a data set.
+"""
+
+import collections
+import functools
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from input_pipeline.atomic_file import write_atomically
+from input_pipeline.errors import DataError
+from input_pipeline.images.decode import DecodeOptions, UnreadableImage
+from input_pipeline.images.unreadable import ON_UNREADABLE
+from input_pipeline.packed.packed_files import (
+    SPLIT_NAMES,
+    UNREADABLE_FILE,
+    Contents,
+    already_packed,
+    claim,
+    clean_up,
+    finish,
+    software_versions,
+)
+from input_pipeline.packed.records import VERSION, lists_checksum
+from input_pipeline.packed.shard_writer import Shard, complete_shard, prepare_image, write_shard
+from input_pipeline.splits import Splits
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_STRICT = DecodeOptions()
+_SHOWN = 20
+# How many images each thread may be ahead of the writer.
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class PackingSummary:
+    """What a pack ended with.
+
+    Attributes:
+      directory: `OUT/NAME/1.0.0`.
+      num_images, num_shards: records and files.
+      num_bytes: size of all shards.
+      reused_shards: how many of them an earlier run had completed.
+      left_out: (name, reason, its splits) of each unreadable image that was left out.
+      seconds: how long this run took.
+    """
+
+    directory: Path
+    num_images: int
+    num_shards: int
+    num_bytes: int
+    reused_shards: int
+    left_out: tuple[tuple[str, str, tuple[str, ...]], ...]
+    seconds: float
+
+
+def pack_images(
+    names: Sequence[str],
+    labels: np.ndarray,
+    splits: Splits,
+    read: Callable[[int], bytes],
+    out: Path,
+    *,
+    name: str,
+    class_names: Sequence[str],
+    resize: int | None = None,
+    quality: int = 92,
+    images_per_shard: int = 2048,
+    num_workers: int = 1,
+    options: DecodeOptions = _STRICT,
+    on_unreadable: Literal["error", "skip"] = "error",
+    progress: Callable[[int], object] | None = None,
+) -> PackingSummary:
+    """Packs the images of all splits into `out/name/1.0.0`, or goes on where that stopped.
+
+    Records are in order of first appearance through train, query and database; images in none
+    of the three are left away. Every image is decoded once to see that it can be.
+
+    Args:
+      names: N relative paths, each once.
+      labels: uint8 [N, classes], 0 or 1.
+      splits: rows of `names`, none of the three empty.
+      read: gives the encoded image of a row, to several threads at once; `UnreadableImage` and
+        `OSError` count as unreadable.
+      out: a folder for packed data sets; made if it is not there.
+      name: of lower-case letters, digits and underscores, starting with a letter.
+      class_names: a name a label.
+      resize: see `shard_writer.prepare_image`; None keeps every file's bytes.
+      quality: JPEG quality, 1 to 100, of images that are resized.
+      images_per_shard: images in each file but the last.
+      num_workers: threads that decode.
+      options: what counts as readable.
+      on_unreadable: "error" looks through all images, then raises; "skip" leaves unreadable
+        images out of the records and the lists.
+      progress: called with the number of images done since the last call.
+
+    Raises:
+      DataError: unreadable images (`unreadable.txt` in the directory names all of them), a full
+        disk, or another data set in that place, also one begun with other settings.
+      ValueError: for arguments out of range.
+    """
+    start = time.perf_counter()
+    contents = Contents(names, labels, splits, tuple(class_names))
+    _check_contents(contents)
+    _check_options(name, resize, quality, images_per_shard, num_workers, on_unreadable)
+    directory = Path(out) / name / VERSION
+    settings = {
+        "name": name,
+        "lists_sha256": lists_checksum(contents.list_files()),
+        "class_names": list(class_names),
+        "resize": resize,
+        "quality": None if resize is None else quality,
+        "images_per_shard": images_per_shard,
+        "decoding": asdict(options),
+        "versions": software_versions(),
+    }
+    packing, reused = already_packed(directory, settings), None
+    if packing is None:
+        claim(directory, settings)
+        prepare = functools.partial(_prepare, read, options, resize, quality)
+        job = _Job(contents, settings, directory, prepare, on_unreadable == "skip", progress)
+        packing, reused = job.run(num_workers)
+    clean_up(directory, packing)
+    return PackingSummary(
+        directory=directory,
+        num_images=packing["num_images"],
+        num_shards=len(packing["shards"]),
+        num_bytes=sum(shard["bytes"] for shard in packing["shards"]),
+        reused_shards=len(packing["shards"]) if reused is None else reused,
+        left_out=tuple((x["name"], x["reason"], tuple(x["splits"])) for x in packing["left_out"]),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _check_contents(contents: Contents) -> None:
+    names, labels = contents.names, contents.labels
+    if labels.ndim != 2 or len(labels) != len(names):
+        raise ValueError(f"{len(names)} names need labels [{len(names)}, classes]: {labels.shape}")
+    if len(contents.class_names) != labels.shape[1]:
+        raise ValueError(f"{len(contents.class_names)} class names for {labels.shape[1]} labels")
+    if any(not x.strip() or "\n" in x or "\r" in x for x in contents.class_names):
+        raise ValueError("class names must be single lines that are not empty")
+    if len(set(names)) != len(names):
+        raise ValueError("an image is named twice; give every image once")
+    for split, rows in zip(SPLIT_NAMES, contents.parts(), strict=True):
+        if not len(rows):
+            raise ValueError(f"the {split} split has no images; give at least one")
+        if not 0 <= np.min(rows) <= np.max(rows) < len(names):
+            raise ValueError(f"the {split} split has rows outside the {len(names)} images")
+
+
+def _check_options(
+    name: str, resize: int | None, quality: int, per_shard: int, workers: int, unreadable: str
+) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"the name {name!r} cannot be a TFDS data set; use lower-case letters, digits and "
+            "underscores, a letter first, for example my_photos"
+        )
+    if resize is not None and resize < 1:
+        raise ValueError(f"resize must be 1 pixel or more, got {resize}")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality must be in 1..100, got {quality}")
+    if per_shard < 1 or workers < 1:
+        raise ValueError(
+            f"images_per_shard and num_workers must be 1 or more, got {per_shard} and {workers}"
+        )
+    if unreadable not in ON_UNREADABLE:
+        raise ValueError(f"on_unreadable is {unreadable!r}; accepted: 'error', 'skip'")
+
+
+def _prepare(
+    read: Callable[[int], bytes],
+    options: DecodeOptions,
+    resize: int | None,
+    quality: int,
+    row: int,
+) -> bytes | UnreadableImage:
+    try:
+        return prepare_image(read(row), options, resize, quality)
+    except UnreadableImage as error:
+        return error
+    except OSError as error:
+        return UnreadableImage(str(error))
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One pack into one directory that is ours already."""
+
+    contents: Contents
+    settings: dict[str, Any]
+    directory: Path
+    prepare: Callable[[int], bytes | UnreadableImage]
+    skip: bool
+    progress: Callable[[int], object] | None
+
+    def run(self, num_workers: int) -> tuple[dict[str, Any], int]:
+        """Writes what is missing; returns `packing.json`'s content and how much was there."""
+        # Imported late, because TFDS takes a second.
+        from input_pipeline.packed.packed_builder import PackedImages, RecordEncoder, shard_name
+
+        name = self.settings["name"]
+        builder = PackedImages(name, self.contents.labels.shape[1], self.directory.parent.parent)
+        encode = functools.partial(self._encode, RecordEncoder(builder), self.contents.membership())
+        order = self.contents.order().tolist()
+        size = self.settings["images_per_shard"]
+        groups = [order[first : first + size] for first in range(0, len(order), size)]
+        shards, reused = [], 0
+        with ThreadPoolExecutor(num_workers, "pack") as pool:
+            for i, rows in enumerate(groups):
+                path = self.directory / shard_name(name, i, len(groups))
+                shard = complete_shard(path)
+                if shard is not None and (self.skip or not shard.left_out):
+                    reused += 1
+                    self._report(len(rows))
+                else:
+                    images = _in_order(pool, self.prepare, rows, _AHEAD * num_workers)
+                    shard = write_shard(path, self._counted(images), encode, skip=self.skip)
+                shards.append(shard)
+        if not self.skip:
+            self._refuse_unreadable(shards)
+        return finish(self.directory, builder, self.contents, shards, self.settings), reused
+
+    def _encode(self, encoder: Any, member: np.ndarray, row: int, image: bytes) -> bytes:
+        return encoder.encode(
+            image, self.contents.labels[row], self.contents.names[row], member[row]
+        )
+
+    def _report(self, count: int) -> None:
+        if self.progress is not None:
+            self.progress(count)
+
+    def _counted(self, images: Iterable[Any]) -> Iterator[Any]:
+        for image in images:
+            yield image
+            self._report(1)
+
+    def _refuse_unreadable(self, shards: Sequence[Shard]) -> None:
+        names = self.contents.names
+        lines = [f"{names[row]}: {reason}" for shard in shards for row, reason in shard.left_out]
+        if not lines:
+            return
+        file = self.directory / UNREADABLE_FILE
+        write_atomically(file, "".join(f"{line}\n" for line in lines).encode())
+        more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        shown = "\n  ".join(lines[:_SHOWN] + more)
+        raise DataError(
+            f"{len(lines)} of {len(self.contents.order())} images cannot be read:\n  {shown}\n"
+            f"All of them are in {file}. Mend them and run the same command again, or leave them "
+            "out with --on_unreadable=skip"
+        )
+
+
+def _in_order(
+    pool: Executor, function: Callable[[int], Any], items: Iterable[int], ahead: int
+) -> Iterator[tuple[int, Any]]:
+    """(item, function(item)) in the order of the items, with at most `ahead` at work."""
+    pending = collections.deque()
+    try:
+        for item in items:
+            pending.append((item, pool.submit(function, item)))
+            if len(pending) >= ahead:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    finally:
+        for _, future in pending:
+            future.cancel()

@@ -1,0 +1,114 @@
+"""Pixels of a batch: gathered from memory, or decoded by any number of threads."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from input_pipeline.errors import DataError
+from input_pipeline.images.decode import UnreadableImage
+from input_pipeline.images.transforms import WORDS, ImageTransform
+from input_pipeline.permutation import random_words
+from input_pipeline.sources import ArraySource, DecodedSource, EncodedImages, FileReader
+from tests.input_pipeline.photographs import encoded, photograph
+
+NAMES = [f"part {i % 2}/{i}.jpg" for i in range(12)]
+TRANSFORM = ImageTransform(size=24, resize=32, horizontal_flip=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("images")
+    for i, name in enumerate(NAMES):
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_bytes(encoded(photograph(60 + i, 40, seed=i)))
+    return directory
+
+
+def source_of(folder, num_workers: int | None = 0) -> DecodedSource:
+    images = EncodedImages(NAMES, FileReader(str(folder), NAMES))
+    return DecodedSource(images, TRANSFORM, num_workers)
+
+
+def words_of(count: int) -> np.ndarray:
+    return random_words(count * WORDS, 7).reshape(count, WORDS)
+
+
+def test_an_array_is_gathered_with_black_padding():
+    array = np.arange(5 * 12, dtype=np.uint8).reshape(5, 2, 2, 3) + 1
+    images, unreadable = ArraySource(array).images(np.array([4, -1, 0]), None)
+    np.testing.assert_array_equal(images, np.stack([array[4], 0 * array[0], array[0]]))
+    assert unreadable == {}
+
+
+def test_a_decoded_batch_holds_the_transformed_files(folder):
+    rows, words = np.array([3, -1, 11, 3]), words_of(4)
+    images, unreadable = source_of(folder).images(rows, words)
+    assert images.shape == (4, 24, 24, 3)
+    assert unreadable == {}
+    for image, row, word in zip(images, rows, words):
+        expected = np.zeros((24, 24, 3), np.uint8)
+        if row >= 0:
+            TRANSFORM((folder / NAMES[row]).read_bytes(), word, expected)
+        np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 8, None])
+def test_any_number_of_workers_makes_the_same_batch(folder, num_workers):
+    rows, words = np.arange(12)[::-1].copy(), words_of(12)
+    source = source_of(folder, num_workers)
+    np.testing.assert_array_equal(
+        source.images(rows, words)[0], source_of(folder).images(rows, words)[0]
+    )
+    source.close()
+
+
+def test_what_cannot_be_read_is_black_and_says_why(folder):
+    names = [*NAMES[:2], "missing.jpg", "text.jpg"]
+    (folder / "text.jpg").write_text("no image")
+    images = EncodedImages(names, FileReader(str(folder), names))
+    source = DecodedSource(images, TRANSFORM, 2)
+    pixels, unreadable = source.images(np.array([3, 0, 2]), None)
+    source.close()
+    assert unreadable.keys() == {0, 2}
+    assert "not an image" in unreadable[0]
+    assert "no such file" in unreadable[2]
+    assert not pixels[[0, 2]].any() and pixels[1].any()
+
+
+def test_closing_ends_the_threads(folder):
+    def decoding() -> int:
+        return sum(thread.name.startswith("decode") for thread in threading.enumerate())
+
+    before = decoding()
+    source = source_of(folder, 3)
+    source.images(np.arange(12), None)
+    assert decoding() > before
+    source.close()
+    assert decoding() == before
+
+
+def test_a_fault_that_is_not_the_images_is_not_swallowed(folder):
+    class Broken(FileReader):
+        def read(self, row: int) -> bytes:
+            raise RuntimeError("a fault of ours")
+
+    source = DecodedSource(EncodedImages(NAMES, Broken(str(folder), NAMES)), TRANSFORM, 2)
+    with pytest.raises(RuntimeError, match="ours"):
+        source.images(np.arange(3), None)
+    source.close()
+
+
+def test_files_are_read_below_their_directory_only(folder):
+    reader = FileReader(str(folder), ["part 0/0.jpg", "none.jpg"])
+    assert reader.read(0) == (folder / "part 0/0.jpg").read_bytes()
+    with pytest.raises(UnreadableImage, match="no such file"):
+        reader.read(1)
+    for name in ("/etc/passwd", "../outside.jpg", "a/../../outside.jpg"):
+        with pytest.raises(DataError, match="must stay inside"):
+            FileReader(str(folder), [name])
+
+
+def test_a_negative_number_of_workers_is_refused(folder):
+    with pytest.raises(ValueError, match="num_workers must be 0 or more"):
+        source_of(folder, -1)

@@ -1,0 +1,164 @@
+"""Starting from our own runs, whatever optimizer, bank and bits they had."""
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+
+from hybridhash_jax import pretrained
+from hybridhash_jax.config_rules import check_config
+from hybridhash_jax.experiment import create_experiment
+from hybridhash_jax.pretrained import workdirs
+from hybridhash_jax.pretrained.adapt import LEFT_OUT, LOADED, NEW
+from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.workdir.checkpoints import flatten
+from input_pipeline.datasets import load_dataset
+from tests.pretrained.pretrained_files import assert_same, parameters, small_network, write_run
+from tests.runs.small_run import make_config
+
+
+@pytest.fixture(name="workdir", scope="module")
+def fixture_workdir(tmp_path_factory):
+    """Steps 10 (the best), 20 and 30, of networks with these seeds."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return write_run(folder, {step: small_network(seed=step) for step in (10, 20, 30)})
+
+
+def load(path, **options):
+    model = small_network(seed=1)
+    return model, pretrained.load_pretrained(model, path, **options)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "step"), [("latest", 30), ("selected", 10), ("20", 20), ("10", 10)]
+)
+def test_the_chosen_checkpoint_is_loaded(workdir, checkpoint, step):
+    model, loaded = load(workdir, checkpoint=checkpoint)
+    assert_same(model, small_network(seed=step))
+    assert loaded.notes == (f"checkpoint of step {step}",)
+    assert loaded.kind == "own run"
+
+
+def test_a_checkpoint_can_be_named_by_its_folder(workdir):
+    model, loaded = load(workdir / "checkpoints" / "20")
+    assert_same(model, small_network(seed=20))
+    assert set(loaded.names(LOADED)) == set(parameters(model))
+
+
+def test_the_training_state_is_left_out_by_name(workdir):
+    _, loaded = load(workdir)
+    assert set(loaded.names(LEFT_OUT)) == {
+        "step",
+        "opt_state/momentum",
+        "bank/embeddings",
+        "bank/seen",
+    }
+
+
+def test_another_code_length_draws_only_the_last_layer_anew(workdir):
+    model = small_network(bits=16)
+    loaded = pretrained.load_pretrained(model, workdir)
+    assert set(loaded.names(NEW)) == {"hash_head/to_bits/kernel", "hash_head/to_bits/bias"}
+
+
+def test_other_heads_and_options_than_the_run_s_are_noticed(tmp_path):
+    run = write_run(tmp_path / "run", {1: small_network()}, gelu="tanh", num_heads=(2, 8))
+    with pytest.raises(pretrained.IncompatibleWeightsError, match="8 heads, here there are 4"):
+        load(run)
+    run = write_run(tmp_path / "other", {1: small_network()}, gelu="tanh")
+    _, loaded = load(run)
+    note = 'these weights were trained with gelu="tanh"; this network has "exact"'
+    assert note in loaded.notes
+
+
+@pytest.mark.parametrize("checkpoint", ["11", "newest"])
+def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(workdir, checkpoint):
+    with pytest.raises(pretrained.WeightFileError, match=r"latest, selected and \[10, 20, 30\]"):
+        load(workdir, checkpoint=checkpoint)
+
+
+def test_a_selected_checkpoint_that_was_deleted_is_refused(workdir, tmp_path):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / "10")
+    with pytest.raises(pretrained.WeightFileError, match=r"step 10\) is not there.*20, 30"):
+        load(run, checkpoint="selected")
+
+
+def test_a_damaged_checkpoint_is_refused_with_the_others(workdir, tmp_path):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    state = run / "checkpoints" / "30" / "state"
+    for path in state.rglob("d/*"):  # which of them holds the parameters is Orbax's affair
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 255
+        path.write_bytes(data)
+    with pytest.raises(pretrained.WeightFileError, match=r"30.*(damaged|cannot be read)"):
+        load(run)
+    model, _ = load(run / "checkpoints" / "20")
+    assert_same(model, small_network(seed=20))
+
+
+def test_arrays_that_do_not_match_their_fingerprint_are_refused(workdir, monkeypatch):
+    restore = workdirs._restore
+
+    def one_bit_off(where):
+        arrays, others = restore(where)
+        path = next(iter(arrays))
+        arrays[path] = np.nextafter(arrays[path], np.float32(9))
+        return arrays, others
+
+    monkeypatch.setattr(workdirs, "_restore", one_bit_off)
+    with pytest.raises(pretrained.WeightFileError, match="its arrays have changed"):
+        load(workdir)
+
+
+def test_a_run_without_its_configuration_or_checkpoints_is_refused(workdir, tmp_path):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    (run / "config.json").unlink()
+    with pytest.raises(pretrained.WeightFileError, match="config.json cannot be read"):
+        load(run)
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").mkdir()
+    with pytest.raises(pretrained.WeightFileError, match="no checkpoint.*train that run first"):
+        load(run)
+
+
+def test_the_selected_step_is_the_first_of_the_best():
+    history = [
+        {"step": 1, "map_expected": 0.5, "validation_map_expected": 0.1},
+        {"step": 2, "map_expected": 0.7, "validation_map_expected": 0.3},
+        {"step": 3, "map_expected": 0.7, "validation_map_expected": 0.4},
+    ]
+    found = [workdirs.selected_step(history, by) for by in ("query", "validation", "last")]
+    assert found == [2, 3, 3]
+    assert workdirs.selected_step([], "query") is None
+
+
+def test_a_classifier_s_selected_step_is_that_of_the_best_top_1():
+    history = [{"step": 1, "top1": 0.5}, {"step": 2, "top1": 0.7}, {"step": 3, "top1": 0.6}]
+    found = [workdirs.selected_step(history, by, "classify") for by in ("validation", "last")]
+    assert found == [2, 3]
+
+
+def test_an_experiment_starts_from_a_run_and_says_what_it_took(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logger, "propagate", True)
+    run = tmp_path / "run"
+    config = make_config(init__from=str(run), optimizer__name="sgd")
+    check_config(config)
+    names = ("image_size", "patch_size", "embed_dims", "num_heads", "depths", "token_heads")
+    old = small_network(seed=3, **{name: config.model[name] for name in names})
+    write_run(run, {5: old}, **{name: config.model[name] for name in names})
+    data = config.data
+    dataset = load_dataset(data.name, data.protocol, source=data.source, split_seed=0)
+    with caplog.at_level(logging.INFO, logger="hybridhash_jax"):
+        experiment = create_experiment(config, 12, dataset)
+        state, loaded = experiment.load_init(experiment.create_state())
+    assert loaded is not None
+    assert set(loaded.names(NEW)) == {"hash_head/to_bits/kernel", "hash_head/to_bits/bias"}
+    found = flatten(state.params)
+    for path, array in parameters(old).items():
+        if "to_bits" in path:
+            assert array.shape != found[f"{path}/value"].shape
+        else:
+            np.testing.assert_array_equal(array, found[f"{path}/value"], err_msg=path)
+    assert "hash_head/to_bits/* (2 arrays); 8 bits in the file, 12 here" in caplog.text

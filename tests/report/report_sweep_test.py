@@ -1,0 +1,114 @@
+"""The page over several code lengths, and the published numbers beside ours."""
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from hybridhash_jax.report import published, sweep_page
+from tests.report import report_cases as cases
+from tests.report.report_html import Page, headings
+
+
+def sweep(**changes):
+    return cases.sweep() | {"published": published.published_for("imagenet100", 1000)} | changes
+
+
+def test_the_page_is_balanced_and_links_only_to_the_reports():
+    parsed = Page(sweep_page.render_sweep(sweep(), {}))
+    links = [e.attributes["href"] for e in parsed.named("a")]
+    assert links == [f"{bits}bits/report.html" for bits in (16, 32, 48, 64)]
+    assert not {"script", "link", "iframe"} & {e.name for e in parsed.elements}
+
+
+def test_a_link_cannot_leave_the_folder_by_its_scheme():
+    changed = sweep()
+    changed["lengths"][0]["report"] = 'javascript:alert(1)"><b>'
+    changed["lengths"][1]["report"] = "a folder/#1/report.html"
+    links = [e.attributes["href"] for e in Page(sweep_page.render_sweep(changed, {})).named("a")]
+    assert ":" not in links[0]
+    assert links[1] == "a%20folder/%231/report.html"
+
+
+def test_each_length_has_its_row_shortest_first():
+    changed = sweep()
+    changed["lengths"].reverse()
+    text = sweep_page.render_sweep(changed, {})
+    rows = re.findall(
+        r'<tr><td class="number"><a [^>]*>(\d+)</a>.*?<strong>([\d.]+)</strong>', text
+    )
+    assert rows == [("16", "0.7900"), ("32", "0.8800"), ("48", "0.9050"), ("64", "0.9180")]
+    assert "16,000" in text
+    assert "0.7600 (12)" in text
+
+
+def test_what_a_sweep_lacks_is_left_out():
+    bare = sweep(published=[])
+    for length in bare["lengths"]:
+        for key in ("best", "last", "selected_by", "epoch"):
+            del length[key]
+    text = sweep_page.render_sweep(bare, {})
+    assert headings(text) == ["By code length", "How it was measured"]
+    assert not {"best epoch", "last epoch", "None"} & set(re.findall(r">([^<]+)<", text))
+
+
+def test_the_figure_is_embedded_with_alternative_text():
+    pictures = {"map_over_bits.png": b"the bytes of a file"}
+    (image,) = Page(sweep_page.render_sweep(sweep(), pictures)).named("img")
+    assert image.attributes["src"].startswith("data:image/png;base64,")
+    assert image.attributes["alt"]
+
+
+def test_published_rows_stand_beside_ours_by_code_length():
+    text = sweep_page.render_sweep(sweep(), {})
+    table = text[text.index("<h2>Published") :]
+    rows = re.findall(r'<tr( class="ours")?><td class="number">(\d+)</td>(.*)', table)
+    expected = [(ours, str(b)) for b in (16, 32, 48, 64) for ours in (True, False, False)]
+    assert [(bool(ours), bits) for ours, bits, _ in rows] == expected
+    assert all(("default argsort" in rest) is not bool(ours) for ours, _, rest in rows)
+
+
+def test_names_from_outside_stay_text():
+    attack = "<script>alert(1)</script>"
+    run: dict[str, Any] = cases.minimal_report()["run"] | {"command": attack}
+    changed = sweep(title=attack, run=run | {"versions": {attack: attack}})
+    parsed = Page(sweep_page.render_sweep(changed, {}))
+    assert not parsed.named("script")
+    assert parsed.text.count("alert(1)") >= 3
+
+
+def test_published_numbers_are_those_of_the_authors_log():
+    rows = published.published_for("imagenet100", 1000)
+    best = {row["bits"]: (row["map"], row["note"]) for row in rows if "best" in row["chosen"]}
+    last = {row["bits"]: row["map"] for row in rows if "last" in row["chosen"]}
+    assert best == {
+        16: (0.8028, "epoch 3"), 32: (0.8886, "epoch 3"),
+        48: (0.9095, "epoch 6"), 64: (0.9211, "epoch 6"),
+    }  # fmt: skip
+    assert last == {16: 0.7093, 32: 0.8256, 48: 0.8824, 64: 0.9022}
+    assert all("queries" in row["chosen"] for row in rows if row["bits"] in best and row["note"])
+
+
+@pytest.mark.parametrize(
+    "protocol, top_k", [("imagenet100", None), ("imagenet100", 100), ("x", 1000)]
+)
+def test_numbers_of_another_protocol_or_cut_off_are_not_offered(protocol, top_k):
+    assert published.published_for(protocol, top_k) == []
+
+
+def test_every_published_number_names_its_source_tie_rule_and_choice():
+    for entry in published.PUBLISHED:
+        assert entry.source and entry.ties and entry.chosen and entry.method
+        assert 0 < entry.map < 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        published.PUBLISHED[0].map = 1.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_published_rows_are_plain_and_independent():
+    first, second = (published.published_for("imagenet100", 1000) for _ in range(2))
+    first[0]["map"] = 0.0
+    assert second[0]["map"] == 0.8028
+    assert set(second[0]) == {
+        "bits", "map", "method", "source", "ties", "chosen", "protocol", "note"
+    }  # fmt: skip

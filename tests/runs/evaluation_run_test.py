@@ -1,0 +1,87 @@
+"""Measuring codes that are already there: ours, or another program's."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hybridhash_jax import metrics
+from hybridhash_jax.codes import binary as codes
+from hybridhash_jax.codes.files import CodeFileError, CodeSet, save_codes
+from hybridhash_jax.evaluation_run import evaluate_code_files
+from hybridhash_jax.runtime import console
+
+
+def sides():
+    random = np.random.RandomState(0)
+    for side, count in (("query", 20), ("database", 300)):
+        signs = np.where(random.rand(count, 12) < 0.5, -1, 1).astype(np.int8)
+        yield side, signs, random.randint(0, 5, count)
+
+
+@pytest.fixture
+def own_codes(tmp_path):
+    """A folder as training leaves it."""
+    for side, signs, classes in sides():
+        labels = np.eye(5, dtype=np.uint8)[classes]
+        kept = CodeSet(
+            codes.pack(signs), 12, labels, class_names=tuple("abcde"), protocol="toy", top_k=50
+        )
+        save_codes(tmp_path / "codes" / f"{side}.npz", kept)
+    return tmp_path / "codes"
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """The same codes as another program writes them: 0 and 1, labels as class ids."""
+    for side, signs, classes in sides():
+        np.save(tmp_path / f"{side}.npy", (signs > 0).astype(np.float32))
+        np.save(tmp_path / f"{side}_labels.npy", classes)
+    return ",".join(
+        f"{tmp_path}/{side}{kind}.npy" for side in ("query", "database") for kind in ("", "_labels")
+    )
+
+
+def expected_map(top_k, ties="expected"):
+    (_, query, query_ids), (_, database, ids) = sides()
+    return metrics.mean_average_precision(query, query_ids, database, ids, top_k, ties)
+
+
+def test_codes_alone_give_the_numbers_of_the_evaluation_that_made_them(own_codes, tmp_path, capsys):
+    console.set_up()
+    found = evaluate_code_files(str(own_codes), tmp_path / "out")
+    assert found["top_k"] == 50  # as the files say
+    assert found["map"] == {ties: expected_map(50, ties) for ties in metrics.TIE_RULES}
+    saved = json.loads((tmp_path / "out" / "evaluation" / "report.json").read_text())
+    assert saved["map"] == found["map"]
+    assert f"mAP@50 {expected_map(50):.4f} (expected over ties" in capsys.readouterr().out
+
+
+def test_codes_of_another_program_give_the_same(own_codes, arrays, tmp_path):
+    own = evaluate_code_files(str(own_codes), tmp_path / "own")
+    other = evaluate_code_files(arrays, tmp_path / "other", top_k=50)
+    for measured in ("map", "chance", "radius_2", "curves", "code_health"):
+        assert own[measured] == other[measured]
+    assert evaluate_code_files(arrays, tmp_path / "all")["map"]["expected"] == expected_map(None)
+
+
+def test_a_page_and_its_pictures_are_written_without_images(arrays, tmp_path):
+    evaluate_code_files(arrays, tmp_path)
+    names = {path.name for path in (tmp_path / "evaluation").iterdir()}
+    assert names == {
+        "report.html", "report.json", "pr_curve.png", "precision_at_n.png", "bit_balance.png",
+    }  # fmt: skip
+    for name in names - {"report.html", "report.json"}:
+        with Image.open(tmp_path / "evaluation" / name) as picture:
+            assert min(picture.size) > 200
+    page = (tmp_path / "evaluation" / "report.html").read_text()
+    assert f"{expected_map(None):.4f}" in page
+
+
+def test_impossible_cut_offs_and_paths_are_explained_and_write_nothing(own_codes, tmp_path):
+    with pytest.raises(ValueError, match="top_k must be 1 or more"):
+        evaluate_code_files(str(own_codes), tmp_path / "out", top_k=0)
+    with pytest.raises(CodeFileError, match="there is no /"):
+        evaluate_code_files(str(tmp_path / "out"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
