@@ -27,7 +27,7 @@ from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_fil
 from hybridhash_jax.run import train
 from hybridhash_jax.runtime import compilation_cache, console, host_memory
 from hybridhash_jax.runtime.interrupt import StopRequest
-from hybridhash_jax.workdir.contents import load_config
+from hybridhash_jax.workdir.config import load_config
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "The configuration: a file of configs/.")

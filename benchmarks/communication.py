@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax
-
 from hybridhash_jax.methods.memory_bank import create_bank
 
 _FLOAT = 4  # gradients, parameters and the batch's embeddings are float32

@@ -16,6 +16,8 @@ from typing import Any
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
+from hybridhash_jax.pretraining.experiment import create_plan
+from hybridhash_jax.run_plan import RunPlan
 from ml_collections import config_flags
 
 from benchmarks.measure import Seconds, seconds_of, take_turns, write_record
@@ -23,8 +25,6 @@ from hybridhash_jax.config_rules import Config
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.experiment import check_run
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.pretraining.experiment import create_plan
-from hybridhash_jax.run_plan import RunPlan
 from hybridhash_jax.runtime import host_memory
 from input_pipeline.sources import available_cores
 

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from hybridhash_jax.methods.memory_bank import create_bank
 
 from hybridhash_jax import models
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.encode import compile_encode
 from hybridhash_jax.methods import losses
-from hybridhash_jax.methods.memory_bank import create_bank
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.runtime import host_memory

@@ -6,7 +6,7 @@ Lists:    train.txt, test.txt, database.txt
 Check:    python -m input_pipeline.check --name=coco --dir=IMAGES --lists=LISTS
 Command:  python main.py --config=configs/coco.py --workdir=runs/coco \\
             --config.data.dir=IMAGES --config.data.lists=LISTS
-The paper starts from ImageNet weights of NesT-B: --config.init.from=FILE. Hardware: an accelerator.
+The paper starts from ImageNet weights of NesT-B: --config.init.weights=FILE. Hardware: an accelerator.
 Expected: not measured here.
 """
 

@@ -52,7 +52,7 @@ def get_config() -> Any:
     config.init = ConfigDict()
     # Weights to start from: timm's NesT or the authors' HybridHash (.pth, .safetensors), Google's
     # NesT (folder or .flax, also gs://), or a workdir of this program. None: random.
-    config.init["from"] = placeholder(str)
+    config.init.weights = placeholder(str)
     config.init.checkpoint = "latest"  # of a workdir; or "selected", or a step
     config.init.allow_missing = ()  # regular expressions on names that may stay unexplained
 
@@ -84,10 +84,16 @@ def get_config() -> Any:
     config.data.apply_orientation = False  # turn images as EXIF says; published codes do not
     config.data.max_pixels = 89_478_485  # refuse larger images before they are decoded
 
-    config.loss = ConfigDict()
+    config.method = ConfigDict()
+    config.method.name = "hybridhash"  # one of methods.METHODS; the options of each are a group
+
+    config.loss = ConfigDict()  # method "hybridhash"
     config.loss.pairs = "bank"  # or "batch": the pairs inside a batch
     config.loss.unseen = "ignored"  # or "negative": bank rows not seen yet count as dissimilar
     config.loss.alpha = 0.5
+
+    config.csq = ConfigDict()  # method "csq"
+    config.csq.quantization = 1e-4  # weight of what draws outputs to -1 and +1
 
     config.optimizer = ConfigDict()  # arguments of optimizer.make_optimizer
     config.optimizer.name = "rmsprop"  # PyTorch's semantics; or "adamw", "sgd"
@@ -102,7 +108,7 @@ def get_config() -> Any:
     config.optimizer.momentum = 0.9  # sgd
     config.optimizer.beta1 = 0.9  # adamw
     config.optimizer.beta2 = 0.999  # adamw
-    # Fine-tuning from init.from. "PATTERN=FACTOR": a learning rate of its own, as a multiple, for
+    # Fine-tuning from init.weights. "PATTERN=FACTOR": a learning rate of its own, as a multiple, for
     # the parameters whose path the regular expression is found in; the first that is found counts.
     # Paths are those of the table that loading prints. The backbone slower than what a NesT file
     # does not have: ("^hash_head=1", "/global_branch/=1", ".=0.1"); from a workdir of this network,
@@ -131,7 +137,6 @@ def get_config() -> Any:
     # As the field reports; or "last", "validation". Classifiers: "validation" (top-1), "last".
     config.evaluation.selected_by = "query"
     config.evaluation.validation_fraction = 0.1  # of the training images, for "validation"
-    config.evaluation.metrics_on = "host"  # compiled loops on all cores; or "device": XLA
     config.evaluation.report = True  # draw report.html and its pictures at the end
 
     config.checkpoint = ConfigDict()

@@ -6,7 +6,7 @@ Lists:    python -m input_pipeline.make_splits mirflickr --raw=MIRFLICKR --out=L
 Check:    python -m input_pipeline.check --name=mirflickr --dir=IMAGES --lists=LISTS
 Command:  python main.py --config=configs/mirflickr.py --workdir=runs/mirflickr \\
             --config.data.dir=IMAGES --config.data.lists=LISTS
-The paper starts from ImageNet weights of NesT-B: --config.init.from=FILE. Hardware: an accelerator.
+The paper starts from ImageNet weights of NesT-B: --config.init.weights=FILE. Hardware: an accelerator.
 Expected: not measured here.
 """
 

@@ -6,7 +6,7 @@ Lists:    python -m input_pipeline.make_splits nuswide_21 --raw=NUS-WIDE --out=L
 Check:    python -m input_pipeline.check --name=nuswide_21 --dir=IMAGES --lists=LISTS
 Command:  python main.py --config=configs/nuswide_21.py --workdir=runs/nuswide_21 \\
             --config.data.dir=IMAGES --config.data.lists=LISTS
-The paper starts from ImageNet weights of NesT-B: --config.init.from=FILE. Hardware: an accelerator.
+The paper starts from ImageNet weights of NesT-B: --config.init.weights=FILE. Hardware: an accelerator.
 Expected: not measured here.
 """
 

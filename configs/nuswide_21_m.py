@@ -5,7 +5,7 @@ Lists:    train.txt, test.txt, database.txt as published with HashNet
 Check:    python -m input_pipeline.check --name=nuswide_21_m --dir=IMAGES --lists=LISTS
 Command:  python main.py --config=configs/nuswide_21_m.py --workdir=runs/nuswide_21_m \\
             --config.data.dir=IMAGES --config.data.lists=LISTS
-The paper starts from ImageNet weights of NesT-B: --config.init.from=FILE. Hardware: an accelerator.
+The paper starts from ImageNet weights of NesT-B: --config.init.weights=FILE. Hardware: an accelerator.
 Expected: not measured here.
 """
 

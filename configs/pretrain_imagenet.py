@@ -7,7 +7,7 @@ Packed:   python -m input_pipeline.pack --name=imagenet --dir=FOLDER --class_fol
 Command:  python main.py --config=configs/pretrain_imagenet.py --workdir=runs/pretrained \\
             --config.data.dir=FOLDER
           (packed: --config.data.source=packed --config.data.dir=PACKED/imagenet/1.0.0)
-Hashing starts from it with --config.init.from=runs/pretrained and a variant of the same widths,
+Hashing starts from it with --config.init.weights=runs/pretrained and a variant of the same widths,
 such as nest_tiny; "paper" takes the first 15 of nest_base's 20 last layers.
 Hardware: accelerators. The paper's recipe (arXiv 2105.12723): 300 epochs, 2.5e-4 for every 256
 images of a batch, so 1e-3 for these 1,024.

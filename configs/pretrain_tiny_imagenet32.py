@@ -7,7 +7,7 @@ Command:  python main.py --config=configs/pretrain_tiny_imagenet32.py --workdir=
             --config.data.dir=FOLDER
 Hashing starts from it with the same --config.model.variant:
           python main.py --config=configs/cifar10_32px.py --workdir=runs/cifar10_32px \\
-            --config.model.variant=small_32px --config.init.from=runs/pretrained32
+            --config.model.variant=small_32px --config.init.weights=runs/pretrained32
 Hardware: an accelerator; without one --config.model.variant=tiny_32px.
 Expected: not measured here.
 """

@@ -6,7 +6,7 @@ Lists:    python -m input_pipeline.make_splits voc2012 --raw=VOCdevkit --out=LIS
 Check:    python -m input_pipeline.check --name=voc2012 --dir=IMAGES --lists=LISTS
 Command:  python main.py --config=configs/voc2012.py --workdir=runs/voc2012 \\
             --config.data.dir=IMAGES --config.data.lists=LISTS
-The paper starts from ImageNet weights of NesT-B: --config.init.from=FILE. Hardware: an accelerator.
+The paper starts from ImageNet weights of NesT-B: --config.init.weights=FILE. Hardware: an accelerator.
 Expected: not measured here.
 """
 

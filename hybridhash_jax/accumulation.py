@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from input_pipeline.options import Option
+
 Tree = TypeVar("Tree")
-Loss = Callable[[jax.Array], tuple[jax.Array, Any]]
+OPTION = Option("accumulation_steps", "parts a batch is computed in", at_least=1, may_change=True)
+Loss = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 
 
 def check_parts(batch_size: int, parts: int, num_devices: int) -> None:
@@ -46,14 +49,14 @@ def gradients_through_outputs(
 ) -> tuple[tuple[jax.Array, Any], Any]:
     """Loss and gradients where the loss needs the outputs of the whole batch at once.
 
-    The gradient cache of Gao et al. (2021, arXiv 2101.06983): the parts' outputs first, without
-    keeping what the backward pass needs; then the loss of all of them and its gradient with
-    respect to the outputs; then each part again, backwards from its share of that gradient. The
-    result is that of one pass over the batch, for one more forward pass.
+    With several parts this is the gradient cache of Gao et al. (2021, arXiv 2101.06983): first the
+    outputs of all parts, without what a backward pass needs; then the loss and its gradient with
+    respect to them; then each part again, backwards from its share of that gradient. The result
+    is that of one pass over the batch, for one more forward pass.
 
     Args:
       apply: (params, inputs of B images) -> outputs [B, ...], each image's from its own inputs.
-      loss: outputs -> (scalar, anything).
+      loss: (outputs, params) -> (scalar, anything).
       params: what the gradient is taken of.
       inputs: arrays [B, ...]; `parts` divides B.
       parts: how many; 1 is one pass.
@@ -62,40 +65,16 @@ def gradients_through_outputs(
       What `loss` returned, and the gradients.
     """
     if parts == 1:
-        return jax.value_and_grad(lambda p: loss(apply(p, inputs)), has_aux=True)(params)
+        return jax.value_and_grad(lambda p: loss(apply(p, inputs), p), has_aux=True)(params)
     split = split_parts(inputs, parts)
     outputs = join_parts(lax.map(lambda part: apply(params, part), split))
-    value, cotangent = jax.value_and_grad(loss, has_aux=True)(outputs)
+    value, (cotangent, direct) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
+        outputs, params
+    )
 
     def add(total: Any, part: tuple[Any, jax.Array]) -> tuple[Any, None]:
         own, of_outputs = part
         (gradient,) = jax.vjp(lambda p: apply(p, own), params)[1](of_outputs)
         return jax.tree.map(jnp.add, total, gradient), None
 
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    return value, lax.scan(add, zeros, (split, split_parts(cotangent, parts)))[0]
-
-
-def summed_gradients(
-    loss: Callable[[Any, Any], jax.Array], params: Any, inputs: Any, parts: int = 1
-) -> tuple[jax.Array, Any]:
-    """Loss and gradients where the loss is a sum over the parts.
-
-    Args:
-      loss: (params, inputs of some images) -> their share of the batch's loss.
-      params: what the gradient is taken of.
-      inputs: arrays [B, ...]; `parts` divides B.
-      parts: how many; 1 is one pass.
-
-    Returns:
-      The sums over the parts.
-    """
-    differentiate = jax.value_and_grad(loss)
-    if parts == 1:
-        return differentiate(params, inputs)
-
-    def add(total: Any, part: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, differentiate(params, part)), None
-
-    zeros = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
-    return lax.scan(add, zeros, split_parts(inputs, parts))[0]
+    return value, lax.scan(add, direct, (split, split_parts(cotangent, parts)))[0]

@@ -11,16 +11,17 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from hybridhash_jax.config_rules import Config, check_config
+from hybridhash_jax.config_fields import Config
+from hybridhash_jax.config_rules import check_config
 from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.pretraining.experiment import create_plan
-from hybridhash_jax.report.files import write_json
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState
+from hybridhash_jax.workdir import names
+from input_pipeline.atomic_file import write_json
 from input_pipeline.dataset import Dataset
 
-TUNING_FILE = "tune_batch.json"
 _FIRST = 8  # images a device of the first trial
 _SHARE = 0.9  # of the memory that may be planned with: what else runs needs some
 _MIB = 2**20
@@ -102,7 +103,7 @@ def tune_batch(config: Config, workdir: Path) -> list[Trial]:
             if size % (parts * mesh.size) == 0 and size > 0:
                 attempt(size, remat, parts)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / TUNING_FILE, _summary(trials, own))
+    write_json(workdir / names.TUNING, _summary(trials, own))
     if not largest:
         raise ValueError(
             f"not even a batch of {unit} fits; try --config.model.remat=layers, a smaller "
@@ -138,7 +139,7 @@ def run_trial(config: Config, dataset: Dataset, batch_size: int, remat: str, par
     """Compiles the training step for a batch and, where its memory suffices, takes three steps."""
     own: Any = ConfigDict(config.to_dict())
     own.batch_size, own.accumulation_steps, own.model.remat = batch_size, parts, remat
-    plan = create_plan(own, dataset)
+    plan = create_experiment(own, dataset)
     mib = speed = None
     try:
         state: TrainState = plan.create_state()

@@ -11,13 +11,13 @@ from typing import NoReturn
 
 from absl import flags
 
-from hybridhash_jax.config_rules import flat_fields
+from hybridhash_jax.config_fields import flat_fields
 from hybridhash_jax.distributed import processes
 from hybridhash_jax.distributed.agreement import agree_at_start, check_shared, program_facts
 from hybridhash_jax.runtime.interrupt import Interrupted
 from hybridhash_jax.train import TrainingDivergedError
 from hybridhash_jax.workdir.checkpoints import CheckpointError, committed_steps
-from hybridhash_jax.workdir.contents import CHECKPOINTS
+from hybridhash_jax.workdir.names import CHECKPOINTS
 from input_pipeline.errors import DataError
 
 # Errors whose message is written for the user. A ValueError is one as well: every function here

@@ -30,8 +30,8 @@ class EncodedBatch(NamedTuple):
 Encode = Callable[[Any, jax.Array], EncodedBatch]
 
 
-class EncodingStopped(Exception):
-    """A signal asked to stop while codes were computed."""
+class EvaluationStopped(Exception):
+    """A signal asked to stop during an evaluation."""
 
 
 class NotANumberError(ValueError):
@@ -84,7 +84,7 @@ def encode_split(
       means nothing.
 
     Raises:
-      EncodingStopped: `should_stop` said so.
+      EvaluationStopped: `should_stop` said so.
       NotANumberError: embeddings are NaN (how many, and of which images).
     """
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -102,7 +102,7 @@ def encode_split(
 
     for batch in batches:
         if should_stop():
-            raise EncodingStopped
+            raise EvaluationStopped
         inputs = sharding.put_batch({name: batch[name] for name in ("image", "mask")}, mesh)
         # Runs while the batch before is fetched.
         current = encode(params, inputs["image"]), sharding.replicate(inputs["mask"], mesh)

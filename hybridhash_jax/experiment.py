@@ -1,10 +1,11 @@
-"""One code length of a configuration, with everything that a run of it needs."""
+"""From a configuration to everything that a run needs."""
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,160 +13,289 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from hybridhash_jax import models
+from hybridhash_jax import models, pretrained
 from hybridhash_jax.accumulation import check_parts
-from hybridhash_jax.config_rules import Config, check_config
+from hybridhash_jax.config_fields import Config
+from hybridhash_jax.config_rules import check_config
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.distributed.state_sharding import make_layout
-from hybridhash_jax.encode import Encode, compile_encode
-from hybridhash_jax.image_sources import create_sources
-from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank
+from hybridhash_jax.distributed.state_sharding import Layout, make_layout
+from hybridhash_jax.image_sources import Sources, create_sources
+from hybridhash_jax.methods import METHODS, Method
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer, make_schedule
-from hybridhash_jax.preprocess import pixels as preprocess
-from hybridhash_jax.pretrained.workdirs import selected_step
-from hybridhash_jax.run_plan import RunPlan
+from hybridhash_jax.preprocess.augmentation import Augment, make_augment, prepare_images
+from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState, create_state, first_state
-from hybridhash_jax.train_step import compile_train_step, make_train_step
+from hybridhash_jax.train_step import (
+    Step,
+    compile_end_of_epoch,
+    compile_train_step,
+    make_train_step,
+)
 from input_pipeline import loader
 from input_pipeline.dataset import Dataset
 from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.splits import hold_out
 
+Batches = grain.DatasetIterator[loader.Batch]
+
 
 @dataclasses.dataclass(frozen=True)
-class Experiment(RunPlan):
-    """What training and evaluation share. Made by `create_experiment`.
+class Experiment:
+    """One run, of one code length. Made by `create_experiment`.
 
     Attributes:
-      held_out: rows of the data set that are kept for validation.
+      bits: length of the network's output: bits of a code, or classes.
+      train_rows: rows of the data set that are trained on.
+      held_out: rows of its training split that are kept for validation.
       top_k: cut-off of mAP; None is all.
-      encode: jitted, (params, images uint8) -> packed codes on every device.
+      layout: where every array of the state lies on the mesh.
+      sources: makes the images of training and evaluation batches.
+      unreadable: images that could not be read, as far as this process met them.
+      graphdef: the network's structure.
+      train_step: jitted, (state, batch, run_key) -> (next state, metrics).
+      run_key: what all randomness inside the step is folded from.
+      init_note: what the parameters start from, in words.
     """
 
+    config: Config
+    dataset: Dataset
+    method: Method
     bits: int
     dtype: Any
+    train_rows: np.ndarray
     held_out: np.ndarray
     top_k: int | None
+    mesh: Mesh
+    layout: Layout
+    sources: Sources
+    unreadable: Unreadable
+    steps_per_epoch: int
+    total_steps: int
     graphdef: Any
     optimizer: optax.GradientTransformation
-    encode: Encode
+    train_step: Step
+    run_key: jax.Array
     num_parameters: int
     gflop_per_image: float
+    image_size: int
+    init_note: str
 
-    def build_model(self) -> models.HybridHash:
+    @property
+    def num_classes(self) -> int:
+        """Classes of the data set."""
+        return self.dataset.labels.shape[1]
+
+    def build_network(self) -> nnx.Module:
         """The network with parameters drawn from the seed."""
-        return _build_model(self.config, self.bits, self.dtype)
+        return build_network(self.config, self.method, self.bits, self.num_classes)
+
+    def apply(self, params: Any, images: jax.Array) -> jax.Array:
+        """The network's outputs [B, bits] for images uint8 [B, h, w, 3], without augmentation."""
+        return nnx.merge(self.graphdef, params)(prepare_images(images, self.image_size))
 
     def create_state(self) -> TrainState:
         """The state before the first step, its parameters drawn from the seed."""
-        config = self.config
 
-        def init_params() -> Any:
-            return nnx.split(self.build_model())[1]
+        def make(labels: jax.Array) -> TrainState:
+            return self._first_state(nnx.split(self.build_network())[1], labels)
 
-        def bank() -> MemoryBank | None:
-            return _empty_bank(config, self.bits, self.dataset, len(self.train_rows))
+        labels = self.dataset.labels[self.train_rows]
+        return create_state(make, self.layout.shardings, labels)
 
-        return create_state(init_params, self.optimizer, bank, self.layout.shardings)
+    def _first_state(self, params: Any, labels: jax.Array) -> TrainState:
+        return _first_state(self.config, self.method, self.optimizer, self.bits, params, labels)
 
-    def best_step(self, history: Sequence[Mapping[str, Any]]) -> int | None:
-        """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
-        return selected_step(history, self.config.evaluation.selected_by)
+    def load_weights(self, state: TrainState) -> tuple[TrainState, pretrained.Loaded | None]:
+        """The state with parameters from init.weights, and what was loaded; None without it.
 
-    def lower_evaluation(self, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
-        """Encoding, lowered."""
-        encode: Any = self.encode
-        return encode.lower(params, self.evaluation_shapes(batch, "image")["image"])
+        Raises:
+          ValueError: the file cannot be read or does not fit.
+        """
+        options = dict(self.config.init)
+        path = options.pop("weights")
+        if path is None:
+            return state, None
+        network = self.build_network()
+        loaded = pretrained.load_pretrained(network, path, **options)
+        logger.info("%s", loaded.describe())
+        params = self.layout.place_params(nnx.split(network)[1])
+        # The step gives its buffers away, so the average needs its own.
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=params, ema=ema), loaded
+
+    def starting_from(self, note: str | None) -> Self:
+        """The same with another `init_note`; None changes nothing."""
+        return dataclasses.replace(self, init_note=note or self.init_note)
+
+    @functools.cached_property
+    def end_epoch(self) -> Any:
+        """Jitted, state -> state after an epoch; None where the method does nothing then."""
+        if not self.method.acts_between_epochs:
+            return None
+        return compile_end_of_epoch(self.method, self.layout)
+
+    def train_batches(self, start_step: int) -> Batches:
+        """This process's slices of the training batches from `start_step` on, without end."""
+        return loader.make_train_iterator(
+            self.sources.train,
+            self.dataset.labels,
+            self.train_rows,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            unreadable=self.unreadable,
+        )
+
+    def eval_batches(self, rows: np.ndarray) -> Batches:
+        """This process's slices of one pass over `rows`, in order."""
+        return loader.make_eval_batches(
+            self.sources.evaluation,
+            self.dataset.labels,
+            rows,
+            batch_size=self.config.evaluation.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            unreadable=self.unreadable,
+        )
+
+    def evaluation_shapes(
+        self, batch: Mapping[str, jax.ShapeDtypeStruct], *names: str
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shapes of an evaluation batch, from those of a training batch."""
+        size = self.config.evaluation.batch_size
+        split = sharding.batch_sharded(self.mesh)
+        return {
+            name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=split)
+            for name, x in batch.items()
+            if name in names
+        }
+
+    def image_names(self, rows: np.ndarray) -> np.ndarray:
+        """What the images of `rows` are called, str [N]: their file names, or "image ROW"."""
+        names = self.sources.names
+        found = [names[row] if len(names) else f"image {row}" for row in rows.tolist()]
+        return np.asarray(found, np.str_)
+
+    def images_in_step(self, step: int) -> int:
+        """Images of the batch of `step`, without padding."""
+        position = step % self.steps_per_epoch * self.config.batch_size
+        return min(self.config.batch_size, len(self.train_rows) - position)
+
+    def evaluates_at(self, step: int) -> bool:
+        """Is an evaluation due after `step` steps?"""
+        if step == 0:
+            return self.config.evaluation.before_training
+        every = self.config.evaluation.every_epochs * self.steps_per_epoch
+        return step % every == 0 or step == self.total_steps
+
+    def saves_at(self, step: int) -> bool:
+        """Is a checkpoint due after `step` steps?"""
+        every = max(1, round(self.config.checkpoint.every_epochs * self.steps_per_epoch))
+        return step > 0 and (step % every == 0 or step == self.total_steps)
+
+    def ends_epoch(self, step: int) -> bool:
+        """Were `step` steps a whole number of epochs?"""
+        return step > 0 and step % self.steps_per_epoch == 0
+
+    def close(self) -> None:
+        """Ends the threads that decode images."""
+        self.sources.close()
 
     def describe(self) -> str:
         """What will run, in a few lines."""
         config, splits, mesh = self.config, self.dataset.splits, self.mesh
-        cut_off = "all" if self.top_k is None else f"the first {self.top_k:,}"
-        held_out = f" ({len(self.held_out):,} held out)" if len(self.held_out) else ""
-        model = (
-            f"HybridHash {config.model.variant}, {self.bits} bits: {self.num_parameters:,} "
-            f"parameters, {self.gflop_per_image:.3g} GFLOP forward an image"
-        )
-        data = (
-            f"data: {self.dataset.name}, protocol {self.dataset.protocol}: "
-            f"{len(self.train_rows):,} training{held_out}, {len(splits.query):,} query and "
-            f"{len(splits.database):,} database images, {self.dataset.labels.shape[1]} classes; "
-            f"mAP over {cut_off}\n      {self.dataset.provenance}"
-        )
-        devices = (
-            f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, "
-            f"{jax.process_count()} process(es); {self.layout.describe()}; "
-            f"computing in {jnp.dtype(self.dtype).name}"
-        )
+        size = f"{self.num_parameters:,} parameters, {self.gflop_per_image:.3g} GFLOP forward"
+        data = f"data: {self.dataset.name}, protocol {self.dataset.protocol}: "
+        data += f"{len(self.train_rows):,} training"
+        if self.method.learns == "classes":
+            model = f"{config.model.variant} as a classifier: {size} an image"
+            data += f" and {len(splits.query):,} validation images, {self.num_classes} classes"
+        else:
+            model = (
+                f"{config.method.name}, {config.model.variant}, {self.bits} bits: {size} an image"
+            )
+            held_out = f" ({len(self.held_out):,} held out)" if len(self.held_out) else ""
+            cut_off = "all" if self.top_k is None else f"the first {self.top_k:,}"
+            data += (
+                f"{held_out}, {len(splits.query):,} query and {len(splits.database):,} database "
+                f"images, {self.num_classes} classes; mAP over {cut_off}"
+            )
+        rates = config.optimizer.learning_rate_factors
+        options = ", ".join(f"{k} {v}" for k, v in config[self.method.group].items())
         training = (
             f"training: {config.num_epochs} epochs of {self.steps_per_epoch} steps, batch "
             f"{config.batch_size}; {config.optimizer.name}, learning rate "
-            f"{config.optimizer.learning_rate:g} ({config.optimizer.schedule}); "
-            f"pairs against the {config.loss.pairs}"
+            f"{config.optimizer.learning_rate:g} ({config.optimizer.schedule})"
+            + (f"; rates times {', '.join(rates)}" if rates else "")
+            + (f"; frozen: {', '.join(config.optimizer.frozen)}" if config.optimizer.frozen else "")
         )
-        if config.optimizer.learning_rate_factors:
-            training += f"; rates times {', '.join(config.optimizer.learning_rate_factors)}"
-        if config.optimizer.frozen:
-            training += f"; frozen: {', '.join(config.optimizer.frozen)}"
-        start = f"parameters start from: {self.init_note}"
-        return f"{model}\n{start}\n{data}\n{devices}\n{training}"
+        devices = (
+            f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, {jax.process_count()} "
+            f"process(es); {self.layout.describe()}; computing in {jnp.dtype(self.dtype).name}"
+        )
+        lines = [
+            model,
+            f"parameters start from: {self.init_note}",
+            data,
+            f"      {self.dataset.provenance}",
+            devices,
+            training,
+            f"          {options}",
+        ]
+        return "\n".join(lines)
 
 
-def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment:
-    """Builds everything for one code length; nothing is trained or written yet.
+def create_experiment(config: Config, dataset: Dataset, length: int | None = None) -> Experiment:
+    """Builds everything for one run; nothing is trained or written yet.
+
+    Args:
+      config: of the run.
+      dataset: what `config.data` names.
+      length: bits of a code, None for the first of config.bits; a classifier has none.
 
     Raises:
-      ValueError: sizes, batch or patterns that do not fit; the message says what would.
+      ValueError: sizes, batch, labels or patterns that do not fit; the message says what would.
     """
     mesh = configured_mesh(config)
-    dtype = compute_dtype(config.model.dtype)
-    train_rows, held_out = dataset.splits.train, np.zeros(0, np.int64)
-    if config.evaluation.selected_by == "validation":
-        fraction = config.evaluation.validation_fraction
-        train_rows, held_out = hold_out(train_rows, fraction, config.data.split_seed)
+    method = create_method(config)
+    train_rows, held_out = _training_rows(config, method, dataset)
+    num_classes = dataset.labels.shape[1]
+    bits = num_classes if method.learns == "classes" else length or config.bits[0]
     steps_per_epoch = loader.steps_per_epoch(len(train_rows), config.batch_size)
     total_steps = steps_per_epoch * config.num_epochs
 
-    model = nnx.eval_shape(lambda: _build_model(config, bits, dtype))
-    graphdef, params = nnx.split(model)
-    optimizer, learning_rate = configured_optimizer(config, params, total_steps, steps_per_epoch)
-
-    def abstract_state(params: Any) -> TrainState:
-        bank = _empty_bank(config, bits, dataset, len(train_rows))
-        return first_state(params, optimizer, bank)
-
-    layout = make_layout(jax.eval_shape(abstract_state, params), mesh)
-    prepare = functools.partial(prepare_images, size=model.image_size, dtype=dtype)
-    sources = create_sources(dataset, config, model.image_size)
-    augment = functools.partial(
-        preprocess.augment,
-        horizontal_flip=config.data.horizontal_flip and sources.in_memory,
-        crop_padding=config.data.crop_padding,
-    )
+    network = nnx.eval_shape(lambda: build_network(config, method, bits, num_classes))
+    graphdef, params = nnx.split(network)
+    optimizer, schedule = configured_optimizer(config, params, total_steps, steps_per_epoch)
+    first = functools.partial(_first_state, config, method, optimizer, bits)
+    labels = jax.ShapeDtypeStruct((len(train_rows), num_classes), dataset.labels.dtype)
+    abstract = jax.eval_shape(first, params, labels)
+    layout = make_layout(abstract, method.row_leaves(abstract.method), mesh)
+    sources = create_sources(dataset, config, network.image_size)
     step = make_train_step(
         graphdef,
         optimizer,
-        lambda images, key: prepare(augment(images, key)),
-        schedule=learning_rate,
+        method,
+        _configured_augment(config, method, sources, network.image_size),
+        schedule=schedule,
         accumulation_steps=config.accumulation_steps,
         frozen=frozen_mask(params, config.optimizer.frozen),
+        ema_decay=_ema_decay(config, method),
         layout=layout,
-        **config.loss,
     )
-
-    def embed(params: Any, images: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, params)(prepare(images))
-
     return Experiment(
         config=config,
-        bits=bits,
         dataset=dataset,
-        mesh=mesh,
-        layout=layout,
-        dtype=dtype,
+        method=method,
+        bits=bits,
+        dtype=compute_dtype(config.model.dtype),
         train_rows=train_rows,
         held_out=held_out,
         top_k=config.evaluation.top_k or dataset.top_k,
+        mesh=mesh,
+        layout=layout,
         sources=sources,
         unreadable=Unreadable(sources.names, skip=config.data.on_unreadable == "skip"),
         steps_per_epoch=steps_per_epoch,
@@ -173,23 +303,93 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
         graphdef=graphdef,
         optimizer=optimizer,
         train_step=compile_train_step(step, mesh, layout),
-        encode=compile_encode(embed, mesh, layout),
         run_key=sharding.replicate(jax.random.key(config.seed), mesh),
         num_parameters=sum(x.size for x in jax.tree.leaves(params)),
-        gflop_per_image=models.forward_flops(model) / 1e9,
-        init_note=config.init["from"] or f"random ({config.model.initializer}, seed {config.seed})",
+        gflop_per_image=models.forward_flops(network) / 1e9,
+        image_size=network.image_size,
+        init_note=config.init.weights or f"random ({config.model.initializer}, seed {config.seed})",
     )
 
 
-def _build_model(config: Config, bits: int, dtype: Any) -> models.HybridHash:
-    options = dict(config.model) | {"dtype": dtype}
-    return models.create_model(bits=bits, rngs=nnx.Rngs(config.seed), **options)
+def create_method(config: Config) -> Method:
+    """The method of `config.task` and `config.method.name`, with its options."""
+    kind = METHODS["classification" if config.task == "classify" else config.method.name]
+    names = {field.name for field in dataclasses.fields(kind)}
+    given = {"seed": config.seed, **config[kind.group]}
+    return kind(**{name: value for name, value in given.items() if name in names})
 
 
-def _empty_bank(config: Config, bits: int, dataset: Dataset, rows: int) -> MemoryBank | None:
-    if config.loss.pairs == "batch":
-        return None
-    return create_bank(rows, bits, dataset.labels.shape[1])
+class MethodParameters(nnx.Module):
+    """What a method trains beside the network."""
+
+    def __init__(self, arrays: Mapping[str, Any]):
+        for name, array in arrays.items():
+            setattr(self, name, nnx.Param(array))
+
+
+def build_network(config: Config, method: Method, bits: int, num_classes: int) -> Any:
+    """The network of `config.model` with the head that the method needs."""
+    rngs = nnx.Rngs(config.seed)
+    options = dict(config.model) | {"dtype": compute_dtype(config.model.dtype)}
+    network = models.create_network(head=method.head, outputs=bits, rngs=rngs, **options)
+    own = method.init_parameters(num_classes, bits, jax.random.key(config.seed))
+    if own:
+        network.method = MethodParameters(own)
+    return network
+
+
+def _training_rows(
+    config: Config, method: Method, dataset: Dataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows that are trained on, rows that are held out)."""
+    splits = dataset.splits
+    used = {"training": splits.train}
+    if method.learns == "classes":
+        used["query"] = splits.query
+    for name, rows in used.items():
+        if not len(rows):
+            raise ValueError(
+                f"{dataset.name} has no {name} images; task={config.task} trains on its training "
+                "images and measures on its queries"
+            )
+        try:
+            method.check_labels(dataset.labels[rows])
+        except ValueError as error:
+            raise ValueError(f"{name} images of {dataset.name}: {error}") from None
+    if method.learns == "codes" and config.evaluation.selected_by == "validation":
+        fraction = config.evaluation.validation_fraction
+        return hold_out(splits.train, fraction, config.data.split_seed)
+    return splits.train, np.zeros(0, np.int64)
+
+
+def _first_state(
+    config: Config,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    bits: int,
+    params: Any,
+    labels: jax.Array,
+) -> TrainState:
+    own = method.init_state(labels, bits, jax.random.key(config.seed))
+    averaged = _ema_decay(config, method) > 0
+    return first_state(params, optimizer, own, averaged=averaged)
+
+
+def _ema_decay(config: Config, method: Method) -> float:
+    return config.pretraining.ema_decay if method.learns == "classes" else 0.0
+
+
+def _configured_augment(config: Config, method: Method, sources: Sources, size: int) -> Augment:
+    options: dict[str, Any] = {}
+    if method.learns == "classes":
+        options["magnitude"] = config.pretraining.augment_magnitude
+        options["random_erasing"] = config.pretraining.random_erasing
+    return make_augment(
+        size,
+        horizontal_flip=config.data.horizontal_flip and sources.in_memory,
+        crop_padding=config.data.crop_padding,
+        **options,
+    )
 
 
 def check_run(config: Config) -> None:
@@ -222,21 +422,13 @@ def configured_optimizer(
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """What `config.optimizer` asks for, and its learning rate as a function of the step."""
     options = dict(config.optimizer)
+    names = ("schedule", "warmup_epochs", "step_epochs", "step_factor", "learning_rate")
     schedule = make_schedule(
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
-        **{
-            name: options.pop(name)
-            for name in ("schedule", "warmup_epochs", "step_epochs", "step_factor")
-        },
-        learning_rate=options.pop("learning_rate"),
+        **{name: options.pop(name) for name in names},
     )
     return make_optimizer(params, learning_rate=schedule, **options), schedule
-
-
-def prepare_images(images: jax.Array, size: int, dtype: Any) -> jax.Array:
-    """Images of bytes resized to the network's `size` and normalised."""
-    return preprocess.normalize(preprocess.resize(images, size), dtype)
 
 
 def compute_dtype(name: str) -> Any:

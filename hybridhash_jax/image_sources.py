@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybridhash_jax.config_rules import Config, ConfigError
+from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.distributed.agreement import agree
 from input_pipeline.dataset import Dataset
 from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset

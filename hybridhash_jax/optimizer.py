@@ -9,8 +9,35 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from input_pipeline.options import Option
+
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
 SCHEDULES = ("constant", "step", "warmup_cosine")
+
+
+def _factors_problem(entries: Any) -> str | None:
+    try:
+        for entry in entries:
+            parse_factor(entry)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+OPTIONS = (
+    Option("name", "optimizer", OPTIMIZERS),
+    Option("schedule", "of the learning rate", SCHEDULES),
+    Option("learning_rate", "highest learning rate", above=0),
+    Option("warmup_epochs", "linear rise of the learning rate", at_least=0),
+    Option("step_factor", "what each step multiplies the rate by", above=0),
+    Option("weight_decay", "strength of the decay", at_least=0),
+    Option("clip_norm", "largest norm of the gradient", above=0),
+    Option("momentum", "of sgd", at_least=0, below=1),
+    Option("beta1", "of adamw", at_least=0, below=1),
+    Option("beta2", "of adamw", at_least=0, below=1),
+    Option("learning_rate_factors", "rates of their own", problem=_factors_problem),
+)
+_BY_NAME = {option.name: option for option in OPTIONS}
 
 
 def make_schedule(
@@ -32,6 +59,7 @@ def make_schedule(
     Raises:
       ValueError: the schedule is unknown, or the warm-up takes all of the steps.
     """
+    _BY_NAME["schedule"].check(schedule)
     warmup_steps = round(warmup_epochs * steps_per_epoch)
     if warmup_steps >= total_steps:
         raise ValueError(
@@ -44,13 +72,11 @@ def make_schedule(
         )
     if schedule == "constant":
         return _with_warmup(optax.constant_schedule(learning_rate), warmup_steps)
-    if schedule == "step":
-        if not step_epochs:
-            raise ValueError('schedule="step" needs optimizer.step_epochs, for example (8, 12)')
-        drops = {round(epoch * steps_per_epoch): step_factor for epoch in step_epochs}
-        steps = optax.piecewise_constant_schedule(learning_rate, drops)
-        return _with_warmup(steps, warmup_steps)
-    raise ValueError(f"schedule={schedule!r} is unknown; accepted: {', '.join(SCHEDULES)}")
+    if not step_epochs:
+        raise ValueError('schedule="step" needs optimizer.step_epochs, for example (8, 12)')
+    drops = {round(epoch * steps_per_epoch): step_factor for epoch in step_epochs}
+    steps = optax.piecewise_constant_schedule(learning_rate, drops)
+    return _with_warmup(steps, warmup_steps)
 
 
 def _with_warmup(schedule: optax.Schedule, warmup_steps: int) -> optax.Schedule:
@@ -190,6 +216,7 @@ def make_optimizer(
       ValueError: the name is unknown, or a pattern matches nothing; see `frozen_mask` and
         `learning_rate_multipliers`.
     """
+    _BY_NAME["name"].check(name)
     mask = weight_decay_mask(params, weight_decay_exclude)
     parts: list[optax.GradientTransformation] = []
     if clip_norm is not None:
@@ -202,10 +229,8 @@ def make_optimizer(
         parts.append(
             optax.rmsprop(learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False, initial_scale=0.0)
         )
-    elif name == "sgd":
-        parts.append(optax.sgd(learning_rate, momentum=momentum or None))
     else:
-        raise ValueError(f"optimizer.name={name!r} is unknown; accepted: {', '.join(OPTIMIZERS)}")
+        parts.append(optax.sgd(learning_rate, momentum=momentum or None))
     # Nothing is added where neither is given: the state keeps the paths of older checkpoints.
     if frozen:
         left_out = frozen_mask(params, frozen)

@@ -1,40 +1,48 @@
 """Training: one code length or several, from the configuration to the report."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from hybridhash_jax.codes.files import CodeFileError, load_code_sets
-from hybridhash_jax.config_rules import Config
-from hybridhash_jax.encode import EncodingStopped
-from hybridhash_jax.evaluate import Evaluation, encode_sides, model_fingerprint
-from hybridhash_jax.evaluation_report import (
-    evaluate_with_progress,
-    keep_codes,
-    list_unreadable,
-    write_evaluation,
-)
+from hybridhash_jax.config_fields import Config
+from hybridhash_jax.config_rules import MAY_CHANGE
+from hybridhash_jax.encode import EvaluationStopped
+from hybridhash_jax.evaluators import Evaluation, Evaluator, create_evaluator
 from hybridhash_jax.experiment import Experiment, check_run, create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.pretraining.run import train_classifier
-from hybridhash_jax.report.files import write_sweep
-from hybridhash_jax.run_start import start_run
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train import TrainingLoop
-from hybridhash_jax.workdir import results
-from hybridhash_jax.workdir.checkpoints import CheckpointError
-from hybridhash_jax.workdir.contents import (
-    CODES,
-    RESULTS_FILE,
-    check_layout,
+from hybridhash_jax.workdir import init_note, names, results
+from hybridhash_jax.workdir.checkpoints import (
+    CheckpointError,
+    CheckpointStore,
+    committed_steps,
+    model_fingerprint,
+)
+from hybridhash_jax.workdir.config import (
+    check_kind,
     check_occupied,
     config_of_length,
     folder_of_length,
+    save_config,
 )
+from hybridhash_jax.workdir.selection import selected_step
 from input_pipeline.dataset import Dataset
+
+History = list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Finished:
+    """What a finished run left: its entry of results.json, its report, its evaluator."""
+
+    entry: dict[str, Any]
+    report: dict[str, Any]
+    evaluator: Evaluator
 
 
 def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, Any]]:
@@ -44,121 +52,144 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     already is gone on with. With task "classify" it is one classifier, whatever the lengths.
     """
     if config.task == "classify":
-        return [train_classifier(config, workdir, stop)]
+        config = config_of_length(config, config.bits[0])
     check_run(config)
-    check_layout(config, workdir)
+    check_kind(config, workdir)
     dataset = create_dataset(config)
-    entries, reports = [], []
-    for bits in config.bits:
-        folder = folder_of_length(config, bits, workdir)
-        entry, report = _train_length(config, bits, dataset, folder, stop)
-        entries.append(entry)
-        reports.append((folder.name, report))
+    finished = [
+        _train_length(config, bits, dataset, folder_of_length(config, bits, workdir), stop)
+        for bits in config.bits
+    ]
+    entries = [run.entry for run in finished]
     if len(config.bits) > 1 and jax.process_index() == 0:
-        results.write_results(workdir / RESULTS_FILE, entries)
+        from hybridhash_jax.report.files import write_sweep
+
+        results.write_results(workdir, entries)
+        reports = [(f"{run.entry['bits']}bits", run.report) for run in finished]
         page = write_sweep(workdir, reports, draw=config.evaluation.report)
         logger.info("report: %s", page)
-    logger.info("%s\nresults: %s", results.results_table(entries), workdir / RESULTS_FILE)
+    logger.info("%s\nresults: %s", finished[0].evaluator.table(entries), workdir / names.RESULTS)
     return entries
 
 
 def _train_length(
     config: Config, bits: int, dataset: Dataset, workdir: Path, stop: StopRequest
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    experiment = create_experiment(config, bits, dataset)
+) -> _Finished:
+    experiment = create_experiment(config, dataset, bits)
     own = config_of_length(config, bits)
-    check_occupied(own, workdir)
+    check_occupied(own, workdir, MAY_CHANGE)
     experiment, state = start_run(experiment, own, workdir)
     logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
-    codes = _SelectedCodes(experiment, workdir, stop)
-    loop = TrainingLoop(experiment, workdir, stop, codes.evaluate)
-    codes.loop = loop
+    evaluator = create_evaluator(experiment)
+    evaluations = _SelectedEvaluation(evaluator, workdir, stop)
+    loop = TrainingLoop(experiment, evaluator, workdir, stop, evaluations.evaluate)
     stop.install()  # only now: while data are fetched, Ctrl-C ends the program at once
     try:
         state, history = loop.run(state)
-        selected = codes.of_selected(state)
+        selected = evaluations.of_selected(state, history, loop.store)
     finally:
         loop.store.close()
         experiment.close()
-        list_unreadable(experiment, workdir)
+        results.list_unreadable(workdir, experiment.unreadable)
+    rate = loop.total.images_per_second or results.earlier_rate(workdir)
     entry = results.results_entry(
-        experiment,
+        evaluator,
         history,
-        train_images_per_second=loop.total.images_per_second
-        or results.earlier_rate(workdir / RESULTS_FILE),
+        step=evaluations.best_step(history),
+        train_images_per_second=rate,
         fingerprint=model_fingerprint(state.params),
     )
     report: dict[str, Any] = {}
     if jax.process_index() == 0:
-        step = selected.record["step"]
-        source = f"checkpoint {step} (epoch {selected.record['epoch']:g}) of this run"
-        report = write_evaluation(workdir, experiment, selected, source, entry)
+        record = selected.record
+        source = f"checkpoint {record['step']} (epoch {record['epoch']:g}) of this run"
+        report = evaluator.write_report(workdir, selected, source, entry)
         entry |= results.measured_in_report(report)
-        results.write_results(workdir / RESULTS_FILE, [entry])
-    return entry, report
+        results.write_results(workdir, [entry])
+    return _Finished(entry, report, evaluator)
 
 
-class _SelectedCodes:
-    """Evaluates for the training loop, and keeps the codes of the evaluation that will count."""
+def start_run(experiment: Experiment, own: Config, workdir: Path) -> tuple[Experiment, TrainState]:
+    """Makes the first state and writes the configuration; returns what the run starts from.
 
-    loop: TrainingLoop
+    Where the workdir has checkpoints, init.weights is not read again: they replace the parameters.
 
-    def __init__(self, experiment: Experiment, workdir: Path, stop: StopRequest):
-        self.experiment = experiment
-        self.folder = workdir / CODES
+    Args:
+      experiment: of the run.
+      own: its configuration, as the workdir keeps it.
+      workdir: made if it is not there, after a file to start from was found to fit.
+
+    Raises:
+      ValueError: init.weights cannot be read or does not fit.
+    """
+    state, loaded = experiment.create_state(), None
+    resumes = bool(committed_steps(workdir / names.CHECKPOINTS))
+    if not resumes:
+        state, loaded = experiment.load_weights(state)
+    if jax.process_index() == 0:
+        save_config(workdir, own)
+        if not resumes:
+            init_note.save_init(workdir, loaded and loaded.account())
+    note = init_note.load_init_note(workdir) if resumes else loaded and loaded.summary
+    return experiment.starting_from(note), state
+
+
+class _SelectedEvaluation:
+    """Evaluates for the training loop, and keeps the evaluation that will count."""
+
+    def __init__(self, evaluator: Evaluator, workdir: Path, stop: StopRequest):
+        self.evaluator = evaluator
+        self.folder = workdir / names.CODES
         self.stop = stop
         self._kept: Evaluation | None = None
 
-    def evaluate(self, params: Any, step: int) -> dict[str, Any] | None:
-        """An evaluation's record; None if a signal asked to stop."""
-        evaluation = evaluate_with_progress(
-            self.experiment,
-            params,
-            step,
-            lambda: self.stop.requested_while_evaluating(step),
+    def best_step(self, history: History) -> int:
+        """The step of the evaluation that evaluation.selected_by selects."""
+        config = self.evaluator.experiment.config
+        step = selected_step(history, config.evaluation.selected_by, config.task)
+        assert step is not None
+        return step
+
+    def evaluate(self, state: TrainState, step: int, history: History) -> dict[str, Any] | None:
+        """The record of an evaluation after those of `history`; None if asked to stop."""
+        evaluation = self.evaluator.evaluate_with_progress(
+            state, step, lambda: self.stop.requested_while_evaluating(step)
         )
         if evaluation is None:
             return None
-        if self.experiment.best_step([*self.loop.history, evaluation.record]) == step:
+        if self.best_step([*history, evaluation.record]) == step:
             self._keep(evaluation)
         return evaluation.record
 
-    def of_selected(self, state: TrainState) -> Evaluation:
-        """The evaluation that evaluation.selected_by selects; encodes again where need be."""
-        step = self.experiment.best_step(self.loop.history)
-        if self._kept is not None and self._kept.record["step"] == step:
-            return self._kept
-        # This process began after that evaluation.
-        record = next(record for record in self.loop.history if record["step"] == step)
-        self._keep(self._from_disk(record) or self._again(record, state))
+    def of_selected(
+        self, state: TrainState, history: History, store: CheckpointStore
+    ) -> Evaluation:
+        """The selected evaluation of a finished run; encodes again where need be."""
+        step = self.best_step(history)
+        if self._kept is None or self._kept.record["step"] != step:
+            # This process began after that evaluation.
+            record = next(record for record in history if record["step"] == step)
+            kept = self.evaluator.kept(self.folder, record)
+            self._keep(kept or self._again(record, state, history, store))
         assert self._kept is not None
         return self._kept
 
     def _keep(self, evaluation: Evaluation) -> None:
         self._kept = evaluation
-        keep_codes(self.folder, evaluation)
+        self.evaluator.keep(self.folder, evaluation)
 
-    def _from_disk(self, record: dict[str, Any]) -> Evaluation | None:
-        if jax.process_count() > 1:
-            return None  # processes must do the same, and may not see the same disk
-        try:
-            query, database = load_code_sets(str(self.folder))
-        except CodeFileError:
-            return None
-        same = query.fingerprint == record.get("parameters_fingerprint")
-        return Evaluation(record, query, database) if same else None
-
-    def _again(self, record: dict[str, Any], state: TrainState) -> Evaluation:
+    def _again(
+        self, record: dict[str, Any], state: TrainState, history: History, store: CheckpointStore
+    ) -> Evaluation:
         last = int(state.step)
         try:
-            state, _ = self.loop.store.restore(record["step"], state)
+            state, _ = store.restore(record["step"], state)
         except CheckpointError as error:
-            record = self.loop.history[-1]
+            record = history[-1]
             logger.warning("the selected checkpoint is gone (%s); the report is of the last", error)
         try:
-            query, database = encode_sides(
-                self.experiment, state.params, lambda: self.stop.requested_while_evaluating(last)
+            return self.evaluator.collect(
+                state, record, lambda: self.stop.requested_while_evaluating(last)
             )
-        except EncodingStopped:
-            self.stop.raise_interrupted(last, self.loop.store.directory)
-        return Evaluation(record, query, database)
+        except EvaluationStopped:
+            self.stop.raise_interrupted(last, store.directory)

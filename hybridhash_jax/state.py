@@ -2,30 +2,32 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from hybridhash_jax.methods.memory_bank import MemoryBank
+Tree = TypeVar("Tree")
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Attributes:
-    step: int32 scalar, the number of steps taken; randomness is drawn from (seed, step).
-    params: the network's parameters (an nnx.State).
-    opt_state: the optimizer's state.
-    bank: the memory bank, or None when the loss takes its pairs from the batch.
-    ema: the parameters' moving average, or None where none is kept.
+    """The state after some steps.
+
+    Attributes:
+      step: int32 scalar, the number of steps taken; randomness is drawn from (seed, step).
+      params: the network's parameters (an nnx.State).
+      opt_state: the optimizer's state.
+      method: the method's state, such as a memory bank; None where it keeps nothing.
+      ema: the parameters' moving average, or None where none is kept.
     """
 
     step: jax.Array
     params: Any
     opt_state: Any
-    bank: MemoryBank | None
+    method: Any = None
     ema: Any = None
 
     @property
@@ -35,39 +37,35 @@ class TrainState:
 
 
 def first_state(
-    params: Any,
-    optimizer: optax.GradientTransformation,
-    bank: MemoryBank | None,
-    *,
-    averaged: bool = False,
+    params: Any, optimizer: optax.GradientTransformation, method: Any, *, averaged: bool = False
 ) -> TrainState:
-    """The state before the first step.
-
-    With `averaged` it keeps a moving average of the parameters, which begins at their first values.
-    """
+    """The state before the first step; with `averaged` the average begins at `params`."""
     ema = jax.tree.map(jnp.copy, params) if averaged else None
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), bank, ema)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), method, ema)
 
 
-def create_state(
-    init_params: Callable[[], Any],
-    optimizer: optax.GradientTransformation,
-    create_bank: Callable[[], MemoryBank | None],
-    sharding: Any,
-    *,
-    averaged: bool = False,
-) -> TrainState:
-    """`first_state`, allocated where `sharding` says (one jitted call).
+def create_state(make: Callable[..., TrainState], shardings: Any, *arguments: Any) -> TrainState:
+    """`make(*arguments)`, allocated where `shardings` says, in one jitted call."""
+    return jax.jit(make, out_shardings=shardings)(*arguments)
+
+
+def update_average(average: Tree, params: Tree, step: jax.Array, decay: float) -> Tree:
+    """decay * average + (1 - decay) * params, with the decay of `decay_at`.
 
     Args:
-      init_params: draws the parameters.
-      optimizer: whose state is allocated with them.
-      create_bank: allocates the bank, where there is one.
-      sharding: one for everything, or a `TrainState` of them (see `layout.Layout`).
-      averaged: see `first_state`.
+      average: a pytree.
+      params: one of the same structure.
+      step: how many updates came before.
+      decay: between 0 and 1.
     """
+    kept = decay_at(step, decay)
+    return jax.tree.map(lambda mean, new: mean + (1 - kept) * (new - mean), average, params)
 
-    def create() -> TrainState:
-        return first_state(init_params(), optimizer, create_bank(), averaged=averaged)
 
-    return jax.jit(create, out_shardings=sharding)()
+def decay_at(step: jax.Array, decay: float) -> jax.Array:
+    """The decay after `step` earlier updates: min(decay, (1 + step) / (10 + step)).
+
+    The rise at the start lets the average forget the initial parameters.
+    """
+    step = jnp.asarray(step, jnp.float32)
+    return jnp.minimum(decay, (1 + step) / (10 + step))

@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.run_plan import RunPlan
+from hybridhash_jax.evaluators import Evaluator
+from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.runtime import compilation_cache, host_memory
 from hybridhash_jax.runtime.background_compilation import BackgroundCompilation
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train_step import Metrics
+from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.checkpoints import CheckpointStore
 from hybridhash_jax.workdir.log import RunLog
+from hybridhash_jax.workdir.selection import selected_step
+
+History = list[dict[str, Any]]
+Evaluate = Callable[[TrainState, int, History], dict[str, Any] | None]
 
 
 class TrainingDivergedError(RuntimeError):
@@ -55,20 +61,22 @@ class TrainingLoop:
 
     def __init__(
         self,
-        experiment: RunPlan,
+        experiment: Experiment,
+        evaluator: Evaluator,
         workdir: Path,
         stop: StopRequest,
-        evaluate: Callable[[Any, int], dict[str, Any] | None],
+        evaluate: Evaluate,
     ):
-        """`evaluate` maps (parameters, step) to an evaluation's record, None if stopped."""
+        """`evaluate` maps (state, step, history) to an evaluation's record, None if stopped."""
         self.experiment = experiment
+        self.evaluator = evaluator
         self.workdir = workdir
         self.stop = stop
         self.evaluate = evaluate
         self.store = CheckpointStore(
-            workdir / "checkpoints", keep_latest=experiment.config.checkpoint.keep_latest
+            workdir / names.CHECKPOINTS, keep_latest=experiment.config.checkpoint.keep_latest
         )
-        self.history: list[dict[str, Any]] = []
+        self.history: History = []
         self.total = _Window()
         self._window = _Window()
         self._pending: tuple[int, Metrics] | None = None
@@ -76,7 +84,7 @@ class TrainingLoop:
         self._has_stepped = self._has_evaluated = False
         self._ahead = BackgroundCompilation()
 
-    def run(self, state: TrainState) -> tuple[TrainState, list[dict[str, Any]]]:
+    def run(self, state: TrainState) -> tuple[TrainState, History]:
         """Trains to the last step; returns the final state and the records of all evaluations.
 
         `state` is what to start from where there is no checkpoint; its buffers are given away.
@@ -98,19 +106,21 @@ class TrainingLoop:
                     break
                 state = self._take_step(state, batches, step)
                 step += 1
+                if exp.end_epoch and exp.ends_epoch(step):
+                    state = exp.end_epoch(state)
             self.store.wait()
         return state, self.history
 
     def _resume_or_start(self, state: TrainState) -> tuple[TrainState, int]:
         # 1. resume: the newest readable checkpoint of this workdir, else
-        # 2. init.from: parameters from a file, else
+        # 2. init.weights: parameters from a file, else
         # 3. scratch: parameters drawn from the seed. (2 and 3 are `state`.)
         restored = self.store.restore_latest(state)
         if restored is None:
             return state, 0
         state, meta = restored
         self.history = meta["history"]
-        self.store.keep_best(self.experiment.best_step(self.history))
+        self._keep_best()
         step = int(state.step)
         self._saved_step = step
         logger.info(
@@ -131,11 +141,11 @@ class TrainingLoop:
         if evaluate_now and not self.stop.requested(step):
             self._ahead.wait()
             self._has_evaluated = True
-            record = self.evaluate(state.evaluated_params, step)
+            record = self.evaluate(state, step, self.history)
             if record:
                 self.history.append(record)
                 self.log.evaluation(record)
-                self.store.keep_best(exp.best_step(self.history))
+                self._keep_best()
         stopping = self.stop.requested(step)
         # A run stopped during an evaluation left a checkpoint of this step without its record.
         if record or ((save_now or stopping) and self._saved_step != step):
@@ -145,6 +155,12 @@ class TrainingLoop:
             self.store.wait()
             self.stop.raise_interrupted(step, self.store.directory)
         return state
+
+    def _keep_best(self) -> None:
+        config = self.experiment.config
+        self.store.keep_best(
+            selected_step(self.history, config.evaluation.selected_by, config.task)
+        )
 
     def _take_step(self, state: TrainState, batches: Iterator, step: int) -> TrainState:
         exp, started = self.experiment, time.perf_counter()
@@ -181,7 +197,7 @@ class TrainingLoop:
         host_memory.keep_freed_memory()
         self._has_stepped = True
         if not self._has_evaluated:
-            self._ahead.start(exp.lower_evaluation, state.evaluated_params, dict(batch))
+            self._ahead.start(self.evaluator.lower, state.evaluated_params, dict(batch))
         return state, metrics
 
     def _flush(self) -> None:

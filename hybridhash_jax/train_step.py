@@ -13,10 +13,10 @@ from jax.sharding import Mesh
 from hybridhash_jax.accumulation import gradients_through_outputs
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout
-from hybridhash_jax.methods import losses
-from hybridhash_jax.methods.memory_bank import MemoryBank, update_bank
+from hybridhash_jax.methods import Examples, Method, Rows, WholeRows
 from hybridhash_jax.models.stochastic_depth import image_keys
-from hybridhash_jax.state import TrainState
+from hybridhash_jax.preprocess.augmentation import Augment
+from hybridhash_jax.state import TrainState, update_average
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -26,13 +26,12 @@ Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 def make_train_step(
     graphdef: Any,
     optimizer: optax.GradientTransformation,
-    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
+    method: Method,
+    augment: Augment,
     *,
-    pairs: str = "bank",
-    unseen: str = "ignored",
-    alpha: float = 0.5,
     schedule: optax.Schedule | None = None,
     frozen: Any = None,
+    ema_decay: float = 0.0,
     accumulation_steps: int = 1,
     layout: Layout | None = None,
 ) -> Step:
@@ -41,70 +40,62 @@ def make_train_step(
     Args:
       graphdef: the network's structure, from `nnx.split`.
       optimizer: its updates are applied to the parameters.
-      preprocess: (image uint8 [B, h, w, 3], key) -> normalised [B, H, W, 3], augmented with key.
-      pairs, unseen, alpha: see `losses`. With pairs="bank" the batch is written into the bank
-        before the loss is taken.
+      method: its loss is taken, and its state goes on.
+      augment: from `preprocess.augmentation.make_augment`.
       schedule: the optimizer's learning rate, to be reported as a metric.
       frozen: booleans like the parameters, True where no gradient is taken (it is 0 then, and
         what would compute it is dropped); None takes all. See `optimizer.frozen_mask`.
+      ema_decay: of the parameters' moving average, if the state has one.
       accumulation_steps: parts that the batch is computed in, with the same result in less
         memory; see `accumulation.gradients_through_outputs`.
       layout: how the state lies on its mesh; None needs no care, everything is on every device.
 
-    The batch holds image, label [B, classes], index [B] (rows of the bank; n for padding) and
-    mask [B]. `key` is the run's; the step's own is folded from it. Metrics: loss, grad_norm
-    and, with a schedule, learning_rate.
+    The batch holds image uint8 [B, h, w, 3], label [B, classes], index [B] (rows of the training
+    images; n for padding) and mask [B]. `key` is the run's; the step's own is folded from it.
+    Metrics: loss, grad_norm and, with a schedule, learning_rate.
     """
-    if pairs not in losses.PAIRS:
-        raise ValueError(f"loss.pairs={pairs!r} is unknown; accepted: {', '.join(losses.PAIRS)}")
+    rows: Rows = layout or WholeRows()
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        augment_key, drop_key = jax.random.split(jax.random.fold_in(key, state.step))
-        images = preprocess(batch["image"], augment_key)
-        keys = image_keys(drop_key, len(images))
+        step_key = jax.random.fold_in(key, state.step)
+        crop_key, drop_key, mix_key, *augment_keys = jax.random.split(step_key, 5)
         labels, mask = batch["label"], batch["mask"]
+        images = augment(batch["image"], (crop_key, *augment_keys))
+        images, targets = method.mix(images, labels, mask, mix_key)
+        examples = Examples(labels, targets, mask, batch["index"])
+        keys = image_keys(drop_key, len(images))
 
-        def embed(params: Any, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
+        def apply(params: Any, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
             model = nnx.merge(graphdef, stop_gradients(params, frozen))
             return model(inputs[0], key=inputs[1])
 
-        def loss_of(embeddings: jax.Array) -> tuple[jax.Array, MemoryBank | None]:
-            if pairs == "batch":
-                return losses.batch_loss(embeddings, labels, mask, alpha=alpha), None
-            assert state.bank is not None
-            gathered = (embeddings, labels, mask, batch["index"])
-            if layout is not None:
-                gathered = layout.gather_batch(gathered)
-            bank = update_bank(state.bank, gathered[3], gathered[0], gathered[1])
-            loss = losses.bank_loss(
-                *gathered[:3],
-                bank.embeddings,
-                bank.labels,
-                bank.seen,
-                alpha=alpha,
-                unseen=unseen,
-                num_images=bank.num_images,
-                over_rows=None if layout is None else layout.over_bank_rows,
+        def loss_of(outputs: jax.Array, params: Any) -> tuple[jax.Array, Any]:
+            own = params.get("method", {})
+            parameters = {name: value[...] for name, value in own.items()}
+            return method.loss(
+                outputs, examples, state.method, state.step, parameters=parameters, rows=rows
             )
-            return loss, bank
 
         if layout is not None:
-            embed = layout.on_whole_params(embed)
-        (loss, bank), grads = gradients_through_outputs(
-            embed, loss_of, state.params, (images, keys), accumulation_steps
+            apply = layout.on_whole_params(apply)
+        (loss, method_state), grads = gradients_through_outputs(
+            apply, loss_of, state.params, (images, keys), accumulation_steps
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        average = state.ema
+        if average is not None:
+            average = update_average(average, params, state.step, ema_decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         if schedule is not None:
             metrics["learning_rate"] = jnp.asarray(schedule(state.step))
-        return TrainState(state.step + 1, params, opt_state, bank), metrics
+        return TrainState(state.step + 1, params, opt_state, method_state, average), metrics
 
     return train_step
 
 
 def stop_gradients(params: Any, frozen: Any) -> Any:
-    """`params`, constant where the pytree of booleans `frozen` is True; None takes all as they are."""
+    """`params`, constant where the pytree of booleans `frozen` is True; None: as they are."""
     if frozen is None:
         return params
     return jax.tree.map(lambda x, stop: lax.stop_gradient(x) if stop else x, params, frozen)
@@ -120,3 +111,14 @@ def compile_train_step(step: Step, mesh: Mesh, layout: Layout | None = None) -> 
     return jax.jit(
         step, in_shardings=(state, split, whole), out_shardings=(state, whole), donate_argnums=0
     )
+
+
+def compile_end_of_epoch(method: Method, layout: Layout) -> Callable[[TrainState], TrainState]:
+    """Jits what the method does to its state between epochs; the state is donated."""
+
+    def end_epoch(state: TrainState) -> TrainState:
+        own = method.end_epoch(state.method, state.step)
+        return TrainState(state.step, state.params, state.opt_state, own, state.ema)
+
+    shardings = layout.shardings
+    return jax.jit(end_epoch, in_shardings=(shardings,), out_shardings=shardings, donate_argnums=0)

@@ -1,8 +1,10 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from input_pipeline.errors import DataError
 
@@ -24,3 +26,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Writes JSON, indented, as `write_atomically` does."""
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from hybridhash_jax.methods.memory_bank import create_bank
+from hybridhash_jax.pretraining.step import make_augment, make_classification_step
 
 from hybridhash_jax import models
 from hybridhash_jax.accumulation import (
@@ -18,11 +20,9 @@ from hybridhash_jax.accumulation import (
     summed_gradients,
 )
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.methods.memory_bank import create_bank
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.preprocess.mixing import Mixing
-from hybridhash_jax.pretraining.step import make_augment, make_classification_step
 from hybridhash_jax.state import create_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
 

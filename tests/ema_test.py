@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from hybridhash_jax.ema import decay_at, update_average
 
 

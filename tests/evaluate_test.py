@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 import numpy as np
+from hybridhash_jax.evaluate import collapse_warning, evaluate_codes, model_fingerprint
 
 from hybridhash_jax import metrics
 from hybridhash_jax.codes import binary as codes
 from hybridhash_jax.codes.files import CodeSet
-from hybridhash_jax.evaluate import collapse_warning, evaluate_codes, model_fingerprint
 
 
 def codes_and_labels(count, seed):

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from hybridhash_jax.ema import decay_at
+from hybridhash_jax.pretraining.evaluate import compile_measure, measure_classifier
+from hybridhash_jax.pretraining.step import make_augment, make_classification_step
 
 from hybridhash_jax import models
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.ema import decay_at
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.preprocess.mixing import Mixing
-from hybridhash_jax.pretraining.evaluate import compile_measure, measure_classifier
-from hybridhash_jax.pretraining.step import make_augment, make_classification_step
 from hybridhash_jax.state import create_state
 from hybridhash_jax.train_step import compile_train_step
 from hybridhash_jax.workdir.checkpoints import flatten

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from hybridhash_jax.methods.memory_bank import create_bank
 
 from hybridhash_jax import models, pretrained
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.methods.memory_bank import create_bank
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.state import TrainState, create_state

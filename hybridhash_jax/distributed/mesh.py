@@ -10,10 +10,16 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from input_pipeline.options import Option
+
 Tree = TypeVar("Tree")
 
 DATA, FSDP = "data", "fsdp"
 AXES = (DATA, FSDP)
+OPTIONS = (
+    Option("data", "copies of the parameters", at_least=1, may_change=True),
+    Option("fsdp", "devices that share one copy of the parameters", at_least=1, may_change=True),
+)
 
 
 def make_mesh(num_devices: int | None = None, data: int | None = None, fsdp: int = 1) -> Mesh:

@@ -1,4 +1,4 @@
-"""Where every array of a training run lies on its mesh: parameters, optimizer state, bank."""
+"""Where every array of a training state lies on its mesh."""
 
 import dataclasses
 import functools
@@ -26,13 +26,17 @@ SMALLEST_SHARDED = 4096
 class Layout:
     """How the state of a run lies on its mesh. Made by `make_layout`.
 
+    It is the `methods.Rows` of the run as well: how losses see rows that are split.
+
     Attributes:
       mesh: with the axes data and fsdp.
       state: the state's shapes and types, each leaf with its sharding.
+      rows: the leaves of the method's state whose first axis is the training images.
     """
 
     mesh: Mesh
     state: TrainState
+    rows: tuple[Any, ...]
 
     @property
     def shardings(self) -> TrainState:
@@ -66,26 +70,28 @@ class Layout:
             return param
         return _resharded(param, replicated(self.mesh), split)
 
-    def gather_batch(self, batch: Tree) -> Tree:
-        """Arrays [B, ...] as they are compared with the bank: whole where its rows are split.
+    @property
+    def _rows_are_whole(self) -> bool:
+        return all(leaf.sharding.is_fully_replicated for leaf in self.rows)
 
-        Every device then compares the batch with its own rows, and the bank is never gathered.
+    def gather(self, batch: Tree) -> Tree:
+        """Arrays [B, ...] as they are compared with rows: whole where the rows are split.
+
+        Every device then compares the batch with its own rows, and rows are never gathered.
         """
-        bank = self.state.bank
-        if bank is None or bank.seen.sharding.is_fully_replicated:
+        if self._rows_are_whole:
             return batch
         whole, split = replicated(self.mesh), batch_sharded(self.mesh)
         return jax.tree.map(lambda array: _resharded(array, whole, split), batch)
 
-    def over_bank_rows(self, sums: Sums) -> Sums:
-        """`sums` of (a batch, rows of the bank), added up over the devices' own rows.
+    def sum_over(self, sums: Sums) -> Sums:
+        """`sums` of (a batch, rows), added up over the devices' own rows.
 
         Args:
-          sums: (arrays that are whole on every device, arrays split as the bank) -> a pytree of
+          sums: (arrays that are whole on every device, arrays split as the rows) -> a pytree of
             scalars.
         """
-        bank = self.state.bank
-        if bank is None or bank.seen.sharding.is_fully_replicated:
+        if self._rows_are_whole:
             return sums
 
         def over_devices(batch: Any, rows: Any) -> Any:
@@ -98,14 +104,14 @@ class Layout:
         return cast(Sums, split)
 
     def describe(self) -> str:
-        """The mesh, and what of parameters and bank is on each device."""
-        params, bank = self.state.params, self.state.bank
+        """The mesh, and what of parameters and rows is on each device."""
+        params = self.state.params
         whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
         text = f"mesh {' x '.join(f'{name}={size}' for name, size in self.mesh.shape.items())}; "
         text += f"parameters {bytes_on_device(params) / 1e6:.3g} of {whole / 1e6:.3g} MB"
-        if bank is not None:
-            rows = bank.seen.sharding.shard_shape(bank.seen.shape)[0]
-            text += f" and {rows:,} of {len(bank.seen):,} bank rows"
+        if self.rows:
+            own = self.rows[0].sharding.shard_shape(self.rows[0].shape)[0]
+            text += f" and {own:,} of {len(self.rows[0]):,} bank rows"
         return f"{text} on each device"
 
 
@@ -140,12 +146,17 @@ def _resharded(x: jax.Array, there: NamedSharding, back: NamedSharding) -> jax.A
     return moved(x)
 
 
-def make_layout(abstract_state: TrainState, mesh: Mesh) -> Layout:
+def make_layout(abstract_state: TrainState, row_leaves: Any, mesh: Mesh) -> Layout:
     """The layout of a state, from the shapes of its arrays.
 
     Parameters, what the optimizer keeps of their shapes, and their average are split over "fsdp"
-    (see `parameter_spec`). The bank's rows are split over all devices, or are on each of them where
-    the devices do not divide them.
+    (see `parameter_spec`). Rows of the method's state are split over all devices, or are on each
+    of them where the devices do not divide them; its other arrays are on each device.
+
+    Args:
+      abstract_state: shapes and types.
+      row_leaves: booleans like the method's state, see `Method.row_leaves`.
+      mesh: of two axes.
 
     Raises:
       ValueError: an fsdp axis that no parameter can be split over.
@@ -156,13 +167,17 @@ def make_layout(abstract_state: TrainState, mesh: Mesh) -> Layout:
     def by_shape(leaf: Any) -> NamedSharding:
         return NamedSharding(mesh, parameter_spec(leaf.shape, fsdp))
 
-    def by_row(leaf: Any) -> NamedSharding:
-        return replicated(mesh) if len(leaf) % mesh.size else batch_sharded(mesh)
+    def by_row(leaf: Any, is_row: bool) -> NamedSharding:
+        splits = is_row and len(leaf) % mesh.size == 0
+        return batch_sharded(mesh) if splits else replicated(mesh)
 
-    shardings = jax.tree.map(by_shape, dataclasses.replace(abstract_state, bank=None))
-    bank = jax.tree.map(by_row, abstract_state.bank)
-    shardings = dataclasses.replace(shardings, bank=bank)
-    return Layout(mesh, jax.tree.map(_with_sharding, abstract_state, shardings))
+    shardings = jax.tree.map(by_shape, dataclasses.replace(abstract_state, method=None))
+    method = jax.tree.map(by_row, abstract_state.method, row_leaves)
+    shardings = dataclasses.replace(shardings, method=method)
+    state = jax.tree.map(_with_sharding, abstract_state, shardings)
+    flags = jax.tree.leaves(row_leaves)
+    leaves = zip(jax.tree.leaves(state.method), flags, strict=True)
+    return Layout(mesh, state, tuple(leaf for leaf, is_row in leaves if is_row))
 
 
 def _with_sharding(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

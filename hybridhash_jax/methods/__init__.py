@@ -1,0 +1,14 @@
+"""The methods by name, and what a method is."""
+
+from hybridhash_jax.methods.classification import Classification
+from hybridhash_jax.methods.csq import CSQ
+from hybridhash_jax.methods.hybridhash import HybridHash
+from hybridhash_jax.methods.method import Examples, Method, Rows, WholeRows
+
+METHODS: dict[str, type[Method]] = {
+    "hybridhash": HybridHash,
+    "csq": CSQ,
+    "classification": Classification,
+}
+
+__all__ = ["METHODS", "Classification", "Examples", "Method", "Rows", "WholeRows"]

@@ -1,26 +1,83 @@
-"""Classification: targets, their loss and how often the right class is among the first."""
+"""Classification: the backbone learns classes before it learns codes.
+
+Cross-entropy with label smoothing (Szegedy et al., CVPR 2016) on images that mixup and CutMix have
+mixed. Its outputs are logits, measured by top-1 and top-5.
+"""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hybridhash_jax.methods.method import Examples, Method, Parameters, Rows
+from hybridhash_jax.preprocess.mixing import Mixing, mix
+from input_pipeline.options import Option
+
+OPTIONS = (
+    Option("label_smoothing", "weight spread over all classes", at_least=0, below=1),
+    Option("mixup", "parameter of the Beta distribution; 0 is off", at_least=0),
+    Option("cutmix", "parameter of the Beta distribution; 0 is off", at_least=0),
+    Option("mix_probability", "chance of an image being mixed", at_least=0, at_most=1),
+    Option("ema_decay", "of the parameters' moving average; 0 is none", at_least=0, below=1),
+)
 
 
-def smooth_labels(labels: jax.Array, smoothing: float) -> jax.Array:
-    """Takes `smoothing` of the weight off the label and spreads it evenly over all classes.
+@dataclasses.dataclass(frozen=True)
+class Classification(Method):
+    """Supervised pre-training.
 
-    Szegedy et al., "Rethinking the Inception Architecture" (CVPR 2016).
-
-    Args:
-      labels: [B, classes], one-hot.
-      smoothing: from 0 to below 1.
-
-    Returns:
-      float32 [B, classes]; rows of a one-hot label still sum to 1.
+    Attributes:
+      label_smoothing: weight taken off the label and spread over all classes, 0 to below 1.
+      mixup: parameter a of mixup's Beta(a, a); 0 is off.
+      cutmix: the same of CutMix.
+      mix_probability: that an image is mixed at all.
     """
-    labels = labels.astype(jnp.float32)
-    return labels * (1 - smoothing) + smoothing / labels.shape[1]
+
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_probability: float = 1.0
+
+    head = "classifier"
+    learns = "classes"
+    group = "pretraining"
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Refuses images with several labels or none."""
+        odd = int((labels.sum(axis=1) != 1).sum())
+        if odd:
+            raise ValueError(
+                f"{odd:,} of {len(labels):,} images have several labels or none; task=classify "
+                "needs exactly one class an image. Use a data set with one class an image, or "
+                "task=hash"
+            )
+
+    def mix(
+        self, images: jax.Array, labels: jax.Array, mask: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Smooths the labels and mixes images and targets; see `preprocess.mixing.mix`."""
+        targets = optax.smooth_labels(labels.astype(jnp.float32), self.label_smoothing)
+        mixing = Mixing(self.mixup, self.cutmix, self.mix_probability)
+        return mix(images, targets, mask, key, mixing)
+
+    def loss(
+        self,
+        outputs: jax.Array,
+        examples: Examples,
+        state: None,
+        step: jax.Array,
+        *,
+        parameters: Parameters,
+        rows: Rows,
+    ) -> tuple[jax.Array, None]:
+        """Mean cross-entropy with the targets over the images that count."""
+        del step, parameters, rows
+        return mean_cross_entropy(outputs, examples.targets, examples.mask), state
 
 
-def soft_cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
+def mean_cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean of -sum(targets * log softmax(logits)) over the images that `mask` keeps.
 
     Args:
@@ -31,8 +88,7 @@ def soft_cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array) -
     Returns:
       A float32 scalar; 0 where no image is kept.
     """
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
-    losses = -jnp.sum(targets.astype(jnp.float32) * log_probabilities, axis=1)
+    losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), targets.astype(jnp.float32))
     return jnp.sum(jnp.where(mask, losses, 0)) / jnp.maximum(jnp.sum(mask), 1)
 
 

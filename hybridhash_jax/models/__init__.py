@@ -3,7 +3,7 @@
 from hybridhash_jax.models.classifier import NestClassifier
 from hybridhash_jax.models.flops import forward_flops
 from hybridhash_jax.models.hybridhash import HybridHash
-from hybridhash_jax.models.variants import VARIANTS, create_classifier, create_model
+from hybridhash_jax.models.variants import VARIANTS, create_classifier, create_model, create_network
 
 __all__ = [
     "VARIANTS",
@@ -11,5 +11,6 @@ __all__ = [
     "NestClassifier",
     "create_classifier",
     "create_model",
+    "create_network",
     "forward_flops",
 ]

@@ -87,3 +87,10 @@ def _sizes(variant: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"variant={variant!r} is unknown; accepted: {', '.join(VARIANTS)}")
     given = {name: value for name, value in overrides.items() if value is not None}
     return VARIANTS[variant] | given
+
+
+def create_network(variant: str, *, head: str, outputs: int, rngs: nnx.Rngs, **overrides: Any):
+    """The named variant with a head."""
+    if head == "classifier":
+        return create_classifier(variant, num_classes=outputs, rngs=rngs, **overrides)
+    return create_model(variant, bits=outputs, rngs=rngs, **overrides)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from input_pipeline.options import Option
+
 OPERATIONS = (
     "brightness",
     "contrast",
@@ -27,6 +29,10 @@ OPERATIONS = (
     "translate_y",
 )
 MAX_MAGNITUDE = 10.0
+OPTIONS = (
+    Option("augment_magnitude", "strength; 0 is off", at_least=0, at_most=MAX_MAGNITUDE),
+    Option("random_erasing", "chance of an image losing a rectangle", at_least=0, at_most=1),
+)
 _DRAWS = 2
 _APPLIED = 0.5  # chance of each draw, as timm's recipes have it
 _SPREAD = 0.5  # standard deviation of the magnitude from image to image, as there
@@ -51,8 +57,7 @@ def rand_augment(images: jax.Array, key: jax.Array, magnitude: float) -> jax.Arr
     Raises:
       ValueError: `magnitude` is not in 0..10.
     """
-    if not 0 <= magnitude <= MAX_MAGNITUDE:
-        raise ValueError(f"augment_magnitude={magnitude}; accepted: 0 (off) to {MAX_MAGNITUDE:g}")
+    OPTIONS[0].check(magnitude)
     height, width = images.shape[1:3]
     images = images.astype(jnp.float32)
     if not magnitude:

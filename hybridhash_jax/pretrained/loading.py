@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +43,11 @@ class Loaded:
         """One line."""
         counts = [f"{len(self.names(action))} {action}" for action in adapt.ACTIONS]
         return f"{self.path} ({self.kind}): {', '.join(counts)}"
+
+    def account(self) -> dict[str, Any]:
+        """Everything above by names, for init.json."""
+        rows = {action: self.names(action) for action in adapt.ACTIONS}
+        return {"init_from": self.summary, "notes": self.notes, **rows}
 
     def describe(self) -> str:
         """The whole table, grouped; a line starting with "note" says what else to know."""

@@ -1,7 +1,6 @@
 """Reads the parameters of our own runs: Orbax checkpoints, whatever optimizer and bank they had."""
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import orbax.checkpoint as ocp
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.pretrained.errors import WeightFileError
 from hybridhash_jax.workdir.checkpoints import committed_steps, fingerprint
+from hybridhash_jax.workdir.selection import selected_step
 
 CHECKPOINTS = ("latest", "selected")
 _CONFIG, _FOLDER = "config.json", "checkpoints"
@@ -76,14 +76,6 @@ def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")
     named = {path.partition("/")[2].removesuffix("/value"): array for path, array in arrays.items()}
     return RunParameters(named, others, _model_config(workdir / _CONFIG), step)
-
-
-def selected_step(
-    history: Sequence[Mapping[str, Any]], selected_by: str, task: str = "hash"
-) -> int | None:
-    """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
-    measure = _SELECTED_BY[task][selected_by]
-    return max(history, key=lambda record: record[measure])["step"] if history else None
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -1,6 +1,5 @@
 """Writes the report of an evaluation, and that of several code lengths: JSON, pictures, a page."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hybridhash_jax.report import figures, page, published, retrieval_grid, sweep_page
-from input_pipeline.atomic_file import write_atomically
+from input_pipeline.atomic_file import write_atomically, write_json
 
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
 _OF_THE_DATA = ("queries", "database", "classes", "labels_per_image")
@@ -108,8 +107,3 @@ def write_sweep(
     pictures = {"map_over_bits.png": (directory / "map_over_bits.png").read_bytes()}
     write_atomically(directory / PAGE_FILE, sweep_page.render_sweep(sweep, pictures).encode())
     return directory / PAGE_FILE
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON, indented, in one move."""
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

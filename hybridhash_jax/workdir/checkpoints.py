@@ -17,8 +17,14 @@ from jax import lax
 from orbax.checkpoint import checkpoint_managers
 
 from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.workdir import names
+from input_pipeline.options import Option
 
 State = TypeVar("State")
+OPTIONS = (
+    Option("every_epochs", "epochs between two checkpoints", above=0, may_change=True),
+    Option("keep_latest", "newest checkpoints to keep", at_least=1, may_change=True),
+)
 
 
 class CheckpointError(RuntimeError):
@@ -45,8 +51,7 @@ class CheckpointStore:
 
         With keep_latest >= 2 there is always one to fall back on should the newest be damaged.
         """
-        if keep_latest < 1:
-            raise ValueError(f"checkpoint.keep_latest={keep_latest}; at least 1 must be kept")
+        OPTIONS[1].check(keep_latest)
         self.directory = directory.absolute()
         self._policy = _KeepLatestAndBest(keep_latest)
         options = ocp.CheckpointManagerOptions(
@@ -120,7 +125,7 @@ class CheckpointStore:
         if steps:
             raise CheckpointError(
                 f"every checkpoint in {self.directory} was damaged (steps {steps}); they are in "
-                f"{self.directory.parent / 'damaged_checkpoints'}. Start again with a new workdir."
+                f"{self.directory.parent / names.DAMAGED}. Start again with a new workdir."
             )
         return None
 
@@ -134,31 +139,28 @@ class CheckpointStore:
         if not where.is_dir():
             raise CheckpointError(f"there is no checkpoint {where}; there are: {self.steps()}")
         flat = flatten(like)
-        abstract = {
-            path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-            for path, x in flat.items()
-        }
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
-                ),
-            )
-            meta = dict(restored["meta"])
-            found = fingerprint(restored["state"])
+            meta = read_meta(where)
+            expected = meta.pop("fingerprint")
+            stored = {path: _stored_name(path, expected) for path in flat}
+            abstract = {
+                stored[path]: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+                for path, x in flat.items()
+            }
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            restored = self._manager.restore(step, args=args)["state"]
+            found = fingerprint(restored)
         except Exception as error:
             raise CheckpointError(
                 f"checkpoint {where} cannot be read ({_first_line(error)})"
             ) from error
-        expected = meta.pop("fingerprint", None)
         if found != expected:
             raise CheckpointError(f"checkpoint {where} is damaged: its arrays have changed")
-        leaves = [restored["state"][path] for path in flat]
+        leaves = [restored[name] for name in stored.values()]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), meta
 
     def _set_aside(self, step: int) -> Path:
-        target = self.directory.parent / "damaged_checkpoints" / str(step)
+        target = self.directory.parent / names.DAMAGED / str(step)
         if jax.process_index() == 0:
             target.parent.mkdir(exist_ok=True)
             shutil.rmtree(target, ignore_errors=True)
@@ -173,6 +175,23 @@ class CheckpointStore:
     def close(self) -> None:
         """Ends the background threads."""
         self._manager.close()
+
+
+def read_meta(where: Path) -> dict[str, Any]:
+    """What is kept beside the arrays of one checkpoint: the history, and their fingerprint."""
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+        return dict(checkpointer.restore(where.absolute() / "meta", args=ocp.args.JsonRestore()))
+
+
+def _stored_name(path: str, stored: Mapping[str, Any]) -> str:
+    """The name in a checkpoint; earlier versions knew a memory bank as the only method's state."""
+    earlier = f"bank/{path.removeprefix('method/')}"
+    return earlier if path not in stored and earlier in stored else path
+
+
+def model_fingerprint(params: Any) -> str:
+    """Eight hex digits that are the same for bit-identical parameters, and hardly for others."""
+    return f"{sum(fingerprint(flatten(params)).values()) % 2**32:08x}"
 
 
 def flatten(tree: Any) -> dict[str, jax.Array]:

@@ -1,7 +1,6 @@
 """What a run leaves behind while it goes: metrics.jsonl, TensorBoard events, a progress bar."""
 
 import json
-import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -11,7 +10,10 @@ import jax
 from tqdm import tqdm
 
 from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.workdir import names
+from input_pipeline.atomic_file import write_atomically
 
+_DRAWN_STEPS = 1000
 _WAITING_WORTH_SAYING = 0.05  # of the time
 
 
@@ -31,7 +33,7 @@ class RunLog:
         evaluated_steps: Collection[int] = (),
     ):
         """Goes on from `start_step`; evaluations are kept of `evaluated_steps` only."""
-        self.path = workdir / "metrics.jsonl"
+        self.path = workdir / names.LOG
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
         self.start_step = start_step
@@ -51,7 +53,7 @@ class RunLog:
         if self._writes:
             self._drop_later_lines()
             self._file = self.path.open("a")
-            self._events = _event_writer(self.path.parent / "tensorboard", self.start_step)
+            self._events = _event_writer(self.path.parent / names.EVENTS, self.start_step)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -99,9 +101,7 @@ class RunLog:
             if (line["kind"] == "train" and line["step"] <= self.start_step)
             or (line["kind"] == "evaluation" and line["step"] in self.evaluated_steps)
         ]
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(part, self.path)
+        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def _write(self, kind: str, values: dict[str, Any]) -> None:
         if not self._writes:
@@ -136,13 +136,21 @@ def describe(record: dict[str, Any]) -> str:
 
 def read_log(workdir: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
-    path, lines = workdir / "metrics.jsonl", []
+    path, lines = workdir / names.LOG, []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError:
             continue
     return lines
+
+
+def drawn_steps(workdir: Path) -> list[dict[str, float]]:
+    """Epoch, loss and learning rate of logged steps, some 1,000 of them, for training.png."""
+    steps = [line for line in read_log(workdir) if line["kind"] == "train"]
+    every = max(1, len(steps) // _DRAWN_STEPS)
+    names_drawn = ("epoch", "loss", "learning_rate")
+    return [{name: line[name] for name in names_drawn} for line in steps[::every]]
 
 
 def _event_writer(directory: Path, start_step: int):

@@ -1,5 +1,6 @@
 """The numbers of a run: results.json, one table, and where they were measured."""
 
+import datetime
 import json
 import platform
 import shlex
@@ -11,54 +12,53 @@ from typing import Any
 
 import jax
 
-from hybridhash_jax.report.files import write_json
+from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.workdir import names
+from input_pipeline.atomic_file import write_atomically, write_json
 from input_pipeline.images.unreadable import Unreadable
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def results_entry(
-    experiment: Any,
+    evaluator: Any,
     history: Sequence[dict[str, Any]],
     *,
+    step: int,
     train_images_per_second: float | None,
     fingerprint: str,
 ) -> dict[str, Any]:
-    """One code length's entry of results.json: the selected evaluation, the best and the last.
+    """A run's entry of results.json: the selected evaluation, the best and the last.
 
-    mAP is at `top_k` (None: over all). `fingerprint` is the final parameters' checksum: equal in
-    two runs that are bit-identical.
+    Args:
+      evaluator: of the run, see `evaluators.Evaluator`.
+      history: the records of all evaluations.
+      step: of the selected evaluation.
+      train_images_per_second: of training alone.
+      fingerprint: the final parameters' checksum: equal in two runs that are bit-identical.
     """
+    experiment = evaluator.experiment
     config, dataset = experiment.config, experiment.dataset
-    best_step = experiment.best_step(history)
-    selected = next(record for record in history if record["step"] == best_step)
-    best = max(history, key=lambda record: record["map_expected"])
+    main, columns = evaluator.measured[0], ("epoch", *evaluator.measured)
+    selected = next(record for record in history if record["step"] == step)
+    best = max(history, key=lambda record: record[main])
     return {
         "dataset": dataset.name,
         "protocol": dataset.protocol,
-        "bits": experiment.bits,
-        "top_k": experiment.top_k,
-        "map_expected": selected["map_expected"],
-        "map_stable": selected["map_stable"],
-        "epoch": selected["epoch"],
+        **evaluator.facts(),
+        **{name: selected[name] for name in (*columns, *evaluator.told)},
         "selected_by": config.evaluation.selected_by,
-        "best": {key: best[key] for key in ("epoch", "map_expected", "map_stable")},
-        "last": {key: history[-1][key] for key in ("epoch", "map_expected", "map_stable")},
-        "queries": selected["queries"],
-        "database": selected["database"],
+        "best": {name: best[name] for name in columns},
+        "last": {name: history[-1][name] for name in columns},
+        "evaluate_seconds": selected["evaluate_seconds"],
         "unreadable_images": len(experiment.unreadable.reasons),
         "train_images": len(experiment.train_rows),
         "train_images_per_second": train_images_per_second,
-        "evaluate_seconds": selected["evaluate_seconds"],
         "seed": config.seed,
         "split_seed": config.data.split_seed,
         "variant": config.model.variant,
         "parameters": experiment.num_parameters,
         "init_from": experiment.init_note,
-        "queries_without_relevant": selected["queries_without_relevant"],
-        "bit_balance": selected["bit_balance"],
-        "constant_bits": selected["constant_bits"],
-        "distinct_codes": selected["distinct_codes"],
         "dataset_official": dataset.official,
         "dataset_provenance": dataset.provenance,
         "dataset_checksum": dataset.checksum,
@@ -80,31 +80,47 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def earlier_rate(path: Path) -> float | None:
+def run_facts() -> dict[str, Any]:
+    """Where, with what and when a number was measured."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {**provenance(), "date": today}
+
+
+def earlier_rate(workdir: Path) -> float | None:
     """The training speed of an earlier process of the same, already finished run."""
     try:
-        return json.loads(path.read_text())[0]["train_images_per_second"]
+        return json.loads((workdir / names.RESULTS).read_text())[0]["train_images_per_second"]
     except (OSError, ValueError, KeyError, IndexError):
         return None
 
 
-def write_unreadable(path: Path, unreadable: Unreadable) -> int:
-    """Adds the images that could not be read to a list that may be there already, sorted.
+def list_unreadable(workdir: Path, unreadable: Unreadable) -> None:
+    """Adds the images that this process could not read to the workdir's list, and says so.
 
-    A line an image: its name, a tab, the reason. Returns how many the list has now.
+    A line an image, sorted: its name, a tab, the reason.
     """
+    if not unreadable.reasons:
+        return
+    several = jax.process_count() > 1
+    path = workdir / names.unreadable(jax.process_index() if several else None)
     lines = set(path.read_text().splitlines()) if path.exists() else set()
     lines |= {
         f"{unreadable.names[row]}\t{' '.join(reason.split())}"
         for row, reason in unreadable.reasons.items()
     }
-    if lines:
-        path.write_text("".join(line + "\n" for line in sorted(lines)))
-    return len(lines)
+    write_atomically(path, "".join(line + "\n" for line in sorted(lines)).encode())
+    logger.warning(
+        "%d images could not be read: replaced in training, left out of the metrics. Which and "
+        "why: %s",
+        len(lines),
+        path,
+    )
 
 
 def measured_in_report(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What the report measured beyond an evaluation's record, for an entry of results.json."""
+    """What a report measured beyond an evaluation's record; nothing where there is no report."""
+    if not report:
+        return {}
     return {
         "map_optimistic": report["map"]["optimistic"],
         "map_pessimistic": report["map"]["pessimistic"],
@@ -128,12 +144,13 @@ def measured_line(report: Mapping[str, Any]) -> str:
     )
 
 
-def write_results(path: Path, entries: Sequence[dict[str, Any]]) -> None:
-    """Writes the list of entries, an entry a code length, in one move."""
-    write_json(path, list(entries))
+def write_results(workdir: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """Writes the list of entries, an entry a run, in one move; the folder is made if need be."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / names.RESULTS, list(entries))
 
 
-def results_table(entries: Sequence[dict[str, Any]]) -> str:
+def results_table(entries: Sequence[Mapping[str, Any]]) -> str:
     """The results as a table, one line a code length: the best and the last evaluation."""
     top_k = entries[0]["top_k"]
     selected_by = entries[0]["selected_by"]

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from hybridhash_jax.methods.losses import bank_loss
+from hybridhash_jax.methods.memory_bank import create_bank, rows_for
 from jax.sharding import PartitionSpec as P
 
 from hybridhash_jax import models
@@ -20,8 +22,6 @@ from hybridhash_jax.encode import compile_encode
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.methods import losses, memory_bank
-from hybridhash_jax.methods.losses import bank_loss
-from hybridhash_jax.methods.memory_bank import create_bank, rows_for
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.state import TrainState, create_state, first_state
@@ -347,7 +347,7 @@ def test_an_experiment_says_its_mesh_and_what_is_on_each_device():
         num_devices=8, mesh__data=4, mesh__fsdp=2, model__embed_dims=(32,), model__num_heads=(2,),
         model__depths=(1,),
     )  # fmt: skip
-    experiment = create_experiment(config, 8, create_dataset(config))
+    experiment = create_experiment(config, create_dataset(config), 8)
     layout = experiment.layout
     whole = sum(leaf.size for leaf in jax.tree.leaves(layout.state.params)) * 4 / 1e6
     own = bytes_on_device(layout.state.params) / 1e6

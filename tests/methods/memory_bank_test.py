@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from hybridhash_jax.methods.memory_bank import create_bank, update_bank
 
 

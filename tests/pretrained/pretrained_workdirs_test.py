@@ -143,7 +143,7 @@ def test_a_classifier_s_selected_step_is_that_of_the_best_top_1():
 def test_an_experiment_starts_from_a_run_and_says_what_it_took(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logger, "propagate", True)
     run = tmp_path / "run"
-    config = make_config(init__from=str(run), optimizer__name="sgd")
+    config = make_config(init__weights=str(run), optimizer__name="sgd")
     check_config(config)
     names = ("image_size", "patch_size", "embed_dims", "num_heads", "depths", "token_heads")
     old = small_network(seed=3, **{name: config.model[name] for name in names})

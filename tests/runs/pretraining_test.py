@@ -7,19 +7,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hybridhash_jax.workdir.config import load_config
 
-from hybridhash_jax.config_rules import ConfigError
+from hybridhash_jax.config_fields import ConfigError
 from hybridhash_jax.evaluation_run import evaluate_checkpoint
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.pretrained.workdirs import read_run
-from hybridhash_jax.pretraining.experiment import create_classification_experiment
 from hybridhash_jax.run import train
 from hybridhash_jax.runtime import console
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.runtime.interrupt import Interrupted
 from hybridhash_jax.workdir.checkpoints import flatten
-from hybridhash_jax.workdir.contents import load_config
 from hybridhash_jax.workdir.log import read_log
 from tests.runs.small_run import StopAt, make_config, outcome
 
@@ -87,7 +86,7 @@ def test_a_checkpoint_is_evaluated_as_it_was_in_training(finished, capsys):
         assert (found["top1"], found["top5"]) == (record["top1"], record["top5"])
         saved = json.loads((finished / "evaluation" / "results.json").read_text())
         assert saved == [found]
-    with pytest.raises(ConfigError, match="accepted: selected, latest"):
+    with pytest.raises(ValueError, match="accepted: selected, latest"):
         evaluate_checkpoint(load_config(finished), finished, "newest")
 
 
@@ -101,10 +100,10 @@ def test_the_average_is_what_is_evaluated_and_what_others_start_from(finished):
 
 def test_hashing_starts_from_a_classifier(finished, caplog, monkeypatch):
     monkeypatch.setattr(logger, "propagate", True)
-    config = make_config(init__from=str(finished), init__checkpoint="selected")
+    config = make_config(init__weights=str(finished), init__checkpoint="selected")
     with caplog.at_level(logging.INFO, logger="hybridhash_jax"):
-        experiment = create_experiment(config, 8, create_dataset(config))
-        state, _ = experiment.load_init(experiment.create_state())
+        experiment = create_experiment(config, create_dataset(config))
+        state, _ = experiment.load_weights(experiment.create_state())
     assert state.ema is None
     found, source = flatten(state.params), read_run(finished, "selected").arrays
     shared = [path for path in source if not path.startswith("head/")]
@@ -116,16 +115,16 @@ def test_hashing_starts_from_a_classifier(finished, caplog, monkeypatch):
 
 
 def test_a_network_that_hashes_trains_from_a_classifier(finished, tmp_path):
-    (entry,) = train(make_config(init__from=str(finished), num_epochs=1), tmp_path, StopAt())
+    (entry,) = train(make_config(init__weights=str(finished), num_epochs=1), tmp_path, StopAt())
     assert entry["init_from"].startswith(f"{finished} (own run): 34 loaded")
     untrained, trained = entry["evaluations"]
     assert trained["map_expected"] > untrained["map_expected"] + 0.1
 
 
 def test_a_classifier_starts_from_another_with_an_average_of_its_own(finished):
-    config = make_config(**CLASSIFY, init__from=str(finished))
-    experiment = create_classification_experiment(config, create_dataset(config))
-    state, loaded = experiment.load_init(experiment.create_state())
+    config = make_config(**CLASSIFY, init__weights=str(finished))
+    experiment = create_experiment(config, create_dataset(config))
+    state, loaded = experiment.load_weights(experiment.create_state())
     assert loaded is not None and "head/kernel" in loaded.names("loaded")
     parameters, average = jax.tree.leaves(state.params), jax.tree.leaves(state.ema)
     for ours, mean in zip(parameters, average, strict=True):

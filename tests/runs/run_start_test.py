@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from hybridhash_jax.experiment import create_experiment
+from hybridhash_jax.run import start_run
 
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.pretrained.errors import WeightFileError
-from hybridhash_jax.pretraining.experiment import create_classification_experiment
-from hybridhash_jax.run_start import start_run
 from tests.pretrained.pretrained_files import small_network, write_run
 from tests.runs.small_run import make_config
 
@@ -16,25 +16,25 @@ CLASSIFY = {"task": "classify", "evaluation__selected_by": "validation"}
 
 
 def start(config, workdir):
-    plan = create_classification_experiment(config, create_dataset(config))
+    plan = create_experiment(config, create_dataset(config))
     return start_run(plan, config, workdir)
 
 
 def test_a_classifier_says_what_it_started_from_now_and_later(tmp_path):
     sizes = {name: make_config().model[name] for name in SIZES} | {"interaction": "none"}
     source = write_run(tmp_path / "source", {5: small_network(bits=12, seed=3, **sizes)}, **sizes)
-    config = make_config(**CLASSIFY, init__from=str(source))
+    config = make_config(**CLASSIFY, init__weights=str(source))
     plan, _ = start(config, tmp_path / "run")
     assert plan.init_note.startswith(f"{source} (own run): 34 loaded")
     note = json.loads((tmp_path / "run" / "init.json").read_text())
     assert note["init_from"] == plan.init_note
     assert "head/kernel" in note["newly initialised"]
     (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
-    config.init["from"] = "gone"  # a run that goes on does not read it again
+    config.init.weights = "gone"  # a run that goes on does not read it again
     assert start(config, tmp_path / "run")[0].init_note == plan.init_note
 
 
 def test_a_file_that_does_not_fit_leaves_no_workdir(tmp_path):
     with pytest.raises(WeightFileError, match="cannot open the weight file"):
-        start(make_config(**CLASSIFY, init__from=str(tmp_path / "none")), tmp_path / "run")
+        start(make_config(**CLASSIFY, init__weights=str(tmp_path / "none")), tmp_path / "run")
     assert not (tmp_path / "run").exists()

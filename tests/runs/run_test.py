@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hybridhash_jax.workdir.config import load_config
 
 from hybridhash_jax.codes.files import load_code_sets, load_codes, save_codes
-from hybridhash_jax.config_rules import ConfigError
+from hybridhash_jax.config_fields import ConfigError
 from hybridhash_jax.evaluation_run import evaluate_checkpoint
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.run import train
@@ -18,7 +19,6 @@ from hybridhash_jax.runtime.interrupt import Interrupted
 from hybridhash_jax.train import TrainingDivergedError
 from hybridhash_jax.workdir import results
 from hybridhash_jax.workdir.checkpoints import CheckpointError
-from hybridhash_jax.workdir.contents import load_config
 from hybridhash_jax.workdir.log import read_log
 from tests.runs.small_run import StopAt, make_config, outcome
 
@@ -122,7 +122,7 @@ def test_a_checkpoint_is_evaluated_as_it_was_in_training(finished, capsys):
         assert saved == [found]
     with pytest.raises(CheckpointError, match="there is no checkpoint .*7777"):
         evaluate_checkpoint(load_config(finished), finished, "7777")
-    with pytest.raises(ConfigError, match="accepted: selected, latest"):
+    with pytest.raises(ValueError, match="accepted: selected, latest"):
         evaluate_checkpoint(load_config(finished), finished, "newest")
 
 

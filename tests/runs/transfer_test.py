@@ -28,7 +28,7 @@ def fixture_source(tmp_path_factory):
 
 def config_from(source):
     return make_config(
-        init__from=str(source),
+        init__weights=str(source),
         num_epochs=2,
         optimizer__warmup_epochs=0.5,
         optimizer__frozen=("^patch_embed/", "^levels/0/"),

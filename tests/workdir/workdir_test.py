@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from hybridhash_jax.workdir.contents import config_of_length, folder_of_length, load_config
 
 from configs import default
 from hybridhash_jax.config_rules import ConfigError, check_config, to_json
-from hybridhash_jax.workdir.contents import config_of_length, folder_of_length, load_config
 from tests.runs.small_run import make_config
 
 

@@ -1,0 +1,136 @@
+"""The contract of all evaluators."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+from tqdm import tqdm
+
+from hybridhash_jax.codes.files import CodeSet
+from hybridhash_jax.encode import EvaluationStopped
+from hybridhash_jax.experiment import Experiment
+from hybridhash_jax.state import TrainState
+from hybridhash_jax.workdir.checkpoints import model_fingerprint
+
+ShouldStop = Callable[[], bool]
+OnImages = Callable[[int], object]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One evaluation.
+
+    Attributes:
+      record: its numbers, as metrics.jsonl keeps them; step, epoch, parameters_fingerprint,
+        evaluate_seconds and images_per_second are always among them.
+      codes: of queries and database, without the images that cannot be read; None for classes.
+    """
+
+    record: dict[str, Any]
+    codes: tuple[CodeSet, CodeSet] | None = None
+
+
+class Evaluator(abc.ABC):
+    """Measures the states of one experiment.
+
+    Attributes:
+      measured: numbers of a record that results tell of the selected, best and last evaluation;
+        the first of them is the one that says which is best.
+      told: other numbers of the selected record that belong into the results.
+      num_images: how many images an evaluation looks at.
+    """
+
+    measured: ClassVar[tuple[str, ...]]
+    told: ClassVar[tuple[str, ...]]
+    num_images: int
+
+    def __init__(self, experiment: Experiment):
+        self.experiment = experiment
+
+    @abc.abstractmethod
+    def measure(
+        self, state: TrainState, should_stop: ShouldStop, on_images: OnImages
+    ) -> Evaluation:
+        """Looks at all images and measures; `evaluate` completes the record.
+
+        Raises:
+          DataError: an image cannot be read and data.on_unreadable is "error".
+          EvaluationStopped: `should_stop`, asked before each batch, said so.
+          ValueError: outputs are NaN, or no image could be read.
+        """
+
+    @abc.abstractmethod
+    def lower(self, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
+        """The compiled part of an evaluation, lowered for images like those of a batch."""
+
+    @abc.abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What results say of the run that only this evaluator knows."""
+
+    @abc.abstractmethod
+    def table(self, entries: Sequence[Mapping[str, Any]]) -> str:
+        """The results of some runs in a few lines."""
+
+    def collect(self, state: TrainState, record: dict[str, Any], stop: ShouldStop) -> Evaluation:
+        """An evaluation that was made before, with its codes made again where it has some."""
+        del state, stop
+        return Evaluation(record)
+
+    def keep(self, folder: Path, evaluation: Evaluation) -> None:
+        """Writes what an evaluation found, other than its numbers; the first process does."""
+        del folder, evaluation
+
+    def kept(self, folder: Path, record: dict[str, Any]) -> Evaluation | None:
+        """What `keep` wrote of the evaluation with this record; None if that is not there."""
+        del folder
+        return Evaluation(record)
+
+    def write_report(
+        self,
+        workdir: Path,
+        evaluation: Evaluation,
+        source: str,
+        entry: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Writes the report of an evaluation, and says where it is; {} where there is none.
+
+        Args:
+          workdir: where to.
+          evaluation: what to tell of.
+          source: what was evaluated, in words.
+          entry: of results.json, if it is the end of a training run, which is told of as well.
+
+        Returns:
+          The report's content.
+        """
+        del workdir, evaluation, source, entry
+        return {}
+
+    def evaluate(
+        self,
+        state: TrainState,
+        step: int,
+        should_stop: ShouldStop = lambda: False,
+        on_images: OnImages = lambda images: None,
+    ) -> Evaluation:
+        """Measures the state after `step` steps; errors as `measure`."""
+        found = self.measure(state, should_stop, on_images)
+        record = {"step": step, "epoch": step / self.experiment.steps_per_epoch}
+        record |= found.record
+        record["parameters_fingerprint"] = model_fingerprint(state.evaluated_params)
+        return dataclasses.replace(found, record=record)
+
+    def evaluate_with_progress(
+        self, state: TrainState, step: int, should_stop: ShouldStop = lambda: False
+    ) -> Evaluation | None:
+        """`evaluate` under a progress bar; None if it was asked to stop."""
+        quiet = None if jax.process_index() == 0 else True  # None: only on a terminal
+        total = self.num_images
+        with tqdm(total=total, desc="evaluating", unit="img", leave=False, disable=quiet) as bar:
+            try:
+                return self.evaluate(state, step, should_stop, bar.update)
+            except EvaluationStopped:
+                return None

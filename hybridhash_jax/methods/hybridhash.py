@@ -1,0 +1,279 @@
+"""HybridHash's own method (He & Wei, ICMR 2024): pairs, against a memory bank or inside the batch.
+
+Weighted maximum likelihood over pairs (HashNet, Cao et al., ICCV 2017). For a pair of embeddings
+u, v with theta = alpha * u . v and similarity s in {0, 1}, l = softplus(theta) - s * theta. The loss
+is the mean of l over the similar pairs plus its mean over the dissimilar pairs.
+
+The memory bank keeps the last embedding seen of every training image. A batch is written into it
+before the loss is taken, so every image is compared with itself too; no gradient flows into it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hybridhash_jax.methods.method import Examples, Method, Parameters, Rows, WholeRows
+from input_pipeline.options import Option
+
+OPTIONS = (
+    Option("pairs", "what a batch is compared with", ("bank", "batch")),
+    Option("unseen", "bank rows not seen yet", ("ignored", "negative")),
+    Option("alpha", "scale of the inner products", above=0),
+)
+
+# Rows of a large bank are a multiple of this, so that any usual number of devices divides them. It
+# must not depend on the devices: a checkpoint has the same shapes on all of them.
+ROW_MULTIPLE = 3 * 1024
+PADDED_FROM = 1 << 16  # smaller banks have exactly one row an image
+
+# Numbers of a block of the bank, its pairs with the batch among them: 16 MiB of float32.
+_BLOCK = 1 << 22
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MemoryBank:
+    """One row a training image, in the order of the training split; then rows of padding.
+
+    Attributes:
+      embeddings: [rows, K] float32, zeros where not seen yet; never differentiated.
+      labels: [rows, classes] uint8 multi-hot, zeros where not seen yet.
+      seen: [rows] bool.
+      num_images: n; the rows from there on are never written and never compared with.
+    """
+
+    embeddings: jax.Array
+    labels: jax.Array
+    seen: jax.Array
+    num_images: int = dataclasses.field(metadata={"static": True})
+
+
+def create_bank(num_images: int, bits: int, num_classes: int, dtype=jnp.float32) -> MemoryBank:
+    """An empty bank of `rows_for(num_images)` rows."""
+    rows = rows_for(num_images)
+    return MemoryBank(
+        embeddings=jnp.zeros((rows, bits), dtype),
+        labels=jnp.zeros((rows, num_classes), jnp.uint8),
+        seen=jnp.zeros((rows,), bool),
+        num_images=num_images,
+    )
+
+
+def rows_for(num_images: int) -> int:
+    """A bank's rows: one an image, from `PADDED_FROM` on the next multiple of `ROW_MULTIPLE`."""
+    if num_images < PADDED_FROM:
+        return num_images
+    return -(-num_images // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+def update_bank(
+    bank: MemoryBank, index: jax.Array, embeddings: jax.Array, labels: jax.Array
+) -> MemoryBank:
+    """Writes a batch into its rows; an index of n or more (padding) writes nothing.
+
+    Args:
+      bank: of n images.
+      index: [B] integer rows, none twice.
+      embeddings: [B, K]; no gradient flows into the bank.
+      labels: [B, classes].
+    """
+    embeddings = jax.lax.stop_gradient(embeddings).astype(bank.embeddings.dtype)
+    rows = len(bank.seen)
+    if rows > bank.num_images:
+        index = jnp.where(index < bank.num_images, index, rows)
+    return dataclasses.replace(
+        bank,
+        embeddings=bank.embeddings.at[index].set(embeddings, mode="drop"),
+        labels=bank.labels.at[index].set(labels.astype(bank.labels.dtype), mode="drop"),
+        seen=bank.seen.at[index].set(True, mode="drop"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class HybridHash(Method):
+    """The published method.
+
+    Attributes:
+      pairs: "bank" compares a batch with the memory bank, "batch" with itself.
+      unseen: bank rows not seen yet are "ignored", or "negative": dissimilar to everything, as in
+        the authors' code, which adds log 2 each and no gradient.
+      alpha: scale of the inner products.
+    """
+
+    pairs: str = "bank"
+    unseen: str = "ignored"
+    alpha: float = 0.5
+
+    group = "loss"
+
+    def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> MemoryBank | None:
+        """An empty bank; None with pairs="batch"."""
+        del key
+        return create_bank(len(labels), bits, labels.shape[1]) if self.pairs == "bank" else None
+
+    def row_leaves(self, state: MemoryBank | None) -> Any:
+        """All of the bank's arrays."""
+        return jax.tree.map(lambda _: True, state)
+
+    def loss(
+        self,
+        outputs: jax.Array,
+        examples: Examples,
+        state: MemoryBank | None,
+        step: jax.Array,
+        *,
+        parameters: Parameters,
+        rows: Rows,
+    ) -> tuple[jax.Array, MemoryBank | None]:
+        """See `batch_loss` and `bank_loss`."""
+        del step, parameters
+        if state is None:
+            return batch_loss(outputs, examples.labels, examples.mask, alpha=self.alpha), None
+        batch = outputs, examples.labels, examples.mask, examples.index
+        outputs, labels, mask, index = rows.gather(batch)
+        bank = update_bank(state, index, outputs, labels)
+        options: dict[str, Any] = {"alpha": self.alpha, "unseen": self.unseen, "rows": rows}
+        return bank_loss(outputs, labels, mask, bank, **options), bank
+
+
+def similarity(labels: jax.Array, other_labels: jax.Array) -> jax.Array:
+    """[B, classes] and [M, classes] multi-hot -> bool [B, M]: is a label shared?"""
+    shared = labels.astype(jnp.float32) @ other_labels.astype(jnp.float32).T
+    return shared > 0.5
+
+
+class PairSums(NamedTuple):
+    """Sums over a set of pairs. Additive over disjoint sets of pairs.
+
+    Attributes:
+      positive, negative: sums of the loss over similar and over dissimilar pairs.
+      similar, dissimilar: how many there are, float32.
+    """
+
+    positive: jax.Array
+    negative: jax.Array
+    similar: jax.Array
+    dissimilar: jax.Array
+
+    def loss(self) -> jax.Array:
+        """Mean over the similar pairs plus mean over the dissimilar ones; 0 for none.
+
+        Written as the authors compute it, sum / |S| times the weight |S| / |S1|, with the weight in
+        float32 whatever the loss is in: a float64 loss then equals theirs to the last digits.
+        """
+        pairs = jnp.maximum(self.similar + self.dissimilar, 1)
+        of_similar = pairs / jnp.maximum(self.similar, 1)
+        of_dissimilar = pairs / jnp.maximum(self.dissimilar, 1)
+        return self.positive / pairs * of_similar + self.negative / pairs * of_dissimilar
+
+
+Arrays = tuple[jax.Array, jax.Array, jax.Array]
+
+
+def pair_sums(
+    embeddings: jax.Array,
+    labels: jax.Array,
+    other_embeddings: jax.Array,
+    other_labels: jax.Array,
+    pair_mask: jax.Array,
+    *,
+    alpha: float,
+) -> PairSums:
+    """The sums over all pairs of one and the other.
+
+    Args:
+      embeddings: [B, K].
+      labels: [B, classes] multi-hot.
+      other_embeddings: [M, K].
+      other_labels: [M, classes].
+      pair_mask: bool [B, M]; False leaves a pair out.
+      alpha: scale of the inner products.
+
+    Returns:
+      Scalars, float32 or the embeddings' type where that is wider.
+    """
+    dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
+    theta = alpha * jnp.matmul(
+        embeddings.astype(dtype), other_embeddings.astype(dtype).T, precision="highest"
+    )
+    similar = similarity(labels, other_labels)
+    positive, negative = similar & pair_mask, ~similar & pair_mask
+    return PairSums(
+        jnp.sum(jnp.where(positive, jax.nn.softplus(-theta), 0)),
+        jnp.sum(jnp.where(negative, jax.nn.softplus(theta), 0)),
+        jnp.sum(positive, dtype=jnp.float32),
+        jnp.sum(negative, dtype=jnp.float32),
+    )
+
+
+def bank_loss(
+    embeddings: jax.Array,
+    labels: jax.Array,
+    mask: jax.Array,
+    bank: MemoryBank,
+    *,
+    alpha: float = 0.5,
+    unseen: str = "ignored",
+    rows: Rows | None = None,
+) -> jax.Array:
+    """Loss of a batch against the memory bank, into which the batch was already written.
+
+    Args:
+      embeddings: [B, K].
+      labels: [B, classes] multi-hot.
+      mask: bool [B]; False is padding.
+      bank: what the batch is compared with.
+      alpha: scale of the inner products.
+      unseen: see `HybridHash`.
+      rows: how the bank lies on the devices; None is whole on each of them.
+    """
+    used = bank.seen if unseen == "ignored" else jnp.ones_like(bank.seen)
+    if bank.num_images < len(used):
+        used &= jnp.arange(len(used)) < bank.num_images
+    compared = jax.lax.stop_gradient(bank.embeddings), bank.labels, used
+    sums: Callable[[Arrays, Arrays], PairSums] = functools.partial(_sums_over_rows, alpha=alpha)
+    return (rows or WholeRows()).sum_over(sums)((embeddings, labels, mask), compared).loss()
+
+
+def _sums_over_rows(batch: Arrays, bank: Arrays, *, alpha: float) -> PairSums:
+    """The sums over a batch and some rows of the bank, of a large bank in blocks of rows.
+
+    A block's pairs are computed again in the backward pass, so that the memory is one block's.
+    """
+    embeddings, labels, mask = batch
+
+    def of_rows(embeddings: jax.Array, others: jax.Array, classes: jax.Array, used: jax.Array):
+        pair_mask = mask[:, None] & used[None, :]
+        return pair_sums(embeddings, labels, others, classes, pair_mask, alpha=alpha)
+
+    rows = len(bank[0])
+    block = min(rows, max(_BLOCK // (len(mask) + embeddings.shape[1] + labels.shape[1]), 1))
+    if block == rows:
+        return of_rows(embeddings, *bank)
+
+    @jax.checkpoint
+    def of_block(embeddings: jax.Array, number: jax.Array) -> PairSums:
+        # The last block begins early enough to be whole; its first rows were in the one before.
+        first = jnp.minimum(number * block, rows - block)
+        others, classes, used = (jax.lax.dynamic_slice_in_dim(x, first, block) for x in bank)
+        fresh = first + jnp.arange(block) >= number * block
+        return of_rows(embeddings, others, classes, used & fresh)
+
+    def add(sums: PairSums, number: jax.Array) -> tuple[PairSums, None]:
+        return jax.tree.map(jnp.add, sums, of_block(embeddings, number)), None
+
+    numbers = jnp.arange(-(-rows // block))
+    return jax.lax.scan(add, of_block(embeddings, numbers[0]), numbers[1:])[0]
+
+
+def batch_loss(
+    embeddings: jax.Array, labels: jax.Array, mask: jax.Array, *, alpha: float = 0.5
+) -> jax.Array:
+    """Loss over the pairs inside a batch, gradient through both sides; no image with itself."""
+    different = ~jnp.eye(embeddings.shape[0], dtype=bool)
+    pair_mask = mask[:, None] & mask[None, :] & different
+    return pair_sums(embeddings, labels, embeddings, labels, pair_mask, alpha=alpha).loss()

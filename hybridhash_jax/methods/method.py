@@ -1,0 +1,143 @@
+"""What a method is: its head, its state, its loss, and what it does between epochs.
+
+A method learns from batches of images and their labels. It is a frozen dataclass whose fields are
+its options; all that it learns beside the network lies in a state, a pytree that travels with the
+network's parameters, is saved with them, and is split over devices where its rows are images.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+
+import jax
+import numpy as np
+
+Tree = TypeVar("Tree")
+State = Any  # a pytree of arrays; every method has its own
+Parameters = Mapping[str, jax.Array]
+Sums = TypeVar("Sums", bound=Callable[[Any, Any], Any])
+
+
+class Examples(NamedTuple):
+    """What a method knows of a batch beside the network's outputs.
+
+    Attributes:
+      labels: [B, classes] multi-hot, as the data set has them.
+      targets: [B, classes] float32, what `Method.mix` made of them.
+      mask: bool [B]; False is padding or an unreadable image, which must not count.
+      index: int [B], each image's row among the training images; n for padding.
+    """
+
+    labels: jax.Array
+    targets: jax.Array
+    mask: jax.Array
+    index: jax.Array
+
+
+class Rows(Protocol):
+    """How the rows of a state lie on the devices, for losses that compare a batch with them."""
+
+    def gather(self, batch: Tree) -> Tree:
+        """A batch's arrays, whole on every device if the rows are split over devices."""
+        ...
+
+    def sum_over(self, sums: Sums) -> Sums:
+        """Of (a batch, rows) -> sums, which sees one device's rows, the sums over all rows."""
+        ...
+
+
+class WholeRows:
+    """All rows are on every device."""
+
+    def gather(self, batch: Tree) -> Tree:
+        """The batch itself."""
+        return batch
+
+    def sum_over(self, sums: Sums) -> Sums:
+        """The function itself."""
+        return sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Method(abc.ABC):
+    """One way to train a network.
+
+    Attributes:
+      head: the network's head that it needs, a key of `models.HEADS`.
+      learns: "codes", which retrieval measures, or "classes", which top-1 and top-5 measure.
+      group: the group of the configuration that holds its options.
+    """
+
+    head: ClassVar[str] = "hybridhash"
+    learns: ClassVar[str] = "codes"
+    group: ClassVar[str]
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Refuses training labels [n, classes] that it cannot learn from, with a ValueError."""
+
+    def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> State:
+        """The state before the first step; it is traced, so use jax.numpy alone.
+
+        Args:
+          labels: [n, classes] multi-hot, of the training images in their order.
+          bits: K, the length of the network's output.
+          key: JAX PRNG key of the run.
+        """
+        del labels, bits, key
+
+    def init_parameters(self, num_classes: int, bits: int, key: jax.Array) -> dict[str, Any]:
+        """What it trains beside the network, such as proxies, by name; drawn from `key`."""
+        del num_classes, bits, key
+        return {}
+
+    def row_leaves(self, state: State) -> Any:
+        """A pytree of booleans like the state: True where axis 0 is the training images."""
+        return jax.tree.map(lambda _: False, state)
+
+    def mix(
+        self, images: jax.Array, labels: jax.Array, mask: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The images [B, H, W, 3] and targets [B, classes] that are trained on, float32."""
+        del mask, key
+        return images, labels.astype(jax.numpy.float32)
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        outputs: jax.Array,
+        examples: Examples,
+        state: State,
+        step: jax.Array,
+        *,
+        parameters: Parameters,
+        rows: Rows,
+    ) -> tuple[jax.Array, State]:
+        """The loss of a batch, a scalar in float32 or wider, and the next state.
+
+        Args:
+          outputs: [B, K], what the head gives, in float32.
+          examples: what else is known of the batch.
+          state: of `init_state`; no gradient flows into it.
+          step: steps taken before this one.
+          parameters: from `init_parameters`, as they are now; they get a gradient.
+          rows: how the state's rows lie.
+        """
+
+    def end_epoch(self, state: State, step: jax.Array) -> State:
+        """The state after an epoch's last step; traced, like `init_state`."""
+        del step
+        return state
+
+    @property
+    def acts_between_epochs(self) -> bool:
+        """Does it have an `end_epoch` of its own?"""
+        return type(self).end_epoch is not Method.end_epoch
+
+    def database_codes(self, state: State) -> jax.Array | None:
+        """Learned embeddings [n, K] of the training images, whose signs are their codes.
+
+        An asymmetric method has them; None means that the network encodes every image.
+        """
+        del state
+        return None

@@ -1,0 +1,48 @@
+"""From a training batch's bytes to the network's images: crops, flips, RandAugment, erasing."""
+
+from collections.abc import Callable
+
+import jax
+
+from hybridhash_jax.preprocess import pixels, rand_augment
+
+Keys = tuple[jax.Array, jax.Array, jax.Array]
+Augment = Callable[[jax.Array, Keys], jax.Array]
+
+
+def make_augment(
+    size: int,
+    *,
+    horizontal_flip: bool = False,
+    crop_padding: int = 0,
+    magnitude: float = 0.0,
+    random_erasing: float = 0.0,
+) -> Augment:
+    """The function (images uint8 [B, h, w, 3], keys) -> normalised float32 [B, size, size, 3].
+
+    Args:
+      size: the network's image size.
+      horizontal_flip: see `pixels.augment`.
+      crop_padding: see `pixels.augment`.
+      magnitude: see `rand_augment.rand_augment`; 0 is off.
+      random_erasing: its probability.
+
+    The three keys are those of crops and flips, of RandAugment and of erasing.
+    """
+
+    def augment(images: jax.Array, keys: Keys) -> jax.Array:
+        crop_key, change_key, erase_key = keys
+        images = pixels.augment(
+            images, crop_key, horizontal_flip=horizontal_flip, crop_padding=crop_padding
+        )
+        images = pixels.resize(images, size)
+        images = rand_augment.rand_augment(images, change_key, magnitude)
+        images = pixels.normalize(images)
+        return rand_augment.random_erasing(images, erase_key, random_erasing)
+
+    return augment
+
+
+def prepare_images(images: jax.Array, size: int) -> jax.Array:
+    """An evaluation batch uint8 [B, h, w, 3], resized to the network's `size` and normalised."""
+    return pixels.normalize(pixels.resize(images, size))

@@ -1,1 +1,0 @@
-"""Supervised pre-training: the backbone learns to classify before it learns to hash."""

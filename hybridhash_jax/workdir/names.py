@@ -1,0 +1,24 @@
+"""Every file and folder of a workdir, by name.
+
+A workdir holds one run. A sweep holds a workdir for each code length (`16bits`, `32bits`), and the
+results, report and pictures over all of them.
+"""
+
+CONFIG = "config.json"  # the whole configuration; says which run this is
+INIT = "init.json"  # what the parameters started from
+CHECKPOINTS = "checkpoints"  # a folder a step
+DAMAGED = "damaged_checkpoints"  # checkpoints that could not be read
+CODES = "codes"  # query.npz and database.npz of the selected evaluation
+LOG = "metrics.jsonl"  # a line a logged step or evaluation
+EVENTS = "tensorboard"  # the same as events
+RESULTS = "results.json"  # one entry a run
+REPORT = "report.json"  # what the report shows, as numbers
+PAGE = "report.html"
+TRAINING_FIGURE = "training.png"
+EVALUATION = "evaluation"  # what --mode=evaluate writes: results, report, codes
+TUNING = "tune_batch.json"  # what --mode=tune_batch found
+
+
+def unreadable(process: int | None = None) -> str:
+    """The list of images that could not be read; one a process where there are several."""
+    return "unreadable.txt" if process is None else f"unreadable-{process}.txt"

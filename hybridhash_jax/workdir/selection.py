@@ -1,0 +1,63 @@
+"""Which checkpoint counts: the one answer for results, reports, evaluation and weights."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hybridhash_jax.workdir import names
+from hybridhash_jax.workdir.checkpoints import CheckpointError, committed_steps, read_meta
+from input_pipeline.options import Option
+
+# Which number of an evaluation's record is the largest at the selected step.
+_MEASURES = {
+    "hash": {"query": "map_expected", "validation": "validation_map_expected", "last": "step"},
+    "classify": {"validation": "top1", "last": "step"},
+}
+OPTION = Option("selected_by", "which evaluation counts", tuple(_MEASURES["hash"]))
+
+
+def selected_step(
+    history: Sequence[Mapping[str, Any]], selected_by: str, task: str = "hash"
+) -> int | None:
+    """The step of the evaluation that evaluation.selected_by selects, the first among equals.
+
+    Args:
+      history: the records of all evaluations; None is returned for none.
+      selected_by: evaluation.selected_by of the run.
+      task: of the run.
+    """
+    measure = _MEASURES[task][selected_by]
+    return max(history, key=lambda record: record[measure])["step"] if history else None
+
+
+def choose_step(workdir: Path, which: str, config: Mapping[str, Any]) -> int:
+    """The step of the checkpoint that `which` names.
+
+    Args:
+      workdir: of one run.
+      which: "selected" (as in the run's results), "latest", or a step.
+      config: the run's configuration.
+
+    Raises:
+      CheckpointError: there is no checkpoint, or not this one, or it cannot be read.
+      ValueError: `which` is none of these.
+    """
+    folder = workdir / names.CHECKPOINTS
+    steps = committed_steps(folder)
+    if not steps:
+        raise CheckpointError(f"there is no checkpoint in {folder}; train first")
+    if which == "latest":
+        return steps[-1]
+    if which == "selected":
+        history = read_meta(folder / str(steps[-1])).get("history", [])
+        selected_by = config["evaluation"]["selected_by"]
+        step = selected_step(history, selected_by, config.get("task", "hash"))
+    elif which.isdigit():
+        step = int(which)
+    else:
+        raise ValueError(f"checkpoint={which}; accepted: selected, latest, or one of {steps}")
+    if step not in steps:
+        raise CheckpointError(
+            f"there is no checkpoint {folder / str(step)}; there are: {steps}, or give latest"
+        )
+    return step

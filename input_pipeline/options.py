@@ -1,0 +1,67 @@
+"""How a field of the configuration is declared by the code that uses it."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One field: what it is for, and what it may be. None passes wherever the field has a None.
+
+    Attributes:
+      name: inside its group.
+      sentence: what it is for.
+      choices: all accepted values; empty for a number or something with a `problem` of its own.
+      at_least: the lowest number.
+      above: what the number must exceed.
+      at_most: the highest number.
+      below: what the number must stay below.
+      may_change: a run that goes on may have another value, for the results are the same.
+      problem: value -> what is wrong with it, None for nothing.
+    """
+
+    name: str
+    sentence: str
+    choices: Collection[Any] = ()
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    may_change: bool = False
+    problem: Callable[[Any], str | None] | None = None
+
+    def problem_of(self, value: Any, group: str = "") -> str | None:
+        """What is wrong with a value, and what would be accepted; None for nothing."""
+        if value is None:
+            return None
+        given = f"{group}{self.name}={value!r}"
+        if self.choices:
+            if value in self.choices:
+                return None
+            return f"{given} ({self.sentence}); accepted: {', '.join(map(str, self.choices))}"
+        if self.problem is not None:
+            found = self.problem(value)
+            return found and f"{given} ({self.sentence}): {found}"
+        limits = self._limits(value)
+        return f"{given} ({self.sentence}); it must be {' and '.join(limits)}" if limits else None
+
+    def check(self, value: Any) -> None:
+        """Raises a ValueError that says what is wrong with a value."""
+        if problem := self.problem_of(value):
+            raise ValueError(problem)
+
+    def _limits(self, value: Any) -> list[str]:
+        """The limits in words, if the number breaks one of them."""
+        known = {
+            "at least": (self.at_least, lambda x, limit: x >= limit),
+            "above": (self.above, lambda x, limit: x > limit),
+            "at most": (self.at_most, lambda x, limit: x <= limit),
+            "below": (self.below, lambda x, limit: x < limit),
+        }
+        limits = {words: rule for words, rule in known.items() if rule[0] is not None}
+        if not limits:
+            return []
+        holds = math.isfinite(value) and all(test(value, x) for x, test in limits.values())
+        return [] if holds else [f"{words} {limit:g}" for words, (limit, _) in limits.items()]
