@@ -8,17 +8,18 @@ import jax
 from hybridhash_jax.codes.files import load_code_sets
 from hybridhash_jax.config_fields import Config
 from hybridhash_jax.config_rules import MAY_CHANGE
+from hybridhash_jax.configured import check_run
+from hybridhash_jax.description import describe
 from hybridhash_jax.evaluators import create_evaluator
-from hybridhash_jax.experiment import check_run, create_experiment
+from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.report.files import report_content, write_report
 from hybridhash_jax.report.findings import describe_retrieval
 from hybridhash_jax.runtime.console import logger
-from hybridhash_jax.workdir import names, results
+from hybridhash_jax.workdir import log, names, results
 from hybridhash_jax.workdir.checkpoints import CheckpointStore
 from hybridhash_jax.workdir.config import check_one_length, check_same_run
 from hybridhash_jax.workdir.init_note import load_init_note
-from hybridhash_jax.workdir.log import describe
 from hybridhash_jax.workdir.selection import choose_step
 
 
@@ -39,7 +40,7 @@ def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") 
     step = choose_step(workdir, which, config)
     experiment = create_experiment(config, create_dataset(config))
     experiment = experiment.starting_from(load_init_note(workdir))
-    logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
+    logger.info("%s\nworkdir: %s", describe(experiment), workdir)
     evaluator = create_evaluator(experiment)
     store = CheckpointStore(workdir / names.CHECKPOINTS, read_only=True)
     try:
@@ -50,7 +51,7 @@ def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") 
         experiment.close()
         results.list_unreadable(workdir, experiment.unreadable)
     assert evaluation is not None
-    logger.info("checkpoint %d: %s", step, describe(evaluation.record))
+    logger.info("checkpoint %d: %s", step, log.describe(evaluation.record))
     entry = {
         "dataset": experiment.dataset.name,
         "protocol": experiment.dataset.protocol,

@@ -14,15 +14,22 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from hybridhash_jax import models, pretrained
-from hybridhash_jax.accumulation import check_parts
 from hybridhash_jax.config_fields import Config
-from hybridhash_jax.config_rules import check_config
+from hybridhash_jax.configured import (
+    build_network,
+    compute_dtype,
+    configured_augment,
+    configured_mesh,
+    configured_optimizer,
+    create_method,
+    ema_decay,
+)
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, make_layout
 from hybridhash_jax.image_sources import Sources, create_sources
-from hybridhash_jax.methods import METHODS, Method
-from hybridhash_jax.optimizer import frozen_mask, make_optimizer, make_schedule
-from hybridhash_jax.preprocess.augmentation import Augment, make_augment, prepare_images
+from hybridhash_jax.methods import Method
+from hybridhash_jax.optimizer import frozen_mask
+from hybridhash_jax.preprocess.augmentation import prepare_images
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import (
@@ -203,49 +210,6 @@ class Experiment:
         """Ends the threads that decode images."""
         self.sources.close()
 
-    def describe(self) -> str:
-        """What will run, in a few lines."""
-        config, splits, mesh = self.config, self.dataset.splits, self.mesh
-        size = f"{self.num_parameters:,} parameters, {self.gflop_per_image:.3g} GFLOP forward"
-        data = f"data: {self.dataset.name}, protocol {self.dataset.protocol}: "
-        data += f"{len(self.train_rows):,} training"
-        if self.method.learns == "classes":
-            model = f"{config.model.variant} as a classifier: {size} an image"
-            data += f" and {len(splits.query):,} validation images, {self.num_classes} classes"
-        else:
-            model = (
-                f"{config.method.name}, {config.model.variant}, {self.bits} bits: {size} an image"
-            )
-            held_out = f" ({len(self.held_out):,} held out)" if len(self.held_out) else ""
-            cut_off = "all" if self.top_k is None else f"the first {self.top_k:,}"
-            data += (
-                f"{held_out}, {len(splits.query):,} query and {len(splits.database):,} database "
-                f"images, {self.num_classes} classes; mAP over {cut_off}"
-            )
-        rates = config.optimizer.learning_rate_factors
-        options = ", ".join(f"{k} {v}" for k, v in config[self.method.group].items())
-        training = (
-            f"training: {config.num_epochs} epochs of {self.steps_per_epoch} steps, batch "
-            f"{config.batch_size}; {config.optimizer.name}, learning rate "
-            f"{config.optimizer.learning_rate:g} ({config.optimizer.schedule})"
-            + (f"; rates times {', '.join(rates)}" if rates else "")
-            + (f"; frozen: {', '.join(config.optimizer.frozen)}" if config.optimizer.frozen else "")
-        )
-        devices = (
-            f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, {jax.process_count()} "
-            f"process(es); {self.layout.describe()}; computing in {jnp.dtype(self.dtype).name}"
-        )
-        lines = [
-            model,
-            f"parameters start from: {self.init_note}",
-            data,
-            f"      {self.dataset.provenance}",
-            devices,
-            training,
-            f"          {options}",
-        ]
-        return "\n".join(lines)
-
 
 def create_experiment(config: Config, dataset: Dataset, length: int | None = None) -> Experiment:
     """Builds everything for one run; nothing is trained or written yet.
@@ -278,11 +242,11 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
         graphdef,
         optimizer,
         method,
-        _configured_augment(config, method, sources, network.image_size),
+        configured_augment(config, method, sources.in_memory, network.image_size),
         schedule=schedule,
         accumulation_steps=config.accumulation_steps,
         frozen=frozen_mask(params, config.optimizer.frozen),
-        ema_decay=_ema_decay(config, method),
+        ema_decay=ema_decay(config, method),
         layout=layout,
     )
     return Experiment(
@@ -309,33 +273,6 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
         image_size=network.image_size,
         init_note=config.init.weights or f"random ({config.model.initializer}, seed {config.seed})",
     )
-
-
-def create_method(config: Config) -> Method:
-    """The method of `config.task` and `config.method.name`, with its options."""
-    kind = METHODS["classification" if config.task == "classify" else config.method.name]
-    names = {field.name for field in dataclasses.fields(kind)}
-    given = {"seed": config.seed, **config[kind.group]}
-    return kind(**{name: value for name, value in given.items() if name in names})
-
-
-class MethodParameters(nnx.Module):
-    """What a method trains beside the network."""
-
-    def __init__(self, arrays: Mapping[str, Any]):
-        for name, array in arrays.items():
-            setattr(self, name, nnx.Param(array))
-
-
-def build_network(config: Config, method: Method, bits: int, num_classes: int) -> Any:
-    """The network of `config.model` with the head that the method needs."""
-    rngs = nnx.Rngs(config.seed)
-    options = dict(config.model) | {"dtype": compute_dtype(config.model.dtype)}
-    network = models.create_network(head=method.head, outputs=bits, rngs=rngs, **options)
-    own = method.init_parameters(num_classes, bits, jax.random.key(config.seed))
-    if own:
-        network.method = MethodParameters(own)
-    return network
 
 
 def _training_rows(
@@ -371,68 +308,5 @@ def _first_state(
     labels: jax.Array,
 ) -> TrainState:
     own = method.init_state(labels, bits, jax.random.key(config.seed))
-    averaged = _ema_decay(config, method) > 0
+    averaged = ema_decay(config, method) > 0
     return first_state(params, optimizer, own, averaged=averaged)
-
-
-def _ema_decay(config: Config, method: Method) -> float:
-    return config.pretraining.ema_decay if method.learns == "classes" else 0.0
-
-
-def _configured_augment(config: Config, method: Method, sources: Sources, size: int) -> Augment:
-    options: dict[str, Any] = {}
-    if method.learns == "classes":
-        options["magnitude"] = config.pretraining.augment_magnitude
-        options["random_erasing"] = config.pretraining.random_erasing
-    return make_augment(
-        size,
-        horizontal_flip=config.data.horizontal_flip and sources.in_memory,
-        crop_padding=config.data.crop_padding,
-        **options,
-    )
-
-
-def check_run(config: Config) -> None:
-    """Refuses what cannot run on these devices, before data are fetched.
-
-    Raises:
-      ConfigError: values that no run can have.
-      ValueError: a mesh or batches that do not fit the devices.
-    """
-    check_config(config)
-    configured_mesh(config)
-
-
-def configured_mesh(config: Config) -> Mesh:
-    """The devices that `config` asks for.
-
-    Raises:
-      ValueError: the mesh does not cover them, or they cannot divide the batches; the message
-        says what would do.
-    """
-    mesh = sharding.make_mesh(config.num_devices, **config.mesh)
-    sharding.check_batch_size("batch_size", config.batch_size, mesh)
-    check_parts(config.batch_size, config.accumulation_steps, mesh.size)
-    sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
-    return mesh
-
-
-def configured_optimizer(
-    config: Config, params: Any, total_steps: int, steps_per_epoch: int
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """What `config.optimizer` asks for, and its learning rate as a function of the step."""
-    options = dict(config.optimizer)
-    names = ("schedule", "warmup_epochs", "step_epochs", "step_factor", "learning_rate")
-    schedule = make_schedule(
-        total_steps=total_steps,
-        steps_per_epoch=steps_per_epoch,
-        **{name: options.pop(name) for name in names},
-    )
-    return make_optimizer(params, learning_rate=schedule, **options), schedule
-
-
-def compute_dtype(name: str) -> Any:
-    """The type that model.dtype means on this machine."""
-    if name == "auto":
-        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    return jnp.dtype(name)

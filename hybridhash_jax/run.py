@@ -8,9 +8,11 @@ import jax
 
 from hybridhash_jax.config_fields import Config
 from hybridhash_jax.config_rules import MAY_CHANGE
+from hybridhash_jax.configured import check_run
+from hybridhash_jax.description import describe
 from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.evaluators import Evaluation, Evaluator, create_evaluator
-from hybridhash_jax.experiment import Experiment, check_run, create_experiment
+from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.runtime.interrupt import StopRequest
@@ -79,7 +81,7 @@ def _train_length(
     own = config_of_length(config, bits)
     check_occupied(own, workdir, MAY_CHANGE)
     experiment, state = start_run(experiment, own, workdir)
-    logger.info("%s\nworkdir: %s", experiment.describe(), workdir)
+    logger.info("%s\nworkdir: %s", describe(experiment), workdir)
     evaluator = create_evaluator(experiment)
     evaluations = _SelectedEvaluation(evaluator, workdir, stop)
     loop = TrainingLoop(experiment, evaluator, workdir, stop, evaluations.evaluate)

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hybridhash_jax.methods.memory_bank import create_bank
-from hybridhash_jax.pretraining.step import make_augment, make_classification_step
 
 from hybridhash_jax import models
 from hybridhash_jax.accumulation import (
@@ -17,13 +15,13 @@ from hybridhash_jax.accumulation import (
     gradients_through_outputs,
     join_parts,
     split_parts,
-    summed_gradients,
 )
 from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.methods.classification import Classification
+from hybridhash_jax.methods.hybridhash import HybridHash, create_bank
 from hybridhash_jax.optimizer import make_optimizer
-from hybridhash_jax.preprocess import pixels as preprocess
-from hybridhash_jax.preprocess.mixing import Mixing
-from hybridhash_jax.state import create_state
+from hybridhash_jax.preprocess.augmentation import make_augment
+from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
 
 SIZES: dict[str, Any] = {
@@ -35,38 +33,22 @@ CLASSIFIER = functools.partial(models.NestClassifier, 5, **SIZES)
 BATCH = 32
 
 
-def prepare(images, key):
-    images = preprocess.augment(images, key, horizontal_flip=True, crop_padding=1)
-    return preprocess.normalize(images)
-
-
 def make_step(kind: str, parts: int):
     """A jitted step of hashing by "bank" or "batch" pairs or of a "classifier", and its state."""
     build = CLASSIFIER if kind == "classifier" else HASHING
     graphdef, params = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))))
     # Plain gradient descent: the parameters' change is the gradient.
     optimizer = make_optimizer(params, name="sgd", learning_rate=0.1, momentum=0.0)
-    if kind == "classifier":
-        augment = make_augment(
-            8, horizontal_flip=True, crop_padding=1, magnitude=0.0, random_erasing=0.0
-        )
-        step = make_classification_step(
-            graphdef,
-            optimizer,
-            augment,
-            mixing=Mixing(0.8, 1.0),
-            label_smoothing=0.1,
-            accumulation_steps=parts,
-        )
-    else:
-        step = make_train_step(graphdef, optimizer, prepare, pairs=kind, accumulation_steps=parts)
+    augment = make_augment(8, horizontal_flip=True, crop_padding=1)
+    method = Classification(0.1, 0.8, 1.0) if kind == "classifier" else HybridHash(kind)
+    step = make_train_step(graphdef, optimizer, method, augment, accumulation_steps=parts)
     mesh = sharding.make_mesh(8)
-    state = create_state(
-        lambda: nnx.split(build(rngs=nnx.Rngs(0)))[1],
-        optimizer,
-        lambda: create_bank(40, 8, 5) if kind == "bank" else None,
-        sharding.replicated(mesh),
-    )
+
+    def first() -> TrainState:
+        bank = create_bank(40, 8, 5) if kind == "bank" else None
+        return first_state(nnx.split(build(rngs=nnx.Rngs(0)))[1], optimizer, bank)
+
+    state = create_state(first, sharding.replicated(mesh))
     return compile_train_step(step, mesh), state, mesh
 
 
@@ -108,7 +90,7 @@ def test_parts_differ_where_their_own_losses_are_averaged():
     rng = np.random.default_rng(0)
     weights, x = rng.normal(size=(3, 2)), rng.normal(size=(8, 3))
 
-    def loss(outputs):
+    def loss(outputs, _):
         return jnp.sum(outputs @ outputs.T), None
 
     def apply(weights, x):
@@ -118,8 +100,25 @@ def test_parts_differ_where_their_own_losses_are_averaged():
     expected = 2 * (x.T @ np.ones((8, 8)) @ x) @ weights
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
     np.testing.assert_allclose(whole, np.sum(x @ weights @ weights.T @ x.T), rtol=1e-5)
-    alone, _ = summed_gradients(lambda w, x: loss(apply(w, x))[0], weights, x, 4)
-    assert abs(float(alone) - whole) > 0.1
+    alone = sum(float(loss(apply(weights, part), None)[0]) for part in split_parts(x, 4))
+    assert abs(alone - whole) > 0.1
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_what_the_loss_takes_of_the_parameters_themselves_has_its_gradient_once(parts):
+    rng = np.random.default_rng(0)
+    weights, proxies, x = (rng.normal(size=size) for size in ((3, 2), (2,), (8, 3)))
+
+    def apply(params, x):
+        return x @ params["weights"]
+
+    def loss(outputs, params):
+        return jnp.sum(outputs @ params["proxies"]), None
+
+    params = {"weights": weights, "proxies": proxies}
+    _, gradient = gradients_through_outputs(apply, loss, params, x, parts)
+    np.testing.assert_allclose(gradient["proxies"], (x @ weights).sum(0), rtol=1e-5)
+    np.testing.assert_allclose(gradient["weights"], np.outer(x.sum(0), proxies), rtol=1e-5)
 
 
 def test_every_part_holds_as_many_rows_of_each_device():
@@ -139,7 +138,7 @@ def test_parts_send_no_images_between_devices():
 
     def gradients(weights, images):
         return gradients_through_outputs(
-            lambda w, x: jnp.tanh(x @ w).mean((1, 2)), lambda y: (jnp.sum(y @ y.T), None),
+            lambda w, x: jnp.tanh(x @ w).mean((1, 2)), lambda y, _: (jnp.sum(y @ y.T), None),
             weights, images, 2,
         )  # fmt: skip
 
@@ -159,18 +158,16 @@ def test_more_parts_take_less_memory():
             x = jnp.tanh(x @ weight)
         return x.mean(1)
 
-    def temporary_bytes(function, loss, parts):
-        gradients = jax.jit(lambda w: function(loss, w, x, parts))
-        compiled: Any = gradients.lower(weights).compile()
+    def temporary_bytes(parts):
+        def gradients(weights):
+            return gradients_through_outputs(
+                apply, lambda y, _: (jnp.sum(y) ** 2, None), weights, x, parts
+            )
+
+        compiled: Any = jax.jit(gradients).lower(weights).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    through_outputs = functools.partial(gradients_through_outputs, apply)
-    for function, loss in (
-        (through_outputs, lambda y: (jnp.sum(y) ** 2, None)),
-        (summed_gradients, lambda w, x: jnp.sum(apply(w, x))),
-    ):
-        one = temporary_bytes(function, loss, 1)
-        assert temporary_bytes(function, loss, 8) < 0.5 * one
+    assert temporary_bytes(8) < 0.5 * temporary_bytes(1)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from hybridhash_jax.batch_tuning import (
 )
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
+from hybridhash_jax.workdir import names
 from tests.distributed.process_pair import start_two, wait_for_two
 from tests.runs.main_process import run_main
 from tests.runs.small_run import CONFIG, flags, make_config
@@ -60,7 +61,7 @@ def test_where_memory_ends_larger_batches_are_tried_by_saving_it(config, tmp_pat
     assert 88 <= max(size for size in kept if size <= 100) <= 100
     saved = [(trial.remat, trial.accumulation_steps, trial.fits) for trial in trials[-4:]]
     assert saved == [("dots", 1, True), ("layers", 1, True), ("none", 2, True), ("layers", 4, True)]
-    content = json.loads((tmp_path / batch_tuning.TUNING_FILE).read_text())
+    content = json.loads((tmp_path / names.TUNING).read_text())
     assert len(content["trials"]) == len(trials)
     assert "--config.batch_size=9" in content["best"]["largest"]
     assert "--config.model.remat=" in content["best"]["largest, saving memory"]
@@ -80,7 +81,7 @@ def test_a_step_that_does_not_fit_is_explained(config, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_tuning, "_FIRST", 1)
     with pytest.raises(ValueError, match="not even a batch of 1 fits; try --config.model.remat"):
         tune_batch(config, tmp_path)
-    (trial,) = json.loads((tmp_path / batch_tuning.TUNING_FILE).read_text())["trials"]
+    (trial,) = json.loads((tmp_path / names.TUNING).read_text())["trials"]
     assert trial["images_per_second"] is None
     assert trial["mib"] > 0
 
@@ -97,17 +98,15 @@ def test_a_step_that_runs_out_of_memory_is_too_large_and_the_search_goes_on(
         step = (
             asks_for_too_much if config.batch_size > 100 else lambda state, batch, key: (state, key)
         )
-        return dataclasses.replace(
-            create_experiment(config, config.bits[0], dataset), train_step=jax.jit(step)
-        )
+        return dataclasses.replace(create_experiment(config, dataset), train_step=jax.jit(step))
 
-    monkeypatch.setattr(batch_tuning, "create_plan", create)
+    monkeypatch.setattr(batch_tuning, "create_experiment", create)
     monkeypatch.setattr(batch_tuning, "memory_limit", lambda mesh: float("inf"))
     trials = tune_batch(config, tmp_path)
     assert [trial.batch_size for trial in trials[:5]] == [8, 16, 32, 64, 128]
     assert [trial.fits for trial in trials] == [trial.batch_size <= 100 for trial in trials]
     assert 88 <= max(trial.batch_size for trial in trials if trial.fits) <= 100
-    best = json.loads((tmp_path / batch_tuning.TUNING_FILE).read_text())["best"]
+    best = json.loads((tmp_path / names.TUNING).read_text())["best"]
     assert "--config.batch_size=9" in best["largest"]
 
 
@@ -131,7 +130,7 @@ def test_the_mode_works_for_a_classifier_on_a_mesh_that_splits_parameters(tmp_pa
     assert done.returncode == 0, done.stderr
     assert "% of what is free" in done.stdout
     assert "largest: --config.batch_size=992" in done.stdout
-    content = json.loads((workdir / batch_tuning.TUNING_FILE).read_text())
+    content = json.loads((workdir / names.TUNING).read_text())
     assert [trial["batch_size"] for trial in content["trials"]] == [496, 992]
     assert all(trial["images_per_second"] > 0 for trial in content["trials"])
 

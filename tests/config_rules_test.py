@@ -5,13 +5,9 @@ import json
 import pytest
 
 from configs import cifar10, cifar10_32px, default, digits
-from hybridhash_jax.config_rules import (
-    ConfigError,
-    check_config,
-    check_workdir,
-    flat_fields,
-    to_json,
-)
+from hybridhash_jax.config_fields import ConfigError, flat_fields, to_json
+from hybridhash_jax.config_rules import MAY_CHANGE, check_config
+from hybridhash_jax.workdir.config import check_same_run
 
 
 @pytest.mark.parametrize("config", [default, cifar10, cifar10_32px, digits])
@@ -57,7 +53,7 @@ def test_cifar10_is_the_published_recipe():
         ("bits", (32, 32), "different code lengths"),
         ("bits", ("long",), "different code lengths"),
         ("bits", (0,), "different code lengths"),
-        ("evaluation.validation_fraction", 1.0, "between 0 and 1"),
+        ("evaluation.validation_fraction", 1.0, "above 0 and below 1"),
         ("checkpoint.keep_latest", 0, "at least 1"),
         ("task", "cluster", "accepted: hash, classify"),
         ("pretraining.label_smoothing", 1.0, "below 1"),
@@ -90,11 +86,11 @@ def test_a_difference_that_matters_is_named_and_others_are_allowed(tmp_path):
     path.write_text(to_json(config))
     config.data.dir = "/elsewhere"
     config.log_every_steps = 1
-    check_workdir(config, path)
+    check_same_run(config, tmp_path, MAY_CHANGE)
     config.model.gelu = "tanh"
     config.model.embed_dims = (8, 8, 8)
     with pytest.raises(ConfigError, match=r"(?s)embed_dims: None there.*gelu: 'exact' there") as e:
-        check_workdir(config, path)
+        check_same_run(config, tmp_path, MAY_CHANGE)
     assert "data.dir" not in str(e.value)
 
 
@@ -104,10 +100,10 @@ def test_a_field_that_came_later_counts_as_its_default(tmp_path):
     saved = json.loads(to_json(config))
     del saved["task"], saved["pretraining"]
     path.write_text(json.dumps(saved))
-    check_workdir(config, path)
+    check_same_run(config, tmp_path, MAY_CHANGE)
     config.task = "classify"
     with pytest.raises(ConfigError, match="task: 'hash' there, 'classify' here"):
-        check_workdir(config, path)
+        check_same_run(config, tmp_path, MAY_CHANGE)
 
 
 def test_a_run_goes_on_with_other_devices(tmp_path):
@@ -117,7 +113,7 @@ def test_a_run_goes_on_with_other_devices(tmp_path):
     del saved["mesh"]  # of a run from before there was one
     path.write_text(json.dumps(saved))
     config.num_devices, config.mesh.data, config.mesh.fsdp = 8, 4, 2
-    check_workdir(config, path)
+    check_same_run(config, tmp_path, MAY_CHANGE)
 
 
 def test_only_classifiers_mind_what_pre_training_is_told(tmp_path):
@@ -128,17 +124,17 @@ def test_only_classifiers_mind_what_pre_training_is_told(tmp_path):
         path.write_text(to_json(config))
         config.pretraining.mixup = 0.1
         if task == "hash":
-            check_workdir(config, path)
+            check_same_run(config, tmp_path, MAY_CHANGE)
             continue
         with pytest.raises(ConfigError, match="pretraining.mixup: 0.8 there, 0.1 here"):
-            check_workdir(config, path)
+            check_same_run(config, tmp_path, MAY_CHANGE)
 
 
 def test_a_saved_configuration_that_is_broken_is_not_overwritten(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"seed": 0})[:5])
     with pytest.raises(ConfigError, match="cannot be read"):
-        check_workdir(digits.get_config(), path)
+        check_same_run(digits.get_config(), tmp_path, MAY_CHANGE)
 
 
 def test_a_field_that_came_later_counts_as_saved_at_its_default(tmp_path):
@@ -147,7 +143,7 @@ def test_a_field_that_came_later_counts_as_saved_at_its_default(tmp_path):
     del saved["optimizer"]["frozen"], saved["optimizer"]["learning_rate_factors"]
     path = tmp_path / "config.json"
     path.write_text(json.dumps(saved))
-    check_workdir(config, path)
+    check_same_run(config, tmp_path, MAY_CHANGE)
     config.optimizer.frozen = ("^levels/0/",)
     with pytest.raises(ConfigError, match=r"optimizer.frozen: \[\] there, \['\^levels/0/'\] here"):
-        check_workdir(config, path)
+        check_same_run(config, tmp_path, MAY_CHANGE)

@@ -6,7 +6,7 @@ import pytest
 
 from hybridhash_jax.codes import binary as codes
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.encode import EncodingStopped, NotANumberError, compile_encode, encode_split
+from hybridhash_jax.encode import EvaluationStopped, NotANumberError, compile_encode, encode_split
 from input_pipeline.loader import make_eval_batches
 from input_pipeline.sources import ArraySource
 
@@ -88,5 +88,5 @@ def test_padding_that_is_no_number_is_no_error():
 
 
 def test_encoding_stops_when_asked():
-    with pytest.raises(EncodingStopped):
+    with pytest.raises(EvaluationStopped):
         encode(random_images(20), should_stop=lambda: True)

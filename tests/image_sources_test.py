@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import folder
-from hybridhash_jax.config_rules import ConfigError
+from hybridhash_jax.config_fields import ConfigError
 from hybridhash_jax.image_sources import create_sources
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.transforms import ImageTransform

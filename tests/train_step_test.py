@@ -7,23 +7,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
-from hybridhash_jax.methods.memory_bank import create_bank
 
 from hybridhash_jax import models, pretrained
 from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.methods.hybridhash import HybridHash, create_bank
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
-from hybridhash_jax.state import TrainState, create_state
+from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
 from hybridhash_jax.workdir.checkpoints import CheckpointStore, flatten
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def normalize(images, key):
+def normalize(images, keys):
     return preprocess.normalize(images)
 
 
@@ -37,9 +36,7 @@ def test_eight_steps_follow_the_authors_training(layout):
     pretrained.load_pretrained(model, GOLDEN / f"tiny16_{layout}.safetensors")
     graphdef, params = nnx.split(model)
     optimizer = make_optimizer(params, name="rmsprop", learning_rate=2.5e-5, weight_decay=1e-5)
-    step = make_train_step(
-        graphdef, optimizer, normalize, pairs="bank", unseen="negative", alpha=0.5
-    )
+    step = make_train_step(graphdef, optimizer, HybridHash("bank", "negative", 0.5), normalize)
     mesh = sharding.make_mesh(1)
     run_step = compile_train_step(step, mesh)
     state = TrainState(
@@ -90,14 +87,16 @@ class SmallRun:
             learning_rate_factors=factors,
         )
         mask = frozen_mask(params, frozen)
-        step = make_train_step(self.graphdef, optimizer, self.prepare, pairs=pairs, frozen=mask)
-        self.step = compile_train_step(step, self.mesh)
-        self.state = create_state(
-            lambda: nnx.split(build(rngs=nnx.Rngs(3)))[1],
-            optimizer,
-            lambda: create_bank(40, 8, 5) if pairs == "bank" else None,
-            sharding.replicated(self.mesh),
+        step = make_train_step(
+            self.graphdef, optimizer, HybridHash(pairs), self.prepare, frozen=mask
         )
+        self.step = compile_train_step(step, self.mesh)
+
+        def first() -> TrainState:
+            bank = create_bank(40, 8, 5) if pairs == "bank" else None
+            return first_state(nnx.split(build(rngs=nnx.Rngs(3)))[1], optimizer, bank)
+
+        self.state = create_state(first, sharding.replicated(self.mesh))
         self.key = jax.device_put(jax.random.key(1), sharding.replicated(self.mesh))
         self.random = np.random.RandomState(0)
         self.images = self.random.randint(0, 256, (40, 16, 16, 3)).astype(np.uint8)
@@ -105,8 +104,8 @@ class SmallRun:
         self.batch_size = batch_size
 
     @staticmethod
-    def prepare(images, key):
-        images = preprocess.augment(images, key, horizontal_flip=True, crop_padding=2)
+    def prepare(images, keys):
+        images = preprocess.augment(images, keys[0], horizontal_flip=True, crop_padding=2)
         return preprocess.normalize(images)
 
     def batch(self, index):
@@ -157,8 +156,8 @@ def test_what_lies_in_padding_changes_nothing():
 
 def test_the_state_is_donated():
     run = SmallRun("bank", 1)
-    assert run.state.bank is not None
-    before = run.state.bank.embeddings
+    assert run.state.method is not None
+    before = run.state.method.embeddings
     run.losses(steps=1)
     assert before.is_deleted()
 
@@ -168,11 +167,6 @@ def test_the_gradient_norm_is_reported():
     batch = sharding.put_batch(run.batch(np.arange(16)), run.mesh)
     _, metrics = run.step(run.state, batch, run.key)
     assert 0 < float(metrics["grad_norm"]) < np.inf
-
-
-def test_an_unknown_choice_of_pairs_is_refused():
-    with pytest.raises(ValueError, match="accepted: bank, batch"):
-        make_train_step(None, optax.identity(), normalize, pairs="all")
 
 
 PREFIX = ("^patch_embed/", "^levels/0/")

@@ -10,7 +10,7 @@ from input_pipeline.options import Option
 
 # Which number of an evaluation's record is the largest at the selected step.
 _MEASURES = {
-    "hash": {"query": "map_expected", "validation": "validation_map_expected", "last": "step"},
+    "hash": {"query": "map_expected", "last": "step", "validation": "validation_map_expected"},
     "classify": {"validation": "top1", "last": "step"},
 }
 OPTION = Option("selected_by", "which evaluation counts", tuple(_MEASURES["hash"]))

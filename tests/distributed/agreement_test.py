@@ -76,7 +76,7 @@ def test_a_changed_source_file_and_other_devices_are_told_in_both_processes(tmp_
     for folder in ("hybridhash_jax", "input_pipeline", "configs"):
         shutil.copytree(ROOT / folder, other / folder)
     shutil.copy(ROOT / "main.py", other)
-    with (other / "hybridhash_jax" / "losses.py").open("a") as file:
+    with (other / "hybridhash_jax" / "train.py").open("a") as file:
         file.write("# changed\n")
     options = [option for option in flags() if "num_devices" not in option]
     first, second = two_command_lines(tmp_path / "w", *options)
@@ -94,9 +94,7 @@ def test_a_changed_source_file_and_other_devices_are_told_in_both_processes(tmp_
     assert [process.poll(), done.returncode] == [1, 1], printed
     for text in printed:
         assert "local devices: 1 in process 0; 2 in process 1" in text
-        assert re.search(
-            r"file hybridhash_jax/losses\.py: \w+ in process 0; \w+ in process 1", text
-        )
+        assert re.search(r"file hybridhash_jax/train\.py: \w+ in process 0; \w+ in process 1", text)
         assert text.count("file ") == 1
         assert "Traceback" not in text
 

@@ -1,7 +1,4 @@
-"""What runs on accelerators lowers for them, at the published size, without one at hand.
-
-(The device metrics: metric_device_test.)
-"""
+"""What runs on accelerators lowers for them, at the published size, without one at hand."""
 
 from typing import Any
 
@@ -12,6 +9,7 @@ import pytest
 from jax import export
 
 from configs import cifar10
+from hybridhash_jax.evaluators import create_evaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
 from input_pipeline.dataset import Dataset
 from input_pipeline.splits import Splits
@@ -37,7 +35,7 @@ def published_recipe(fsdp: int = 1, remat: str = "none", parts: int = 1) -> Expe
         official=None,
         checksum="0",
     )
-    return create_experiment(config.lock(), BITS, dataset)
+    return create_experiment(config.lock(), dataset, BITS)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +70,7 @@ def test_the_training_step_lowers_for_every_platform_over_eight_devices(experime
     assert exported.platforms == PLATFORMS
     assert exported.nr_devices == 8
     assert sum(x.size for x in jax.tree.leaves(state.params)) > 50e6
-    assert state.bank.embeddings.shape == (BANK, BITS)
+    assert state.method.embeddings.shape == (BANK, BITS)
     returned = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     assert jax.tree.map(lambda x: x.shape, returned[0]) == jax.tree.map(lambda x: x.shape, state)
     assert "bf16" in exported.mlir_module()
@@ -90,7 +88,9 @@ def test_a_step_of_split_parameters_in_little_memory_lowers_as_well():
 
 def test_the_encoder_lowers_for_every_platform_over_eight_devices(experiment, state):
     images = shape(jnp.uint8, BATCH, 32, 32, 3)
-    exported = export.export(experiment.encode, platforms=PLATFORMS)(state.params, images)
+    exported = export.export(create_evaluator(experiment).encode, platforms=PLATFORMS)(
+        state.params, images
+    )
     assert exported.platforms == PLATFORMS
     assert exported.nr_devices == 8
     packed, is_nan = exported.out_avals

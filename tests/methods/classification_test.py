@@ -1,14 +1,24 @@
 """Targets and loss against plain NumPy, and who counts as right."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybridhash_jax.methods.classification import is_among_top, smooth_labels, soft_cross_entropy
+from hybridhash_jax.methods.classification import (
+    Classification,
+    is_among_top,
+    mean_cross_entropy,
+)
 
 
 def one_hot(class_ids, classes):
     return np.eye(classes, dtype=np.uint8)[class_ids]
+
+
+def smooth_labels(labels, smoothing):
+    images, mask = jnp.zeros((len(labels), 1, 1, 3)), jnp.ones(len(labels), bool)
+    return Classification(smoothing).mix(images, labels, mask, jax.random.key(0))[1]
 
 
 def test_smoothed_labels_keep_their_sum_and_favour_the_class():
@@ -29,20 +39,20 @@ def test_the_loss_is_the_mean_over_images_that_are_kept():
         if kept:
             log_sum = np.log(np.exp(row).sum())
             expected.append(sum(t * (log_sum - x) for t, x in zip(target, row)))
-    found = soft_cross_entropy(jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(mask))
+    found = mean_cross_entropy(jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(mask))
     np.testing.assert_allclose(found, np.mean(expected), rtol=1e-5)
 
 
 def test_padding_never_reaches_the_loss():
     logits = jnp.asarray([[1.0, 2.0], [np.nan, np.inf]])
     targets, mask = jnp.asarray([[1.0, 0.0], [0.0, 0.0]]), jnp.asarray([True, False])
-    assert np.isfinite(soft_cross_entropy(logits, targets, mask))
-    assert soft_cross_entropy(logits, targets, jnp.zeros(2, bool)) == 0
+    assert np.isfinite(mean_cross_entropy(logits, targets, mask))
+    assert mean_cross_entropy(logits, targets, jnp.zeros(2, bool)) == 0
 
 
 def test_the_loss_of_half_precision_is_computed_in_float32():
     logits = jnp.full((1, 1000), 3, jnp.bfloat16)
-    found = soft_cross_entropy(logits, jnp.full((1, 1000), 1e-3), jnp.ones(1, bool))
+    found = mean_cross_entropy(logits, jnp.full((1, 1000), 1e-3), jnp.ones(1, bool))
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, np.log(1000), rtol=1e-5)
 

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from hybridhash_jax.experiment import create_experiment
-from hybridhash_jax.run import start_run
 
+from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.pretrained.errors import WeightFileError
+from hybridhash_jax.run import start_run
 from tests.pretrained.pretrained_files import small_network, write_run
 from tests.runs.small_run import make_config
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hybridhash_jax.workdir.config import load_config
 
 from hybridhash_jax.codes.files import load_code_sets, load_codes, save_codes
 from hybridhash_jax.config_fields import ConfigError
@@ -19,6 +18,7 @@ from hybridhash_jax.runtime.interrupt import Interrupted
 from hybridhash_jax.train import TrainingDivergedError
 from hybridhash_jax.workdir import results
 from hybridhash_jax.workdir.checkpoints import CheckpointError
+from hybridhash_jax.workdir.config import load_config
 from hybridhash_jax.workdir.log import read_log
 from tests.runs.small_run import StopAt, make_config, outcome
 

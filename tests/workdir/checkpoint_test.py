@@ -53,6 +53,17 @@ def test_what_is_restored_is_what_was_saved(tmp_path):
     assert meta == {"history": [{"step": 7, "map": 0.1 + 0.2}]}
 
 
+def test_a_memory_bank_of_an_earlier_version_is_the_method_s_state(tmp_path):
+    saved(tmp_path / "c", [3])  # with arrays called bank/...
+    like = make_state()
+    like["method"] = like.pop("bank")
+    restored = CheckpointStore(tmp_path / "c").restore_latest(like)
+    assert restored is not None
+    expected = make_state(3)
+    expected["method"] = expected.pop("bank")
+    assert_equal(restored[0], expected)
+
+
 def test_without_a_checkpoint_there_is_nothing_to_restore(tmp_path):
     assert CheckpointStore(tmp_path / "c").restore_latest(make_state()) is None
 

@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hybridhash_jax.methods.losses import bank_loss
-from hybridhash_jax.methods.memory_bank import create_bank, rows_for
 from jax.sharding import PartitionSpec as P
 
 from hybridhash_jax import models
+from hybridhash_jax.description import describe
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import bytes_on_device, make_layout, parameter_spec
 from hybridhash_jax.encode import compile_encode
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.methods import losses, memory_bank
+from hybridhash_jax.methods import hybridhash
+from hybridhash_jax.methods.hybridhash import HybridHash, bank_loss, create_bank, rows_for
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.state import TrainState, create_state, first_state
@@ -31,6 +31,7 @@ from tests.runs.small_run import make_config
 
 IMAGES, BITS, CLASSES, BATCH = 40, 12, 5, 16
 STEPS = 7
+METHOD = HybridHash()
 
 
 def build(remat: str = "none"):
@@ -40,8 +41,8 @@ def build(remat: str = "none"):
     )  # fmt: skip
 
 
-def prepare(images, key):
-    flip = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
+def prepare(images, keys):
+    flip = jax.random.bernoulli(keys[0], shape=(len(images), 1, 1, 1))
     return preprocess.normalize(jnp.where(flip, images[:, :, ::-1], images))
 
 
@@ -57,10 +58,11 @@ class Run:
         self.optimizer = make_optimizer(params, name="sgd", learning_rate=0.05, clip_norm=1.0)
         self.mesh = sharding.make_mesh(data * fsdp, data, fsdp)
         abstract = jax.eval_shape(lambda p: first_state(p, self.optimizer, empty_bank()), params)
-        self.layout = make_layout(abstract, self.mesh)
+        self.layout = make_layout(abstract, METHOD.row_leaves(abstract.method), self.mesh)
         step = make_train_step(
             self.graphdef,
             self.optimizer,
+            METHOD,
             prepare,
             layout=self.layout,
             accumulation_steps=parts,
@@ -158,8 +160,8 @@ def test_parameters_and_what_the_optimizer_keeps_lie_in_parts():
     for path in (f"params/{SPLIT}", moment):
         array = flatten(state)[path]
         assert {shard.data.shape for shard in array.addressable_shards} == {(64, 128)}
-    assert state.bank is not None
-    assert {x.data.shape for x in state.bank.embeddings.addressable_shards} == {(5, BITS)}
+    assert state.method is not None
+    assert {x.data.shape for x in state.method.embeddings.addressable_shards} == {(5, BITS)}
 
 
 @pytest.mark.parametrize("sizes", [(8, 1), (4, 2), (1, 8)])
@@ -273,7 +275,8 @@ def toy_layout(
         return first_state(params, make_optimizer(params, name="sgd", learning_rate=0.1), bank)
 
     mesh = sharding.make_mesh(data * fsdp, data, fsdp)
-    return make_layout(jax.eval_shape(abstract, params), mesh)
+    state = jax.eval_shape(abstract, params)
+    return make_layout(state, METHOD.row_leaves(state.method), mesh)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +307,7 @@ def test_an_fsdp_axis_that_nothing_is_divided_by_is_refused_with_those_that_fit(
 def test_a_bank_that_the_devices_do_not_divide_is_on_each_of_them():
     for images, rows in ((41, 41), (48, 6), (1 << 16, 8448)):
         layout = toy_layout({"kernel": (64, 64)}, 4, 2, images)
-        bank = layout.state.bank
+        bank = layout.state.method
         assert bank is not None
         assert bank.embeddings.sharding.shard_shape(bank.embeddings.shape) == (rows, 4)
     assert "8,448 of 67,584 bank rows" in layout.describe()
@@ -347,7 +350,7 @@ def test_an_experiment_says_its_mesh_and_what_is_on_each_device():
         num_devices=8, mesh__data=4, mesh__fsdp=2, model__embed_dims=(32,), model__num_heads=(2,),
         model__depths=(1,),
     )  # fmt: skip
-    experiment = create_experiment(config, create_dataset(config), 8)
+    experiment = create_experiment(config, create_dataset(config))
     layout = experiment.layout
     whole = sum(leaf.size for leaf in jax.tree.leaves(layout.state.params)) * 4 / 1e6
     own = bytes_on_device(layout.state.params) / 1e6
@@ -355,7 +358,7 @@ def test_an_experiment_says_its_mesh_and_what_is_on_each_device():
     text = (
         f"mesh data=4 x fsdp=2; parameters {own:.3g} of {whole:.3g} MB and 125 of 1,000 bank rows"
     )
-    assert text in experiment.describe()
+    assert text in describe(experiment)
     experiment.close()
 
 
@@ -371,10 +374,7 @@ def loss_on_eight_devices(images: int, batch: int, classes: int) -> Any:
     layout = toy_layout({"kernel": (64, 64)}, 4, 2, images, bits=64, classes=classes)
 
     def loss(embeddings: Any, labels: Any, mask: Any, bank: Any) -> jax.Array:
-        own = layout.gather_batch((embeddings, labels, mask))
-        rows = (bank.embeddings, bank.labels, bank.seen)
-        options = {"num_images": images, "over_rows": layout.over_bank_rows}
-        return bank_loss(*own, *rows, **options)
+        return bank_loss(*layout.gather((embeddings, labels, mask)), bank, rows=layout)
 
     split = sharding.batch_sharded(layout.mesh)
     shapes = [
@@ -385,7 +385,7 @@ def loss_on_eight_devices(images: int, batch: int, classes: int) -> Any:
             ((batch,), bool),
         )
     ]
-    return jax.jit(jax.value_and_grad(loss)).lower(*shapes, layout.state.bank).compile()
+    return jax.jit(jax.value_and_grad(loss)).lower(*shapes, layout.state.method).compile()
 
 
 @pytest.mark.parametrize(("batch", "classes"), [(64, 1000), (512, 10)])
@@ -416,7 +416,7 @@ def test_a_bank_in_blocks_on_several_devices_gives_the_same_loss(monkeypatch):
     )
     own = (u, labels(batch), np.arange(batch) < batch - 3)
     compiled = loss_on_eight_devices(images, batch, classes)
-    monkeypatch.setattr(losses, "_BLOCK", 90 * 1000)  # 9 blocks a device, the last overlapping
+    monkeypatch.setattr(hybridhash, "_BLOCK", 90 * 1000)  # 9 blocks a device, the last overlapping
     in_blocks = loss_on_eight_devices(images, batch, classes)
     assert " while(" in in_blocks.as_text()
     assert " while(" not in compiled.as_text()
@@ -430,16 +430,16 @@ def test_a_bank_in_blocks_on_several_devices_gives_the_same_loss(monkeypatch):
 
 @pytest.mark.parametrize("unseen", ["ignored", "negative"])
 def test_the_padding_of_a_bank_counts_for_nothing(unseen, monkeypatch):
-    monkeypatch.setattr(memory_bank, "PADDED_FROM", 8)
-    monkeypatch.setattr(memory_bank, "ROW_MULTIPLE", 6)
+    monkeypatch.setattr(hybridhash, "PADDED_FROM", 8)
+    monkeypatch.setattr(hybridhash, "ROW_MULTIPLE", 6)
     images, bits = 9, 4
     u = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, bits)), jnp.float32)
     labels, mask = jnp.eye(3, dtype=jnp.uint8)[jnp.asarray([0, 1, 0, 2])], jnp.arange(4) < 3
     index = jnp.asarray([7, 8, 3, 9])  # the last is padding of the batch
-    bank = memory_bank.update_bank(create_bank(images, bits, 3), index, u, labels)
+    bank = hybridhash.update_bank(create_bank(images, bits, 3), index, u, labels)
     assert len(bank.seen) == 12
     np.testing.assert_array_equal(np.flatnonzero(bank.seen), [3, 7, 8])
-    of = (bank.embeddings, bank.labels, bank.seen)
-    found = bank_loss(u, labels, mask, *of, unseen=unseen, num_images=images)
-    expected = bank_loss(u, labels, mask, *(x[:images] for x in of), unseen=unseen)
+    found = bank_loss(u, labels, mask, bank, unseen=unseen)
+    alone = jax.tree.map(lambda x: x[:images], bank)
+    expected = bank_loss(u, labels, mask, alone, unseen=unseen)
     np.testing.assert_allclose(found, expected, rtol=1e-6)

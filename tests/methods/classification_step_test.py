@@ -5,19 +5,16 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import nnx
-from hybridhash_jax.ema import decay_at
-from hybridhash_jax.pretraining.evaluate import compile_measure, measure_classifier
-from hybridhash_jax.pretraining.step import make_augment, make_classification_step
 
 from hybridhash_jax import models
 from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.methods.classification import Classification
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
-from hybridhash_jax.preprocess.mixing import Mixing
-from hybridhash_jax.state import create_state
-from hybridhash_jax.train_step import compile_train_step
+from hybridhash_jax.preprocess.augmentation import make_augment
+from hybridhash_jax.state import TrainState, create_state, decay_at, first_state
+from hybridhash_jax.train_step import compile_train_step, make_train_step
 from hybridhash_jax.workdir.checkpoints import flatten
 
 BUILD = functools.partial(
@@ -27,7 +24,7 @@ BUILD = functools.partial(
 AUGMENT = make_augment(8, horizontal_flip=True, crop_padding=1, magnitude=5.0, random_erasing=0.3)
 
 
-def plain(images, key):
+def plain(images, keys):
     return preprocess.normalize(images)
 
 
@@ -35,22 +32,20 @@ def make_run(num_devices, augment, mixing, ema_decay=0.0, frozen=()):
     graphdef, params = nnx.split(nnx.eval_shape(lambda: BUILD(rngs=nnx.Rngs(0))))
     mesh = sharding.make_mesh(num_devices)
     optimizer = make_optimizer(params, name="sgd", learning_rate=0.05, frozen=frozen)
-    step = make_classification_step(
+    step = make_train_step(
         graphdef,
         optimizer,
+        Classification(0.1, *mixing),
         augment,
-        mixing=mixing,
-        label_smoothing=0.1,
         ema_decay=ema_decay,
         frozen=frozen_mask(params, frozen),
     )
-    state = create_state(
-        lambda: nnx.split(BUILD(rngs=nnx.Rngs(0)))[1],
-        optimizer,
-        lambda: None,
-        sharding.replicated(mesh),
-        averaged=ema_decay > 0,
-    )
+
+    def first() -> TrainState:
+        params = nnx.split(BUILD(rngs=nnx.Rngs(0)))[1]
+        return first_state(params, optimizer, None, averaged=ema_decay > 0)
+
+    state = create_state(first, sharding.replicated(mesh))
     return compile_train_step(step, mesh), state, mesh, graphdef
 
 
@@ -60,7 +55,8 @@ def make_batch(count=16, real=16):
     images = rng.integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
     labels = np.eye(4, dtype=np.uint8)[rng.integers(0, 4, count)]
     images[~mask], labels[~mask] = 0, 0
-    return {"image": images, "label": labels, "mask": mask}
+    index = np.arange(count, dtype=np.int32)
+    return {"image": images, "label": labels, "mask": mask, "index": index}
 
 
 def take_steps(run, state, mesh, batch, steps, seed=0):
@@ -76,14 +72,14 @@ def take_steps(run, state, mesh, batch, steps, seed=0):
 def test_one_device_and_eight_train_alike():
     found = []
     for count in (1, 8):
-        run, state, mesh, _ = make_run(count, AUGMENT, Mixing(0.8, 1.0), 0.9)
+        run, state, mesh, _ = make_run(count, AUGMENT, (0.8, 1.0), 0.9)
         losses, _ = take_steps(run, state, mesh, make_batch(real=13), 3)
         found.append(losses)
     np.testing.assert_allclose(*found, rtol=2e-3)
 
 
 def test_the_seed_and_the_step_decide_all_randomness():
-    run, state, mesh, _ = make_run(1, AUGMENT, Mixing(0.8, 1.0), 0.9)
+    run, state, mesh, _ = make_run(1, AUGMENT, (0.8, 1.0), 0.9)
     losses = []
     for seed in (0, 0, 1):
         start = jax.tree.map(jnp.copy, state)
@@ -93,7 +89,7 @@ def test_the_seed_and_the_step_decide_all_randomness():
 
 
 def test_the_average_is_of_the_parameters_after_each_step():
-    run, state, mesh, _ = make_run(1, plain, Mixing(), 0.5)
+    run, state, mesh, _ = make_run(1, plain, (), 0.5)
     first = {name: np.array(x) for name, x in flatten(state).items()}
     _, states = take_steps(run, state, mesh, make_batch(), 4)
     name = "head/kernel/value"
@@ -106,46 +102,16 @@ def test_the_average_is_of_the_parameters_after_each_step():
 
 
 def test_without_an_average_the_state_has_none():
-    run, state, mesh, _ = make_run(1, plain, Mixing())
+    run, state, mesh, _ = make_run(1, plain, ())
     _, states = take_steps(run, state, mesh, make_batch(), 1)
     assert not any(name.startswith("ema/") for name in states[0])
 
 
 def test_no_gradient_of_a_frozen_level_is_computed():
     def flops(frozen):
-        run, state, mesh, _ = make_run(1, plain, Mixing(), frozen=frozen)
+        run, state, mesh, _ = make_run(1, plain, (), frozen=frozen)
         key = sharding.replicate(jax.random.key(0), mesh)
         lowered = run.lower(state, sharding.put_batch(make_batch(), mesh), key)
         return lowered.cost_analysis()["flops"]
 
     assert flops(("^patch_embed/", "^levels/0/")) < 0.8 * flops(())
-
-
-def test_an_evaluation_counts_every_image_once_and_no_padding():
-    _, state, mesh, graphdef = make_run(8, plain, Mixing())
-
-    def classify(params, images):
-        return nnx.merge(graphdef, params)(preprocess.normalize(images))
-
-    measure = compile_measure(classify, mesh)
-    batches = [make_batch(16), make_batch(16, real=5)]
-    seen = []
-    found = measure_classifier(measure, state.params, batches, mesh, on_images=seen.append)
-    right, losses = [], []
-    for batch in batches:
-        logits = np.asarray(classify(state.params, batch["image"]), float)[batch["mask"]]
-        class_ids = batch["label"].argmax(axis=1)[batch["mask"]]
-        right += (logits.argmax(axis=1) == class_ids).tolist()
-        chosen = logits[np.arange(len(logits)), class_ids]
-        losses += (np.log(np.exp(logits).sum(axis=1)) - chosen).tolist()
-    assert found["validation"] == len(right) == sum(seen) == 21
-    np.testing.assert_allclose(found["top1"], np.mean(right), rtol=1e-6)
-    np.testing.assert_allclose(found["loss"], np.mean(losses), rtol=1e-4)
-    assert found["top5"] == 1  # of four classes
-
-
-def test_nothing_to_measure_is_explained():
-    _, state, mesh, _ = make_run(1, plain, Mixing())
-    measure = compile_measure(lambda params, images: jnp.zeros((len(images), 4)), mesh)
-    with pytest.raises(ValueError, match="none of the validation images could be read"):
-        measure_classifier(measure, state.params, [make_batch(8, real=0)], mesh)

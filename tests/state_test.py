@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hybridhash_jax.ema import decay_at, update_average
+
+from hybridhash_jax.state import decay_at, update_average
 
 
 def test_the_average_follows_its_definition():

@@ -1,4 +1,4 @@
-"""The pairwise loss: the authors' numbers, hand-computed ones, and batches with one kind of pair."""
+"""HybridHash's pair loss and memory bank: the authors' numbers, hand-computed ones, padding."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybridhash_jax.methods import losses, memory_bank
+from hybridhash_jax.methods import hybridhash
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -18,17 +18,16 @@ def test_loss_and_gradient_equal_the_authors_code(dtype, tolerance):
     golden = np.load(GOLDEN / "hashnet_loss.npz")
 
     def step(u, bank, labels, index):
-        bank = memory_bank.update_bank(bank, index, u, labels)
+        bank = hybridhash.update_bank(bank, index, u, labels)
         mask = jnp.ones(len(index), bool)
-        loss = losses.bank_loss(
-            u, labels, mask, bank.embeddings, bank.labels, bank.seen,
-            alpha=float(golden["alpha"]), unseen="negative",
-        )  # fmt: skip
+        loss = hybridhash.bank_loss(
+            u, labels, mask, bank, alpha=float(golden["alpha"]), unseen="negative"
+        )
         return loss, bank
 
     with jax.enable_x64(dtype == jnp.float64):
         _, _, bits = golden["u"].shape
-        bank = memory_bank.create_bank(int(golden["num_train"]), bits, 10, dtype)
+        bank = hybridhash.create_bank(int(golden["num_train"]), bits, 10, dtype)
         differentiate = jax.jit(jax.value_and_grad(step, has_aux=True))
         for u, y, index, loss, grad in zip(
             *(golden[k] for k in ("u", "y", "index", "loss", "grad"))
@@ -52,7 +51,7 @@ def hand_computed(theta_similar, theta_dissimilar):
 def test_batch_loss_is_the_two_means_over_pairs_of_different_images():
     u = jnp.asarray([[0.5, 0.5], [0.5, -0.5], [-0.5, -0.5]])
     labels = jnp.asarray([[1, 0], [1, 1], [0, 1]])  # similar: 0-1 and 1-2; dissimilar: 0-2
-    loss = losses.batch_loss(u, labels, jnp.ones(3, bool), alpha=2.0)
+    loss = hybridhash.batch_loss(u, labels, jnp.ones(3, bool), alpha=2.0)
     assert float(loss) == pytest.approx(hand_computed([0.0, 0.0], [-1.0]), rel=1e-6)
 
 
@@ -61,17 +60,16 @@ def test_padding_changes_nothing():
     u = jax.random.uniform(keys[0], (6, 8), minval=-1, maxval=1)
     labels = jax.nn.one_hot(jnp.asarray([0, 1, 0, 2, 1, 0]), 3)
     mask = jnp.asarray([True] * 4 + [False] * 2)
-    whole = losses.batch_loss(u[:4], labels[:4], mask[:4])
-    np.testing.assert_allclose(losses.batch_loss(u, labels, mask), whole, rtol=1e-6)
-    bank = memory_bank.create_bank(5, 8, 3)
+    whole = hybridhash.batch_loss(u[:4], labels[:4], mask[:4])
+    np.testing.assert_allclose(hybridhash.batch_loss(u, labels, mask), whole, rtol=1e-6)
+    bank = hybridhash.create_bank(5, 8, 3)
     index = jnp.asarray([3, 1, 0, 4, 5, 5])
-    padded = memory_bank.update_bank(bank, index, u, labels)
-    plain = memory_bank.update_bank(bank, index[:4], u[:4], labels[:4])
+    padded = hybridhash.update_bank(bank, index, u, labels)
+    plain = hybridhash.update_bank(bank, index[:4], u[:4], labels[:4])
     jax.tree.map(np.testing.assert_array_equal, padded, plain)
-    of = (plain.embeddings, plain.labels, plain.seen)
     np.testing.assert_allclose(
-        losses.bank_loss(u, labels, mask, *of),
-        losses.bank_loss(u[:4], labels[:4], mask[:4], *of),
+        hybridhash.bank_loss(u, labels, mask, plain),
+        hybridhash.bank_loss(u[:4], labels[:4], mask[:4], plain),
         rtol=1e-6,
     )
 
@@ -83,35 +81,63 @@ def test_padding_changes_nothing():
 )
 def test_one_kind_of_pair_contributes_only_its_term(labels, terms):
     u = jnp.asarray([[0.5, 0.5], [0.5, 0.5]])
-    value, grad = jax.value_and_grad(losses.batch_loss)(u, jnp.asarray(labels), jnp.ones(2, bool))
+    value, grad = jax.value_and_grad(hybridhash.batch_loss)(
+        u, jnp.asarray(labels), jnp.ones(2, bool)
+    )
     assert float(value) == pytest.approx(hand_computed(*terms), rel=1e-6)
     assert np.isfinite(grad).all()
 
 
 def test_a_batch_of_padding_only_costs_nothing():
     u = jnp.ones((2, 4))
-    value, grad = jax.value_and_grad(losses.batch_loss)(u, jnp.ones((2, 3)), jnp.zeros(2, bool))
+    value, grad = jax.value_and_grad(hybridhash.batch_loss)(u, jnp.ones((2, 3)), jnp.zeros(2, bool))
     assert float(value) == 0.0
     np.testing.assert_array_equal(grad, 0.0)
 
 
 def test_unseen_rows_count_as_dissimilar_only_when_asked():
     u, labels = jnp.asarray([[0.5, 0.5]]), jnp.asarray([[1, 0]])
-    bank = memory_bank.create_bank(4, 2, 2)
-    bank = memory_bank.update_bank(bank, jnp.asarray([2]), u, labels)
-    of = (u, labels, jnp.ones(1, bool), bank.embeddings, bank.labels, bank.seen)
-    ignored = losses.bank_loss(*of, unseen="ignored")
-    negative = losses.bank_loss(*of, unseen="negative")
+    bank = hybridhash.create_bank(4, 2, 2)
+    bank = hybridhash.update_bank(bank, jnp.asarray([2]), u, labels)
+    of = (u, labels, jnp.ones(1, bool), bank)
+    ignored = hybridhash.bank_loss(*of, unseen="ignored")
+    negative = hybridhash.bank_loss(*of, unseen="negative")
     assert float(ignored) == pytest.approx(hand_computed([0.25], []), rel=1e-6)
     assert float(negative - ignored) == pytest.approx(math.log(2), rel=1e-6)
 
 
 def test_the_loss_is_float32_whatever_the_network_computes_in():
     u = jnp.ones((2, 4), jnp.bfloat16)
-    assert losses.batch_loss(u, jnp.ones((2, 1)), jnp.ones(2, bool)).dtype == jnp.float32
+    assert hybridhash.batch_loss(u, jnp.ones((2, 1)), jnp.ones(2, bool)).dtype == jnp.float32
 
 
-def test_an_unknown_treatment_of_unseen_rows_is_refused():
-    x = jnp.zeros((1, 1))
-    with pytest.raises(ValueError, match="accepted: ignored, negative"):
-        losses.bank_loss(x, x, x, x, x, jnp.zeros(1, bool), unseen="zeros")
+def test_a_row_holds_the_embedding_seen_last():
+    bank = hybridhash.create_bank(3, 2, 4)
+    labels = jnp.eye(4, dtype=jnp.uint8)
+    bank = hybridhash.update_bank(bank, jnp.asarray([0, 2]), jnp.full((2, 2), 0.5), labels[:2])
+    bank = hybridhash.update_bank(bank, jnp.asarray([2]), jnp.full((1, 2), -0.25), labels[3:])
+    np.testing.assert_array_equal(bank.embeddings, [[0.5, 0.5], [0, 0], [-0.25, -0.25]])
+    np.testing.assert_array_equal(bank.labels, [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]])
+    np.testing.assert_array_equal(bank.seen, [True, False, True])
+
+
+def test_an_index_past_the_end_writes_nothing():
+    bank = hybridhash.create_bank(3, 2, 4)
+    after = hybridhash.update_bank(bank, jnp.asarray([3, 3]), jnp.ones((2, 2)), jnp.ones((2, 4)))
+    jax.tree.map(np.testing.assert_array_equal, bank, after)
+
+
+def test_no_gradient_flows_into_the_bank():
+    def total(u):
+        bank = hybridhash.update_bank(
+            hybridhash.create_bank(3, 2, 4), jnp.asarray([1]), u, jnp.ones((1, 4))
+        )
+        return bank.embeddings.sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(jnp.ones((1, 2))), 0.0)
+
+
+def test_embeddings_are_float32_and_exactly_one_row_an_image():
+    bank = hybridhash.create_bank(7, 5, 3)
+    assert bank.embeddings.shape == (7, 5)
+    assert bank.embeddings.dtype == jnp.float32

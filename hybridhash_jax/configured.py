@@ -1,0 +1,112 @@
+"""The parts of a run that a configuration names: method, network, mesh, optimizer, augmentation."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from hybridhash_jax import models
+from hybridhash_jax.accumulation import check_parts
+from hybridhash_jax.config_fields import Config
+from hybridhash_jax.config_rules import check_config
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.methods import METHODS, Method
+from hybridhash_jax.optimizer import make_optimizer, make_schedule
+from hybridhash_jax.preprocess.augmentation import Augment, make_augment
+
+
+def create_method(config: Config) -> Method:
+    """The method of `config.task` and `config.method.name`, with its options."""
+    kind = METHODS["classification" if config.task == "classify" else config.method.name]
+    names = {field.name for field in dataclasses.fields(kind)}
+    given = {"seed": config.seed, **config[kind.group]}
+    return kind(**{name: value for name, value in given.items() if name in names})
+
+
+class MethodParameters(nnx.Module):
+    """What a method trains beside the network."""
+
+    def __init__(self, arrays: Mapping[str, Any]):
+        for name, array in arrays.items():
+            setattr(self, name, nnx.Param(array))
+
+
+def build_network(config: Config, method: Method, bits: int, num_classes: int) -> Any:
+    """The network of `config.model` with the head that the method needs."""
+    rngs = nnx.Rngs(config.seed)
+    options = dict(config.model) | {"dtype": compute_dtype(config.model.dtype)}
+    network = models.create_network(head=method.head, outputs=bits, rngs=rngs, **options)
+    own = method.init_parameters(num_classes, bits, jax.random.key(config.seed))
+    if own:
+        network.method = MethodParameters(own)
+    return network
+
+
+def ema_decay(config: Config, method: Method) -> float:
+    """Of the parameters' moving average; 0 for none."""
+    return config.pretraining.ema_decay if method.learns == "classes" else 0.0
+
+
+def configured_augment(config: Config, method: Method, in_memory: bool, size: int) -> Augment:
+    """Augmentation of training images; those from files were cropped and flipped before."""
+    options: dict[str, Any] = {}
+    if method.learns == "classes":
+        options["magnitude"] = config.pretraining.augment_magnitude
+        options["random_erasing"] = config.pretraining.random_erasing
+    return make_augment(
+        size,
+        horizontal_flip=config.data.horizontal_flip and in_memory,
+        crop_padding=config.data.crop_padding,
+        **options,
+    )
+
+
+def check_run(config: Config) -> None:
+    """Refuses what cannot run on these devices, before data are fetched.
+
+    Raises:
+      ConfigError: values that no run can have.
+      ValueError: a mesh or batches that do not fit the devices.
+    """
+    check_config(config)
+    configured_mesh(config)
+
+
+def configured_mesh(config: Config) -> Mesh:
+    """The devices that `config` asks for.
+
+    Raises:
+      ValueError: the mesh does not cover them, or they cannot divide the batches; the message
+        says what would do.
+    """
+    mesh = sharding.make_mesh(config.num_devices, **config.mesh)
+    sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    check_parts(config.batch_size, config.accumulation_steps, mesh.size)
+    sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
+    return mesh
+
+
+def configured_optimizer(
+    config: Config, params: Any, total_steps: int, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """What `config.optimizer` asks for, and its learning rate as a function of the step."""
+    options = dict(config.optimizer)
+    names = ("schedule", "warmup_epochs", "step_epochs", "step_factor", "learning_rate")
+    schedule = make_schedule(
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+        **{name: options.pop(name) for name in names},
+    )
+    return make_optimizer(params, learning_rate=schedule, **options), schedule
+
+
+def compute_dtype(name: str) -> Any:
+    """The type that model.dtype means on this machine."""
+    if name == "auto":
+        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return jnp.dtype(name)

@@ -1,0 +1,49 @@
+"""What will run, said before it does."""
+
+import jax
+import jax.numpy as jnp
+
+from hybridhash_jax.experiment import Experiment
+
+
+def describe(experiment: Experiment) -> str:
+    """What will run, in a few lines."""
+    exp = experiment
+    config, splits, mesh = exp.config, exp.dataset.splits, exp.mesh
+    size = f"{exp.num_parameters:,} parameters, {exp.gflop_per_image:.3g} GFLOP forward"
+    data = f"data: {exp.dataset.name}, protocol {exp.dataset.protocol}: "
+    data += f"{len(exp.train_rows):,} training"
+    if exp.method.learns == "classes":
+        model = f"{config.model.variant} as a classifier: {size} an image"
+        data += f" and {len(splits.query):,} validation images, {exp.num_classes} classes"
+    else:
+        model = f"{config.method.name}, {config.model.variant}, {exp.bits} bits: {size} an image"
+        held_out = f" ({len(exp.held_out):,} held out)" if len(exp.held_out) else ""
+        cut_off = "all" if exp.top_k is None else f"the first {exp.top_k:,}"
+        data += (
+            f"{held_out}, {len(splits.query):,} query and {len(splits.database):,} database "
+            f"images, {exp.num_classes} classes; mAP over {cut_off}"
+        )
+    rates = config.optimizer.learning_rate_factors
+    options = ", ".join(f"{k} {v}" for k, v in config[exp.method.group].items())
+    training = (
+        f"training: {config.num_epochs} epochs of {exp.steps_per_epoch} steps, batch "
+        f"{config.batch_size}; {config.optimizer.name}, learning rate "
+        f"{config.optimizer.learning_rate:g} ({config.optimizer.schedule})"
+        + (f"; rates times {', '.join(rates)}" if rates else "")
+        + (f"; frozen: {', '.join(config.optimizer.frozen)}" if config.optimizer.frozen else "")
+    )
+    devices = (
+        f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, {jax.process_count()} "
+        f"process(es); {exp.layout.describe()}; computing in {jnp.dtype(exp.dtype).name}"
+    )
+    lines = [
+        model,
+        f"parameters start from: {exp.init_note}",
+        data,
+        f"      {exp.dataset.provenance}",
+        devices,
+        training,
+        f"          {options}",
+    ]
+    return "\n".join(lines)

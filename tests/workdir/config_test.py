@@ -1,0 +1,77 @@
+"""Reading back what a workdir says about its run. (What it refuses: run_test.)"""
+
+import json
+
+import pytest
+
+from configs import default
+from hybridhash_jax.config_fields import ConfigError, to_json
+from hybridhash_jax.config_rules import MAY_CHANGE, check_config
+from hybridhash_jax.workdir.config import (
+    check_same_run,
+    config_of_length,
+    folder_of_length,
+    load_config,
+)
+from tests.runs.small_run import make_config
+
+
+def test_a_saved_configuration_comes_back_with_its_tuples(tmp_path):
+    config = make_config(bits=(8, 16))
+    (tmp_path / "config.json").write_text(to_json(config))
+    found = load_config(tmp_path)
+    assert found.to_dict() == config.to_dict()
+    assert found.bits == (8, 16)
+
+
+def test_fields_that_came_later_have_their_defaults(tmp_path):
+    values = json.loads(to_json(make_config()))
+    del values["evaluation"]["report"], values["checkpoint"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    found = load_config(tmp_path)
+    assert found.evaluation.report is True
+    assert found.checkpoint.to_dict() == default.get_config().checkpoint.to_dict()
+    assert found.model.embed_dims == (16, 16)
+    check_config(found)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="needs a workdir that --mode=train"):
+        load_config(tmp_path)
+
+
+def test_one_length_has_the_workdir_and_several_a_folder_each(tmp_path):
+    config = make_config(bits=(8, 16))
+    assert folder_of_length(config, 16, tmp_path) == tmp_path / "16bits"
+    own = config_of_length(config, 16)
+    assert own.bits == (16,)
+    assert folder_of_length(own, 16, tmp_path) == tmp_path
+
+
+def earlier_config(**fields):
+    """What the version before wrote: init.from, no method, and two fields that are gone."""
+    values = json.loads(to_json(make_config()))
+    values["init"]["from"] = values["init"].pop("weights")
+    del values["method"], values["csq"]
+    values["data"]["decoder"], values["evaluation"]["metrics_on"] = "exact", "device"
+    for name, value in fields.items():
+        group, field = name.split("__")
+        values[group][field] = value
+    return json.dumps(values)
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path):
+    (tmp_path / "config.json").write_text(earlier_config(init__from="weights.pth"))
+    found = load_config(tmp_path)
+    assert found.init.weights == "weights.pth"
+    assert found.method.name == "hybridhash"
+    check_config(found)
+    check_same_run(make_config(init__weights="weights.pth"), tmp_path, MAY_CHANGE)
+    with pytest.raises(ConfigError, match="init.weights: 'weights.pth' there, None here"):
+        check_same_run(make_config(), tmp_path, MAY_CHANGE)
+
+
+def test_a_choice_that_is_gone_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(earlier_config(data__decoder="fast"))
+    with pytest.raises(ConfigError, match="data.decoder='fast', which this version no longer has"):
+        load_config(tmp_path)
