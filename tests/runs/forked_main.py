@@ -1,11 +1,11 @@
 """Starts main.py many times as children of a process that has imported everything once.
 
-    python -m tests.forked_main
+    python -m tests.runs.forked_main
 
 Reads one JSON list a line from standard input and answers each with a line: ["start", [main.py, its
 arguments], output, error, written, devices], the files that the child writes to, one for the names of
 all others that it does, and how many devices it has, with its process id; ["poll", id] with the exit
-code or null. `tests.main_process` asks.
+code or null. `tests.runs.main_process` asks.
 """
 
 import importlib

@@ -18,13 +18,13 @@ from tests.runs.small_run import ENVIRONMENT, MAIN, ROOT
 
 
 class _Server:
-    """Talks to `tests.forked_main`, which ends with this process."""
+    """Talks to `tests.runs.forked_main`, which ends with this process."""
 
     def __init__(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="hybridhash_jax_tests_")
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked_main"],
+            [sys.executable, "-m", "tests.runs.forked_main"],
             cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

@@ -175,7 +175,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import jax.numpy as jnp
-from hybridhash_jax.checkpoint import CheckpointError, CheckpointStore
+from hybridhash_jax.workdir.checkpoints import CheckpointError, CheckpointStore
 store = CheckpointStore(Path(sys.argv[1]))
 store.save(1, {"a": jnp.arange(1000.0)}, {})
 store.wait()

@@ -31,7 +31,7 @@ def test_the_table_names_a_cut_off():
 
 
 def test_results_are_written_whole_or_not_at_all(tmp_path):
-    results.write_results(tmp_path / "results.json", [entry(16)])
+    results.write_results(tmp_path, [entry(16)])
     assert json.loads((tmp_path / "results.json").read_text()) == [entry(16)]
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
