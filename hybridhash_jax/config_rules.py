@@ -19,7 +19,6 @@ from hybridhash_jax.models.layers import GELUS
 from hybridhash_jax.models.remat import REMAT
 from hybridhash_jax.preprocess.rand_augment import MAX_MAGNITUDE
 from input_pipeline.datasets import SOURCES
-from input_pipeline.images.transforms import DECODERS
 from input_pipeline.images.unreadable import ON_UNREADABLE
 from input_pipeline.splits import DATABASE_RULES
 
@@ -49,7 +48,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.dtype": DTYPES,
     "data.name": tuple(SOURCES),
     "data.database": DATABASE_RULES,
-    "data.decoder": DECODERS,
     "data.on_unreadable": ON_UNREADABLE,
     "loss.pairs": losses.PAIRS,
     "loss.unseen": losses.UNSEEN,

@@ -17,10 +17,11 @@ from input_pipeline.atomic_file import write_atomically
 from input_pipeline.check_tables import image_table, list_table
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
+from input_pipeline.images.encoded import FileReader
 from input_pipeline.images.image_checks import ImageFacts, check_images, same_files
 from input_pipeline.lists.label_lists import LabelList, parse_list, read_list_bytes
 from input_pipeline.lists.listed import ListProblem, find_list_problems, list_path, size_problems
-from input_pipeline.sources import FileReader, available_cores
+from input_pipeline.sources import available_cores
 from input_pipeline.splits import LIST_PROTOCOLS
 
 _EXAMPLES = """\

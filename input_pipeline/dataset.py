@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from input_pipeline.sources import EncodedImages
+from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.splits import Splits
 
 

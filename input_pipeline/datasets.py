@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from input_pipeline.dataset import Dataset
-from input_pipeline.images.image_arrays import load_arrays
 from input_pipeline.sets import image_sets
+from input_pipeline.sets.arrays import load_arrays
 from input_pipeline.sets.cifar10 import CLASS_NAMES, PooledImages, read_cifar10
 from input_pipeline.sets.cifar10_tfds import read_cifar10_tfds
 from input_pipeline.splits import LIST_PROTOCOLS, PROTOCOLS, DatabaseRule, class_splits

@@ -21,8 +21,8 @@ from input_pipeline.annotations.raw_annotations import (
 )
 from input_pipeline.errors import DataError
 from input_pipeline.lists.split_files import OUTPUTS, DrawnSplits, table, write_splits
+from input_pipeline.lists.split_rules import generator_splits, permutation_splits
 from input_pipeline.sets.folders import scan_folder
-from input_pipeline.split_rules import generator_splits, permutation_splits
 from input_pipeline.splits import DATABASE_RULES, Splits, class_splits
 
 # The sizes that the literature draws for mirflickr and voc2012.

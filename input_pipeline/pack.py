@@ -16,12 +16,13 @@ import numpy as np
 from input_pipeline.dataset import Dataset
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
+from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.unreadable import ON_UNREADABLE
 from input_pipeline.packed.packed_files import SPLIT_NAMES
 from input_pipeline.packed.packing import PackingSummary, pack_images
 from input_pipeline.packed.records import PACKING_FILE
 from input_pipeline.sets.image_sets import load_class_folders, load_folder, load_lists
-from input_pipeline.sources import EncodedImages, available_cores
+from input_pipeline.sources import available_cores
 from input_pipeline.splits import DATABASE_RULES, LIST_PROTOCOLS
 
 _EXAMPLES = """\

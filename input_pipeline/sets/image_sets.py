@@ -10,11 +10,11 @@ from etils import epath
 
 from input_pipeline.dataset import Dataset
 from input_pipeline.errors import DataError
+from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.lists import listed
 from input_pipeline.lists.label_lists import LabelList
 from input_pipeline.packed import records
 from input_pipeline.sets.folders import scan_folder
-from input_pipeline.sources import EncodedImages, FileReader
 from input_pipeline.splits import LIST_PROTOCOLS, DatabaseRule, ListProtocol, Splits, class_splits
 
 _CHECK = "python -m input_pipeline.check lists every problem of the lists and the images"

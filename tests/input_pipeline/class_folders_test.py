@@ -6,7 +6,7 @@ import pytest
 from input_pipeline import pack
 from input_pipeline.datasets import FolderSplits, load_dataset
 from input_pipeline.errors import DataError
-from input_pipeline.sources import EncodedImages
+from input_pipeline.images.encoded import EncodedImages
 from tests.input_pipeline.photographs import encoded, photograph
 
 

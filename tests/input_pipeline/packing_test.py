@@ -78,7 +78,7 @@ def test_an_interrupted_pack_leaves_whole_shards_and_goes_on_to_the_same_bytes(t
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.packed_sets import Images
+from tests.input_pipeline.packed_sets import Images
 images = Images()
 def read(row):
     if row == images.order[6]:
