@@ -15,7 +15,7 @@ from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.lists.label_lists import write_list
 from input_pipeline.packed import packing
 from input_pipeline.sets.image_sets import load_folder, load_lists, load_packed
-from tests.input_pipeline.packed_sets import Images, make_image
+from tests.input_pipeline.packed.packed_sets import Images, make_image
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from input_pipeline.images.transforms import WORDS, ImageTransform, shorter_side
 from input_pipeline.permutation import random_words
-from tests.input_pipeline.photographs import encoded, photograph
+from tests.input_pipeline.images.photographs import encoded, photograph
 
 PHOTO = photograph(90, 60)
 DATA = encoded(PHOTO, "PNG")

@@ -15,7 +15,7 @@ from input_pipeline.loader import make_train_iterator
 from input_pipeline.sets import image_sets
 from input_pipeline.sources import DecodedSource
 from input_pipeline.splits import LIST_PROTOCOLS, ListProtocol
-from tests.input_pipeline.photographs import encoded, photograph, write_lists
+from tests.input_pipeline.images.photographs import encoded, photograph, write_lists
 
 
 @pytest.fixture

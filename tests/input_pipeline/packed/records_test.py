@@ -29,9 +29,9 @@ from input_pipeline.lists.listed import join_lists
 from input_pipeline.packed import records
 from input_pipeline.packed.record_reader import RecordReader, image_in
 from input_pipeline.packed.records import open_packed
-from tests.input_pipeline.packed_sets import CLASSES, Images
+from tests.input_pipeline.packed.packed_sets import CLASSES, Images
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # Generated code, which type checkers cannot see into.
 Example: Any = getattr(tf_example_generated_pb2, "Example")  # noqa: B009
 SHARD = "things-images.array_record-00001-of-00003"

@@ -12,7 +12,7 @@ from input_pipeline.images.decode import (
     decode_image,
 )
 from input_pipeline.images.decode import image_size as size_of
-from tests.input_pipeline.photographs import encoded, photograph
+from tests.input_pipeline.images.photographs import encoded, photograph
 
 PHOTO = photograph(101, 77)
 GREY_16 = Image.fromarray(np.asarray(PHOTO.convert("L")).astype(np.uint16) * 3)

@@ -15,9 +15,9 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions, UnreadableImage
 from input_pipeline.packed.records import open_packed
 from input_pipeline.splits import Splits
-from tests.input_pipeline.packed_sets import CLASSES, Images, contents, make_image
+from tests.input_pipeline.packed.packed_sets import CLASSES, Images, contents, make_image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DIRECTORY = Path("things") / "1.0.0"
 BROKEN = b"\xff\xd8\xff not an image"
 
@@ -78,7 +78,7 @@ def test_an_interrupted_pack_leaves_whole_shards_and_goes_on_to_the_same_bytes(t
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.input_pipeline.packed_sets import Images
+from tests.input_pipeline.packed.packed_sets import Images
 images = Images()
 def read(row):
     if row == images.order[6]:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline.images.resample import Crop, resample
-from tests.input_pipeline.photographs import photograph
+from tests.input_pipeline.images.photographs import photograph
 
 
 def pillows(image: np.ndarray, crop: Crop) -> np.ndarray:
