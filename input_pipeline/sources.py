@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from input_pipeline.images.decode import UnreadableImage
+from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.transforms import WORDS, ImageTransform
 

@@ -12,14 +12,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from input_pipeline.errors import UnreadableImage
+
 # Pillow's own limit: a quarter of a gigabyte of RGB.
 MAX_PIXELS = 89_478_485
 _JPEG_START = b"\xff\xd8\xff"
 _EXIF_ORIENTATION = 0x0112
-
-
-class UnreadableImage(Exception):
-    """This image cannot be used; the message is the reason, without the file's name."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
 
 
 class Reader(Protocol):

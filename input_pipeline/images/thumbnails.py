@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage, decode_image
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.decode import DecodeOptions, decode_image
 from input_pipeline.images.encoded import EncodedImages
 
 # Broken images were reported before; here as much as there is will do.

@@ -8,8 +8,7 @@ from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
 
 _AGAIN = "copy it again, or pack again with python -m input_pipeline.pack"
 

@@ -15,8 +15,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage, decode_image
+from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.images.decode import DecodeOptions, decode_image
 from input_pipeline.images.transforms import shorter_side
 from input_pipeline.packed.record_reader import count_records
 

@@ -1,6 +1,7 @@
 """Downloads one file, whole and checked, or leaves nothing behind."""
 
 from pathlib import Path
+from typing import Any
 
 from input_pipeline.errors import DataError
 
@@ -17,7 +18,16 @@ def fetch(url: str, target: Path, md5: str) -> None:
     import pooch  # late, with requests: most runs download nothing
     from requests.exceptions import RequestException
 
-    download = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=TIMEOUT_SECONDS)
+    def close_refusal(response: Any, *_: Any, **__: Any) -> None:  # Pooch leaves it open
+        if not response.ok:
+            response.close()
+
+    download = pooch.HTTPDownloader(
+        progressbar=True,
+        chunk_size=1 << 20,
+        timeout=TIMEOUT_SECONDS,
+        hooks={"response": close_refusal},
+    )
     try:
         pooch.retrieve(
             url, f"md5:{md5}", fname=target.name, path=target.parent, downloader=download

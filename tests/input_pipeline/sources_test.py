@@ -5,8 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.images.transforms import WORDS, ImageTransform
 from input_pipeline.permutation import random_words

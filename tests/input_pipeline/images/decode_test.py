@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.decode import (
     DecodeOptions,
-    UnreadableImage,
     decode_image,
 )
 from input_pipeline.images.decode import image_size as size_of

@@ -23,8 +23,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from tensorflow_datasets.proto import tf_example_generated_pb2
 
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.lists.listed import join_lists
 from input_pipeline.packed import records
 from input_pipeline.packed.record_reader import RecordReader, image_in
