@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from input_pipeline.cores import available_cores
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.lists.listed import LIST_FILES
 from input_pipeline.splits import DATABASE_RULES
+from input_pipeline.threads import available_cores
 
 
 def make_parser(command: str, description: str | None, examples: str) -> argparse.ArgumentParser:

@@ -4,15 +4,17 @@ One directory `NAME/1.0.0` holds the shards and TFDS's own metadata, so that TFD
 too, and beside them the run's lists and `packing.json`, which are all that is needed here.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from input_pipeline.errors import DataError
 from input_pipeline.lists.label_lists import LabelList, parse_list
+from input_pipeline.lists.listed import LIST_FILES
 from input_pipeline.packed.record_reader import RecordReader
 
 VERSION = "1.0.0"
@@ -21,8 +23,6 @@ PACKING_FILE = "packing.json"
 PART_FILE = "packing.part.json"
 INFO_FILE = "dataset_info.json"
 CLASSES_FILE = "classes.txt"
-# In the order in which they go into their checksum.
-LIST_FILES = ("train.txt", "test.txt", "database.txt")
 PACK = "python -m input_pipeline.pack"
 
 
@@ -80,7 +80,7 @@ def open_packed(directory: str | os.PathLike[str]) -> PackedSet:
       DataError: if there is none or several, or one that is not complete, of another format
         version, damaged or lacking shards.
     """
-    with _Reading(directory):
+    with _explained(os.fspath(directory)):
         root = _find(_path(directory))
         packing = _read_packing(root)
         train, query, database = _read_lists(root, packing)
@@ -104,43 +104,36 @@ def open_packed(directory: str | os.PathLike[str]) -> PackedSet:
         )
 
 
-def lists_checksum(contents: Sequence[bytes]) -> str:
+def lists_checksum(contents: Iterable[bytes]) -> str:
     """SHA-256 over the contents of the three list files, in the order of `LIST_FILES`."""
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(content)
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def _path(directory: str | os.PathLike[str]) -> Any:
-    from etils import epath  # imported late: a reader in a worker process needs no metadata
+    from etils import epath  # imported late: it takes a tenth of a second
 
     return epath.Path(directory).expanduser()
 
 
-class _Reading:
+@contextlib.contextmanager
+def _explained(directory: str) -> Iterator[None]:
     """Turns what can go wrong while metadata are read into a `DataError` that names them."""
-
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._directory = directory
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ImportError):
-            raise DataError(
-                f"{self._directory}: reading from a bucket needs one more package: {error} "
-                "(pip install gcsfs)"
-            ) from error
+    try:
+        yield
+    except ImportError as error:
+        raise DataError(
+            f"{directory}: reading from a bucket needs one more package: {error} "
+            "(pip install gcsfs)"
+        ) from error
+    except Exception as error:
         expected = isinstance(error, (OSError, ValueError, KeyError, TypeError))
         # A bucket's package has errors of its own, for credentials for example.
-        bucket = isinstance(error, Exception) and "://" in os.fspath(self._directory)
-        if expected or (bucket and not isinstance(error, DataError)):
-            raise DataError(
-                f"cannot read the packed data set in {self._directory} "
-                f"({type(error).__name__}: {error}); copy it again, or pack again with {PACK}"
-            ) from error
+        if isinstance(error, DataError) or not (expected or "://" in directory):
+            raise
+        raise DataError(
+            f"cannot read the packed data set in {directory} ({type(error).__name__}: {error}); "
+            f"copy it again, or pack again with {PACK}"
+        ) from error
 
 
 def _find(given: Any) -> Any:
@@ -186,16 +179,13 @@ def _read_packing(root: Any) -> dict[str, Any]:
 
 
 def _read_lists(root: Any, packing: dict[str, Any]) -> list[LabelList]:
-    contents = [(root / name).read_bytes() for name in LIST_FILES]
-    if lists_checksum(contents) != packing["lists_sha256"]:
+    contents = {name: (root / name).read_bytes() for name in LIST_FILES.values()}
+    if lists_checksum(contents.values()) != packing["lists_sha256"]:
         raise DataError(
             f"the lists in {root} are not those that were packed (their checksum differs); restore "
-            f"{', '.join(LIST_FILES)}, or pack again with {PACK}"
+            f"{', '.join(contents)}, or pack again with {PACK}"
         )
-    return [
-        parse_list(content, os.fspath(root / name))[0]
-        for content, name in zip(contents, LIST_FILES, strict=True)
-    ]
+    return [parse_list(data, os.fspath(root / name))[0] for name, data in contents.items()]
 
 
 def _check_shards(root: Any, shards: Sequence[str]) -> None:

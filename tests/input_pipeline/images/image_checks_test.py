@@ -32,9 +32,6 @@ class Files:
             raise UnreadableImage("there is no such file")
         return data
 
-    def close(self) -> None:
-        pass
-
 
 def check(*files: bytes | None, options: DecodeOptions | None = None) -> list[ImageFacts]:
     return check_images(Files(*files), len(files), options or DecodeOptions(), num_workers=2)
@@ -81,11 +78,6 @@ def test_no_thread_is_left_after_an_interruption():
     with pytest.raises(KeyboardInterrupt):
         check_images(Files(*[jpeg()] * 50), 50, DecodeOptions(), num_workers=2, progress=interrupt)
     assert threading.active_count() == before
-
-
-def test_at_least_one_worker_is_needed():
-    with pytest.raises(ValueError, match="num_workers must be 1 or more, got 0"):
-        check_images(Files(), 0, DecodeOptions(), num_workers=0)
 
 
 def test_same_files_are_paired_but_no_image_with_itself_and_no_missing_ones():

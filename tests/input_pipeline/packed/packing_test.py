@@ -306,7 +306,6 @@ def test_packing_json_says_what_was_packed(tmp_path):
         ({"quality": 101}, "quality must be"),
         ({"images_per_shard": 0}, "images_per_shard"),
         ({"num_workers": 0}, "num_workers"),
-        ({"on_unreadable": "ignore"}, "'error', 'skip'"),
         ({"class_names": CLASSES[:2]}, "2 class names for 3 labels"),
         ({"class_names": ("a", "b", "c\nd")}, "single lines"),
     ],
