@@ -22,7 +22,7 @@ from input_pipeline.lists.split_files import OUTPUTS, DrawnSplits, table, write_
 from input_pipeline.lists.split_rules import generator_splits, permutation_splits
 from input_pipeline.messages import shortened
 from input_pipeline.sets.folders import scan_folder
-from input_pipeline.splits import Splits, class_splits
+from input_pipeline.splits import class_splits
 
 # The sizes that the literature draws for mirflickr and voc2012.
 NUM_TRAIN, NUM_QUERY = 4_000, 1_000
@@ -38,21 +38,21 @@ def draw_nuswide_21(options: argparse.Namespace) -> DrawnSplits:
     """The 21 commonest concepts, 500 training images and 100 queries each."""
     raw = read_nuswide(options.raw)
     splits = generator_splits(raw.labels, options.seed, class_names=raw.class_names)
-    return _drawn("nuswide_21", options.seed, raw, splits)
+    return DrawnSplits("nuswide_21", options.seed, raw, splits)
 
 
 def draw_mirflickr(options: argparse.Namespace) -> DrawnSplits:
     """4,000 training images, 1,000 queries, 20,000 in the database."""
     raw = read_mirflickr(options.raw)
     splits = permutation_splits(len(raw.paths), options.seed, NUM_TRAIN, NUM_QUERY)
-    return _drawn("mirflickr", options.seed, raw, splits)
+    return DrawnSplits("mirflickr", options.seed, raw, splits)
 
 
 def draw_voc2012(options: argparse.Namespace) -> DrawnSplits:
     """4,000 training images, 1,000 queries, 6,540 in the database."""
     raw = read_voc2012(options.raw)
     splits = permutation_splits(len(raw.paths), options.seed, NUM_TRAIN, NUM_QUERY)
-    return _drawn("voc2012", options.seed, raw, splits)
+    return DrawnSplits("voc2012", options.seed, raw, splits)
 
 
 def draw_folder(options: argparse.Namespace) -> DrawnSplits:
@@ -77,11 +77,7 @@ def draw_folder(options: argparse.Namespace) -> DrawnSplits:
     labels = one_hot(images.class_ids, len(images.class_names))
     notes = (note,) if ignored else ()
     raw = RawAnnotations(images.names, labels, images.class_names, notes)
-    return _drawn("folder", options.seed, raw, splits)
-
-
-def _drawn(data_set: str, seed: int, raw: RawAnnotations, splits: Splits) -> DrawnSplits:
-    return DrawnSplits(data_set, seed, raw.paths, raw.labels, raw.class_names, raw.notes, splits)
+    return DrawnSplits("folder", options.seed, raw, splits)
 
 
 def _not_ours(ignored: Sequence[str], raw: Path, out: Path) -> list[str]:

@@ -48,15 +48,8 @@ class ArraySource:
 
     array: np.ndarray
 
-    @property
-    def words_per_image(self) -> int:
-        """None: nothing random happens here."""
-        return 0
-
-    @property
-    def batches_at_once(self) -> int:
-        """One, since a gather is limited by memory."""
-        return 1
+    words_per_image = 0
+    batches_at_once = 1  # a gather is limited by memory
 
     def __len__(self) -> int:
         return len(self.array)
@@ -123,11 +116,8 @@ class DecodedSource:
             out[position] = 0
             return reason
 
-        positions = range(len(rows))
-        if self.num_workers:
-            reasons = list(self._pool.map(make, positions))
-        else:
-            reasons = [make(position) for position in positions]
+        apply = self._pool.map if self.num_workers else map
+        reasons = list(apply(make, range(len(rows))))
         return out, {i: reason for i, reason in enumerate(reasons) if reason is not None}
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 import collections
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ def available_cores() -> int:
 
 def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], num_workers: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """The results in the order of the items; no thread is left when it ends or is closed."""
     pool = ThreadPoolExecutor(num_workers)
     pending = collections.deque()

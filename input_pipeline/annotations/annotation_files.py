@@ -82,12 +82,6 @@ def first_repeat(names: Sequence[str]) -> int | None:
     return next(i for i, name in enumerate(names) if name in seen or seen.add(name))
 
 
-def some_names(names: Sequence[str]) -> str:
-    """Up to five names, and how many more there are."""
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
-
-
 def total_note(which: str, found: int, published: int) -> tuple[str, ...]:
     """Nothing, or a note that a total is not the published one."""
     if found == published:

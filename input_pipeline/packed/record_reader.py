@@ -13,7 +13,7 @@ from input_pipeline.errors import DataError, UnreadableImage
 _AGAIN = "copy it again, or pack again with python -m input_pipeline.pack"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Shard:
     """What Grain has to know of a shard to open it only when one of its records is read."""
 

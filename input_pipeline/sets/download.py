@@ -22,7 +22,7 @@ def fetch(url: str, target: Path, md5: str) -> None:
         if not response.ok:
             response.close()
 
-    download = pooch.HTTPDownloader(
+    download: Any = pooch.HTTPDownloader(
         progressbar=True,
         chunk_size=1 << 20,
         timeout=TIMEOUT_SECONDS,

@@ -88,7 +88,7 @@ def test_generator_says_which_classes_lack_how_many():
     labels = np.repeat(np.eye(3, dtype=np.uint8), [7, 5, 2], axis=0)
     with pytest.raises(ValueError, match="14 images are too few") as caught:
         generator_splits(labels, 0, 5, 2, ["cat", "dog", "sea"])
-    assert "dog lacks 0 training images and 2 queries; sea lacks 3 " in str(caught.value)
+    assert "dog lacks 0 training images and 2 queries, sea lacks 3 " in str(caught.value)
     assert "cat" not in str(caught.value)
     with pytest.raises(ValueError, match=r"class 2 lacks 3 training images and 2 queries"):
         generator_splits(labels, 0, 5, 2)
