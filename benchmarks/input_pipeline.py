@@ -160,7 +160,7 @@ def _packed(folder: Path, files: EncodedImages) -> EncodedImages:
         options=DecodeOptions(),
     )
     packed = records.open_packed(str(folder / "photographs"))
-    names = packed.train.paths + packed.query.paths
+    names = packed.lists[0].paths + packed.lists[1].paths
     return EncodedImages(names, packed.open_reader(), packed.resize)
 
 

@@ -17,7 +17,6 @@ from input_pipeline.errors import UnreadableImage
 # Pillow's own limit: a quarter of a gigabyte of RGB.
 MAX_PIXELS = 89_478_485
 _JPEG_START = b"\xff\xd8\xff"
-_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,6 @@ def decode_image(data: bytes, options: DecodeOptions = DecodeOptions()) -> np.nd
         if pixels is not None:
             return pixels
     return np.asarray(_decode_with_pillow(data, options))
-
-
-def image_size(data: bytes, options: DecodeOptions = DecodeOptions()) -> tuple[int, int]:
-    """Reads (width, height) from the header, as `decode_image` would return them.
-
-    Raises:
-      UnreadableImage: no image, or larger than `options.max_pixels`.
-    """
-    with _open(data, options) as image:
-        if options.apply_orientation and image.getexif().get(_EXIF_ORIENTATION, 1) in range(5, 9):
-            return image.size[1], image.size[0]
-        return image.size
 
 
 def _decode_jpeg(data: bytes, options: DecodeOptions) -> np.ndarray | None:

@@ -17,7 +17,8 @@ def bilinear_taps(length_in: int, length_out: int) -> tuple[np.ndarray, np.ndarr
     last place can move a weight.
 
     Args:
-      length_in, length_out: pixels along one axis before and after, at least 1.
+      length_in: pixels along one axis before, at least 1.
+      length_out: and after.
 
     Returns:
       first: int32 [length_out], the first pixel each output pixel reads.

@@ -16,7 +16,7 @@ from input_pipeline.images.pil_filter import PRECISION_BITS, bilinear_taps, heig
 
 _HALF = np.int32(1 << (PRECISION_BITS - 1))
 _SHIFT = np.int32(PRECISION_BITS)
-_0, _1, _2, _3, _6, _9 = (np.uint64(i) for i in (0, 1, 2, 3, 6, 9))
+_0, _1, _2, _3 = (np.uint64(i) for i in range(4))
 
 
 @dataclass(frozen=True)
@@ -95,38 +95,21 @@ def _filter_columns(
     image: np.ndarray, first: np.ndarray, weight: np.ndarray, out: np.ndarray
 ) -> None:
     """out[y, 3 x + c] = sum over k of weight[x, k] * image[y, 3 (first[x] + k) + c], rounded."""
-    taps = weight.shape[1]
     for y in range(out.shape[0]):
         row, result = image[y], out[y]
         j = _0
         for x in range(first.shape[0]):
             i = _3 * np.uint64(first[x])
-            if taps == 3:  # photographs of 256 to 384 pixels; unrolled, 1.6 times as fast
-                a, b, c = weight[x, 0], weight[x, 1], weight[x, 2]
-                for channel in range(_3):
-                    k = i + channel
-                    total = _HALF + a * np.int32(row[k]) + b * np.int32(row[k + _3])
-                    result[j + channel] = (total + c * np.int32(row[k + _6])) >> _SHIFT
-            elif taps == 4:  # up to 512
-                a, b, c, d = weight[x, 0], weight[x, 1], weight[x, 2], weight[x, 3]
-                for channel in range(_3):
-                    k = i + channel
-                    total = _HALF + a * np.int32(row[k]) + b * np.int32(row[k + _3])
-                    total += c * np.int32(row[k + _6]) + d * np.int32(row[k + _9])
-                    result[j + channel] = total >> _SHIFT
-            else:
-                red, green, blue = _HALF, _HALF, _HALF
-                for tap in range(taps):
-                    factor = weight[x, tap]
-                    red += factor * np.int32(row[i])
-                    green += factor * np.int32(row[i + _1])
-                    blue += factor * np.int32(row[i + _2])
-                    i += _3
-                result[j], result[j + _1], result[j + _2] = (
-                    red >> _SHIFT,
-                    green >> _SHIFT,
-                    blue >> _SHIFT,
-                )
+            red, green, blue = _HALF, _HALF, _HALF
+            for tap in range(weight.shape[1]):
+                factor = weight[x, tap]
+                red += factor * np.int32(row[i])
+                green += factor * np.int32(row[i + _1])
+                blue += factor * np.int32(row[i + _2])
+                i += _3
+            result[j] = red >> _SHIFT
+            result[j + _1] = green >> _SHIFT
+            result[j + _2] = blue >> _SHIFT
             j += _3
 
 

@@ -79,7 +79,7 @@ class Contents:
           ValueError: for a name that no list can hold.
         """
         return {
-            file: format_list([self.names[row] for row in rows.tolist()], self.labels[rows], file)
+            file: format_list(list(map(self.names.__getitem__, rows)), self.labels[rows], file)
             for rows, file in zip(self.splits.by_name().values(), LIST_FILES.values(), strict=True)
         }
 

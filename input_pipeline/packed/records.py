@@ -32,12 +32,10 @@ class PackedSet:
 
     Attributes:
       directory: the one with the shards, local or a bucket's.
-      name: TFDS's name of the data set.
-      train, query, database: the lists. Record i is the i-th image in order of first appearance
-        through train, query, database, which is the order of `listed.join_lists`.
+      lists: train, query and database. Record i is the i-th image in order of first appearance
+        through them, which is the order of `listed.join_lists`.
       class_names: one a label.
       resize: what the shorter side was brought to, in pixels; None if no image was changed.
-      quality: JPEG quality of the images that were resized; None if `resize` is.
       apply_orientation: whether the resized images were turned as their EXIF data say.
       left_out: names of unreadable images that are in no record and no list.
       shards: paths of the ArrayRecord files.
@@ -46,23 +44,14 @@ class PackedSet:
     """
 
     directory: str
-    name: str
-    train: LabelList
-    query: LabelList
-    database: LabelList
+    lists: tuple[LabelList, LabelList, LabelList]
     class_names: tuple[str, ...]
     resize: int | None
-    quality: int | None
     apply_orientation: bool
     left_out: tuple[str, ...]
     shards: tuple[str, ...]
     shard_lengths: tuple[int, ...]
     checksum: str
-
-    @property
-    def num_images(self) -> int:
-        """How many records there are."""
-        return sum(self.shard_lengths)
 
     def open_reader(self) -> RecordReader:
         """A reader of all records; no file is opened before its first `read`."""
@@ -83,19 +72,14 @@ def open_packed(directory: str | os.PathLike[str]) -> PackedSet:
     with _explained(os.fspath(directory)):
         root = _find(_path(directory))
         packing = _read_packing(root)
-        train, query, database = _read_lists(root, packing)
         files = [shard["file"] for shard in packing["shards"]]
         _check_shards(root, files)
         settings = packing["settings"]
         return PackedSet(
             directory=os.fspath(root),
-            name=settings["name"],
-            train=train,
-            query=query,
-            database=database,
+            lists=_read_lists(root, packing),
             class_names=tuple(settings["class_names"]),
             resize=settings["resize"],
-            quality=settings["quality"],
             apply_orientation=settings["decoding"]["apply_orientation"],
             left_out=tuple(image["name"] for image in packing["left_out"]),
             shards=tuple(os.fspath(root / file) for file in files),
@@ -178,14 +162,17 @@ def _read_packing(root: Any) -> dict[str, Any]:
     return packing
 
 
-def _read_lists(root: Any, packing: dict[str, Any]) -> list[LabelList]:
+def _read_lists(root: Any, packing: dict[str, Any]) -> tuple[LabelList, LabelList, LabelList]:
     contents = {name: (root / name).read_bytes() for name in LIST_FILES.values()}
     if lists_checksum(contents.values()) != packing["lists_sha256"]:
         raise DataError(
             f"the lists in {root} are not those that were packed (their checksum differs); restore "
             f"{', '.join(contents)}, or pack again with {PACK}"
         )
-    return [parse_list(data, os.fspath(root / name))[0] for name, data in contents.items()]
+    train, query, database = (
+        parse_list(data, os.fspath(root / name))[0] for name, data in contents.items()
+    )
+    return train, query, database
 
 
 def _check_shards(root: Any, shards: Sequence[str]) -> None:

@@ -150,7 +150,7 @@ def load_packed(name: str, directory: str) -> Dataset:
     packed = records.open_packed(directory)
     # What packing left out as unreadable is missing from the lists as well.
     name_of_sizes = "lists" if packed.left_out else name
-    joined = _join(name_of_sizes, (packed.train, packed.query, packed.database))
+    joined = _join(name_of_sizes, packed.lists)
     resized = f", shorter side {packed.resize} px" if packed.resize else ""
     left_out = f", {len(packed.left_out)} unreadable images left out" if packed.left_out else ""
     return _make(

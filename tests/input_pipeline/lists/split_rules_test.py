@@ -92,7 +92,7 @@ def test_generator_says_which_classes_lack_how_many():
     assert "cat" not in str(caught.value)
     with pytest.raises(ValueError, match=r"class 2 lacks 3 training images and 2 queries"):
         generator_splits(labels, 0, 5, 2)
-    with pytest.raises(ValueError, match="class 9 lacks.*; 2 classes more"):
+    with pytest.raises(ValueError, match="class 9 lacks.* and 2 more"):
         generator_splits(np.zeros((5, 12), np.uint8), 0, 5, 2)
 
 

@@ -29,10 +29,10 @@ def test_records_hold_the_files_bytes_by_first_appearance_in_the_lists(tmp_path)
     packed = open_packed(summary.directory)
     reader = packed.open_reader()
     assert [reader.read(i) for i in range(9)] == [images.files[row] for row in images.order]
-    assert packed.train.paths == [images.names[row] for row in (7, 2, 5)]
-    assert packed.query.paths == [images.names[row] for row in (1, 8)]
-    assert packed.database.paths == [images.names[row] for row in (5, 0, 3, 4, 6)]
-    np.testing.assert_array_equal(packed.database.labels, images.labels[[5, 0, 3, 4, 6]])
+    assert packed.lists[0].paths == [images.names[row] for row in (7, 2, 5)]
+    assert packed.lists[1].paths == [images.names[row] for row in (1, 8)]
+    assert packed.lists[2].paths == [images.names[row] for row in (5, 0, 3, 4, 6)]
+    np.testing.assert_array_equal(packed.lists[2].labels, images.labels[[5, 0, 3, 4, 6]])
     assert sorted(images.reads) == sorted(images.order), "image 9 is in no split"
 
 
@@ -219,9 +219,9 @@ def test_skipped_images_are_in_no_record_and_no_list_but_reported(tmp_path):
     packed = open_packed(tmp_path)
     assert packed.left_out == ("folder 2/5.jpg", "folder 2/8.jpg")
     assert packed.shard_lengths == (3, 3, 1)
-    assert packed.train.paths == [images.names[row] for row in (7, 2)]
-    assert packed.query.paths == [images.names[1]]
-    assert packed.database.paths == [images.names[row] for row in (0, 3, 4, 6)]
+    assert packed.lists[0].paths == [images.names[row] for row in (7, 2)]
+    assert packed.lists[1].paths == [images.names[1]]
+    assert packed.lists[2].paths == [images.names[row] for row in (0, 3, 4, 6)]
     kept = [images.files[row] for row in (7, 2, 1, 0, 3, 4, 6)]
     assert [packed.open_reader().read(i) for i in range(7)] == kept
 
