@@ -45,12 +45,9 @@ _SHOWN = 20
 
 @dataclass
 class Findings:
-    """What was found.
+    """What was found, and counts as text.
 
-    Attributes:
-      problems: what a run would stop at or give wrong results with.
-      notices: worth knowing, but no mistake.
-      tables: counts, as text.
+    `problems` are what a run would stop at or give wrong results with; `notices` are no mistakes.
     """
 
     problems: list[ListProblem] = field(default_factory=list)
@@ -63,7 +60,6 @@ def check(options: argparse.Namespace) -> Findings:
 
     Raises:
       DataError: if the image folder is not there.
-      ValueError: for an impossible option.
     """
     if options.dir:
         check_image_folder(options.dir)

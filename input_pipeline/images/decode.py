@@ -36,14 +36,9 @@ class DecodeOptions:
 
 
 def decode_image(data: bytes, options: DecodeOptions = DecodeOptions()) -> np.ndarray:
-    """Decodes a file's bytes as `PIL.Image.open(...).convert("RGB")` would.
+    """Decodes a file's bytes as `PIL.Image.open(...).convert("RGB")` would, into uint8 [h, w, 3].
 
-    Args:
-      data: the whole file, of any format that Pillow reads; the first frame counts.
-      options: see `DecodeOptions`.
-
-    Returns:
-      uint8 [height, width, 3].
+    Any format that Pillow reads; the first frame counts.
 
     Raises:
       UnreadableImage: no image, damaged or cut off, or larger than `options.max_pixels`.

@@ -16,13 +16,9 @@ from input_pipeline.threads import map_in_threads
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of one image file.
+    """What is known of one image file; `reason` is why it cannot be used, None for a good one.
 
-    Attributes:
-      reason: why it cannot be used; None for a good one.
-      width, height: in pixels; 0 for one that cannot be used.
-      num_bytes: the file's size; 0 for one that is missing.
-      digest: SHA-256 of the file's bytes; empty for one that is missing.
+    `digest` is the SHA-256 of its bytes. What is not known is 0 or empty.
     """
 
     reason: str | None = None
@@ -40,14 +36,9 @@ def check_images(
     num_workers: int,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[ImageFacts]:
-    """Reads and decodes images 0..count-1.
+    """Reads and decodes images 0..count-1 by threads that hold one decoded image each.
 
-    Args:
-      reader: gives the files' bytes.
-      count: how many there are.
-      options: what counts as readable.
-      num_workers: threads, 1 or more; each holds one decoded image.
-      progress: called with 1 for each image that is done, in order.
+    `progress` is called with 1 for each image that is done, in order.
     """
     facts = []
     check = functools.partial(_check_image, reader, options)

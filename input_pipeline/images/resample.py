@@ -21,14 +21,7 @@ _0, _1, _2, _3 = (np.uint64(i) for i in range(4))
 
 @dataclass(frozen=True)
 class Crop:
-    """Which part of which resized image.
-
-    Attributes:
-      width, height: of the whole image after resizing.
-      left, top: the crop's corner in it.
-      size: the crop's width and height.
-      flip: mirror the crop.
-    """
+    """The square at (left, top) of an image resized to (width, height), mirrored with `flip`."""
 
     width: int
     height: int
@@ -41,10 +34,7 @@ class Crop:
 def resample(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
     """Writes the crop of the image, resized as Pillow 13 would, to the last grey level.
 
-    Args:
-      image: uint8 [h, w, 3], contiguous.
-      crop: inside the resized image.
-      out: uint8 [size, size, 3], overwritten.
+    `image` is uint8 [h, w, 3], contiguous; `out` uint8 [size, size, 3].
     """
     h, w, _ = image.shape
     if (h, w) == (crop.height, crop.width):

@@ -23,18 +23,14 @@ def load_thumbnails(
     """
     if isinstance(images, np.ndarray):
         return {row: images[row] for row in rows}
+    from PIL import Image
+
     found = {}
     for row in rows:
         try:
-            found[row] = _shrink(decode_image(images.reader.read(row), _OPTIONS), side)
+            picture = Image.fromarray(decode_image(images.reader.read(row), _OPTIONS))
         except UnreadableImage:
             continue
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        found[row] = np.asarray(picture)
     return found
-
-
-def _shrink(image: np.ndarray, side: int) -> np.ndarray:
-    from PIL import Image
-
-    picture = Image.fromarray(image)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return np.asarray(picture)

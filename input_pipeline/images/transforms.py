@@ -30,9 +30,6 @@ class ImageTransform:
       random_area: training: (smallest, largest) share of the image's area that is cropped,
         with a random shape of 3:4 to 4:3, and resized to `size`; None: `size` out of `resize`.
       options: what counts as readable.
-
-    Raises:
-      ValueError: for sizes or areas that cannot be.
     """
 
     size: int
@@ -54,12 +51,9 @@ class ImageTransform:
             )
 
     def __call__(self, data: bytes, words: np.ndarray | None, out: np.ndarray) -> None:
-        """Decodes, crops and writes one image.
+        """Decodes, crops and writes one image file into `out`, uint8 [size, size, 3].
 
-        Args:
-          data: the file.
-          words: uint64 [WORDS], the image's random numbers in training; None in evaluation.
-          out: uint8 [size, size, 3], overwritten.
+        `words` are its random numbers in training, uint64 [WORDS]; None in evaluation.
 
         Raises:
           UnreadableImage: see `decode_image`.

@@ -25,11 +25,7 @@ class Unreadable:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def found(self, row: int, reason: str, *, replaceable: bool) -> None:
-        """Remembers an image, or raises.
-
-        Raises:
-          DataError: unreadable images are errors; names the image and what to do.
-        """
+        """Remembers an image, or raises a `DataError` that names it and what to do."""
         name = self.names[row] if len(self.names) else f"image {row}"
         if not self.skip:
             instead = "replaced by another" if replaceable else "left out of the metrics"

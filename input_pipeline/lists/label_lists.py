@@ -26,13 +26,9 @@ _LINES_TO_FIND_WIDTH = 1000
 
 @dataclass(frozen=True, eq=False)
 class LabelList:
-    """One list file.
+    """One list file: n relative paths, each once, and labels uint8 [n, classes], 0 or 1.
 
-    Attributes:
-      paths: n relative paths, each once.
-      labels: uint8 [n, classes], 0 or 1.
-      file: the file's name, for messages.
-      lines: int64 [n], the line of each image, counted from 1; None where there is no file yet.
+    `lines` are int64 [n], counted from 1; None where there is no file yet.
     """
 
     paths: list[str]
@@ -135,7 +131,7 @@ def parse_list(
 
 
 def _find_width(lines: list[bytes], num_classes: int | None) -> tuple[int, str]:
-    """Labels a line (0: there are none), and what is wrong with the file as a whole, if anything."""
+    """Labels a line (0: none), and what is wrong with the file as a whole, if anything."""
     if not lines:
         return 0, "the file is empty"
     counts = Counter(count_labels(line.split()) for line in lines[:_LINES_TO_FIND_WIDTH])

@@ -14,17 +14,10 @@ _MORE_LABELS = re.compile(rb"(?:^|[ \t])[01]$")
 
 
 def parse_line(line: bytes, num_classes: int) -> tuple[bytes, bytes]:
-    """Parts a line such as `b"images/1.jpg 0 1 0"` into its path and its labels.
+    """Parts a line such as `b"images/1.jpg 0 1 0"` into its path and its label digits, `b"010"`.
 
-    The labels are all fields 0 or 1 at the end of the line; whatever is before them is the path,
-    so it may contain blanks.
-
-    Args:
-      line: without the line break.
-      num_classes: how many labels there must be.
-
-    Returns:
-      (path, labels): the path as it is in the file, and `num_classes` digits.
+    The labels are all fields 0 or 1 at the end of the line, without its break; whatever is before
+    them is the path, so it may contain blanks.
 
     Raises:
       ValueError: saying what is wrong with the line.

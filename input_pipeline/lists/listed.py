@@ -22,10 +22,7 @@ _LONGEST_VECTOR = 24  # longer label vectors are told by their ones
 class ListedImages:
     """All images of three lists, each once, in the order of train, query, database.
 
-    Attributes:
-      names: N relative paths.
-      labels: uint8 [N, classes], 0 or 1.
-      splits: rows of `names` and `labels`, in the order of the lists.
+    `labels` are uint8 [N, classes], 0 or 1; `splits` are rows in the order of the lists.
     """
 
     names: list[str]
@@ -35,12 +32,7 @@ class ListedImages:
 
 @dataclass(frozen=True)
 class ListProblem:
-    """Something that two lists contradict each other in.
-
-    Attributes:
-      summary: one line with the count and the first few images.
-      details: one line an image; empty if it is not about single images.
-    """
+    """A contradiction in one line, with the first few images; `details` have a line an image."""
 
     summary: str
     details: tuple[str, ...] = ()

@@ -94,7 +94,7 @@ def write_splits(drawn: DrawnSplits, out: Path, overwrite: bool) -> dict[str, An
         with tempfile.TemporaryDirectory(prefix=".make_splits_", dir=out) as name:
             staging = Path(name)
             summary = _stage(drawn, staging)
-            different = [name for name in OUTPUTS if _differs(out / name, staging / name)]
+            different = [name for name in OUTPUTS if _other(out / name, staging / name)]
             if different and not overwrite:
                 raise DataError(
                     f"{out} already has other files of the name {', '.join(different)}; choose "
@@ -133,5 +133,5 @@ def _stage(drawn: DrawnSplits, folder: Path) -> dict[str, Any]:
     return summary
 
 
-def _differs(old: Path, new: Path) -> bool:
+def _other(old: Path, new: Path) -> bool:
     return old.exists() and old.read_bytes() != new.read_bytes()

@@ -60,11 +60,7 @@ class PackedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def encode(self, image: bytes, label: np.ndarray, name: str, member: Sequence[bool]) -> bytes:
         """One serialized record; equal arguments give equal bytes.
 
-        Args:
-          image: the encoded image.
-          label: uint8 [classes].
-          name: its relative path.
-          member: whether it is in train, query and database.
+        `label` is uint8 [classes]; `member` says whether it is in train, query and database.
         """
         example = {"image": io.BytesIO(image), "label": label, "name": name}
         example |= dict(zip(MEMBERSHIPS, map(bool, member), strict=True))
@@ -75,11 +71,6 @@ class PackedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def write_metadata(self, directory: Path, shard_lengths: Sequence[int], num_bytes: int) -> None:
         """Writes TFDS's `features.json` and, last and at once, `dataset_info.json`.
-
-        Args:
-          directory: where the shards are, complete.
-          shard_lengths: records in each.
-          num_bytes: of all shards together.
 
         Raises:
           DataError, OSError: if they cannot be written.

@@ -35,14 +35,7 @@ _PACKAGES = ("array_record", "pillow", "simplejpeg", "tensorflow-datasets")
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What is packed.
-
-    Attributes:
-      names: N relative paths.
-      labels: uint8 [N, classes].
-      splits: rows of both.
-      class_names: one a label.
-    """
+    """What is packed: N relative paths, labels uint8 [N, classes], rows of both, class names."""
 
     names: Sequence[str]
     labels: np.ndarray
@@ -59,11 +52,7 @@ class Contents:
         return np.stack([np.isin(rows, part) for part in parts], axis=1)
 
     def without(self, rows: Sequence[int]) -> "Contents":
-        """The same with these rows in no split.
-
-        Raises:
-          DataError: if a split would lose all its images.
-        """
+        """The same with these rows in no split; DataError if a split would lose all its images."""
         parts = {name: x[~np.isin(x, rows)] for name, x in self.splits.by_name().items()}
         for split, part in parts.items():
             if not len(part):
@@ -73,11 +62,7 @@ class Contents:
         return Contents(self.names, self.labels, Splits(**parts), self.class_names)
 
     def list_files(self) -> dict[str, bytes]:
-        """The three list files by name.
-
-        Raises:
-          ValueError: for a name that no list can hold.
-        """
+        """The three list files by name; ValueError for a name that no list can hold."""
         return {
             file: format_list(list(map(self.names.__getitem__, rows)), self.labels[rows], file)
             for rows, file in zip(self.splits.by_name().values(), LIST_FILES.values(), strict=True)
@@ -158,8 +143,7 @@ def finish(
 ) -> dict[str, Any]:
     """Writes everything beside the complete shards, TFDS's `dataset_info.json` last.
 
-    Returns:
-      What `packing.json` holds.
+    Returns what `packing.json` holds.
 
     Raises:
       DataError: if it cannot be written, or a split has no readable image.

@@ -41,15 +41,9 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class PackingSummary:
-    """What a pack ended with.
+    """What a pack ended with; `left_out` are (name, reason, its splits) of unreadable images.
 
-    Attributes:
-      directory: `OUT/NAME/1.0.0`.
-      num_images, num_shards: records and files.
-      num_bytes: size of all shards.
-      reused_shards: how many of them an earlier run had completed.
-      left_out: (name, reason, its splits) of each unreadable image that was left out.
-      seconds: how long this run took.
+    `reused_shards` were completed by an earlier run; `seconds` are this one's.
     """
 
     directory: Path
@@ -92,13 +86,12 @@ def pack_images(
       out: a folder for packed data sets; made if it is not there.
       name: of lower-case letters, digits and underscores, starting with a letter.
       class_names: a name a label.
-      resize: see `shard_writer.prepare_image`; None keeps every file's bytes.
-      quality: JPEG quality, 1 to 100, of images that are resized.
+      resize: see `shard_writer.prepare_image`, as for `quality`, 1 to 100.
+      quality: of resized images.
       images_per_shard: images in each file but the last.
       num_workers: threads that decode.
       options: what counts as readable.
-      on_unreadable: "error" looks through all images, then raises; "skip" leaves unreadable
-        images out of the records and the lists.
+      on_unreadable: "error" looks through all images, then raises; "skip" leaves some out.
       progress: called with the number of images done since the last call.
 
     Raises:

@@ -38,9 +38,7 @@ class PackedSet:
       resize: what the shorter side was brought to, in pixels; None if no image was changed.
       apply_orientation: whether the resized images were turned as their EXIF data say.
       left_out: names of unreadable images that are in no record and no list.
-      shards: paths of the ArrayRecord files.
-      shard_lengths: how many records each of them holds.
-      checksum: SHA-256 of the three lists, 64 hex digits.
+      shards: paths of the ArrayRecord files, each with `shard_lengths` records.
     """
 
     directory: str
@@ -51,7 +49,6 @@ class PackedSet:
     left_out: tuple[str, ...]
     shards: tuple[str, ...]
     shard_lengths: tuple[int, ...]
-    checksum: str
 
     def open_reader(self) -> RecordReader:
         """A reader of all records; no file is opened before its first `read`."""
@@ -61,9 +58,8 @@ class PackedSet:
 def open_packed(directory: str | os.PathLike[str]) -> PackedSet:
     """Finds and checks a packed data set; reads its lists, but no image.
 
-    Args:
-      directory: `OUT/NAME/1.0.0`, `OUT/NAME`, or `OUT` if it holds one data set only; a local
-        path or a bucket's (`gs://...`, which needs the package gcsfs).
+    `directory` is `OUT/NAME/1.0.0`, `OUT/NAME`, or `OUT` if it holds one data set only; a local
+    path or a bucket's (`gs://...`, which needs the package gcsfs).
 
     Raises:
       DataError: if there is none or several, or one that is not complete, of another format
@@ -72,19 +68,19 @@ def open_packed(directory: str | os.PathLike[str]) -> PackedSet:
     with _explained(os.fspath(directory)):
         root = _find(_path(directory))
         packing = _read_packing(root)
+        lists = _read_lists(root, packing)
         files = [shard["file"] for shard in packing["shards"]]
         _check_shards(root, files)
         settings = packing["settings"]
         return PackedSet(
             directory=os.fspath(root),
-            lists=_read_lists(root, packing),
+            lists=lists,
             class_names=tuple(settings["class_names"]),
             resize=settings["resize"],
             apply_orientation=settings["decoding"]["apply_orientation"],
             left_out=tuple(image["name"] for image in packing["left_out"]),
             shards=tuple(os.fspath(root / file) for file in files),
             shard_lengths=tuple(shard["images"] for shard in packing["shards"]),
-            checksum=packing["lists_sha256"],
         )
 
 

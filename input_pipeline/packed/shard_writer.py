@@ -26,14 +26,10 @@ SIDECAR_SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class Shard:
-    """What is known of a shard.
+    """What is known of a shard: its name, number of records and size.
 
-    Attributes:
-      file: its name.
-      images: how many records it holds.
-      bytes: its size.
-      sha256: over every record's length (8 bytes, little end first) and content.
-      left_out: (image, reason) of those it lacks because they are unreadable.
+    `sha256` is over every record's length (8 bytes, little end first) and content; `left_out` are
+    (image, reason) of those it lacks because they are unreadable.
     """
 
     file: str
@@ -52,12 +48,9 @@ def write_shard(
 ) -> Shard:
     """Writes a shard and a small JSON file beside it that says it is complete.
 
-    Args:
-      path: the shard's; its folder exists.
-      images: (image, its bytes or why there are none), in the order of the records.
-      encode: from (image, bytes) to a record.
-      skip: whether unreadable images are left out; otherwise one of them is enough for the
-        shard not to be written, but all of them are found.
+    `images` are (image, its bytes or why there are none), which `encode` makes records of, in
+    this order. With `skip` unreadable images are left out; otherwise one of them is enough for the
+    shard not to be written, but all of them are found.
 
     Raises:
       DataError: if it cannot be written, for example because the disk is full.

@@ -58,13 +58,10 @@ _MAX_FILE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class PooledImages:
-    """All images of a data set in one array, and what is known of where they come from.
+    """All images of a data set, official training images first, and where they come from.
 
-    Attributes:
-      images: uint8 [N, 32, 32, 3], official training images first, then test images.
-      class_ids: int64 [N], 0..9.
-      provenance: one sentence.
-      official: whether these are the published files; None if that cannot be told.
+    `images` are uint8 [N, H, W, 3], `class_ids` int64 [N]; `official` says whether these are the
+    published files, None if that cannot be told.
     """
 
     images: np.ndarray

@@ -14,14 +14,10 @@ from input_pipeline.restricted_pickle import load_restricted
 
 
 def load_pickled_dict(data: bytes, name: str) -> dict[str, Any]:
-    """Reads a pickled dict of plain values and uint8 arrays.
+    """Reads a pickled dict of plain values and uint8 arrays; gives it text keys.
 
-    Args:
-      data: the pickle (any protocol up to 4, also one written by Python 2).
-      name: the file's name, for error messages.
-
-    Returns:
-      The dict, with text keys. Strings of Python 2 arrive as `bytes`; arrays are uint8.
+    Any protocol up to 4, also written by Python 2, whose strings arrive as `bytes`. `name` is the
+    file's, for error messages.
 
     Raises:
       DataError: for a damaged pickle, one that names anything but a plain NumPy array, an

@@ -39,12 +39,10 @@ class FolderSplits:
 
 
 def load_lists(name: str, directory: str, files: ListFiles) -> Dataset:
-    """Joins three list files (HashNet's format) into a data set.
+    """Joins three list files (HashNet's format), whose paths are relative to `directory`.
 
-    Args:
-      name: a key of `splits.LIST_PROTOCOLS`, whose sizes the lists must have.
-      directory: what the paths in the lists are relative to.
-      files: the lists; `classes.txt` beside them names the classes, a line each.
+    `name` is a key of `splits.LIST_PROTOCOLS`, whose sizes the lists must have; `classes.txt`
+    beside them names the classes, a line each.
 
     Raises:
       DataError: a list is missing or malformed, has other sizes than `name`'s, an image is both
@@ -139,10 +137,6 @@ def _held_out_folders(directory: str, seed: int, per_class: int) -> Dataset:
 
 def load_packed(name: str, directory: str) -> Dataset:
     """Opens what `input_pipeline.pack` made, on a disk or a bucket, with the splits it had.
-
-    Args:
-      name: as for `load_lists`, or "folder".
-      directory: of the packed data set.
 
     Raises:
       DataError: nothing packed there, or incomplete, or other sizes than `name`'s.

@@ -48,7 +48,6 @@ def test_a_data_set_is_found_at_or_above_its_directory(packed, up):
     assert found.directory == str(packed)
     assert (sum(found.shard_lengths), found.class_names) == (9, CLASSES)
     assert (found.resize, found.left_out) == (None, ())
-    assert len(found.checksum) == 64
 
 
 def test_joining_the_lists_numbers_the_images_as_the_records_are(packed):
