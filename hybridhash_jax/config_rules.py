@@ -11,13 +11,11 @@ from hybridhash_jax.models.initialization import INITIALIZERS
 from hybridhash_jax.models.interaction import POOL_PADDINGS, TOKEN_LAYOUTS
 from hybridhash_jax.models.layers import GELUS
 from hybridhash_jax.models.remat import REMAT
-from hybridhash_jax.preprocess import rand_augment
+from hybridhash_jax.preprocess import pixels, rand_augment
 from hybridhash_jax.workdir import checkpoints, selection
-from input_pipeline.datasets import SOURCES
-from input_pipeline.images.transforms import DECODERS
-from input_pipeline.images.unreadable import ON_UNREADABLE
+from input_pipeline import datasets, sources
+from input_pipeline.images import decode, transforms, unreadable
 from input_pipeline.options import Option
-from input_pipeline.splits import DATABASE_RULES
 
 
 def _bits_problem(bits: Any) -> str | None:
@@ -48,17 +46,12 @@ _EVALUATION = (
     selection.OPTION,
 )
 _DATA = (
-    Option("name", "data set", tuple(SOURCES)),
-    Option("database", "which images are searched", DATABASE_RULES),
-    Option("decoder", "how JPEG is decoded", DECODERS),
-    Option("on_unreadable", "what a broken image does", ON_UNREADABLE, may_change=True),
-    Option("split_seed", "of the splits", at_least=0),
-    Option("crop_padding", "black pixels around the image before it is cropped", at_least=0),
-    Option("query_per_class", "queries of each class", at_least=1),
-    Option("train_per_class", "training images of each class", at_least=1),
-    Option("resize", "shorter side before the crop", at_least=1),
-    Option("num_workers", "decoding threads", at_least=0, may_change=True),
-    Option("max_pixels", "largest image that is decoded", at_least=1),
+    *datasets.OPTIONS,
+    *sources.OPTIONS,
+    *decode.OPTIONS,
+    *transforms.OPTIONS,
+    *unreadable.OPTIONS,
+    *pixels.OPTIONS,
 )
 _MODEL = (
     Option("variant", "network", tuple(models.VARIANTS)),
@@ -84,7 +77,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     "evaluation.": _EVALUATION,
     "checkpoint.": checkpoints.OPTIONS,
 }
-MAY_CHANGE = {"data.dir", "data.download", "data.lists", "model.remat"} | {
+MAY_CHANGE = {
     group + option.name
     for group, options in OPTIONS.items()
     for option in options

@@ -10,6 +10,7 @@ asked for.
 import functools
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grain
@@ -43,12 +44,6 @@ def batch_indices(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np
     Epoch e, that is step // steps_per_epoch, visits every row once in the order of
     `permutation(n, seed, e)`; its last batch is filled up with n, meaning "no image".
 
-    Args:
-      rows: int [n], rows of the image array; only their number matters here.
-      batch_size: global batch size, over all processes.
-      seed: in [0, 2**64).
-      step: 0 or more.
-
     Returns:
       int64 [batch_size], positions in `rows`, 0..n-1, or n for padding.
     """
@@ -79,7 +74,8 @@ def make_train_iterator(
       batch_size: global; process p of P gets its p-th slice of batch_size / P rows.
       seed: order of the images and their augmentation, in [0, 2**64).
       start_step: the first step to deliver; earlier ones are not read.
-      process_index, process_count: usually `jax.process_index()` and `jax.process_count()`.
+      process_index: usually `jax.process_index()`.
+      process_count: usually `jax.process_count()`.
       prefetch_batches: how many batches are prepared ahead, in background threads; 0 for none.
       unreadable: what to do with images that cannot be read; None raises.
 
@@ -92,14 +88,14 @@ def make_train_iterator(
         share equally, or a negative step.
       DataError: from the iterator: an image cannot be read.
     """
-    per_process = _check(source, labels, rows, batch_size, process_index, process_count)
     if len(rows) == 0:
         raise ValueError("there are no rows to train on; give at least one training image")
     if start_step < 0:
         raise ValueError(f"start_step must be 0 or more, got {start_step}")
-    part = slice(process_index * per_process, (process_index + 1) * per_process)
-    maker = _TrainBatches(source, labels, rows, part, batch_size, seed, unreadable or Unreadable())
-    return _iterate(_Steps(start_step, sys.maxsize - start_step), maker, prefetch_batches)
+    part = _part(batch_size, process_index, process_count)
+    batches = _Batches(source, labels, rows, part, batch_size, unreadable or Unreadable())
+    steps = _Steps(start_step, sys.maxsize - start_step)
+    return _iterate(steps, functools.partial(batches.train, seed), source, prefetch_batches)
 
 
 def make_eval_batches(
@@ -120,20 +116,33 @@ def make_eval_batches(
     but padding in it. Arguments and errors are those of `make_train_iterator`; no rows give no
     batches. An image that cannot be read and is not an error is masked, with its index kept.
     """
-    per_process = _check(source, labels, rows, batch_size, process_index, process_count)
-    part = slice(process_index * per_process, (process_index + 1) * per_process)
-    maker = _EvalBatches(source, labels, rows, part, batch_size, unreadable or Unreadable())
-    return _iterate(_Steps(0, steps_per_epoch(len(rows), batch_size)), maker, prefetch_batches)
+    part = _part(batch_size, process_index, process_count)
+    batches = _Batches(source, labels, rows, part, batch_size, unreadable or Unreadable())
+    steps = _Steps(0, steps_per_epoch(len(rows), batch_size))
+    return _iterate(steps, batches.evaluation, source, prefetch_batches)
+
+
+def _part(batch_size: int, process_index: int, process_count: int) -> slice:
+    """This process's slice of a global batch."""
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index must be in 0..{process_count - 1}, got {process_index}")
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(
+            f"batch_size {batch_size} cannot be shared equally by {process_count} process(es); "
+            f"choose a positive multiple of {process_count}"
+        )
+    per_process = batch_size // process_count
+    return slice(process_index * per_process, (process_index + 1) * per_process)
 
 
 def _iterate(
-    steps: "_Steps", maker: "_TrainBatches | _EvalBatches", prefetch_batches: int
+    steps: "_Steps", make: Callable[[int], Batch], source: Source, prefetch_batches: int
 ) -> grain.DatasetIterator[Batch]:
     threads = grain.ReadOptions(
-        num_threads=min(maker.source.batches_at_once, prefetch_batches),
+        num_threads=min(source.batches_at_once, prefetch_batches),
         prefetch_buffer_size=prefetch_batches,
     )
-    return iter(grain.MapDataset.source(steps).map(maker).to_iter_dataset(threads))
+    return iter(grain.MapDataset.source(steps).map(make).to_iter_dataset(threads))
 
 
 # Several, because a prefetching thread may be in the next epoch already.
@@ -167,30 +176,48 @@ class _Steps:
 
 
 @dataclass(frozen=True, eq=False)
-class _TrainBatches:
-    """From a step to this process's `Batch`."""
+class _Batches:
+    """Makes this process's part of a batch from its number."""
 
     source: Source
     labels: np.ndarray
     rows: np.ndarray
     part: slice
     batch_size: int
-    seed: int
     unreadable: Unreadable
 
-    def __call__(self, step: int) -> Batch:
-        index = batch_indices(self.rows, self.batch_size, self.seed, step)[self.part]
+    def __post_init__(self):
+        count, rows = len(self.source), self.rows
+        if count != len(self.labels):
+            raise ValueError(f"{count} images but {len(self.labels)} label rows; give one each")
+        if len(rows) and not (0 <= np.min(rows) and np.max(rows) < count):
+            raise ValueError(
+                f"rows must be in 0..{count - 1}, the rows of the images; got "
+                f"{np.min(rows)}..{np.max(rows)}"
+            )
+
+    def train(self, seed: int, step: int) -> Batch:
+        index = batch_indices(self.rows, self.batch_size, seed, step)[self.part]
         shape = self.batch_size, self.source.words_per_image
-        words = random_words(math.prod(shape), self.seed, _AUGMENTATION_STREAM, step)
+        words = random_words(math.prod(shape), seed, _AUGMENTATION_STREAM, step)
         words = words.reshape(shape)[self.part]
-        rows = _rows_of(index, self.rows)
+        rows = self._rows_of(index)
         images, reasons = self.source.images(rows, words)
         for position in sorted(reasons):
             self.unreadable.found(int(rows[position]), reasons[position], replaceable=True)
             images[position], rows[position] = self._replacement(words[position])
             # Its bank row belongs to its own turn in the epoch.
             index[position] = len(self.rows)
-        return _batch(images, self.labels, rows, index)
+        return self._batch(images, rows, index)
+
+    def evaluation(self, number: int) -> Batch:
+        index = _padded(np.arange(len(self.rows)), number, self.batch_size)[self.part]
+        rows = self._rows_of(index)
+        images, reasons = self.source.images(rows, None)
+        for position, reason in sorted(reasons.items()):
+            self.unreadable.found(int(rows[position]), reason, replaceable=False)
+            rows[position] = -1
+        return self._batch(images, rows, index)
 
     def _replacement(self, words: np.ndarray) -> tuple[np.ndarray, int]:
         """The first readable image from a random place of the training rows on."""
@@ -206,64 +233,15 @@ class _TrainBatches:
             "python -m input_pipeline.check"
         )
 
+    def _rows_of(self, index: np.ndarray) -> np.ndarray:
+        """Rows of the source; -1 for padding."""
+        real = index < len(self.rows)
+        found = np.full(len(index), -1, np.int64)
+        found[real] = self.rows[index[real]]
+        return found
 
-@dataclass(frozen=True, eq=False)
-class _EvalBatches:
-    """From a batch's number to this process's `Batch`."""
-
-    source: Source
-    labels: np.ndarray
-    rows: np.ndarray
-    part: slice
-    batch_size: int
-    unreadable: Unreadable
-
-    def __call__(self, number: int) -> Batch:
-        index = _padded(np.arange(len(self.rows)), number, self.batch_size)[self.part]
-        rows = _rows_of(index, self.rows)
-        images, reasons = self.source.images(rows, None)
-        for position, reason in sorted(reasons.items()):
-            self.unreadable.found(int(rows[position]), reason, replaceable=False)
-            rows[position] = -1
-        return _batch(images, self.labels, rows, index)
-
-
-def _rows_of(index: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Rows of the source; -1 for padding."""
-    real = index < len(rows)
-    found = np.full(len(index), -1, np.int64)
-    found[real] = rows[index[real]]
-    return found
-
-
-def _batch(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, index: np.ndarray) -> Batch:
-    mask = rows >= 0
-    label = labels.take(np.maximum(rows, 0), axis=0)
-    label[~mask] = 0
-    return {"image": images, "label": label, "index": index.astype(np.int32), "mask": mask}
-
-
-def _check(
-    source: Source,
-    labels: np.ndarray,
-    rows: np.ndarray,
-    batch_size: int,
-    process_index: int,
-    process_count: int,
-) -> int:
-    """Checks what both factories share; returns the batch size of one process."""
-    if len(source) != len(labels):
-        raise ValueError(f"{len(source)} images but {len(labels)} label rows; give one each")
-    if len(rows) and not (0 <= np.min(rows) and np.max(rows) < len(source)):
-        raise ValueError(
-            f"rows must be in 0..{len(source) - 1}, the rows of the images; got "
-            f"{np.min(rows)}..{np.max(rows)}"
-        )
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index must be in 0..{process_count - 1}, got {process_index}")
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(
-            f"batch_size {batch_size} cannot be shared equally by {process_count} process(es); "
-            f"choose a positive multiple of {process_count}"
-        )
-    return batch_size // process_count
+    def _batch(self, images: np.ndarray, rows: np.ndarray, index: np.ndarray) -> Batch:
+        mask = rows >= 0
+        label = self.labels.take(np.maximum(rows, 0), axis=0)
+        label[~mask] = 0
+        return {"image": images, "label": label, "index": index.astype(np.int32), "mask": mask}

@@ -15,15 +15,10 @@ _MAX_KEYS = 3
 
 
 def permutation(n: int, *key: int) -> np.ndarray:
-    """A uniformly random order of 0..n-1 that depends on `n` and the integers `key` only.
+    """A random order of 0..n-1, int64 [n], that depends on `n` and the integers `key` only.
 
-    Args:
-      n: how many positions.
-      key: one to three integers in [0, 2**64), for example a seed and an epoch. Different
-        tuples, also of different length, give independent permutations.
-
-    Returns:
-      int64 [n], every integer of 0..n-1 once.
+    `key` is one to three integers in [0, 2**64), for example a seed and an epoch; any other tuple,
+    also of another length, gives an independent order.
 
     Raises:
       ValueError: for a negative `n`, no or too many key integers, or one out of range.
@@ -35,17 +30,9 @@ def permutation(n: int, *key: int) -> np.ndarray:
 
 
 def random_words(count: int, *key: int) -> np.ndarray:
-    """Uniformly random 64-bit words that depend on the integers `key` only.
+    """Random words, uint64 [count], that depend on the integers `key` only, as in `permutation`.
 
-    Args:
-      count: how many; a longer draw starts with the words of a shorter one.
-      key: as for `permutation`, whose random numbers these are independent of.
-
-    Returns:
-      uint64 [count].
-
-    Raises:
-      ValueError: for a negative `count`, no or too many key integers, or one out of range.
+    A longer draw starts with the words of a shorter one. No words are those of a `permutation`.
     """
     if count < 0:
         raise ValueError(f"random_words: count must be 0 or more, got {count}")

@@ -8,10 +8,12 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from input_pipeline.images.pil_filter import PRECISION_BITS, bilinear_taps, height_first
+from input_pipeline.options import Option
 
 # Per channel, RGB, of ImageNet in 0..1.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+OPTIONS = (Option("crop_padding", "black pixels around an image before it is cropped", at_least=0),)
 
 
 def normalize(images: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:

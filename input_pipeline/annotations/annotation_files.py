@@ -39,11 +39,7 @@ def existing_folder(directory: str | os.PathLike[str]) -> Path:
 def first_existing(
     roots: Sequence[Path], names: Sequence[str], accept: Callable[[Path], object], what: str
 ) -> Path:
-    """The first of `names` in the first of `roots` that `accept` takes.
-
-    Raises:
-      DataError: if there is none; names `what` was looked for and everything that was tried.
-    """
+    """The first of `names` in the first of `roots` that `accept` takes; DataError if none."""
     found = next((r / name for r in roots for name in names if accept(r / name)), None)
     if found is None:
         raise DataError(
@@ -62,11 +58,7 @@ def read_bytes(file: Path) -> bytes:
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a UTF-8 file with any line ends, without blank lines at the end.
-
-    Raises:
-      DataError: if the file cannot be read or is not UTF-8.
-    """
+    """The lines of a UTF-8 file with any line ends, without blank lines at the end."""
     try:
         text = read_bytes(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -80,12 +72,6 @@ def first_repeat(names: Sequence[str]) -> int | None:
         return None
     seen: set[str] = set()
     return next(i for i, name in enumerate(names) if name in seen or seen.add(name))
-
-
-def some_names(names: Sequence[str]) -> str:
-    """Up to five names, and how many more there are."""
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def total_note(which: str, found: int, published: int) -> tuple[str, ...]:

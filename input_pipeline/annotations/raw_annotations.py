@@ -1,4 +1,4 @@
-"""Readers of the annotations of multi-label sets, as their publishers ship them.
+"""Reads the annotations of MIRFlickr and PASCAL VOC 2012 as their publishers ship them.
 
 Only the annotations are opened, never an image: the paths are what the publishers' own files and
 folders say, relative to the folder that the images are kept in.
@@ -17,13 +17,10 @@ from input_pipeline.annotations.annotation_files import (
     first_existing,
     first_repeat,
     read_lines,
-    some_names,
     total_note,
 )
-from input_pipeline.annotations.raw_nuswide import read_nuswide
 from input_pipeline.errors import DataError
-
-__all__ = ["RawAnnotations", "read_mirflickr", "read_nuswide", "read_voc2012"]
+from input_pipeline.messages import shortened
 
 MIRFLICKR_IMAGES = 25_000
 VOC2012_IMAGES = 11_540
@@ -58,15 +55,9 @@ def read_mirflickr(directory: str | os.PathLike[str]) -> RawAnnotations:
 
     Huiskes & Lew, "The MIR Flickr Retrieval Evaluation" (MIR 2008): each file lists the numbers
     1..25000 of the images that have its label, one a line. 24 files are potential labels, 14
-    more (`_r1`) relevant ones.
+    more (`_r1`) relevant ones. `directory` holds them or `mirflickr25k_annotations_v080`.
 
-    Args:
-      directory: the folder with the annotation files, or the one that contains
-        `mirflickr25k_annotations_v080`.
-
-    Returns:
-      `RawAnnotations` of 25,000 images, classes ordered by name. Paths are `im1.jpg` and so on,
-      behind `mirflickr/` if a folder of that name lies beside the annotations.
+    Paths are `im1.jpg` and so on, behind `mirflickr/` if that folder lies beside the annotations.
 
     Raises:
       DataError: for missing files or a line that is not an image number.
@@ -78,7 +69,7 @@ def read_mirflickr(directory: str | os.PathLike[str]) -> RawAnnotations:
     missing = [name for name in MIRFLICKR_CLASSES if not (folder / f"{name}.txt").is_file()]
     if missing:
         raise DataError(
-            f"{folder} lacks {some_names(missing)} of MIRFlickr's {len(MIRFLICKR_CLASSES)} label "
+            f"{folder} lacks {shortened(missing)} of MIRFlickr's {len(MIRFLICKR_CLASSES)} label "
             "files (NAME.txt); unpack mirflickr25k_annotations_v080.zip again"
         )
     labels = np.zeros((MIRFLICKR_IMAGES, len(MIRFLICKR_CLASSES)), np.uint8)
@@ -96,13 +87,8 @@ def read_voc2012(directory: str | os.PathLike[str]) -> RawAnnotations:
 
     Everingham et al., "The PASCAL Visual Object Classes Challenge 2012": a line of
     `ImageSets/Main/<class>_trainval.txt` is an image's name and 1 (has the class), -1 (has not)
-    or 0 (has only objects marked as difficult). 0 is counted as absent.
-
-    Args:
-      directory: the folder `VOC2012`, or one that contains `VOC2012` or `VOCdevkit/VOC2012`.
-
-    Returns:
-      `RawAnnotations` with 20 classes and paths `JPEGImages/ID.jpg`, relative to `VOC2012`.
+    or 0 (has only objects marked as difficult), which counts as absent. `directory` is `VOC2012`,
+    which paths are relative to, or contains `VOC2012` or `VOCdevkit/VOC2012`.
 
     Raises:
       DataError: for missing files, wrong lines, or classes that list other images.

@@ -14,10 +14,10 @@ from input_pipeline.annotations.annotation_files import (
     first_repeat,
     read_bytes,
     read_lines,
-    some_names,
     total_note,
 )
 from input_pipeline.errors import DataError
+from input_pipeline.messages import shortened
 
 NUSWIDE_CONCEPTS = 81
 NUSWIDE_IMAGES = 269_648
@@ -47,14 +47,9 @@ def read_nuswide(directory: str | os.PathLike[str], concepts: int = 21) -> RawAn
     Chua et al., "NUS-WIDE: A Real-World Web Image Database from National University of
     Singapore" (CIVR 2009): `ImageList/Imagelist.txt` names 269,648 images, and each of the 81
     files `Groundtruth/AllLabels/Labels_<concept>.txt` has a 0 or 1 for every one of them.
+    `directory` is the folder that the archives were unpacked in.
 
-    Args:
-      directory: the folder that the archives were unpacked in (or its `NUS-WIDE` subfolder).
-      concepts: how many concepts to keep: those with most images, the first by name among
-        equals.
-
-    Returns:
-      `RawAnnotations` with classes ordered by name and images in the publishers' order.
+    Classes are ordered by name, as are concepts with equally many images; images keep their order.
 
     Raises:
       DataError: for missing files, wrong lines or files of unequal length.
@@ -104,7 +99,7 @@ def _concept_names(roots: Sequence[Path], folder: Path) -> list[str]:
         missing = [name for name in listed if name not in found]
         if missing:
             raise DataError(
-                f"{folder} has no Labels_NAME.txt for {some_names(missing)}, which {concepts_file} "
+                f"{folder} has no Labels_NAME.txt for {shortened(missing)}, which {concepts_file} "
                 "lists; unpack Groundtruth.zip again"
             )
         found = listed

@@ -1,27 +1,24 @@
 """Decodes every image of a data set once, in threads, and notes what it met."""
 
+import contextlib
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage, decode_image
-from input_pipeline.sources import Reader
-
-_AT_ONCE = 512  # images handed to the threads together: few enough to be left quickly
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.encoded import Reader
+from input_pipeline.threads import map_in_threads
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of one image file.
+    """What is known of one image file; `reason` is why it cannot be used, None for a good one.
 
-    Attributes:
-      reason: why it cannot be used; None for a good one.
-      width, height: in pixels; 0 for one that cannot be used.
-      num_bytes: the file's size; 0 for one that is missing.
-      digest: SHA-256 of the file's bytes; empty for one that is missing.
+    `digest` is the SHA-256 of its bytes. What is not known is 0 or empty.
     """
 
     reason: str | None = None
@@ -39,42 +36,28 @@ def check_images(
     num_workers: int,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[ImageFacts]:
-    """Reads and decodes images 0..count-1.
+    """Reads and decodes images 0..count-1 by threads that hold one decoded image each.
 
-    Args:
-      reader: gives the files' bytes.
-      count: how many there are.
-      options: what counts as readable.
-      num_workers: threads, 1 or more; each holds one decoded image.
-      progress: called with 1 for each image that is done, in order.
-
-    Raises:
-      ValueError: for `num_workers` below 1.
+    `progress` is called with 1 for each image that is done, in order.
     """
-    if num_workers < 1:
-        raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
     facts = []
-    pool = ThreadPoolExecutor(num_workers, "check")
-    try:
-        for first in range(0, count, _AT_ONCE):
-            rows = range(first, min(first + _AT_ONCE, count))
-            for found in pool.map(lambda row: _check_image(reader, row, options), rows):
-                facts.append(found)
-                progress(1)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    check = functools.partial(_check_image, reader, options)
+    with contextlib.closing(map_in_threads(check, range(count), num_workers)) as found:
+        for one in found:
+            facts.append(one)
+            progress(1)
     return facts
 
 
-def _check_image(reader: Reader, row: int, options: DecodeOptions) -> ImageFacts:
-    data = b""
+def _check_image(reader: Reader, options: DecodeOptions, row: int) -> ImageFacts:
+    data, reason, width, height = b"", None, 0, 0
     try:
         data = reader.read(row)
         height, width, _ = decode_image(data, options).shape
-        return ImageFacts(None, width, height, len(data), hashlib.sha256(data).digest())
     except UnreadableImage as error:
-        digest = hashlib.sha256(data).digest() if data else b""
-        return ImageFacts(str(error), num_bytes=len(data), digest=digest)
+        reason = str(error)
+    digest = hashlib.sha256(data).digest() if data else b""
+    return ImageFacts(reason, width, height, len(data), digest)
 
 
 def same_files(
@@ -82,10 +65,7 @@ def same_files(
 ) -> list[tuple[int, int]]:
     """Pairs (a row of `first`, another row of `second`) whose files are the same byte for byte.
 
-    Args:
-      facts: of all images.
-      first, second: int [M] and int [K], rows of `facts`. A file that several rows of `second`
-        have is paired with the first of them.
+    A file that several rows of `second` have is paired with the first of them.
     """
     owners: dict[bytes, int] = {}
     for row in second.tolist():

@@ -9,15 +9,12 @@ PRECISION_BITS = 32 - 8 - 2
 
 
 def bilinear_taps(length_in: int, length_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tabulates which pixels each output pixel reads, and Pillow's weights for them.
+    """Tabulates which pixels each output pixel reads along one axis, and Pillow's weights for them.
 
     The filter is a triangle of half-width max(1, in/out) around the output pixel's centre, so
     that downscaling averages. Follows `precompute_coeffs` and `normalize_coeffs_8bpc` of
     Pillow's Resample.c, in float64 and in the same order of operations, since one unit in the
     last place can move a weight.
-
-    Args:
-      length_in, length_out: pixels along one axis before and after, at least 1.
 
     Returns:
       first: int32 [length_out], the first pixel each output pixel reads.

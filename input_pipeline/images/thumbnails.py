@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage, decode_image
-from input_pipeline.sources import EncodedImages
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.encoded import EncodedImages
 
 # Broken images were reported before; here as much as there is will do.
 _OPTIONS = DecodeOptions(allow_truncated=True)
@@ -22,19 +23,14 @@ def load_thumbnails(
     """
     if isinstance(images, np.ndarray):
         return {row: images[row] for row in rows}
+    from PIL import Image
+
     found = {}
     for row in rows:
         try:
-            found[row] = _shrink(decode_image(images.reader.read(row), _OPTIONS), side)
+            picture = Image.fromarray(decode_image(images.reader.read(row), _OPTIONS))
         except UnreadableImage:
             continue
-    images.reader.close()
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        found[row] = np.asarray(picture)
     return found
-
-
-def _shrink(image: np.ndarray, side: int) -> np.ndarray:
-    from PIL import Image
-
-    picture = Image.fromarray(image)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return np.asarray(picture)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from input_pipeline.errors import DataError
+from input_pipeline.options import Option
 
 ON_UNREADABLE = ("error", "skip")
+OPTIONS = (Option("on_unreadable", "what a broken image does", ON_UNREADABLE, may_change=True),)
 
 
 @dataclass
@@ -25,11 +27,7 @@ class Unreadable:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def found(self, row: int, reason: str, *, replaceable: bool) -> None:
-        """Remembers an image, or raises.
-
-        Raises:
-          DataError: unreadable images are errors; names the image and what to do.
-        """
+        """Remembers an image, or raises a `DataError` that names it and what to do."""
         name = self.names[row] if len(self.names) else f"image {row}"
         if not self.skip:
             instead = "replaced by another" if replaceable else "left out of the metrics"

@@ -11,59 +11,50 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.annotations.annotation_files import RawAnnotations
 from input_pipeline.errors import DataError
 from input_pipeline.lists.label_lists import write_list
+from input_pipeline.lists.listed import LIST_FILES
 from input_pipeline.splits import Splits
 
-LISTS = {"train": "train.txt", "query": "test.txt", "database": "database.txt"}
 CLASSES, SUMMARY = "classes.txt", "summary.json"
-OUTPUTS = (*LISTS.values(), CLASSES, SUMMARY)
+OUTPUTS = (*LIST_FILES.values(), CLASSES, SUMMARY)
 
 
 @dataclass(frozen=True, eq=False)
 class DrawnSplits:
-    """Everything that is written: images with labels, and the rows of each split.
-
-    Attributes:
-      data_set: the name given on the command line.
-      seed: the seed the splits were drawn with.
-      paths, labels, class_names, notes: as in `annotation_files.RawAnnotations`.
-      splits: rows of `paths` and `labels`.
-    """
+    """What is written: a data set's name, the seed, its images, and rows of them."""
 
     data_set: str
     seed: int
-    paths: list[str]
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    notes: tuple[str, ...]
+    raw: RawAnnotations
     splits: Splits
 
 
 def summarize(drawn: DrawnSplits, sha256: str) -> dict[str, Any]:
     """Counts per split and class, overlaps and unlabelled images, as plain JSON values."""
-    rows = {name: getattr(drawn.splits, name) for name in LISTS}
+    rows = drawn.splits.by_name()
     pairs = (("train", "query"), ("train", "database"), ("query", "database"))
     return {
         "data_set": drawn.data_set,
         "seed": drawn.seed,
-        "images": len(drawn.paths),
-        "classes": len(drawn.class_names),
-        "splits": {name: _count(drawn, LISTS[name], part) for name, part in rows.items()},
+        "images": len(drawn.raw.paths),
+        "classes": len(drawn.raw.class_names),
+        "splits": {name: _count(drawn.raw, LIST_FILES[name], part) for name, part in rows.items()},
         "overlaps": {f"{a}_{b}": len(np.intersect1d(rows[a], rows[b])) for a, b in pairs},
         "sha256": sha256,
-        "notes": list(drawn.notes),
+        "notes": list(drawn.raw.notes),
     }
 
 
-def _count(drawn: DrawnSplits, file: str, rows: np.ndarray) -> dict[str, Any]:
-    labels = drawn.labels[rows]
+def _count(raw: RawAnnotations, file: str, rows: np.ndarray) -> dict[str, Any]:
+    labels = raw.labels[rows]
     counts = labels.sum(axis=0, dtype=np.int64).tolist()
     return {
         "file": file,
         "images": len(rows),
         "unlabelled": int((~labels.any(axis=1)).sum()),
-        "per_class": dict(zip(drawn.class_names, counts, strict=True)),
+        "per_class": dict(zip(raw.class_names, counts, strict=True)),
     }
 
 
@@ -83,18 +74,13 @@ def table(summary: dict[str, Any]) -> str:
         f"{count:,} in {pair.replace('_', ' and ')}" for pair, count in summary["overlaps"].items()
     )
     text.append(f"in two splits: {', '.join(overlaps)}")
-    text.append(f"SHA-256 of {' + '.join(LISTS.values())}: {summary['sha256']}")
+    text.append(f"SHA-256 of {' + '.join(LIST_FILES.values())}: {summary['sha256']}")
     text.append(f"seed: {summary['seed']}")
     return "\n".join([*text, *(f"note: {note}" for note in summary["notes"])])
 
 
 def write_splits(drawn: DrawnSplits, out: Path, overwrite: bool) -> dict[str, Any]:
-    """Writes the five files into `out`, all of them or none, and returns the summary.
-
-    Args:
-      drawn: what to write.
-      out: a folder; made if it is not there.
-      overwrite: whether files that are there and differ may be replaced.
+    """Writes the five files into the folder `out`, all of them or none; returns the summary.
 
     Raises:
       DataError: for files that differ without `overwrite`, or a name that no list can hold.
@@ -108,7 +94,7 @@ def write_splits(drawn: DrawnSplits, out: Path, overwrite: bool) -> dict[str, An
         with tempfile.TemporaryDirectory(prefix=".make_splits_", dir=out) as name:
             staging = Path(name)
             summary = _stage(drawn, staging)
-            different = [name for name in OUTPUTS if _differs(out / name, staging / name)]
+            different = [name for name in OUTPUTS if _other(out / name, staging / name)]
             if different and not overwrite:
                 raise DataError(
                     f"{out} already has other files of the name {', '.join(different)}; choose "
@@ -125,28 +111,27 @@ def write_splits(drawn: DrawnSplits, out: Path, overwrite: bool) -> dict[str, An
 
 
 def _check_writable(drawn: DrawnSplits) -> None:
-    for split in LISTS:
-        if not len(getattr(drawn.splits, split)):
+    for split, rows in drawn.splits.by_name().items():
+        if not len(rows):
             raise ValueError(
                 f"no image is left for {split}; use smaller numbers a class, or another --database"
             )
-    for name in (*drawn.class_names, *drawn.paths):
+    for name in (*drawn.raw.class_names, *drawn.raw.paths):
         if "\n" in name or "\r" in name:
             raise DataError(f"{name!r} has a line break in its name; rename it")
 
 
 def _stage(drawn: DrawnSplits, folder: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for split, file in LISTS.items():
-        rows = getattr(drawn.splits, split)
-        write_list(folder / file, [drawn.paths[row] for row in rows], drawn.labels[rows])
+    raw, digest = drawn.raw, hashlib.sha256()
+    for rows, file in zip(drawn.splits.by_name().values(), LIST_FILES.values(), strict=True):
+        write_list(folder / file, [raw.paths[row] for row in rows], raw.labels[rows])
         digest.update((folder / file).read_bytes())
-    (folder / CLASSES).write_bytes("".join(f"{x}\n" for x in drawn.class_names).encode())
+    (folder / CLASSES).write_bytes("".join(f"{x}\n" for x in raw.class_names).encode())
     summary = summarize(drawn, digest.hexdigest())
     text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
     (folder / SUMMARY).write_bytes(text.encode())
     return summary
 
 
-def _differs(old: Path, new: Path) -> bool:
+def _other(old: Path, new: Path) -> bool:
     return old.exists() and old.read_bytes() != new.read_bytes()

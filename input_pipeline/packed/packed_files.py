@@ -12,11 +12,11 @@ import numpy as np
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.errors import DataError
 from input_pipeline.lists.label_lists import format_list
+from input_pipeline.lists.listed import LIST_FILES
 from input_pipeline.packed.records import (
     CLASSES_FILE,
     FORMAT_VERSION,
     INFO_FILE,
-    LIST_FILES,
     PACK,
     PACKING_FILE,
     PART_FILE,
@@ -29,68 +29,44 @@ if TYPE_CHECKING:
     from input_pipeline.packed.packed_builder import PackedImages
 
 UNREADABLE_FILE = "unreadable.txt"
-SPLIT_NAMES = ("train", "query", "database")
 # What decides the bytes of a shard.
 _PACKAGES = ("array_record", "pillow", "simplejpeg", "tensorflow-datasets")
 
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What is packed.
-
-    Attributes:
-      names: N relative paths.
-      labels: uint8 [N, classes].
-      splits: rows of both.
-      class_names: one a label.
-    """
+    """What is packed: N relative paths, labels uint8 [N, classes], rows of both, class names."""
 
     names: Sequence[str]
     labels: np.ndarray
     splits: Splits
-    class_names: Sequence[str]
+    class_names: tuple[str, ...]
 
-    def parts(self) -> tuple[np.ndarray, ...]:
-        """The rows of train, query and database, in the order of the lists and their files."""
-        return tuple(getattr(self.splits, split) for split in SPLIT_NAMES)
-
-    def order(self) -> np.ndarray:
+    def order(self) -> list[int]:
         """Every row of a split once, by first appearance through train, query, database."""
-        rows = np.concatenate(self.parts())
-        _, first = np.unique(rows, return_index=True)
-        return rows[np.sort(first)]
+        return list(dict.fromkeys(np.concatenate([*self.splits.by_name().values()]).tolist()))
 
     def membership(self) -> np.ndarray:
-        """bool [N, 3]: which images are in train, in query and in database."""
-        member = np.zeros((len(self.names), len(SPLIT_NAMES)), bool)
-        for column, rows in enumerate(self.parts()):
-            member[rows, column] = True
-        return member
+        """The splits of each image: bool [N, 3], in train, in query and in database."""
+        rows, parts = np.arange(len(self.names)), self.splits.by_name().values()
+        return np.stack([np.isin(rows, part) for part in parts], axis=1)
 
     def without(self, rows: Sequence[int]) -> "Contents":
-        """The same with these rows in no split.
-
-        Raises:
-          DataError: if a split would lose all its images.
-        """
-        parts = [part[~np.isin(part, rows)] for part in self.parts()]
-        for split, part in zip(SPLIT_NAMES, parts, strict=True):
+        """The same with these rows in no split; DataError if a split would lose all its images."""
+        parts = {name: x[~np.isin(x, rows)] for name, x in self.splits.by_name().items()}
+        for split, part in parts.items():
             if not len(part):
                 raise DataError(
                     f"not one {split} image can be read; is the image folder the right one?"
                 )
-        return Contents(self.names, self.labels, Splits(*parts), self.class_names)
+        return Contents(self.names, self.labels, Splits(**parts), self.class_names)
 
-    def list_files(self) -> list[bytes]:
-        """What the three list files contain.
-
-        Raises:
-          ValueError: for a name that no list can hold.
-        """
-        return [
-            format_list([self.names[int(row)] for row in rows], self.labels[rows], file)
-            for rows, file in zip(self.parts(), LIST_FILES, strict=True)
-        ]
+    def list_files(self) -> dict[str, bytes]:
+        """The three list files by name; ValueError for a name that no list can hold."""
+        return {
+            file: format_list(list(map(self.names.__getitem__, rows)), self.labels[rows], file)
+            for rows, file in zip(self.splits.by_name().values(), LIST_FILES.values(), strict=True)
+        }
 
 
 def software_versions() -> dict[str, str]:
@@ -167,45 +143,33 @@ def finish(
 ) -> dict[str, Any]:
     """Writes everything beside the complete shards, TFDS's `dataset_info.json` last.
 
-    Returns:
-      What `packing.json` holds.
+    Returns what `packing.json` holds.
 
     Raises:
       DataError: if it cannot be written, or a split has no readable image.
     """
-    from input_pipeline.packed.packed_builder import (
-        write_metadata,  # imported late: it takes a second
-    )
-
-    member = contents.membership()
+    member, splits = contents.membership(), np.array(list(LIST_FILES))
     left_out = [image for shard in shards for image in shard.left_out]
-    kept = contents.without([row for row, _ in left_out])
-    lists = kept.list_files()
+    lists = contents.without([row for row, _ in left_out]).list_files()
     packing = {
         "format_version": FORMAT_VERSION,
         "num_images": sum(shard.images for shard in shards),
-        "lists_sha256": lists_checksum(lists),
+        "lists_sha256": lists_checksum(lists.values()),
         "settings": settings,
         "shards": [
             {"file": x.file, "images": x.images, "bytes": x.bytes, "sha256": x.sha256}
             for x in shards
         ],
         "left_out": [
-            {"name": contents.names[row], "reason": reason, "splits": _splits_of(member[row])}
-            for row, reason in left_out
+            {"name": contents.names[row], "reason": why, "splits": splits[member[row]].tolist()}
+            for row, why in left_out
         ],
     }
-    for name, data in zip(LIST_FILES, lists, strict=True):
+    classes = "".join(f"{name}\n" for name in contents.class_names).encode()
+    for name, data in (lists | {CLASSES_FILE: classes, PACKING_FILE: _json(packing)}).items():
         write_atomically(directory / name, data)
-    classes = "".join(f"{name}\n" for name in contents.class_names)
-    write_atomically(directory / CLASSES_FILE, classes.encode())
-    write_atomically(directory / PACKING_FILE, _json(packing))
-    write_metadata(builder, directory, [x.images for x in shards], sum(x.bytes for x in shards))
+    builder.write_metadata(directory, [x.images for x in shards], sum(x.bytes for x in shards))
     return packing
-
-
-def _splits_of(member: np.ndarray) -> list[str]:
-    return [split for split, is_in in zip(SPLIT_NAMES, member, strict=True) if is_in]
 
 
 def clean_up(directory: Path, packing: dict[str, Any]) -> None:

@@ -5,12 +5,11 @@ bytes as one that was not. `dataset_info.json` is written last: without it nothi
 directory for a data set.
 """
 
-import collections
+import contextlib
 import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage
-from input_pipeline.images.unreadable import ON_UNREADABLE
+from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.images.decode import DecodeOptions
+from input_pipeline.messages import shortened
 from input_pipeline.packed.packed_files import (
-    SPLIT_NAMES,
     UNREADABLE_FILE,
     Contents,
     already_packed,
@@ -34,25 +32,18 @@ from input_pipeline.packed.packed_files import (
 from input_pipeline.packed.records import VERSION, lists_checksum
 from input_pipeline.packed.shard_writer import Shard, complete_shard, prepare_image, write_shard
 from input_pipeline.splits import Splits
+from input_pipeline.threads import map_in_threads
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _STRICT = DecodeOptions()
 _SHOWN = 20
-# How many images each thread may be ahead of the writer.
-_AHEAD = 4
 
 
 @dataclass(frozen=True)
 class PackingSummary:
-    """What a pack ended with.
+    """What a pack ended with; `left_out` are (name, reason, its splits) of unreadable images.
 
-    Attributes:
-      directory: `OUT/NAME/1.0.0`.
-      num_images, num_shards: records and files.
-      num_bytes: size of all shards.
-      reused_shards: how many of them an earlier run had completed.
-      left_out: (name, reason, its splits) of each unreadable image that was left out.
-      seconds: how long this run took.
+    `reused_shards` were completed by an earlier run; `seconds` are this one's.
     """
 
     directory: Path
@@ -79,7 +70,7 @@ def pack_images(
     num_workers: int = 1,
     options: DecodeOptions = _STRICT,
     on_unreadable: Literal["error", "skip"] = "error",
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> PackingSummary:
     """Packs the images of all splits into `out/name/1.0.0`, or goes on where that stopped.
 
@@ -95,13 +86,12 @@ def pack_images(
       out: a folder for packed data sets; made if it is not there.
       name: of lower-case letters, digits and underscores, starting with a letter.
       class_names: a name a label.
-      resize: see `shard_writer.prepare_image`; None keeps every file's bytes.
-      quality: JPEG quality, 1 to 100, of images that are resized.
+      resize: see `shard_writer.prepare_image`, as for `quality`, 1 to 100.
+      quality: of resized images.
       images_per_shard: images in each file but the last.
       num_workers: threads that decode.
       options: what counts as readable.
-      on_unreadable: "error" looks through all images, then raises; "skip" leaves unreadable
-        images out of the records and the lists.
+      on_unreadable: "error" looks through all images, then raises; "skip" leaves some out.
       progress: called with the number of images done since the last call.
 
     Raises:
@@ -112,11 +102,11 @@ def pack_images(
     start = time.perf_counter()
     contents = Contents(names, labels, splits, tuple(class_names))
     _check_contents(contents)
-    _check_options(name, resize, quality, images_per_shard, num_workers, on_unreadable)
+    _check_options(name, resize, quality, images_per_shard, num_workers)
     directory = Path(out) / name / VERSION
     settings = {
         "name": name,
-        "lists_sha256": lists_checksum(contents.list_files()),
+        "lists_sha256": lists_checksum(contents.list_files().values()),
         "class_names": list(class_names),
         "resize": resize,
         "quality": None if resize is None else quality,
@@ -128,8 +118,8 @@ def pack_images(
     if packing is None:
         claim(directory, settings)
         prepare = functools.partial(_prepare, read, options, resize, quality)
-        job = _Job(contents, settings, directory, prepare, on_unreadable == "skip", progress)
-        packing, reused = job.run(num_workers)
+        skip = on_unreadable == "skip"
+        packing, reused = _pack(contents, settings, directory, prepare, skip, num_workers, progress)
     clean_up(directory, packing)
     return PackingSummary(
         directory=directory,
@@ -152,7 +142,7 @@ def _check_contents(contents: Contents) -> None:
         raise ValueError("class names must be single lines that are not empty")
     if len(set(names)) != len(names):
         raise ValueError("an image is named twice; give every image once")
-    for split, rows in zip(SPLIT_NAMES, contents.parts(), strict=True):
+    for split, rows in contents.splits.by_name().items():
         if not len(rows):
             raise ValueError(f"the {split} split has no images; give at least one")
         if not 0 <= np.min(rows) <= np.max(rows) < len(names):
@@ -160,7 +150,7 @@ def _check_contents(contents: Contents) -> None:
 
 
 def _check_options(
-    name: str, resize: int | None, quality: int, per_shard: int, workers: int, unreadable: str
+    name: str, resize: int | None, quality: int, images_per_shard: int, num_workers: int
 ) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(
@@ -171,12 +161,11 @@ def _check_options(
         raise ValueError(f"resize must be 1 pixel or more, got {resize}")
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be in 1..100, got {quality}")
-    if per_shard < 1 or workers < 1:
+    if images_per_shard < 1 or num_workers < 1:
         raise ValueError(
-            f"images_per_shard and num_workers must be 1 or more, got {per_shard} and {workers}"
+            "images_per_shard and num_workers must be 1 or more, got "
+            f"{images_per_shard} and {num_workers}"
         )
-    if unreadable not in ON_UNREADABLE:
-        raise ValueError(f"on_unreadable is {unreadable!r}; accepted: 'error', 'skip'")
 
 
 def _prepare(
@@ -185,97 +174,66 @@ def _prepare(
     resize: int | None,
     quality: int,
     row: int,
-) -> bytes | UnreadableImage:
+) -> tuple[int, bytes | UnreadableImage]:
     try:
-        return prepare_image(read(row), options, resize, quality)
+        return row, prepare_image(read(row), options, resize, quality)
     except UnreadableImage as error:
-        return error
+        return row, error
     except OSError as error:
-        return UnreadableImage(str(error))
+        return row, UnreadableImage(str(error))
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """One pack into one directory that is ours already."""
+def _pack(
+    contents: Contents,
+    settings: dict[str, Any],
+    directory: Path,
+    prepare: Callable[[int], tuple[int, bytes | UnreadableImage]],
+    skip: bool,
+    num_workers: int,
+    progress: Callable[[int], object],
+) -> tuple[dict[str, Any], int]:
+    """Writes what a directory of ours lacks; returns `packing.json` and how much was there."""
+    # Imported late, because TFDS takes a second.
+    from input_pipeline.packed.packed_builder import PackedImages, shard_name
 
-    contents: Contents
-    settings: dict[str, Any]
-    directory: Path
-    prepare: Callable[[int], bytes | UnreadableImage]
-    skip: bool
-    progress: Callable[[int], object] | None
+    name, size = settings["name"], settings["images_per_shard"]
+    builder = PackedImages(name, contents.labels.shape[1], directory.parent.parent)
+    member, order = contents.membership(), contents.order()
 
-    def run(self, num_workers: int) -> tuple[dict[str, Any], int]:
-        """Writes what is missing; returns `packing.json`'s content and how much was there."""
-        # Imported late, because TFDS takes a second.
-        from input_pipeline.packed.packed_builder import PackedImages, RecordEncoder, shard_name
+    def encode(row: int, image: bytes) -> bytes:
+        return builder.encode(image, contents.labels[row], contents.names[row], member[row])
 
-        name = self.settings["name"]
-        builder = PackedImages(name, self.contents.labels.shape[1], self.directory.parent.parent)
-        encode = functools.partial(self._encode, RecordEncoder(builder), self.contents.membership())
-        order = self.contents.order().tolist()
-        size = self.settings["images_per_shard"]
-        groups = [order[first : first + size] for first in range(0, len(order), size)]
-        shards, reused = [], 0
-        with ThreadPoolExecutor(num_workers, "pack") as pool:
-            for i, rows in enumerate(groups):
-                path = self.directory / shard_name(name, i, len(groups))
-                shard = complete_shard(path)
-                if shard is not None and (self.skip or not shard.left_out):
-                    reused += 1
-                    self._report(len(rows))
-                else:
-                    images = _in_order(pool, self.prepare, rows, _AHEAD * num_workers)
-                    shard = write_shard(path, self._counted(images), encode, skip=self.skip)
-                shards.append(shard)
-        if not self.skip:
-            self._refuse_unreadable(shards)
-        return finish(self.directory, builder, self.contents, shards, self.settings), reused
+    groups = [order[first : first + size] for first in range(0, len(order), size)]
+    shards, reused = [], 0
+    for i, rows in enumerate(groups):
+        path = directory / shard_name(name, i, len(groups))
+        shard = complete_shard(path)
+        if shard is not None and (skip or not shard.left_out):
+            reused += 1
+            progress(len(rows))
+        else:
+            with contextlib.closing(map_in_threads(prepare, rows, num_workers)) as images:
+                shard = write_shard(path, _counted(images, progress), encode, skip=skip)
+        shards.append(shard)
+    if not skip:
+        _refuse_unreadable(contents, shards, directory / UNREADABLE_FILE)
+    return finish(directory, builder, contents, shards, settings), reused
 
-    def _encode(self, encoder: Any, member: np.ndarray, row: int, image: bytes) -> bytes:
-        return encoder.encode(
-            image, self.contents.labels[row], self.contents.names[row], member[row]
-        )
 
-    def _report(self, count: int) -> None:
-        if self.progress is not None:
-            self.progress(count)
+def _counted(images: Iterable[Any], progress: Callable[[int], object]) -> Iterator[Any]:
+    for image in images:
+        yield image
+        progress(1)
 
-    def _counted(self, images: Iterable[Any]) -> Iterator[Any]:
-        for image in images:
-            yield image
-            self._report(1)
 
-    def _refuse_unreadable(self, shards: Sequence[Shard]) -> None:
-        names = self.contents.names
-        lines = [f"{names[row]}: {reason}" for shard in shards for row, reason in shard.left_out]
-        if not lines:
-            return
-        file = self.directory / UNREADABLE_FILE
+def _refuse_unreadable(contents: Contents, shards: Sequence[Shard], file: Path) -> None:
+    names = contents.names
+    lines = [f"{names[row]}: {reason}" for shard in shards for row, reason in shard.left_out]
+    if lines:
+        shown = shortened(lines, _SHOWN, "\n  ")
         write_atomically(file, "".join(f"{line}\n" for line in lines).encode())
-        more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-        shown = "\n  ".join(lines[:_SHOWN] + more)
         raise DataError(
-            f"{len(lines)} of {len(self.contents.order())} images cannot be read:\n  {shown}\n"
+            f"{len(lines)} of {len(contents.order())} images cannot be read:\n  {shown}\n"
             f"All of them are in {file}. Mend them and run the same command again, or leave them "
             "out with --on_unreadable=skip"
         )
-
-
-def _in_order(
-    pool: Executor, function: Callable[[int], Any], items: Iterable[int], ahead: int
-) -> Iterator[tuple[int, Any]]:
-    """(item, function(item)) in the order of the items, with at most `ahead` at work."""
-    pending = collections.deque()
-    try:
-        for item in items:
-            pending.append((item, pool.submit(function, item)))
-            if len(pending) >= ahead:
-                first, future = pending.popleft()
-                yield first, future.result()
-        while pending:
-            first, future = pending.popleft()
-            yield first, future.result()
-    finally:
-        for _, future in pending:
-            future.cancel()

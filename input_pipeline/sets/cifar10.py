@@ -15,22 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.download import fetch
 from input_pipeline.errors import DataError
-from input_pipeline.restricted_pickle import load_pickled_dict
+from input_pipeline.sets.cifar10_pickle import load_pickled_dict
+from input_pipeline.sets.download import fetch
 
-CLASS_NAMES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+_NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
+CLASS_NAMES = tuple(_NAMES.split())
 DEFAULT_DIRECTORY = "~/.cache/hybridhash_jax/cifar10"
 IMAGES_PER_FILE = 10_000
 
@@ -68,13 +58,10 @@ _MAX_FILE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class PooledImages:
-    """All images of a data set in one array, and what is known of where they come from.
+    """All images of a data set, official training images first, and where they come from.
 
-    Attributes:
-      images: uint8 [N, 32, 32, 3], official training images first, then test images.
-      class_ids: int64 [N], 0..9.
-      provenance: one sentence.
-      official: whether these are the published files; None if that cannot be told.
+    `images` are uint8 [N, H, W, 3], `class_ids` int64 [N]; `official` says whether these are the
+    published files, None if that cannot be told.
     """
 
     images: np.ndarray
@@ -103,10 +90,7 @@ def read_cifar10(
         that order), or the path of such an archive. None: `DEFAULT_DIRECTORY`.
       download: whether to fetch the official python archive (170 MB) into `directory` if
         nothing is there.
-      images_per_file: how many images each file must hold; tests make smaller ones.
-
-    Returns:
-      `PooledImages` with 6 * images_per_file images.
+      images_per_file: how many images each of the six files must hold; tests make smaller ones.
 
     Raises:
       DataError: if files are missing, damaged or unsafe, or cannot be downloaded.
@@ -117,14 +101,8 @@ def read_cifar10(
         if not download:
             raise DataError(f"no CIFAR-10 files in {root}, and downloading is off. {_advice(root)}")
         found = _download(root)
-    if found.is_dir():
-        layout = _layout_of(found)
-        blobs = _folder_blobs(found, layout)
-    else:
-        layout, blobs = _open_archive(found)
-    images, class_ids, md5s = _pool(layout, blobs, found, images_per_file)
-    provenance, official = _judge(layout, md5s, found)
-    return PooledImages(images, class_ids, provenance, official)
+    blobs = _folder_blobs(found) if found.is_dir() else _archive_blobs(found)
+    return _pool(blobs, found, images_per_file)
 
 
 def _find(root: Path) -> Path | None:
@@ -136,12 +114,6 @@ def _find(root: Path) -> Path | None:
             return folder
     archives = (root / PYTHON_ARCHIVE, root / BINARY_ARCHIVE)
     return next((path for path in archives if path.is_file()), None)
-
-
-def _layout_of(folder: Path) -> _Layout:
-    return next(
-        layout for layout in _LAYOUTS if any((folder / name).is_file() for name in layout.files)
-    )
 
 
 def _advice(root: Path) -> str:
@@ -160,30 +132,17 @@ def _download(root: Path) -> Path:
     return target
 
 
-def _folder_blobs(folder: Path, layout: _Layout) -> Iterator[tuple[str, bytes]]:
-    for name in layout.files:
+def _folder_blobs(folder: Path) -> Iterator[tuple[str, bytes]]:
+    files = next(x.files for x in _LAYOUTS if any((folder / name).is_file() for name in x.files))
+    for name in files:
         try:
             yield name, (folder / name).read_bytes()
         except OSError as error:
             raise DataError(f"cannot read {folder / name} ({error}). {_advice(folder)}") from error
 
 
-def _open_archive(path: Path) -> tuple[_Layout, Iterator[tuple[str, bytes]]]:
-    """Tells the version by the first known file inside; the iterator starts there again."""
-    blobs = _archive_blobs(path)
-    first = next(blobs, None)
-    if first is None:
-        raise DataError(
-            f"{path} contains no CIFAR-10 file such as cifar-10-batches-py/data_batch_1 or "
-            "cifar-10-batches-bin/data_batch_1.bin; point --config.data.dir= at the right archive"
-        )
-    layout = next(layout for layout in _LAYOUTS if first[0] in layout.files)
-    return layout, _archive_blobs(path)
-
-
 def _archive_blobs(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yields the official files of an archive. Nothing is unpacked to disk, and no other
-    member is read, so names that point outside or links have no effect."""
+    """Yields the official files of an archive; no other member is read, nothing unpacked."""
     wanted = {f"{layout.folder}/{name}": name for layout in _LAYOUTS for name in layout.files}
     try:
         with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
@@ -205,26 +164,32 @@ def _archive_blobs(path: Path) -> Iterator[tuple[str, bytes]]:
         ) from error
 
 
-def _pool(
-    layout: _Layout, blobs: Iterator[tuple[str, bytes]], source: Path, images_per_file: int
-) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """Images uint8 [N, 32, 32, 3], classes int64 [N] and each file's MD5."""
-    images = np.empty((len(layout.files) * images_per_file, 32, 32, 3), np.uint8)
-    class_ids = np.empty(len(images), np.int64)
-    md5s: dict[str, str] = {}
+def _pool(blobs: Iterator[tuple[str, bytes]], source: Path, images_per_file: int) -> PooledImages:
+    """Puts the files of one version together; the first that comes says which version."""
+    layout, images, class_ids, md5s = None, np.empty(0), np.empty(0), {}
     for name, blob in blobs:
+        if layout is None:
+            layout = next(layout for layout in _LAYOUTS if name in layout.files)
+            images = np.empty((len(layout.files), images_per_file, 32, 32, 3), np.uint8)
+            class_ids = np.empty(images.shape[:2], np.int64)
         if name not in layout.files or name in md5s:
             continue
         flat, classes = layout.parse(blob, str(source / name), images_per_file)
-        start = layout.files.index(name) * images_per_file
-        here = slice(start, start + images_per_file)
-        images[here] = flat.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        class_ids[here] = classes
+        place = layout.files.index(name)
+        images[place] = flat.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        class_ids[place] = classes
         md5s[name] = hashlib.md5(blob, usedforsecurity=False).hexdigest()
+    if layout is None:
+        raise DataError(
+            f"{source} contains no CIFAR-10 file such as cifar-10-batches-py/data_batch_1 or "
+            "cifar-10-batches-bin/data_batch_1.bin; point --config.data.dir= at the right archive"
+        )
     missing = [name for name in layout.files if name not in md5s]
     if missing:
         raise DataError(f"{source} lacks {', '.join(missing)}. {_advice(source.parent)}")
-    return images, class_ids, md5s
+    provenance, official = _judge(layout, md5s, source)
+    images, class_ids = images.reshape(-1, 32, 32, 3), class_ids.reshape(-1)
+    return PooledImages(images, class_ids, provenance, official)
 
 
 def _parse_python(blob: bytes, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,30 +17,21 @@ _PREPARE = (
 
 
 def read_cifar10_tfds(directory: str | None) -> PooledImages:
-    """Pools the prepared train and test images, in the order of the official files.
+    """Pools the train and test images in TFDS's `data_dir` (None: its default).
 
     TFDS shuffles when it prepares, but keeps each image's number in "id"; sorting by it gives
     the archive's order, and so the archive's splits and checksum.
 
-    Args:
-      directory: TFDS's `data_dir`, the folder that contains `cifar10/`; None for its default.
-
-    Returns:
-      `PooledImages`; `official` is None, because TFDS's files carry no published MD5.
-
     Raises:
       DataError: if TFDS cannot be imported, or has no prepared CIFAR-10 there.
     """
-    parts = [_sorted_examples(source) for source in _open(directory)]
-    examples = [example for part in parts for example in part]
+    examples = [x for source in _open(directory) for x in _sorted_examples(source)]
+    version = importlib.metadata.version("tensorflow-datasets")
     return PooledImages(
         images=np.stack([np.asarray(example["image"], np.uint8) for example in examples]),
         class_ids=np.array([example["label"] for example in examples], np.int64),
-        provenance=(
-            "CIFAR-10 as prepared by TensorFlow Datasets "
-            f"(read with version {importlib.metadata.version('tensorflow-datasets')})"
-        ),
-        official=None,
+        provenance=f"CIFAR-10 as prepared by TensorFlow Datasets (read with version {version})",
+        official=None,  # TFDS's files carry no published MD5
     )
 
 

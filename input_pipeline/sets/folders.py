@@ -14,12 +14,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".ti
 
 @dataclass(frozen=True, eq=False)
 class FolderImages:
-    """The images of a folder and the class of each.
+    """The images of a folder and the class of each: a function of the names alone.
 
     Attributes:
       names: paths with `/` relative to the folder, sorted; each starts with its class's name.
-      class_ids: int64 [N], rows of `class_names`.
-      class_names: the subfolders with at least one image, sorted.
+      class_ids: int64 [N], rows of `class_names`, the subfolders with images, sorted.
       ignored: what was left out, sorted: files that are no images by their suffix or lie in no
         class, and folders (with a `/` at the end) that hold no images or lead back to others.
     """
@@ -36,12 +35,6 @@ def scan_folder(directory: str | os.PathLike[str]) -> FolderImages:
     Each subfolder is a class. Names that start with a dot are passed over. A link to a folder is
     followed unless it leads back into `directory`, to a folder that contains the link, or to one
     that was reached before, so no image is counted twice and no loop is entered.
-
-    Args:
-      directory: the folder with one subfolder a class.
-
-    Returns:
-      `FolderImages`, a function of the names alone: the same on every machine.
 
     Raises:
       DataError: if the folder, or one in it, cannot be read, or has no subfolder with images.

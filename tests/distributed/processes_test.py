@@ -181,7 +181,7 @@ def test_the_loss_of_a_process_is_told_from_other_errors():
 def test_two_tasks_of_slurm_find_each_other():
     code = (
         "import jax\n"
-        "from hybridhash_jax import processes\n"
+        "from hybridhash_jax.distributed import processes\n"
         "processes.start()\n"
         "print('process', jax.process_index(), 'of', jax.process_count())\n"
         "processes.finish()"
@@ -203,7 +203,7 @@ def test_two_tasks_of_slurm_find_each_other():
 def test_processes_that_never_come_are_not_waited_for_without_end(number):
     address = f"127.0.0.1:{free_port()}"
     code = (
-        "from hybridhash_jax import processes\n"
+        "from hybridhash_jax.distributed import processes\n"
         f"processes.start({address!r}, 2, {number}, initialization_timeout=1)"
     )
     began = time.monotonic()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from input_pipeline.messages import shortened
 from input_pipeline.permutation import permutation
 from input_pipeline.splits import DatabaseRule, Splits, database_rows
 
@@ -19,19 +20,12 @@ def generator_splits(
     query_per_class: int = 100,
     class_names: Sequence[str] | None = None,
 ) -> Splits:
-    """Fills a quota of training images and queries for every class of a multi-label set.
+    """Fills a quota of training images and queries for every class of labels uint8 [N, C].
 
     The generator of nuswide_21 in the HashNet/DeepHash lists. All images are visited once in a
     random order. Each goes through its labels in column order: a label with training quota left
     makes it a training image; failing that, one with query quota left a query; failing that, the
     next label is asked. What no label takes is in the database only.
-
-    Args:
-      labels: uint8 [N, C], multi-hot.
-      seed: any integer in [0, 2**64).
-      train_per_class: training images that count for each class.
-      query_per_class: queries that count for each class.
-      class_names: C names for the error message; column numbers if None.
 
     Returns:
       `Splits` of exactly C * train_per_class and C * query_per_class images, both in the order
@@ -50,11 +44,10 @@ def generator_splits(
     to_fill = classes * (train_per_class + query_per_class)
     train, query = [], []
     order = permutation(len(labels), seed, _GENERATOR_STREAM)
-    columns, starts = _labels_by_row(labels)
     for row in order.tolist():
         if not to_fill:
             break
-        for column in columns[starts[row] : starts[row + 1]]:
+        for column in np.flatnonzero(labels[row]).tolist():
             left, rows = (train_left, train) if train_left[column] else (query_left, query)
             if left[column]:
                 left[column] -= 1
@@ -75,17 +68,6 @@ def permutation_splits(
 
     The rule of mirflickr (4,000 and 1,000 of 25,000) and voc2012 (of 11,540).
 
-    Args:
-      n: how many images there are.
-      seed: any integer in [0, 2**64).
-      num_train: training images.
-      num_query: queries.
-      database: "rest" (neither query nor train), "train_and_rest" (train listed first) or
-        "train".
-
-    Returns:
-      `Splits`, each in the random order.
-
     Raises:
       ValueError: for sizes below 0 or above `n` together, or an unknown `database` rule.
     """
@@ -99,13 +81,6 @@ def permutation_splits(
     return Splits(train, query, database_rows(database, [train], [rest]))
 
 
-def _labels_by_row(labels: np.ndarray) -> tuple[list[int], list[int]]:
-    """All label columns, row after row, and where each row's start; one entry more for the end."""
-    _, columns = np.nonzero(labels)
-    starts = np.concatenate([[0], np.cumsum(np.count_nonzero(labels, axis=1))])
-    return columns.tolist(), starts.tolist()
-
-
 def _shortage(
     train_left: list[int], query_left: list[int], n: int, class_names: Sequence[str] | None
 ) -> str:
@@ -115,8 +90,7 @@ def _shortage(
         for name, train, query in zip(names, train_left, query_left, strict=True)
         if train or query
     ]
-    more = f"; {len(lacking) - 10} classes more" if len(lacking) > 10 else ""
     return (
-        f"{n} images are too few to fill every class's quota: {'; '.join(lacking[:10])}{more}. "
-        "Give the complete data set"
+        f"{n} images are too few to fill every class's quota: {shortened(lacking, 10)}. Give the "
+        "complete data set"
     )

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.image_checks import ImageFacts, check_images, same_files
 
 
@@ -30,9 +31,6 @@ class Files:
         if data is None:
             raise UnreadableImage("there is no such file")
         return data
-
-    def close(self) -> None:
-        pass
 
 
 def check(*files: bytes | None, options: DecodeOptions | None = None) -> list[ImageFacts]:
@@ -80,11 +78,6 @@ def test_no_thread_is_left_after_an_interruption():
     with pytest.raises(KeyboardInterrupt):
         check_images(Files(*[jpeg()] * 50), 50, DecodeOptions(), num_workers=2, progress=interrupt)
     assert threading.active_count() == before
-
-
-def test_at_least_one_worker_is_needed():
-    with pytest.raises(ValueError, match="num_workers must be 1 or more, got 0"):
-        check_images(Files(), 0, DecodeOptions(), num_workers=0)
 
 
 def test_same_files_are_paired_but_no_image_with_itself_and_no_missing_ones():

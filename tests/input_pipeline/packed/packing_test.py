@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.packed.records import open_packed
 from input_pipeline.splits import Splits
-from tests.input_pipeline.packed_sets import CLASSES, Images, contents, make_image
+from tests.input_pipeline.packed.packed_sets import CLASSES, Images, contents, make_image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DIRECTORY = Path("things") / "1.0.0"
 BROKEN = b"\xff\xd8\xff not an image"
 
@@ -29,10 +29,10 @@ def test_records_hold_the_files_bytes_by_first_appearance_in_the_lists(tmp_path)
     packed = open_packed(summary.directory)
     reader = packed.open_reader()
     assert [reader.read(i) for i in range(9)] == [images.files[row] for row in images.order]
-    assert packed.train.paths == [images.names[row] for row in (7, 2, 5)]
-    assert packed.query.paths == [images.names[row] for row in (1, 8)]
-    assert packed.database.paths == [images.names[row] for row in (5, 0, 3, 4, 6)]
-    np.testing.assert_array_equal(packed.database.labels, images.labels[[5, 0, 3, 4, 6]])
+    assert packed.lists[0].paths == [images.names[row] for row in (7, 2, 5)]
+    assert packed.lists[1].paths == [images.names[row] for row in (1, 8)]
+    assert packed.lists[2].paths == [images.names[row] for row in (5, 0, 3, 4, 6)]
+    np.testing.assert_array_equal(packed.lists[2].labels, images.labels[[5, 0, 3, 4, 6]])
     assert sorted(images.reads) == sorted(images.order), "image 9 is in no split"
 
 
@@ -78,7 +78,7 @@ def test_an_interrupted_pack_leaves_whole_shards_and_goes_on_to_the_same_bytes(t
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.packed_sets import Images
+from tests.input_pipeline.packed.packed_sets import Images
 images = Images()
 def read(row):
     if row == images.order[6]:
@@ -193,7 +193,7 @@ def test_only_the_first_twenty_unreadable_images_are_shown(tmp_path):
     with pytest.raises(DataError, match="25 of 30 images") as caught:
         images.pack(tmp_path)
     assert str(caught.value).count(".jpg: ") == 20
-    assert "... and 5 more" in str(caught.value)
+    assert "\n  and 5 more\n" in str(caught.value)
     assert len((tmp_path / DIRECTORY / "unreadable.txt").read_text().splitlines()) == 25
 
 
@@ -219,9 +219,9 @@ def test_skipped_images_are_in_no_record_and_no_list_but_reported(tmp_path):
     packed = open_packed(tmp_path)
     assert packed.left_out == ("folder 2/5.jpg", "folder 2/8.jpg")
     assert packed.shard_lengths == (3, 3, 1)
-    assert packed.train.paths == [images.names[row] for row in (7, 2)]
-    assert packed.query.paths == [images.names[1]]
-    assert packed.database.paths == [images.names[row] for row in (0, 3, 4, 6)]
+    assert packed.lists[0].paths == [images.names[row] for row in (7, 2)]
+    assert packed.lists[1].paths == [images.names[1]]
+    assert packed.lists[2].paths == [images.names[row] for row in (0, 3, 4, 6)]
     kept = [images.files[row] for row in (7, 2, 1, 0, 3, 4, 6)]
     assert [packed.open_reader().read(i) for i in range(7)] == kept
 
@@ -306,7 +306,6 @@ def test_packing_json_says_what_was_packed(tmp_path):
         ({"quality": 101}, "quality must be"),
         ({"images_per_shard": 0}, "images_per_shard"),
         ({"num_workers": 0}, "num_workers"),
-        ({"on_unreadable": "ignore"}, "'error', 'skip'"),
         ({"class_names": CLASSES[:2]}, "2 class names for 3 labels"),
         ({"class_names": ("a", "b", "c\nd")}, "single lines"),
     ],

@@ -10,8 +10,8 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
-from input_pipeline.packed.packed_builder import PackedImages, RecordEncoder, shard_name
-from tests.input_pipeline.packed_sets import Images
+from input_pipeline.packed.packed_builder import PackedImages, shard_name
+from tests.input_pipeline.packed.packed_sets import Images
 
 tfds: Any = tensorflow_datasets  # its decorators hide the signatures from type checkers
 
@@ -90,9 +90,7 @@ def test_it_cannot_prepare_anything_but_says_what_can(tmp_path):
 
 def test_equal_images_give_equal_records(tmp_path):
     arguments = (b"bytes", np.array([0, 1, 1], np.uint8), "a/ü.jpg", [True, False, True])
-    first, second = (
-        RecordEncoder(PackedImages(name, 3, tmp_path)).encode(*arguments) for name in "ab"
-    )
+    first, second = (PackedImages(name, 3, tmp_path).encode(*arguments) for name in "ab")
     assert first == second
     keys = (b"image", b"in_database", b"in_query", b"in_train", b"label", b"name")
     assert sorted(keys, key=first.index) == list(keys), "in an order that does not vary"

@@ -7,10 +7,10 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from input_pipeline.lists.split_rules import generator_splits, permutation_splits
 from input_pipeline.permutation import permutation
-from input_pipeline.split_rules import generator_splits, permutation_splits
 from input_pipeline.splits import LIST_PROTOCOLS, Splits, class_splits, hold_out
-from tests.input_pipeline.raw_sets import random_bits
+from tests.input_pipeline.annotations.raw_sets import random_bits
 
 SEEDS = st.integers(0, 2**64 - 1)
 
@@ -88,11 +88,11 @@ def test_generator_says_which_classes_lack_how_many():
     labels = np.repeat(np.eye(3, dtype=np.uint8), [7, 5, 2], axis=0)
     with pytest.raises(ValueError, match="14 images are too few") as caught:
         generator_splits(labels, 0, 5, 2, ["cat", "dog", "sea"])
-    assert "dog lacks 0 training images and 2 queries; sea lacks 3 " in str(caught.value)
+    assert "dog lacks 0 training images and 2 queries, sea lacks 3 " in str(caught.value)
     assert "cat" not in str(caught.value)
     with pytest.raises(ValueError, match=r"class 2 lacks 3 training images and 2 queries"):
         generator_splits(labels, 0, 5, 2)
-    with pytest.raises(ValueError, match="class 9 lacks.*; 2 classes more"):
+    with pytest.raises(ValueError, match="class 9 lacks.* and 2 more"):
         generator_splits(np.zeros((5, 12), np.uint8), 0, 5, 2)
 
 
