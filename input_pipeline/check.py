@@ -19,11 +19,11 @@ from input_pipeline.commands import (
     add_decoding_options,
     add_list_options,
     check_image_folder,
-    decode_options,
     make_parser,
     run_command,
 )
 from input_pipeline.errors import DataError
+from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import FileReader
 from input_pipeline.images.image_checks import ImageFacts, check_images, same_files
 from input_pipeline.lists.label_lists import (
@@ -122,7 +122,7 @@ def _check_images(
         facts = check_images(
             FileReader(options.dir, names),
             len(names),
-            decode_options(options),
+            DecodeOptions(options.allow_truncated, options.max_pixels),
             num_workers=options.num_workers,
             progress=bar.update,
         )

@@ -11,9 +11,7 @@ from input_pipeline.lists.label_lists import LabelList
 def list_table(lists: Mapping[str, LabelList], class_names: Sequence[str] | None) -> str:
     """A line a split: images, classes, images a class (least, median, most), unlabelled images.
 
-    Args:
-      lists: the list of each split, by its name.
-      class_names: one a label; None numbers them from 0.
+    Without `class_names` classes are numbered from 0.
     """
     head = f"{'':<10}{'images':>10}{'classes':>9}{'unlabelled':>12}   images a class"
     return "\n".join([head, *(_list_line(*item, class_names) for item in lists.items())])

@@ -15,15 +15,8 @@ from input_pipeline.images.transforms import WORDS, ImageTransform
 class Source(Protocol):
     """Makes the images of a batch."""
 
-    @property
-    def words_per_image(self) -> int:
-        """Random numbers that an image of a training batch is made with."""
-        ...
-
-    @property
-    def batches_at_once(self) -> int:
-        """How many batches are worth making side by side."""
-        ...
+    words_per_image: int  # random numbers that an image of a training batch is made with
+    batches_at_once: int  # how many batches are worth making side by side
 
     def __len__(self) -> int: ...
 
