@@ -131,7 +131,6 @@ def get_config() -> Any:
     # As the field reports; or "last", "validation". Classifiers: "validation" (top-1), "last".
     config.evaluation.selected_by = "query"
     config.evaluation.validation_fraction = 0.1  # of the training images, for "validation"
-    config.evaluation.metrics_on = "host"  # compiled loops on all cores; or "device": XLA
     config.evaluation.report = True  # draw report.html and its pictures at the end
 
     config.checkpoint = ConfigDict()

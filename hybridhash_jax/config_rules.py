@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from ml_collections import ConfigDict
 
 from configs import default
-from hybridhash_jax import metrics, optimizer
+from hybridhash_jax import optimizer
 from hybridhash_jax.methods import losses
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.models.hybridhash import INTERACTIONS, TOKEN_POOLINGS
@@ -56,7 +56,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.name": optimizer.OPTIMIZERS,
     "optimizer.schedule": optimizer.SCHEDULES,
     "evaluation.selected_by": SELECTED_BY,
-    "evaluation.metrics_on": metrics.PLACES,
 }
 # field: (lowest, is it itself allowed?)
 _LOWEST: dict[str, tuple[float, bool]] = {
@@ -123,7 +122,6 @@ _MAY_DIFFER = (
     "data.on_unreadable",
     "data.num_workers",
     "evaluation.batch_size",
-    "evaluation.metrics_on",
     "evaluation.report",
     "checkpoint.every_epochs",
     "checkpoint.keep_latest",

@@ -32,10 +32,8 @@ class Evaluation:
     database: CodeSet
 
 
-def evaluate_codes(
-    query: CodeSet, database: CodeSet, top_k: int | None, on: metrics.Place = "host"
-) -> dict[str, Any]:
-    """The numbers of one evaluation, measured on "host" or "device" (see `metrics.rank`).
+def evaluate_codes(query: CodeSet, database: CodeSet, top_k: int | None) -> dict[str, Any]:
+    """The numbers of one evaluation.
 
     Returns:
       map_expected, map_stable (see `metrics`), queries_without_relevant, and of the database's
@@ -43,7 +41,7 @@ def evaluate_codes(
       constant_bits, distinct_codes, largest_share (of the commonest code).
     """
     codes = database.codes
-    ranking = metrics.rank(query.codes, query.labels, codes, database.labels, on=on)
+    ranking = metrics.rank(query.codes, query.labels, codes, database.labels)
     statistics = metrics.code_statistics(codes)
     return {
         "map_expected": float(metrics.ranked_precisions(ranking, top_k, "expected").mean()),
@@ -99,9 +97,8 @@ def evaluate(
     splits = experiment.dataset.splits
     query, database = encode(splits.query), encode(splits.database)
     images, encoded = len(splits.query) + len(splits.database), time.perf_counter()
-    on = experiment.config.evaluation.metrics_on
     record = {"step": step, "epoch": step / experiment.steps_per_epoch}
-    record |= evaluate_codes(query, database, experiment.top_k, on)
+    record |= evaluate_codes(query, database, experiment.top_k)
     record |= {"queries": len(query), "database": len(database), "parameters_fingerprint": model}
     measured = time.perf_counter()
     if len(experiment.held_out):

@@ -67,9 +67,7 @@ def write_evaluation(
       The report's content.
     """
     config, dataset, record = experiment.config, experiment.dataset, evaluation.record
-    findings = describe_retrieval(
-        evaluation.query, evaluation.database, experiment.top_k, config.evaluation.metrics_on
-    )
+    findings = describe_retrieval(evaluation.query, evaluation.database, experiment.top_k)
     more = _training(workdir, entry) if entry else {}
     times = {name: record[name] for name in _TIMES}
     report = report_content(

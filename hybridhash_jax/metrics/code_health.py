@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from hybridhash_jax.codes import binary as codes_lib
-from hybridhash_jax.metrics import arguments
+from hybridhash_jax import codes as codes_lib
 
 _ROWS_A_PRODUCT = 1 << 12  # as float32 1 MiB at 64 bits; counts are exact up to 2^24 rows
 
@@ -51,7 +50,7 @@ def code_statistics(codes: npt.ArrayLike) -> CodeStatistics:
     Raises:
         ValueError: no codes, or values that are none.
     """
-    array = arguments.check_codes(codes, "codes")
+    array = codes_lib.check_codes(codes, "codes")
     if len(array) == 0:
         raise ValueError("codes is empty; statistics need at least one code.")
     balance, products = _first_moments(array)

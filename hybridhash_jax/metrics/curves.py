@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import numba
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float64, Int64
 
 from hybridhash_jax.metrics import arguments
 from hybridhash_jax.metrics.ranking import Ranking
@@ -63,12 +63,16 @@ def curve_by_rank(
     chosen = rank_grid(ranking.size) if places is None else np.asarray(places)
     if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or (chosen < 1).any():
         raise ValueError(f"places must be integers [P] of 1 or more; got {places!r}.")
-    chosen = np.minimum(chosen.astype(np.int64), ranking.size)
-    at, where = np.unique(chosen, return_inverse=True)
-    found, recall = np.zeros(len(at)), np.zeros(len(at))
-    _add_found(ranking.items, ranking.relevant, at, _TIES.index(ties), found, recall)
+    at = np.minimum(chosen.astype(np.int64), ranking.size)
+    precision, recall = np.zeros(len(at)), np.zeros(len(at))
+    for items, relevant, total in zip(
+        *_found_by_place(ranking, ties), np.maximum(ranking.relevant_total, 1), strict=True
+    ):
+        found = np.interp(at, items, relevant)
+        precision += found / at
+        recall += found / total
     queries = len(ranking.items)
-    return Curve(chosen, (found / at / queries)[where], (recall / queries)[where])
+    return Curve(at, precision / queries, recall / queries)
 
 
 def curve_by_radius(ranking: Ranking) -> Curve:
@@ -115,33 +119,22 @@ def rank_grid(size: int, points: int = 200) -> np.ndarray:
     return np.unique(np.geomspace(1, size, points).round().astype(np.int64))
 
 
-@numba.njit(nogil=True, cache=True)
-def _add_found(
-    items: np.ndarray,
-    relevant: np.ndarray,
-    at: np.ndarray,
-    rule: int,
-    found: np.ndarray,
-    recall: np.ndarray,
-) -> None:
-    """Adds the relevant items in the first `at` places (ascending), and their share, over queries.
+def _found_by_place(
+    ranking: Ranking, ties: str
+) -> tuple[Int64[np.ndarray, "Q points"], Int64[np.ndarray, "Q points"]]:
+    """Points between which the relevant items found grow linearly: places, and found by then.
 
-    `rule` is the index in `_TIES`.
+    Over a group of n items, r of them relevant, they grow evenly where orders are random. With the
+    relevant ones first they stop growing after r places, with the others first they start after
+    n - r.
     """
-    for query in range(items.shape[0]):
-        total = max(relevant[query].sum(), 1)
-        before, relevant_before, group = 0, 0, 0
-        for i in range(at.shape[0]):
-            while before + items[query, group] < at[i]:
-                before += items[query, group]
-                relevant_before += relevant[query, group]
-                group += 1
-            n, r, taken = items[query, group], relevant[query, group], at[i] - before
-            if rule == 0:
-                count = relevant_before + taken * r / n
-            elif rule == 1:
-                count = float(relevant_before + min(taken, r))
-            else:
-                count = float(relevant_before + max(0, taken - (n - r)))
-            found[i] += count
-            recall[i] += count / total
+    items, relevant = ranking.items, ranking.relevant
+    after, found_after = np.cumsum(items, axis=1), np.cumsum(relevant, axis=1)
+    before, found_before = after - items, found_after - relevant
+    points = [(before, found_before), (after, found_after)]
+    if ties == "optimistic":
+        points.insert(1, (before + relevant, found_after))
+    elif ties == "pessimistic":
+        points.insert(1, (after - relevant, found_before))
+    places, found = (np.stack(x, axis=2).reshape(len(items), -1) for x in zip(*points, strict=True))
+    return places, found

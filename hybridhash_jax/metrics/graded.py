@@ -6,9 +6,9 @@ are 0 and 1.
 """
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
-from hybridhash_jax.metrics import arguments, precision_sums
-from hybridhash_jax.metrics.average_precision import harmonic_table
+from hybridhash_jax.metrics import arguments
 from hybridhash_jax.metrics.ranking import Ranking
 
 
@@ -81,15 +81,12 @@ def weighted_precisions(ranking: Ranking, top_k: int | None = None) -> np.ndarra
     Raises:
         ValueError: `top_k` is below 1.
     """
+    from hybridhash_jax.metrics import precision_sums  # imports Numba, 0.2 s
+
     places = arguments.check_top_k(top_k, ranking.size)
-    result = np.empty(len(ranking.items))
+    harmonic, result = precision_sums.harmonic_numbers(ranking.size), np.empty(len(ranking.items))
     precision_sums.expected_precisions(
-        ranking.items,
-        ranking.relevant,
-        _grade_sums(ranking),
-        places,
-        harmonic_table(ranking.size),
-        result,
+        ranking.items, ranking.relevant, _grade_sums(ranking), places, harmonic, result
     )
     return result
 

@@ -5,8 +5,12 @@ group has n, r and c. For plain average precision every relevant item has grade 
 c = r. A cut-off k inside the group leaves it m = k - N places, h of which get relevant items.
 """
 
-import numba
+import functools
+
 import numpy as np
+from jaxtyping import Float64, Int64
+
+from hybridhash_jax.metrics.numba_typed import compiled
 
 # Below, sums are added up place by place: a difference of harmonic numbers, about 13 each, keeps
 # only 2e-15 of its last place, which a factor N would blow up.
@@ -14,13 +18,16 @@ _FEW_PLACES = 32
 _NEGLIGIBLE = 1e-20  # of a probability, against the largest of its distribution
 
 
-def harmonic_numbers(count: int) -> np.ndarray:
-    """Tabulates H_0..H_count, float64; summed wider where the machine can, to round once."""
+@functools.lru_cache(maxsize=2)  # for all metrics of a database
+def harmonic_numbers(count: int) -> Float64[np.ndarray, "count+1"]:
+    """Tabulates H_0..H_count, read-only; summed wider where the machine can, to round once."""
     terms = 1 / np.arange(1, count + 1, dtype=np.longdouble)
-    return np.concatenate([[0.0], np.cumsum(terms).astype(np.float64)])
+    table = np.concatenate([[0.0], np.cumsum(terms).astype(np.float64)])
+    table.flags.writeable = False
+    return table
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def expected_precisions(
     items: np.ndarray,
     relevant: np.ndarray,
@@ -56,7 +63,7 @@ def expected_precisions(
         result[query] = value
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def bounds(
     items: np.ndarray,
     relevant: np.ndarray,
@@ -91,7 +98,7 @@ def bounds(
             highest[query] = high / found if found else 0.0
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _inverse_sum(before: int, count: int, harmonic: np.ndarray) -> float:
     """Sums 1 / (N + t) over t = 1..count."""
     if count > _FEW_PLACES:
@@ -102,7 +109,7 @@ def _inverse_sum(before: int, count: int, harmonic: np.ndarray) -> float:
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _ramp_sum(before: int, count: int, inverse: float) -> float:
     """Sums (t - 1) / (N + t) over t = 1..count; `inverse` is `_inverse_sum`."""
     if count > _FEW_PLACES:
@@ -113,7 +120,7 @@ def _ramp_sum(before: int, count: int, inverse: float) -> float:
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _in_random_order(
     n: int, h: int, mean: float, before: int, grade: int, harmonic: np.ndarray
 ) -> float:
@@ -125,7 +132,7 @@ def _in_random_order(
     return h / n * total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _cut_group(
     n: int,
     r: int,
@@ -168,7 +175,7 @@ def _cut_group(
     return value / mass
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _in_a_row(count: int, before: int, found: int, harmonic: np.ndarray) -> float:
     """Sums (R + t) / (N + t) over t = 1..count: relevant items one after the other."""
     if count > _FEW_PLACES:
@@ -179,7 +186,7 @@ def _in_a_row(count: int, before: int, found: int, harmonic: np.ndarray) -> floa
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _cut_bounds(
     n: int, r: int, taken: int, before: int, found: int, low: float, high: float
 ) -> tuple[float, float]:

@@ -13,9 +13,7 @@ from hybridhash_jax.metrics.everything import Measures
 SAMPLES, NEIGHBOURS, WORST = 10, 10, 20
 
 
-def describe_retrieval(
-    query: CodeSet, database: CodeSet, top_k: int | None, on: metrics.Place = "host"
-) -> dict[str, Any]:
+def describe_retrieval(query: CodeSet, database: CodeSet, top_k: int | None) -> dict[str, Any]:
     """Every metric of `metrics`, with the queries behind them, as plain JSON values.
 
     Returns:
@@ -34,7 +32,7 @@ def describe_retrieval(
       ValueError: as `metrics.rank`.
     """
     codes = query.codes, database.codes
-    ranking = metrics.rank(codes[0], query.labels, codes[1], database.labels, on=on)
+    ranking = metrics.rank(codes[0], query.labels, codes[1], database.labels)
     measures = metrics.measure(ranking, top_k)
     precisions = measures.average_precisions["expected"]
     relevant = ranking.relevant_total
