@@ -1,9 +1,10 @@
-"""What codes look like without labels: balance, entropy, correlation and diversity of the bits."""
+"""What codes look like without labels: balance, entropy, correlation and diversity of bits."""
 
 import dataclasses
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float64, Int8
 
 from hybridhash_jax import codes as codes_lib
 
@@ -12,23 +13,23 @@ _ROWS_A_PRODUCT = 1 << 12  # as float32 1 MiB at 64 bits; counts are exact up to
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CodeStatistics:
-    """What a set of codes looks like; a collapse shows in each of these.
+    """Statistics of a set of codes; a collapse shows in each of them.
 
     Attributes:
-        bit_balance: float64 [K], mean of each bit in [-1, 1]; 0 is balanced.
-        bit_entropy: float64 [K], entropy of each bit, -p log2 p - (1-p) log2 (1-p) with p the
-            share of +1, in [0, 1]; 1 is balanced, 0 a bit that never changes.
-        bit_correlation: float64 [K, K], Pearson's correlation of every two bits; 0 where either
-            never changes, its diagonal included.
+        bit_balance: mean of each bit in [-1, 1]; 0 is balanced.
+        bit_entropy: entropy of each bit, -p log2 p - (1-p) log2 (1-p) with p the share of +1, in
+            [0, 1]; 1 is balanced, 0 a bit that never changes.
+        bit_correlation: Pearson's correlation of every two bits; 0 where either never changes, its
+            diagonal included.
         constant_bits: number of bits that never change.
         distinct_codes: number of different codes.
         largest_share: share of the items that have the commonest code, in (0, 1].
         code_entropy: entropy of the distribution of codes in bits, at most K and log2 N.
     """
 
-    bit_balance: np.ndarray
-    bit_entropy: np.ndarray
-    bit_correlation: np.ndarray
+    bit_balance: Float64[np.ndarray, "K"]
+    bit_entropy: Float64[np.ndarray, "K"]
+    bit_correlation: Float64[np.ndarray, "K K"]
     constant_bits: int
     distinct_codes: int
     largest_share: float
@@ -55,9 +56,9 @@ def code_statistics(codes: npt.ArrayLike) -> CodeStatistics:
         raise ValueError("codes is empty; statistics need at least one code.")
     balance, products = _first_moments(array)
     words = codes_lib.to_words(array)
-    # One word sorts as a number, several as a record, which takes far longer.
-    kinds = words[0] if len(words) == 1 else words
-    _, counts = np.unique(kinds, axis=kinds.ndim - 1, return_counts=True)
+    words = words[:, np.lexsort(words)]  # np.unique of several words took far longer
+    is_new = (words[:, 1:] != words[:, :-1]).any(axis=0)
+    counts = np.diff(np.flatnonzero(np.concatenate([[True], is_new, [True]])))
     shares = counts / len(array)
     return CodeStatistics(
         bit_balance=balance,
@@ -88,13 +89,15 @@ def collapse_symptoms(
     return symptoms
 
 
-def _bit_entropy(share: np.ndarray) -> np.ndarray:
+def _bit_entropy(share: Float64[np.ndarray, "K"]) -> Float64[np.ndarray, "K"]:
     both = np.stack([share, 1 - share])
     return -(both * np.log2(np.where(both > 0, both, 1))).sum(axis=0) + 0.0
 
 
-def _first_moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the bits, float64 [K], and of the products of every two, float64 [K, K]."""
+def _first_moments(
+    array: Int8[np.ndarray, "N K"],
+) -> tuple[Float64[np.ndarray, "K"], Float64[np.ndarray, "K K"]]:
+    """Means of the bits, and of the products of every two."""
     bits = array.shape[1]
     total, products = np.zeros(bits), np.zeros((bits, bits))
     for start in range(0, len(array), _ROWS_A_PRODUCT):
@@ -104,8 +107,10 @@ def _first_moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return total / len(array), products / len(array)
 
 
-def _correlation(products: np.ndarray, balance: np.ndarray) -> np.ndarray:
-    """(E[ab] - E[a] E[b]) / (sd a sd b), float64 [K, K]; sd^2 = 1 - E[a]^2 for a = -1 or +1."""
+def _correlation(
+    products: Float64[np.ndarray, "K K"], balance: Float64[np.ndarray, "K"]
+) -> Float64[np.ndarray, "K K"]:
+    """(E[ab] - E[a] E[b]) / (sd a sd b); sd^2 = 1 - E[a]^2 for a = -1 or +1."""
     covariance = products - np.outer(balance, balance)
     deviation = np.sqrt(1 - balance**2)
     scale = np.outer(deviation, deviation)

@@ -17,14 +17,13 @@ class Curve:
     """Means over all queries.
 
     Attributes:
-        at: int64 [P], the ranks N, or the Hamming radii.
-        precision: float64 [P], in [0, 1].
-        recall: float64 [P], in [0, 1].
+        at: the ranks N, or the Hamming radii.
+        precision, recall: in [0, 1].
     """
 
-    at: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
+    at: Int64[np.ndarray, "P"]
+    precision: Float64[np.ndarray, "P"]
+    recall: Float64[np.ndarray, "P"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +110,8 @@ def ball_precision(ranking: Ranking, radius: int = 2) -> BallPrecision:
     )
 
 
-def rank_grid(size: int, points: int = 200) -> np.ndarray:
-    """Chooses at most `points` ranks from 1 to `size`, int64, evenly spaced on a log scale.
-
-    Small ranks are integers that lie apart, so there are fewer than asked for.
-    """
+def rank_grid(size: int, points: int = 200) -> Int64[np.ndarray, "P"]:
+    """Chooses at most `points` ranks from 1 to `size`, evenly spaced on a log scale."""
     return np.unique(np.geomspace(1, size, points).round().astype(np.int64))
 
 

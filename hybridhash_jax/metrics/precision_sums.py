@@ -17,6 +17,9 @@ from hybridhash_jax.metrics.numba_typed import compiled
 _FEW_PLACES = 32
 _NEGLIGIBLE = 1e-20  # of a probability, against the largest of its distribution
 
+Groups = Int64[np.ndarray, "Q K+1"]
+Harmonic = Float64[np.ndarray, "M+1"]
+
 
 @functools.lru_cache(maxsize=2)  # for all metrics of a database
 def harmonic_numbers(count: int) -> Float64[np.ndarray, "count+1"]:
@@ -29,20 +32,20 @@ def harmonic_numbers(count: int) -> Float64[np.ndarray, "count+1"]:
 
 @compiled
 def expected_precisions(
-    items: np.ndarray,
-    relevant: np.ndarray,
-    grades: np.ndarray,
+    items: Groups,
+    relevant: Groups,
+    grades: Groups,
     places: int,
-    harmonic: np.ndarray,
-    result: np.ndarray,
+    harmonic: Harmonic,
+    result: Float64[np.ndarray, "Q"],
 ) -> None:
-    """Expectation over the orders inside each group, see `metrics.average_precisions`.
+    """Writes the expectation over the orders inside each group, see `metrics.ranked_precisions`.
 
     Args:
-        items, relevant, grades: int64 [Q, K + 1], n, r and c of each distance.
+        items, relevant, grades: n, r and c of each distance.
         places: k, at most the items of a query.
-        harmonic: of `harmonic_numbers`, up to M.
-        result: float64 [Q], overwritten.
+        harmonic: `harmonic_numbers(M)`.
+        result: overwritten.
     """
     for query in range(items.shape[0]):
         before, found, grade, total = 0, 0, 0, 0.0
@@ -65,17 +68,16 @@ def expected_precisions(
 
 @compiled
 def bounds(
-    items: np.ndarray,
-    relevant: np.ndarray,
+    items: Groups,
+    relevant: Groups,
     places: int,
-    harmonic: np.ndarray,
-    lowest: np.ndarray,
-    highest: np.ndarray,
+    harmonic: Harmonic,
+    lowest: Float64[np.ndarray, "Q"],
+    highest: Float64[np.ndarray, "Q"],
 ) -> None:
-    """The least and the largest AP@places that any order inside the groups gives.
+    """Writes the least and the largest AP@places that any order inside the groups gives.
 
-    Arguments are those of `expected_precisions`; `lowest` and `highest`, float64 [Q], are
-    overwritten.
+    Arguments are those of `expected_precisions`; `lowest` and `highest` are overwritten.
     """
     for query in range(items.shape[0]):
         before, found = 0, 0
@@ -99,7 +101,7 @@ def bounds(
 
 
 @compiled
-def _inverse_sum(before: int, count: int, harmonic: np.ndarray) -> float:
+def _inverse_sum(before: int, count: int, harmonic: Harmonic) -> float:
     """Sums 1 / (N + t) over t = 1..count."""
     if count > _FEW_PLACES:
         return harmonic[before + count] - harmonic[before]
@@ -122,7 +124,7 @@ def _ramp_sum(before: int, count: int, inverse: float) -> float:
 
 @compiled
 def _in_random_order(
-    n: int, h: int, mean: float, before: int, grade: int, harmonic: np.ndarray
+    n: int, h: int, mean: float, before: int, grade: int, harmonic: Harmonic
 ) -> float:
     """(h/n) sum over t = 1..n of [C + g + (t-1) g (h-1)/(n-1)] / (N+t), g the mean grade."""
     inverse = _inverse_sum(before, n, harmonic)
@@ -142,7 +144,7 @@ def _cut_group(
     found: int,
     grade: int,
     total: float,
-    harmonic: np.ndarray,
+    harmonic: Harmonic,
 ) -> float:
     """E over h of [(A + part of h) / (R + h)], h hypergeometric(n, r, m), A = `total`.
 
@@ -176,7 +178,7 @@ def _cut_group(
 
 
 @compiled
-def _in_a_row(count: int, before: int, found: int, harmonic: np.ndarray) -> float:
+def _in_a_row(count: int, before: int, found: int, harmonic: Harmonic) -> float:
     """Sums (R + t) / (N + t) over t = 1..count: relevant items one after the other."""
     if count > _FEW_PLACES:
         return count - (before - found) * _inverse_sum(before, count, harmonic)
