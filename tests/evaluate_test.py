@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybridhash_jax import metrics
-from hybridhash_jax.codes import binary as codes
+from hybridhash_jax import codes
 from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.evaluate import collapse_warning, evaluate_codes, model_fingerprint
 

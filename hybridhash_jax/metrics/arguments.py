@@ -1,7 +1,6 @@
 """Checks what is ranked, and packs it into 64-bit words for the compiled loops."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,11 @@ from hybridhash_jax import codes as codes_lib
 TIE_RULES = ("expected", "stable", "optimistic", "pessimistic")
 
 Labels = Integer[np.ndarray, "N"] | Bool[np.ndarray, "N classes"]
+# Of both sides: class ids [Q] and [M], or bool.
+BothLabels = (
+    tuple[Integer[np.ndarray, "Q"], Integer[np.ndarray, "M"]]
+    | tuple[Bool[np.ndarray, "Q classes"], Bool[np.ndarray, "M classes"]]
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,7 +69,7 @@ def grades(queries: PackedItems, database: PackedItems, by_class: bool) -> int:
 
 def check_labels(
     query_labels: npt.ArrayLike, database_labels: npt.ArrayLike
-) -> tuple[Labels, Labels]:
+) -> BothLabels:
     """Returns both as class ids, or both as bool [N, classes].
 
     Raises:
@@ -124,9 +128,9 @@ def _check_label_values(name: str, labels: npt.ArrayLike) -> Labels:
 
 
 def _check_sizes(
-    query_codes: np.ndarray, query_labels: Labels, codes: np.ndarray, labels: Labels
+    query_codes: np.ndarray, query_labels: np.ndarray, codes: np.ndarray, labels: np.ndarray
 ) -> None:
-    sides: Any = (("query", query_codes, query_labels), ("database", codes, labels))
+    sides = (("query", query_codes, query_labels), ("database", codes, labels))
     for side, side_codes, side_labels in sides:
         if len(side_codes) != len(side_labels):
             raise ValueError(

@@ -79,7 +79,7 @@ def collapse_symptoms(
     Collapsed: half of the items share one code, or a quarter of the bits never changes, or there
     are fewer distinct codes than classes. The arguments by name are those of `CodeStatistics`.
     """
-    symptoms = []
+    symptoms: list[str] = []
     if largest_share >= 0.5:
         symptoms.append(f"{largest_share:.0%} of the database has one and the same code")
     if constant_bits >= max(1, bits / 4):

@@ -62,16 +62,12 @@ def curve_by_rank(
     chosen = rank_grid(ranking.size) if places is None else np.asarray(places)
     if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or (chosen < 1).any():
         raise ValueError(f"places must be integers [P] of 1 or more; got {places!r}.")
-    at = np.minimum(chosen.astype(np.int64), ranking.size)
-    precision, recall = np.zeros(len(at)), np.zeros(len(at))
-    for items, relevant, total in zip(
-        *_found_by_place(ranking, ties), np.maximum(ranking.relevant_total, 1), strict=True
-    ):
-        found = np.interp(at, items, relevant)
-        precision += found / at
-        recall += found / total
-    queries = len(ranking.items)
-    return Curve(at, precision / queries, recall / queries)
+    at = np.minimum(chosen, ranking.size).astype(np.int64)
+    found = np.empty((len(ranking.items), len(at)))
+    for row, known_places, known in zip(found, *_found_by_place(ranking, ties), strict=True):
+        row[:] = np.interp(at, known_places, known)
+    total = np.maximum(ranking.relevant_total, 1)[:, None]
+    return Curve(at, (found / at).mean(axis=0), (found / total).mean(axis=0))
 
 
 def curve_by_radius(ranking: Ranking) -> Curve:
@@ -85,7 +81,7 @@ def curve_by_radius(ranking: Ranking) -> Curve:
     relevant = np.cumsum(ranking.relevant, axis=1)
     total = np.maximum(ranking.relevant_total, 1)
     return Curve(
-        np.arange(items.shape[1]),
+        np.arange(ranking.items.shape[1], dtype=np.int64),
         (relevant / np.maximum(items, 1)).mean(axis=0),
         (relevant / total[:, None]).mean(axis=0),
     )

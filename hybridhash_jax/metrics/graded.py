@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 from hybridhash_jax.metrics import arguments
 from hybridhash_jax.metrics.ranking import Ranking
 
-Groups = Int64[np.ndarray, "Q groups"]
+Groups = Int64[np.ndarray, "Q distances"]
 
 
 def average_cumulative_gains(
@@ -58,7 +58,7 @@ def discounted_gains(ranking: Ranking, top_k: int | None = None) -> Float64[np.n
     """
     places = arguments.check_top_k(top_k, ranking.size)
     discount = _cumulative_discount(ranking.size)
-    gains = np.exp2(np.arange(ranking.by_grade.shape[2])) - 1
+    gains = np.exp2(np.arange(ranking.by_grade.shape[2], dtype=np.int64)) - 1
     mean = ranking.by_grade @ gains / np.maximum(ranking.items, 1)
     got = (mean * _discount_of_groups(ranking.items, places, discount)).sum(axis=1)
     best_first = ranking.by_grade.sum(axis=1, dtype=np.int64)[:, ::-1]
@@ -95,8 +95,8 @@ def weighted_precisions(ranking: Ranking, top_k: int | None = None) -> Float64[n
     return result
 
 
-def _grade_sums(ranking: Ranking) -> Int64[np.ndarray, "Q K+1"]:
-    return ranking.by_grade @ np.arange(ranking.by_grade.shape[2])
+def _grade_sums(ranking: Ranking) -> Int64[np.ndarray, "Q distances"]:
+    return ranking.by_grade @ np.arange(ranking.by_grade.shape[2], dtype=np.int64)
 
 
 def _taken(items: Groups, places: int) -> Groups:
@@ -106,15 +106,15 @@ def _taken(items: Groups, places: int) -> Groups:
 
 
 def _discount_of_groups(
-    items: Groups, places: int, discount: Float64[np.ndarray, "M+1"]
-) -> Float64[np.ndarray, "Q groups"]:
+    items: Groups, places: int, discount: Float64[np.ndarray, "places"]
+) -> Float64[np.ndarray, "Q distances"]:
     """Sum of 1 / log2(1 + p) over the places p <= `places` that each group takes."""
     end = np.minimum(np.cumsum(items, axis=1), places)
     start = np.minimum(np.cumsum(items, axis=1) - items, places)
     return discount[end] - discount[start]
 
 
-def _cumulative_discount(size: int) -> Float64[np.ndarray, "size+1"]:
+def _cumulative_discount(size: int) -> Float64[np.ndarray, "places"]:
     """Sum of 1 / log2(1 + p) over p = 1..n, for n = 0..size; summed wider where possible."""
     terms = 1 / np.log2(np.arange(2, size + 2, dtype=np.longdouble))
     return np.concatenate([[0.0], np.cumsum(terms).astype(np.float64)])

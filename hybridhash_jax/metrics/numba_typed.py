@@ -1,8 +1,8 @@
 # pyright: basic
-"""Numba with types: it has no stubs, so this file alone is not checked strictly."""
+"""Numba with types: its own are too few for strict checks, so this file alone is not strict."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import types
@@ -17,7 +17,7 @@ def compiled(function: _Function) -> _Function:
     It releases the GIL, so that queries can be spread over threads, and a division by zero gives
     infinity instead of an error.
     """
-    return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    return cast(_Function, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
 def _compile_popcount(typing_context: Any, word: Any) -> tuple[Any, Callable[..., Any]]:
@@ -28,4 +28,4 @@ def _compile_popcount(typing_context: Any, word: Any) -> tuple[Any, Callable[...
 
 
 # Set bits of a uint64, one instruction where the machine has it. Numba has none of its own.
-popcount: Callable[[Any], Any] = intrinsic(_compile_popcount)
+popcount = cast(Callable[[Any], Any], intrinsic(_compile_popcount))

@@ -19,13 +19,13 @@ _QUERIES_A_TASK = 32
 _FOUND = 1 << 32  # a counter holds the relevant items above this bit, all items below it
 
 Words = UInt64[np.ndarray, "W N"]
-Groups = Int64[np.ndarray, "Q K+1"]
+Groups = Int64[np.ndarray, "Q distances"]
 Block = UInt16[np.ndarray, "rows"]
 
 
 def count_by_grade(
     queries: PackedItems, database: PackedItems, by_class: bool, bits: int, grades: int
-) -> Int32[np.ndarray, "Q K+1 G"]:
+) -> Int32[np.ndarray, "Q distances grades"]:
     """Counts the database items at each distance that share g labels with each query.
 
     Args:
@@ -75,8 +75,13 @@ def _arrays(
     queries: PackedItems, database: PackedItems, part: slice
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Words and labels of some queries, a query a row, and of the database."""
-    of_queries = (np.ascontiguousarray(x[:, part].T) for x in (queries.words, queries.labels))
-    return *of_queries, database.words, database.labels
+    query_words, query_labels = queries.words[:, part].T, queries.labels[:, part].T
+    return (
+        np.ascontiguousarray(query_words),
+        np.ascontiguousarray(query_labels),
+        database.words,
+        database.labels,
+    )
 
 
 def _in_threads(run: Callable[[slice], None], queries: int) -> None:
@@ -93,7 +98,7 @@ def _count(
     words: Words,
     labels: Words,
     by_class: bool,
-    counts: Int32[np.ndarray, "Q K+1 G"],
+    counts: Int32[np.ndarray, "Q distances grades"],
 ) -> None:
     distance, grade = np.empty(_BLOCK, np.uint16), np.empty(_BLOCK, np.uint16)
     for query in range(counts.shape[0]):

@@ -17,12 +17,12 @@ from hybridhash_jax.metrics.numba_typed import compiled
 _FEW_PLACES = 32
 _NEGLIGIBLE = 1e-20  # of a probability, against the largest of its distribution
 
-Groups = Int64[np.ndarray, "Q K+1"]
-Harmonic = Float64[np.ndarray, "M+1"]
+Groups = Int64[np.ndarray, "Q distances"]
+Harmonic = Float64[np.ndarray, "places"]
 
 
 @functools.lru_cache(maxsize=2)  # for all metrics of a database
-def harmonic_numbers(count: int) -> Float64[np.ndarray, "count+1"]:
+def harmonic_numbers(count: int) -> Float64[np.ndarray, "places"]:
     """Tabulates H_0..H_count, read-only; summed wider where the machine can, to round once."""
     terms = 1 / np.arange(1, count + 1, dtype=np.longdouble)
     table = np.concatenate([[0.0], np.cumsum(terms).astype(np.float64)])

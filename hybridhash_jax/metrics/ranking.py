@@ -25,7 +25,7 @@ class Ranking:
         by_class: whether those labels are class ids.
     """
 
-    by_grade: Int32[np.ndarray, "Q K+1 G"]
+    by_grade: Int32[np.ndarray, "Q distances grades"]
     queries: arguments.PackedItems
     database: arguments.PackedItems
     by_class: bool
@@ -36,12 +36,12 @@ class Ranking:
         return len(self.database)
 
     @functools.cached_property
-    def items(self) -> Int64[np.ndarray, "Q K+1"]:
+    def items(self) -> Int64[np.ndarray, "Q distances"]:
         """Items at each distance."""
         return self.by_grade.sum(axis=2, dtype=np.int64)
 
     @functools.cached_property
-    def relevant(self) -> Int64[np.ndarray, "Q K+1"]:
+    def relevant(self) -> Int64[np.ndarray, "Q distances"]:
         """Items at each distance that share a label with the query."""
         return self.items - self.by_grade[..., 0]
 
