@@ -3,8 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from hybridhash_jax import metrics
-from hybridhash_jax import codes
+from hybridhash_jax import codes, metrics
 from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.evaluate import collapse_warning, evaluate_codes, model_fingerprint
 
@@ -21,7 +20,7 @@ def code_set(signs, labels):
 
 def test_the_record_holds_both_tie_rules_at_the_cut_off():
     query, database = codes_and_labels(10, 0), codes_and_labels(200, 1)
-    record = evaluate_codes(code_set(*query), code_set(*database), 50, "host")
+    record = evaluate_codes(code_set(*query), code_set(*database), 50)
     for ties in ("expected", "stable"):
         value = metrics.mean_average_precision(*query, *database, top_k=50, ties=ties)
         assert record[f"map_{ties}"] == value
@@ -31,7 +30,7 @@ def test_the_record_holds_both_tie_rules_at_the_cut_off():
 
 def record_of(signs):
     labels = np.eye(4, dtype=np.uint8)[np.arange(len(signs)) % 4]
-    record = evaluate_codes(code_set(signs[:5], labels[:5]), code_set(signs, labels), None, "host")
+    record = evaluate_codes(code_set(signs[:5], labels[:5]), code_set(signs, labels), None)
     return record | {"epoch": 3.0}
 
 
