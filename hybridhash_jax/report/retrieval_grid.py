@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Sizes in cells; a cell is as wide as it is high, and a row of cells has its captions below.
 _CELL_INCHES = 0.8
 _FRAME, _IMAGE = 0.92, 0.8
-_LABELS, _GAP, _ROW, _HEADER = 1.75, 0.3, 1.3, 0.95
+_MARGIN, _LABELS, _GAP, _ROW, _HEADER = 0.12, 1.75, 0.3, 1.3, 0.95
 _FEWEST_COLUMNS = 8  # so that the header fits
 
 
@@ -43,7 +43,8 @@ def retrieval_figure(report: Mapping[str, Any], images: Mapping[int, np.ndarray]
 
     samples = report["samples"]
     columns = max([_FEWEST_COLUMNS, *(len(sample["neighbours"]) for sample in samples)])
-    width, height = _LABELS + 1 + _GAP + columns, _HEADER + _ROW * len(samples)
+    width = _LABELS + 1 + _GAP + columns + _MARGIN
+    height = _HEADER + _ROW * len(samples) + _MARGIN
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_CELL_INCHES * width, _CELL_INCHES * height))
         axes = figure.add_axes((0, 0, 1, 1))
@@ -52,17 +53,17 @@ def retrieval_figure(report: Mapping[str, Any], images: Mapping[int, np.ndarray]
         for row, sample in enumerate(samples):
             query, top = sample["query"], _HEADER + _ROW * row
             words = "\n".join(wording.lines(wording.label_list(query["labels"]), 15, 5))
-            axes.text(0.12, top + (1 - _FRAME) / 2, words, va="top", fontsize=9)
+            axes.text(_MARGIN, top + (1 - _FRAME) / 2, words, va="top", fontsize=9)
             _draw_image(axes, query, images, _LABELS, top, GREY, "-")
             caption = f"AP {query['average_precision']:.2f}"
-            axes.text(_LABELS + 0.5, top + 1, caption, ha="center", va="top", fontsize=9)
+            axes.text(_LABELS + 0.5, top + 1.02, caption, ha="center", va="top", fontsize=9)
             for place, found in enumerate(sample["neighbours"]):
                 left, right = _LABELS + 1 + _GAP + place, bool(found["relevant"])
                 colour = GREEN if right else VERMILLION
                 _draw_image(axes, found, images, left, top, colour, "-" if right else (0, (3, 2)))
                 caption = f"{_mark(right)} {found['distance']}"
                 axes.text(
-                    left + 0.5, top + 1, caption, ha="center", va="top", fontsize=9, color=colour
+                    left + 0.5, top + 1.02, caption, ha="center", va="top", fontsize=9, color=colour
                 )
         axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")  # imshow has changed them
     return figure
@@ -73,7 +74,9 @@ def _mark(right: bool) -> str:
 
 
 def _draw_header(axes: Axes, title: str) -> None:
-    axes.text(0.12, 0.3, "".join(wording.lines(title, 80, 1)), va="center", fontsize=12, weight="bold")
+    axes.text(
+        _MARGIN, 0.3, "".join(wording.lines(title, 80, 1)), va="center", fontsize=12, weight="bold"
+    )
     left = _LABELS + 1 + _GAP
     for x, text, colour in (
         (_LABELS + 0.04, "query", "black"),
