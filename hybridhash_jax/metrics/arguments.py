@@ -67,9 +67,7 @@ def grades(queries: PackedItems, database: PackedItems, by_class: bool) -> int:
     return max(most, 1) + 1
 
 
-def check_labels(
-    query_labels: npt.ArrayLike, database_labels: npt.ArrayLike
-) -> BothLabels:
+def check_labels(query_labels: npt.ArrayLike, database_labels: npt.ArrayLike) -> BothLabels:
     """Returns both as class ids, or both as bool [N, classes].
 
     Raises:

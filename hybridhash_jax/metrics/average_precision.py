@@ -37,12 +37,8 @@ def average_precisions(
 ) -> Float64[np.ndarray, "Q"]:
     """Computes AP@k of each query, with the database ranked by Hamming distance.
 
-    For several metrics of the same codes, `rank` once and use `ranked_precisions`, which says
-    what AP@k and `ties` mean.
-
-    Args:
-        query_codes, query_labels, database_codes, database_labels: as for `rank`.
-        top_k, ties: as for `ranked_precisions`.
+    Codes and labels are those of `rank`; `top_k` and `ties` those of `ranked_precisions`, which
+    says what AP@k is. For several metrics of the same codes, `rank` once.
 
     Raises:
         ValueError: as `rank`, or `top_k` is below 1, or `ties` is unknown.

@@ -28,9 +28,7 @@ def count_by_grade(
 ) -> Int32[np.ndarray, "Q distances grades"]:
     """Counts the database items at each distance that share g labels with each query.
 
-    Args:
-        queries, database, by_class, bits: from `arguments.pack_sides`.
-        grades: G of the result, from `arguments.grades`.
+    The arguments are from `arguments.pack_sides`, `grades` from `arguments.grades`.
     """
     counts = np.zeros((len(queries), bits + 1, grades), np.int32)
 
@@ -54,10 +52,7 @@ def stable_precisions(
     Nothing is sorted: the sizes of the groups say at which place each distance begins, so one pass
     over the rows knows the place of every item.
 
-    Args:
-        queries, database, by_class: from `arguments.pack_sides`.
-        items, relevant: how many items lie at each distance, and how many relevant ones.
-        places: k, 1 to M.
+    `items` and `relevant` are how many lie at each distance; `places` is k, 1 to M.
     """
     # The place before each group, and the relevant items before it, in one counter.
     start = np.cumsum(items, axis=1) - items + _FOUND * (np.cumsum(relevant, axis=1) - relevant)
@@ -122,7 +117,7 @@ def _sum_in_row_order(
     places: int,
     result: Float64[np.ndarray, "Q"],
 ) -> None:
-    """Writes AP@places; `counters`, what lies before each group, are overwritten."""
+    """Writes AP@places; overwrites `counters`, which hold what lies before each distance."""
     distance, grade = np.empty(_BLOCK, np.uint16), np.empty(_BLOCK, np.uint16)
     kept = np.empty(_BLOCK + 1, np.int64)
     for query in range(result.shape[0]):

@@ -41,11 +41,8 @@ def expected_precisions(
 ) -> None:
     """Writes the expectation over the orders inside each group, see `metrics.ranked_precisions`.
 
-    Args:
-        items, relevant, grades: n, r and c of each distance.
-        places: k, at most the items of a query.
-        harmonic: `harmonic_numbers(M)`.
-        result: overwritten.
+    `items`, `relevant` and `grades` are n, r and c of each distance; `places` is k, at most M;
+    `harmonic` is `harmonic_numbers(M)`.
     """
     for query in range(items.shape[0]):
         before, found, grade, total = 0, 0, 0, 0.0

@@ -191,15 +191,15 @@ def plot_over_bits(sweep: Mapping[str, Any], path: Path) -> None:
             points = [(x["bits"], x[name]["map_expected"]) for x in entries if x.get(name)]
             if points:
                 axes.plot(
-                    *zip(*points),
+                    *zip(*points, strict=True),
                     marker,
                     color=BLUE,
                     fillstyle="none",
                     ms=9,
                     label=f"{name} evaluation",
                 )
-        for (label, points), (marker, colour) in zip(published.items(), _markers()):
-            axes.plot(*zip(*points), marker, color=colour, ms=8, label=label)
+        for (label, points), (marker, colour) in zip(published.items(), _markers(), strict=False):
+            axes.plot(*zip(*points, strict=True), marker, color=colour, ms=8, label=label)
         ticks = sorted({*bits, *(x for points in published.values() for x, _ in points)})
         axes.set(xlabel="bits", ylabel=wording.map_name(sweep["top_k"]), xticks=ticks)
         axes.set_ylim(*_room(axes.dataLim.y0, axes.dataLim.y1))
@@ -211,7 +211,9 @@ def _number_radii(axes: Axes, curve: Mapping[str, Sequence[float]]) -> None:
     """Writes the radius beside points that lie apart, radius 2 (hash lookup) first."""
     from matplotlib.patheffects import withStroke
 
-    points = {int(r): xy for r, *xy in zip(curve["at"], curve["recall"], curve["precision"])}
+    points = {
+        int(r): xy for r, *xy in zip(curve["at"], curve["recall"], curve["precision"], strict=True)
+    }
     placed: list[Sequence[float]] = []
     for radius in sorted(points, key=lambda r: (r != 2, r)):
         x, y = points[radius]
@@ -247,7 +249,9 @@ def _plot_history(
         for name, label, colour, marker, line in lines:
             points = [(x["epoch"], x[name]) for x in evaluations if x.get(name) is not None]
             if points:
-                bottom.plot(*zip(*points), line, color=colour, marker=marker, label=label)
+                bottom.plot(
+                    *zip(*points, strict=True), line, color=colour, marker=marker, label=label
+                )
         if selected is not None and evaluations:
             bottom.axvline(selected, color=GREY, linestyle=":", label="reported here")
         bottom.set(xlabel="epoch", ylabel=ylabel, ylim=(0, 1.03))

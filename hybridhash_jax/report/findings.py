@@ -75,7 +75,7 @@ def shown_images(findings: dict[str, Any]) -> list[int]:
 
 
 def _chance(ranking: metrics.Ranking, top_k: int | None) -> float:
-    """mAP of a random order: the expectation where everything ties."""
+    """Computes the mAP of a random order: the expectation where everything ties."""
     all_equal = ranking.by_grade.sum(axis=1, keepdims=True, dtype=np.int32)
     tied = dataclasses.replace(ranking, by_grade=all_equal)
     return float(metrics.ranked_precisions(tied, top_k, "expected").mean())
