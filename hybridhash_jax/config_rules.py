@@ -122,6 +122,7 @@ _MAY_DIFFER = (
     "data.on_unreadable",
     "data.num_workers",
     "evaluation.batch_size",
+    "evaluation.metrics_on",  # gone; workdirs of earlier versions have it
     "evaluation.report",
     "checkpoint.every_epochs",
     "checkpoint.keep_latest",
