@@ -207,7 +207,9 @@ def test_an_unknown_verb_is_refused_with_the_nearest():
 def test_a_verb_is_the_command_of_its_module(verb):
     module = "hybridhash_jax.tools" if verb == "convert-weights" else "input_pipeline"
     code = f"import sys; from {module}.{verb.replace('-', '_')} import main; main(['--help'])"
-    expected = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    expected = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
     assert expected.returncode == 0
     assert run_verb(verb, "--help").stdout == expected.stdout
 
