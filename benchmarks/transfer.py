@@ -122,7 +122,7 @@ def _hash(options: argparse.Namespace, way: str, seed: int) -> None:
     flags = (*_HASHING, f"--config.data.dir={options.cifar10.absolute()}", f"--config.seed={seed}")
     if way != "scratch":
         start = (options.workdir / "pretrained").absolute()
-        flags += (f"--config.init.from={start}", *_WAYS[way])
+        flags += (f"--config.init.weights={start}", *_WAYS[way])
     entry, seconds = _run(_folder(options.workdir, way, seed), flags)
     found = entry["last"]["map_expected"]
     print(f"{way}, seed {seed}: mAP {found:.4f}, {seconds:.0f} s", flush=True)

@@ -1,103 +1,119 @@
-"""Turns a user's mistake into one message instead of a traceback."""
+"""The command line of a run: its flags, its help, and what is wrong with what was given.
+
+Nothing here takes long to import: help and mistakes are answered before JAX is loaded.
+"""
 
 import difflib
-import functools
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from absl import flags
+from absl import app, flags
+from ml_collections import config_flags
 
+import configs
+from configs import default
 from hybridhash_jax.config_fields import flat_fields
-from hybridhash_jax.distributed import processes
-from hybridhash_jax.distributed.agreement import agree_at_start, check_shared, program_facts
-from hybridhash_jax.runtime.interrupt import Interrupted
-from hybridhash_jax.train import TrainingDivergedError
-from hybridhash_jax.workdir.checkpoints import CheckpointError, committed_steps
-from hybridhash_jax.workdir.names import CHECKPOINTS
-from input_pipeline.errors import DataError
 
-# Errors whose message is written for the user. A ValueError is one as well: every function here
-# that takes a user's value explains what it accepts. Anything else is a fault of ours.
-_EXPLAINED = (CheckpointError, TrainingDivergedError, DataError, OSError, ValueError)
-_FROM = re.compile(r"^(--?config\.init)\.from\b")
-# What may differ between the machines of one run.
-_OF_THE_MACHINE = ("data.dir", "data.download", "data.num_workers")
+USAGE = """\
+Trains and evaluates deep hashing networks.
 
+  {program} --config=configs/digits.py --workdir=runs/digits
+  {program} --config=configs/cifar10.py --workdir=runs/cifar10 --config.bits=16,32,48,64
+  {program} --config=configs/pretrain_imagenet.py --workdir=runs/pretrained (its backbone)
+  {program} --mode=tune_batch --config=configs/cifar10.py --workdir=runs/cifar10
+  {program} --mode=evaluate --workdir=runs/digits
+  {program} --mode=evaluate --codes=CODES --workdir=runs/codes
 
-def explained(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
-    """`main`, with expected errors printed without a traceback and the exit codes of its help."""
+Every field of configs/default.py can be given: --config.optimizer.learning_rate=1e-4
+The same command again goes on where a run was stopped, by whatever. Ctrl-C and SIGTERM save first
+and exit with 130 and 143; 134: another process was lost; 1 is an error, which is explained; 0 is a
+finished run. On a TPU pod, under SLURM or Open MPI processes find each other; see docs/pods.md.
+"""
 
-    @functools.wraps(main)
-    def run(arguments: list[str]) -> None:
-        try:
-            main(arguments)
-            processes.finish()
-        except Interrupted as stop:
-            _end(str(stop), stop.exit_code)
-        except KeyboardInterrupt:
-            _end("stopped at once; the last saved state is intact", 130)
-        except Exception as error:
-            # A bucket or a download that cannot be reached is another matter. JAX raises a bare
-            # ValueError for some failures of gloo.
-            of_jax = isinstance(error, RuntimeError) or type(error) is ValueError
-            lost = of_jax and processes.is_lost_peer(error)
-            if processes.are_several() and lost:
-                _end(f"error: {_lost_peer(error)}", processes.LOST_EXIT_CODE)
-            if isinstance(error, _EXPLAINED):
-                _fail(str(error))
-            if not processes.are_several():
-                raise
-            _end(traceback.format_exc(), 1)
-
-    return run
+CONFIG = "The configuration: a file, or the name of one of configs/, such as digits."
+config_flags.DEFINE_config_file("config", None, CONFIG)
+flags.DEFINE_string("workdir", None, "Where the run is kept: checkpoints, logs, results.")
+MODES = "evaluate: only measure a checkpoint of the workdir. tune_batch: find the largest batch."
+flags.DEFINE_enum("mode", "train", ["train", "evaluate", "tune_batch"], MODES)
+WHICH = "For --mode=evaluate: selected, latest, or a checkpoint's step."
+flags.DEFINE_string("checkpoint", "selected", WHICH)
+CODES = (
+    "For --mode=evaluate: measure these codes instead. A folder with query.npz and database.npz, "
+    "the two files, or four .npy files (codes and labels of queries, of the database), with commas."
+)
+flags.DEFINE_string("codes", None, CODES)
+PLACES = "For --codes: places of mAP; default: what the files say, else all."
+flags.DEFINE_integer("top_k", None, PLACES)
+KEPT = "Keeps compiled programs: a folder, or off; default: beside the workdir."
+flags.DEFINE_string("compilation_cache", None, KEPT)
+flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, for several processes.")
+flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+flags.DEFINE_integer("process_id", None, "This process's number, from 0.")
+flags.DEFINE_integer("initialization_timeout", 300, "Seconds to wait for the other processes.")
 
 
-def agree_on_run(workdir: Path) -> None:
-    """Lets several processes compare what they were started with, before anything is loaded.
+def main(arguments: Sequence[str], program: str = "hybridhash train") -> NoReturn:
+    """Runs what the flags ask for, and exits with the codes of `USAGE`.
 
-    Raises:
-      DisagreementError: they differ, or do not see one workdir; names what, with the values and
-        whose they are.
+    Args:
+      arguments: the flags; the end of sys.argv, where ml_collections reads some of them again.
+      program: what stands before them, for the help.
     """
-    if not processes.are_several():
-        return
-    values = flags.FLAGS
-    facts = program_facts() | {"--workdir": str(workdir)}
-    facts |= {f"--{name}": str(values[name].value) for name in ("mode", "checkpoint", "codes")}
-    facts |= {
-        f"--config.{name}": str(value)
-        for name, value in flat_fields(values.config or {})
-        if name not in _OF_THE_MACHINE
-    }
-    facts |= {f"checkpoints in {folder}": str(steps) for folder, steps in _checkpoints(workdir)}
-    agree_at_start(facts)
-    check_shared(workdir)
+    app.run(_run_mode, argv=[program, *arguments], flags_parser=_make_parser(program))
 
 
-def parse_flags(usage: str | None) -> Callable[[Sequence[str]], list[str]]:
-    """A parser of the command line that explains misspelled fields and missing flags."""
+def _run_mode(_: list[str]) -> None:
+    from hybridhash_jax import modes  # takes seconds, so not before the flags are right
 
+    modes.run_mode()
+
+
+def _make_parser(program: str) -> Callable[[Sequence[str]], list[str]]:
     def parse(arguments: Sequence[str]) -> list[str]:
         if any(argument in ("--help", "-h", "--helpfull") for argument in arguments[1:]):
-            print(usage)
-            print(flags.FLAGS.main_module_help())
+            print(USAGE.format(program=program))
+            print(flags.FLAGS.module_help(__name__).replace(__name__, "Flags", 1).lstrip())
             sys.exit(0)
-        # "from" is a word of Python, which ml_collections takes in brackets only; it reads sys.argv.
-        sys.argv[1:] = [_FROM.sub(r"\1['from']", argument) for argument in sys.argv[1:]]
         try:
-            rest = flags.FLAGS(list(sys.argv))
+            rest = flags.FLAGS(_find_config(arguments))
             _check_flags(rest)
             return rest
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-            _fail(_explain(error, arguments))
-        except OSError as error:
-            _fail(f"{error}\nThe configurations that come with the project are in configs/.")
+        except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+            print(f"error: {_explain(error, arguments)}", file=sys.stderr)
+            sys.exit(1)
 
     return parse
+
+
+def _find_config(arguments: Sequence[str]) -> list[str]:
+    """The arguments, where --config=NAME that is no file has become a file of `configs`."""
+    found = list(arguments)
+    for place, argument in enumerate(found):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config") and equals:
+            found[place] = f"{flag}={_config_path(value)}"
+        elif flag in ("--config", "-config") and place + 1 < len(found):
+            found[place + 1] = _config_path(found[place + 1])
+    return found
+
+
+def _config_path(given: str) -> str:
+    if Path(given).is_file():
+        return given
+    folder = Path(configs.__file__).parent
+    name = given.removeprefix("configs/").removesuffix(".py")
+    shipped = {path.stem: path for path in folder.glob("*.py")}
+    known = sorted(shipped.keys() - {"__init__", "recipes"})
+    if name in known:
+        return str(shipped[name])
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    raise flags.IllegalFlagValueError(
+        f"--config={given}: there is no such file, and no such configuration in configs/."
+        f"{_did_you_mean(near)} Known: {', '.join(known)}"
+    )
 
 
 def _check_flags(rest: Sequence[str]) -> None:
@@ -136,50 +152,17 @@ def _check_codes(values: flags.FlagValues) -> None:
 
 def _explain(error: Exception, arguments: Sequence[str]) -> str:
     """The message, and for an unknown field the nearest ones and all that exist."""
-    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    as_typed = [argument.replace("['from']", ".from") for argument in arguments]
-    given = re.findall(r"^--?config\.([\w.]+)", "\n".join(as_typed), re.MULTILINE)
-    fields = _known_fields()
-    unknown = [name for name in given if fields and name not in fields]
+    given = re.findall(r"^--?config\.([\w.]+)", "\n".join(arguments), re.MULTILINE)
+    fields = [name for name, _ in flat_fields(default.get_config())]
+    unknown = [name for name in given if name not in fields]
     if not unknown:
-        return message
+        return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     name = unknown[0]
     near = difflib.get_close_matches(name, fields, n=3, cutoff=0.5)
     group = [field for field in fields if field.startswith(name.rpartition(".")[0] + ".")]
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"--config.{name}: there is no such field.{hint} Fields: {', '.join(group or fields)}"
+    known = ", ".join(group or fields)
+    return f"--config.{name}: there is no such field.{_did_you_mean(near)} Fields: {known}"
 
 
-def _known_fields() -> list[str]:
-    from configs import default
-
-    return [name for name, _ in flat_fields(default.get_config())]
-
-
-def _checkpoints(workdir: Path) -> list[tuple[Path, list[int]]]:
-    """The folders of checkpoints in a workdir, of one code length or several, with their steps."""
-    folders = [workdir / CHECKPOINTS, *sorted(workdir.glob(f"*bits/{CHECKPOINTS}"))]
-    found = [(folder, committed_steps(folder)) for folder in folders]
-    return [(folder, steps) for folder, steps in found if steps]
-
-
-def _lost_peer(error: Exception) -> str:
-    workdir = Path(flags.FLAGS.workdir).expanduser()
-    saved = [f"step {steps[-1]} in {folder}" for folder, steps in _checkpoints(workdir)]
-    reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    return (
-        f"another process of this run has ended or cannot be reached ({reason}). Its own output "
-        "says why. Start the same command on every process again: it goes on from the last "
-        f"checkpoint, {', '.join(saved) or 'of which there is none yet'}"
-    )
-
-
-def _fail(message: str) -> NoReturn:
-    _end(f"error: {message}", 1)
-
-
-def _end(message: str, exit_code: int) -> NoReturn:
-    print(message, file=sys.stderr)
-    if processes.are_several():
-        processes.leave(exit_code)
-    sys.exit(exit_code)
+def _did_you_mean(near: Sequence[str]) -> str:
+    return f" Did you mean {' or '.join(near)}?" if near else ""

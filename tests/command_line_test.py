@@ -1,11 +1,14 @@
 """A user's mistakes on the command line end in one message, exit code 1, and no traceback."""
 
+import os
+import resource
 import subprocess
+import sys
 
 import pytest
 
 from tests.runs.main_process import run_main
-from tests.runs.small_run import CONFIG, flags
+from tests.runs.small_run import CONFIG, ENVIRONMENT, MAIN, ROOT, flags
 
 
 def refused(done: subprocess.CompletedProcess) -> str:
@@ -29,7 +32,7 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--config.optimizer.learning_rate_factors=gamma=0.1"], ["'gamma' matches no parameter"]),
         (["--config.optimizer.frozen=^norm|."], ["freezes every parameter"]),
         (
-            ["--config.init.from=w.pth", "--config.optimizer.frozen=^norm/,^patch_embed/"],
+            ["--config.init.weights=w.pth", "--config.optimizer.frozen=^norm/,^patch_embed/"],
             ["--config.optimizer.frozen", "insert quotes around each"],
         ),
         (["--mode=test"], ["train", "evaluate"]),
@@ -44,8 +47,9 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--codes=x"], ["--codes needs --mode=evaluate"]),
         (["--mode=evaluate", "--codes=x"], ["leave --config out"]),
         (["--top_k=5"], ["--config.evaluation.top_k"]),
-        (["--config=configs/nothing.py"], ["configs/nothing.py", "configs/"]),
-        (["--config.init.from=/nowhere/w.pth"], ["/nowhere/w.pth"]),
+        (["--config=configs/nothing.py"], ["configs/nothing.py", "configs/", "nuswide_21"]),
+        (["--config=cifar"], ["--config=cifar: there is no such file", "Did you mean cifar10"]),
+        (["--config.init.weights=/nowhere/w.pth"], ["/nowhere/w.pth"]),
     ],
     ids=lambda value: " ".join(value)[:40],
 )
@@ -126,6 +130,116 @@ def test_help_explains_the_program():
     assert done.returncode == 0
     for part in ("--mode=evaluate", "configs/default.py", "goes on where a run was stopped", "143"):
         assert part in done.stdout
+
+
+HELP = [["--help"], ["-h"]]
+MISTAKES = [
+    [],
+    ["--workdir=w"],
+    ["--workdir=w", "--config=configs/nothing.py"],
+    ["--workdir=w", "--config=digits", "--config.optimizer.learning_rat=1"],
+    ["--workdir=w", "--config=digits", "--config.batch_size=many"],
+    ["--workdir=w", "--config=digits", "--worddir=x"],
+    ["--workdir=w", "--config=digits", "--mode=test"],
+    ["--workdir=w", "--config=digits", "--codes=x"],
+    ["--workdir=w", "--config=digits", "--mode=evaluate", "--codes=x"],
+    ["--workdir=w", "--config=digits", "--top_k=5"],
+    ["--workdir=gs://bucket/w", "--config=digits"],
+]
+# Runs main.py and prints which of the large packages it has imported.
+SPY = """
+import atexit, runpy, sys
+large = {"jax", "flax", "orbax", "grain", "numba", "matplotlib", "numpy"}
+atexit.register(lambda: print("imported:", sorted(large & sys.modules.keys())))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("arguments", HELP + MISTAKES, ids=" ".join)
+def test_help_and_mistakes_are_answered_without_large_imports(tmp_path, arguments):
+    command = [sys.executable, "-c", SPY, MAIN[1], *arguments]
+    found = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=found, capture_output=True, text=True)
+    assert done.returncode == (0 if arguments in HELP else 1), done.stderr
+    assert done.stderr.startswith("" if arguments in HELP else "error: ")
+    assert done.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_help_takes_little_processor_time():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([*MAIN[:2], "--help"], stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent <= 0.5
+
+
+@pytest.mark.slow
+def test_a_started_run_imports_matplotlib_only_to_draw():
+    code = "import sys, hybridhash_jax.modes; print('matplotlib' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+def run_verb(*arguments: str, folder: os.PathLike[str] | str = ROOT):
+    found = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "hybridhash_jax", *arguments]
+    return subprocess.run(command, cwd=folder, env=found, capture_output=True, text=True)
+
+
+def test_the_console_command_lists_its_verbs():
+    done = run_verb("--help")
+    assert done.returncode == 0
+    for verb in ("train", "check", "make-splits", "pack", "convert-weights"):
+        assert f"hybridhash {verb} --" in done.stdout or f"hybridhash {verb} folder" in done.stdout
+    assert run_verb().stdout == done.stdout
+
+
+def test_an_unknown_verb_is_refused_with_the_nearest():
+    done = run_verb("trian")
+    assert done.returncode == 2
+    assert "'trian' is no verb. Did you mean train?" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["check", "make-splits", "pack", "convert-weights"])
+def test_a_verb_is_the_command_of_its_module(verb):
+    module = "hybridhash_jax.tools" if verb == "convert-weights" else "input_pipeline"
+    code = f"import sys; from {module}.{verb.replace('-', '_')} import main; main(['--help'])"
+    expected = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert expected.returncode == 0
+    assert run_verb(verb, "--help").stdout == expected.stdout
+
+
+def test_train_is_main_py(tmp_path):
+    """The same help and mistakes; a whole run of it is in tests/runs/wheel_test.py."""
+    for arguments in (["--help"], ["--workdir=w", "--config.batch_sizes=2"]):
+        done = run_verb("train", *arguments, folder=tmp_path)
+        expected = run_main_here(*arguments)
+        assert done.stdout == expected.stdout.replace("python main.py", "hybridhash train")
+        assert (done.returncode, done.stderr) == (expected.returncode, expected.stderr)
+
+
+def run_main_here(*arguments: str):
+    return subprocess.run([*MAIN[:2], *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", ["digits", "digits.py", "configs/digits", "configs/digits.py"])
+def test_a_shipped_configuration_is_found_from_anywhere(tmp_path, name):
+    for given in ([f"--config={name}"], ["--config", name]):
+        done = run_verb("train", *given, "--workdir=w", "--top_k=5", folder=tmp_path)
+        assert done.stderr.startswith("error: --top_k is for --codes")  # the only mistake
+        assert done.stdout == ""
+
+
+def test_a_file_here_goes_before_the_shipped_one(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "digits.py").write_text("raise ValueError('this one')")
+    done = run_verb("train", "--config=configs/digits.py", "--workdir=w", folder=tmp_path)
+    assert "ValueError: this one" in done.stderr
 
 
 def test_a_workdir_that_cannot_be_made_is_explained(tmp_path):

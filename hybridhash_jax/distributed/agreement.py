@@ -143,7 +143,7 @@ def program_facts() -> dict[str, str]:
     facts = {"version of python": platform.python_version()}
     facts["local devices"] = str(jax.local_device_count())
     facts |= {f"version of {name}": version(name) for name in _PACKAGES}
-    paths = [_ROOT / "main.py"]
+    paths = list(_ROOT.glob("main.py"))  # an installed package has none
     paths += [path for folder in _SOURCES for path in (_ROOT / folder).rglob("*.py")]
     for path in paths:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]

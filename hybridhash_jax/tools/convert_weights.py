@@ -1,6 +1,6 @@
 """Converts weights between PyTorch's names, Google's and our runs, bit for bit.
 
-Reads what --config.init.from reads: timm's NesT and the authors' HybridHash (.pth, .safetensors),
+Reads what --config.init.weights reads: timm's NesT and the authors' HybridHash (.pth, .safetensors),
 Google's NesT (.flax, or the folder) and workdirs of this program. Writes .safetensors with the
 authors' names (timm's, for a network without a hash head) or .flax with Google's.
 """

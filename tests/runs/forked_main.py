@@ -56,7 +56,7 @@ def poll(child: int) -> int | None:
 
 
 def main() -> None:
-    for module in ("batch_tuning", "command_line", "evaluation_run", "run"):
+    for module in ("command_line", "modes"):
         importlib.import_module(f"hybridhash_jax.{module}")
     for line in sys.stdin:
         request, *details = json.loads(line)

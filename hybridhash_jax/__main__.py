@@ -1,0 +1,76 @@
+"""The console command: `hybridhash VERB`, or `python -m hybridhash_jax VERB`."""
+
+import difflib
+import importlib
+import sys
+from typing import NamedTuple, NoReturn
+
+
+class Verb(NamedTuple):
+    """What follows `hybridhash`.
+
+    Attributes:
+      sentence: what it does.
+      example: the arguments of a first command.
+      module: where its `main(arguments)` is, which returns the exit code. It is imported only to
+        run it.
+    """
+
+    sentence: str
+    example: str
+    module: str
+
+
+VERBS = {
+    "train": Verb(
+        "Trains a network, goes on with a run, or measures it (--mode=evaluate).",
+        "--config=digits --workdir=runs/digits",
+        "hybridhash_jax.command_line",
+    ),
+    "check": Verb(
+        "Checks the lists and every image of a data set before a long run.",
+        "--dir IMAGES --lists LISTS",
+        "input_pipeline.check",
+    ),
+    "make-splits": Verb(
+        "Draws training, query and database lists, the same everywhere.",
+        "folder --raw=IMAGES --out=LISTS --train_per_class=100 --query_per_class=20",
+        "input_pipeline.make_splits",
+    ),
+    "pack": Verb(
+        "Packs many small image files into a few large ones.",
+        "--name=lists --dir=IMAGES --lists=LISTS --out=PACKED",
+        "input_pipeline.pack",
+    ),
+    "convert-weights": Verb(
+        "Converts weights between PyTorch's names, Google's and our runs.",
+        "--from=runs/digits --to=digits.safetensors",
+        "hybridhash_jax.tools.convert_weights",
+    ),
+}
+
+
+def main() -> NoReturn:
+    """Runs the verb that the command line names; exits with 2 where there is no such verb."""
+    verb, *arguments = sys.argv[1:] or ["--help"]
+    if verb in ("--help", "-h", "help"):
+        print(_help())
+        sys.exit(0)
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=2, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        print(f"error: {verb!r} is no verb.{hint} Verbs: {', '.join(VERBS)}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv[0] = "hybridhash"  # with `python -m` it is this file's path, which results would show
+    sys.exit(importlib.import_module(VERBS[verb].module).main(arguments))
+
+
+def _help() -> str:
+    lines = ["Deep hashing for image retrieval.", "", "hybridhash VERB --help explains a verb."]
+    for name, verb in VERBS.items():
+        lines += ["", f"{name}: {verb.sentence}", f"  hybridhash {name} {verb.example}"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

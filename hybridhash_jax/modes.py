@@ -1,0 +1,128 @@
+"""Runs the mode that the flags name, and turns expected errors into one message."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+from absl import flags
+from absl import logging as absl_logging
+
+from hybridhash_jax.batch_tuning import tune_batch
+from hybridhash_jax.config_fields import flat_fields
+from hybridhash_jax.distributed import processes
+from hybridhash_jax.distributed.agreement import agree_at_start, check_shared, program_facts
+from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
+from hybridhash_jax.run import train
+from hybridhash_jax.runtime import compilation_cache, console, host_memory
+from hybridhash_jax.runtime.interrupt import Interrupted, StopRequest
+from hybridhash_jax.train import TrainingDivergedError
+from hybridhash_jax.workdir.checkpoints import CheckpointError, committed_steps
+from hybridhash_jax.workdir.config import load_config
+from hybridhash_jax.workdir.names import CHECKPOINTS
+from input_pipeline.errors import DataError
+
+# Errors whose message is written for the user. A ValueError is one as well: every function here
+# that takes a user's value explains what it accepts. Anything else is a fault of ours.
+_EXPLAINED = (CheckpointError, TrainingDivergedError, DataError, OSError, ValueError)
+# What may differ between the machines of one run.
+_OF_THE_MACHINE = ("data.dir", "data.download", "data.num_workers")
+
+
+def run_mode() -> None:
+    """Runs the mode that the flags name.
+
+    Expected errors are printed without a traceback and end with the exit codes of the help.
+    """
+    try:
+        _start_mode()
+        processes.finish()
+    except Interrupted as stop:
+        _end(str(stop), stop.exit_code)
+    except KeyboardInterrupt:
+        _end("stopped at once; the last saved state is intact", 130)
+    except Exception as error:
+        # A bucket or a download that cannot be reached is another matter. JAX raises a bare
+        # ValueError for some failures of gloo.
+        of_jax = isinstance(error, RuntimeError) or type(error) is ValueError
+        lost = of_jax and processes.is_lost_peer(error)
+        if processes.are_several() and lost:
+            _end(f"error: {_lost_peer(error)}", processes.LOST_EXIT_CODE)
+        if isinstance(error, _EXPLAINED):
+            _end(f"error: {error}", 1)
+        if not processes.are_several():
+            raise
+        _end(traceback.format_exc(), 1)
+
+
+def _start_mode() -> None:
+    given = flags.FLAGS
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax reports every file at INFO
+    host_memory.compute_on_calling_thread()
+    processes.start(
+        given.coordinator_address,
+        given.num_processes,
+        given.process_id,
+        initialization_timeout=given.initialization_timeout,
+    )
+    console.set_up(quiet=jax.process_index() > 0)
+    workdir = Path(given.workdir).expanduser()
+    compilation_cache.set_up(given.compilation_cache, workdir)
+    _agree_on_run(workdir)
+    if given.mode == "train":
+        train(given.config, workdir, StopRequest())
+    elif given.mode == "tune_batch":
+        tune_batch(given.config, workdir)
+    elif given.codes is not None:
+        evaluate_code_files(given.codes, workdir, given.top_k)
+    else:
+        config = load_config(workdir) if given.config is None else given.config
+        evaluate_checkpoint(config, workdir, given.checkpoint)
+
+
+def _agree_on_run(workdir: Path) -> None:
+    """Lets several processes compare what they were started with, before anything is loaded.
+
+    Raises:
+      DisagreementError: they differ, or do not see one workdir; names what, with the values and
+        whose they are.
+    """
+    if not processes.are_several():
+        return
+    given = flags.FLAGS
+    facts = program_facts() | {"--workdir": str(workdir)}
+    facts |= {f"--{name}": str(given[name].value) for name in ("mode", "checkpoint", "codes")}
+    facts |= {
+        f"--config.{name}": str(value)
+        for name, value in flat_fields(given.config or {})
+        if name not in _OF_THE_MACHINE
+    }
+    facts |= {f"checkpoints in {folder}": str(steps) for folder, steps in _checkpoints(workdir)}
+    agree_at_start(facts)
+    check_shared(workdir)
+
+
+def _checkpoints(workdir: Path) -> list[tuple[Path, list[int]]]:
+    """The folders of checkpoints in a workdir, of one code length or several, with their steps."""
+    folders = [workdir / CHECKPOINTS, *sorted(workdir.glob(f"*bits/{CHECKPOINTS}"))]
+    found = [(folder, committed_steps(folder)) for folder in folders]
+    return [(folder, steps) for folder, steps in found if steps]
+
+
+def _lost_peer(error: Exception) -> str:
+    workdir = Path(flags.FLAGS.workdir).expanduser()
+    saved = [f"step {steps[-1]} in {folder}" for folder, steps in _checkpoints(workdir)]
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return (
+        f"another process of this run has ended or cannot be reached ({reason}). Its own output "
+        "says why. Start the same command on every process again: it goes on from the last "
+        f"checkpoint, {', '.join(saved) or 'of which there is none yet'}"
+    )
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    if processes.are_several():
+        processes.leave(exit_code)
+    sys.exit(exit_code)
