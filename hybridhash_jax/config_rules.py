@@ -11,12 +11,7 @@ from ml_collections import ConfigDict
 from configs import default
 from hybridhash_jax import metrics, optimizer
 from hybridhash_jax.methods import losses
-from hybridhash_jax.models import VARIANTS
-from hybridhash_jax.models.hybridhash import INTERACTIONS, TOKEN_POOLINGS
-from hybridhash_jax.models.initialization import INITIALIZERS
-from hybridhash_jax.models.interaction import POOL_PADDINGS, TOKEN_LAYOUTS
-from hybridhash_jax.models.layers import GELUS
-from hybridhash_jax.models.remat import REMAT
+from hybridhash_jax.models import CHOICES, VARIANTS
 from hybridhash_jax.preprocess.rand_augment import MAX_MAGNITUDE
 from input_pipeline.datasets import SOURCES
 from input_pipeline.images.transforms import DECODERS
@@ -39,13 +34,7 @@ class ConfigError(ValueError):
 _CHOICES: dict[str, tuple[str, ...]] = {
     "task": TASKS,
     "model.variant": tuple(VARIANTS),
-    "model.token_layout": TOKEN_LAYOUTS,
-    "model.token_pooling": TOKEN_POOLINGS,
-    "model.interaction": INTERACTIONS,
-    "model.pool_padding": POOL_PADDINGS,
-    "model.gelu": tuple(GELUS),
-    "model.initializer": INITIALIZERS,
-    "model.remat": REMAT,
+    **{f"model.{name}": accepted for name, accepted in CHOICES.items()},
     "model.dtype": DTYPES,
     "data.name": tuple(SOURCES),
     "data.database": DATABASE_RULES,

@@ -52,7 +52,7 @@ class Experiment(RunPlan):
     num_parameters: int
     gflop_per_image: float
 
-    def build_model(self) -> models.HybridHash:
+    def build_model(self) -> models.Network:
         """The network with parameters drawn from the seed."""
         return _build_model(self.config, self.bits, self.dtype)
 
@@ -181,9 +181,9 @@ def create_experiment(config: Config, bits: int, dataset: Dataset) -> Experiment
     )
 
 
-def _build_model(config: Config, bits: int, dtype: Any) -> models.HybridHash:
+def _build_model(config: Config, bits: int, dtype: Any) -> models.Network:
     options = dict(config.model) | {"dtype": dtype}
-    return models.create_model(bits=bits, rngs=nnx.Rngs(config.seed), **options)
+    return models.create_network(outputs=bits, rngs=nnx.Rngs(config.seed), **options)
 
 
 def _empty_bank(config: Config, bits: int, dataset: Dataset, rows: int) -> MemoryBank | None:

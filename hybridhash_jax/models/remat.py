@@ -91,4 +91,3 @@ _POLICIES: dict[str, Any] = {
     "layers": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
-REMAT = tuple(_POLICIES)

@@ -2,7 +2,7 @@
 
 from hybridhash_jax.pretrained.errors import IncompatibleWeightsError, WeightFileError
 from hybridhash_jax.pretrained.loading import Loaded, load_pretrained
-from hybridhash_jax.pretrained.network import parameter_paths
+from hybridhash_jax.parameters import parameter_paths
 
 __all__ = [
     "IncompatibleWeightsError",

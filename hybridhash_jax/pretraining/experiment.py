@@ -64,7 +64,7 @@ class ClassificationExperiment(RunPlan):
         """The step of the best top-1, or the last; the first among equals."""
         return selected_step(history, self.config.evaluation.selected_by, "classify")
 
-    def build_model(self) -> models.NestClassifier:
+    def build_model(self) -> models.Network:
         """The network with parameters drawn from the seed."""
         return build_classifier(self.config, self.num_classes, self.dtype)
 
@@ -174,10 +174,12 @@ def create_classification_experiment(config: Config, dataset: Dataset) -> Classi
     )
 
 
-def build_classifier(config: Config, num_classes: int, dtype: Any) -> models.NestClassifier:
+def build_classifier(config: Config, num_classes: int, dtype: Any) -> models.Network:
     """The network of `config.model` with a classification head."""
     options = dict(config.model) | {"dtype": dtype}
-    return models.create_classifier(num_classes=num_classes, rngs=nnx.Rngs(config.seed), **options)
+    return models.create_network(
+        head="classifier", outputs=num_classes, rngs=nnx.Rngs(config.seed), **options
+    )
 
 
 def _configured_augment(config: Config, sources: Sources, size: int) -> Augment:

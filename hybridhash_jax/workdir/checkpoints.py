@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 from jax import lax
 from orbax.checkpoint import checkpoint_managers
 
+from hybridhash_jax.parameters import flatten
 from hybridhash_jax.runtime.console import logger
 
 State = TypeVar("State")
@@ -173,12 +174,6 @@ class CheckpointStore:
     def close(self) -> None:
         """Ends the background threads."""
         self._manager.close()
-
-
-def flatten(tree: Any) -> dict[str, jax.Array]:
-    """A pytree's arrays by path, such as `params/levels/0/position_embedding`."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def fingerprint(arrays: Mapping[str, jax.Array]) -> dict[str, int]:

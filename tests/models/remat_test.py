@@ -10,7 +10,6 @@ import pytest
 from flax import nnx
 
 from hybridhash_jax import models
-from hybridhash_jax.models.remat import REMAT
 
 SIZES: dict[str, Any] = {
     "image_size": 8, "patch_size": 2, "embed_dims": (8, 16), "num_heads": (2, 4),
@@ -22,14 +21,14 @@ def images(count: int) -> jax.Array:
     return jax.random.normal(jax.random.key(1), (count, 8, 8, 3))
 
 
-def build_hashing(remat: str) -> models.HybridHash:
-    return models.HybridHash(bits=8, token_heads=2, remat=remat, rngs=nnx.Rngs(0), **SIZES)
+def build_hashing(remat: str) -> models.Network:
+    return models.create_network(outputs=8, token_heads=2, remat=remat, rngs=nnx.Rngs(0), **SIZES)
 
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, tuple[list[jax.Array], int]]:
     """For each choice: gradients and embeddings, and the bytes that computing them takes."""
-    return {remat: measure(remat) for remat in REMAT}
+    return {remat: measure(remat) for remat in models.CHOICES["remat"]}
 
 
 def measure(remat: str) -> tuple[list[jax.Array], int]:
@@ -66,7 +65,9 @@ def _classify(graphdef, params, x):
 def test_a_classifier_computes_again_as_well():
     traces = {}
     for remat in ("none", "layers"):
-        build = functools.partial(models.NestClassifier, 3, remat=remat, **SIZES)
+        build = functools.partial(
+            models.create_network, head="classifier", outputs=3, remat=remat, **SIZES
+        )
         graphdef, params = nnx.split(nnx.eval_shape(lambda build=build: build(rngs=nnx.Rngs(0))))
         traces[remat] = str(
             jax.make_jaxpr(_classify, static_argnums=0)(graphdef, params, images(2))

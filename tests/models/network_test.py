@@ -12,12 +12,12 @@ from hybridhash_jax import models
 
 SMALL: dict[str, Any] = {
     "image_size": 16, "patch_size": 2, "embed_dims": (16, 24), "num_heads": (2, 3),
-    "depths": (1, 1), "bits": 12,
+    "depths": (1, 1), "outputs": 12,
 }  # fmt: skip
 
 
 def build(**overrides):
-    return models.HybridHash(rngs=nnx.Rngs(0), **(SMALL | overrides))
+    return models.create_network(rngs=nnx.Rngs(0), **(SMALL | overrides))
 
 
 @jax.jit
@@ -111,7 +111,7 @@ def test_four_levels_have_blocks_of_the_side_nest_gives_them():
         "num_heads": (1, 2, 3, 4), "depths": (1, 1, 1, 1),
     }  # fmt: skip
     model = nnx.eval_shape(lambda: build(**sizes))
-    shapes = [level.position_embedding.shape for level in model.levels]
+    shapes = [level.position_embedding.shape for level in model.backbone.levels]
     assert shapes == [(1, 64, 16, 8), (1, 16, 16, 16), (1, 4, 16, 24), (1, 1, 16, 32)]
 
 
@@ -125,7 +125,7 @@ def test_four_levels_have_blocks_of_the_side_nest_gives_them():
         ({"depths": (1, 0)}, "at least 1"),
         ({"num_heads": (3, 3)}, "16 channels cannot be split into 3 heads"),
         ({"token_heads": 5}, "token_heads=5 does not divide the width 24"),
-        ({"bits": 0}, "at least 1 bit"),
+        ({"outputs": 0}, "at least 1 bit"),
         ({"drop_path_rate": 1.0}, "below 1"),
         ({"gelu": "fast"}, "accepted: exact, tanh"),
         ({"token_layout": "rows"}, "accepted: spatial, reference"),
@@ -148,5 +148,5 @@ def test_images_of_another_size_are_refused():
 
 def test_stochastic_depth_rises_linearly_over_the_layers():
     model = nnx.eval_shape(lambda: build(depths=(2, 3), drop_path_rate=0.5))
-    rates = [layer.drop_path_rate for level in model.levels for layer in level.layers]
+    rates = [layer.drop_path_rate for level in model.backbone.levels for layer in level.layers]
     np.testing.assert_allclose(rates, [0, 0.125, 0.25, 0.375, 0.5])
