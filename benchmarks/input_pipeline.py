@@ -25,12 +25,13 @@ from PIL import Image
 
 from benchmarks.measure import pin_to_one_core, print_table, summary, take_turns, write_record
 from input_pipeline.images.decode import DecodeOptions
+from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.lists.label_lists import read_list
 from input_pipeline.loader import batch_indices, make_train_iterator
 from input_pipeline.packed import records
 from input_pipeline.packed.packing import pack_images
-from input_pipeline.sources import ArraySource, DecodedSource, EncodedImages, FileReader, Source
+from input_pipeline.sources import ArraySource, DecodedSource, Source
 from input_pipeline.splits import Splits
 
 SEED = 0
@@ -163,8 +164,8 @@ def _packed(folder: Path, files: EncodedImages) -> EncodedImages:
     return EncodedImages(names, packed.open_reader(), packed.resize)
 
 
-def _source(images: EncodedImages, decoder: str, num_workers: int = 0) -> DecodedSource:
-    transform = ImageTransform(224, 256, horizontal_flip=True, decoder=decoder)
+def _source(images: EncodedImages, num_workers: int = 0) -> DecodedSource:
+    transform = ImageTransform(224, 256, horizontal_flip=True)
     return DecodedSource(images, transform, num_workers)
 
 
@@ -187,22 +188,20 @@ def _decoding(files: EncodedImages, packed: EncodedImages) -> dict[str, Callable
                 batch[i] = np.asarray(image.crop(box))
             yield batch
 
-    def way(images: EncodedImages, decoder: str) -> Callable[[], float]:
-        return lambda: _rate(lambda: _train(_source(images, decoder), BATCH, 0), 8, BATCH)
+    def way(images: EncodedImages) -> Callable[[], float]:
+        return lambda: _rate(lambda: _train(_source(images), BATCH, 0), 8, BATCH)
 
     return {
         "plain Pillow chain": lambda: _rate(pillow, 8, BATCH),
-        "files, exact": way(files, "exact"),
-        "files, fast": way(files, "fast"),
-        "packed with shorter side 256, exact": way(packed, "exact"),
-        "packed with shorter side 256, fast": way(packed, "fast"),
+        "files": way(files),
+        "packed with shorter side 256": way(packed),
     }
 
 
 def _workers(files: EncodedImages) -> dict[str, Callable[[], float]]:
-    def way(decoder: str, num_workers: int) -> Callable[[], float]:
+    def way(num_workers: int) -> Callable[[], float]:
         def run() -> float:
-            source = _source(files, decoder, num_workers)
+            source = _source(files, num_workers)
             try:
                 return _rate(lambda: _train(source, BATCH, 2), 16, BATCH)
             finally:
@@ -210,11 +209,7 @@ def _workers(files: EncodedImages) -> dict[str, Callable[[], float]]:
 
         return run
 
-    return {
-        f"{decoder}, {n} worker{'s' * (n > 1)}": way(decoder, n)
-        for decoder in ("exact", "fast")
-        for n in (1, 2)
-    }
+    return {f"{n} worker{'s' * (n > 1)}": way(n) for n in (1, 2)}
 
 
 def _lists(folder: Path) -> dict[str, Callable[[], float]]:
@@ -235,7 +230,7 @@ def _lists(folder: Path) -> dict[str, Callable[[], float]]:
 
 def _memory(files: EncodedImages, batches: int) -> dict[str, float]:
     """Peak memory of this process, in MiB, after a tenth of the batches and after all."""
-    source = _source(files, "fast", 2)
+    source = _source(files, 2)
     iterator = _train(source, 16, 2)
     peaks = {}
     for done in range(1, batches + 1):

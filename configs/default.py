@@ -77,7 +77,6 @@ def get_config() -> Any:
     config.data.database = "rest"  # or "train_and_rest", "train"
     config.data.resize = 256  # shorter side; the network's image size is then cropped out
     config.data.random_area = placeholder(tuple)  # train on a random (from, to) share of the area
-    config.data.decoder = "exact"  # Pillow's pixels; or "fast": within 1 grey level on average
     config.data.num_workers = placeholder(int)  # decoding threads; 0: none; None: one a core
     config.data.on_unreadable = "error"  # or "skip": replace, or leave out of the metrics; report
     config.data.allow_truncated = False  # take a JPEG whose end is missing

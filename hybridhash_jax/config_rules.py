@@ -14,7 +14,6 @@ from hybridhash_jax.methods import losses
 from hybridhash_jax.models import CHOICES, VARIANTS
 from hybridhash_jax.preprocess.rand_augment import MAX_MAGNITUDE
 from input_pipeline.datasets import SOURCES
-from input_pipeline.images.transforms import DECODERS
 from input_pipeline.images.unreadable import ON_UNREADABLE
 from input_pipeline.splits import DATABASE_RULES
 
@@ -38,7 +37,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.dtype": DTYPES,
     "data.name": tuple(SOURCES),
     "data.database": DATABASE_RULES,
-    "data.decoder": DECODERS,
     "data.on_unreadable": ON_UNREADABLE,
     "loss.pairs": losses.PAIRS,
     "loss.unseen": losses.UNSEEN,

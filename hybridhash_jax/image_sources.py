@@ -85,7 +85,6 @@ def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources
     evaluation = ImageTransform(
         size=image_size,
         resize=data.resize,
-        decoder=data.decoder,
         options=DecodeOptions(data.allow_truncated, data.max_pixels, data.apply_orientation),
     )
     train = dataclasses.replace(

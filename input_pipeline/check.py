@@ -15,16 +15,28 @@ import numpy as np
 
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.check_tables import image_table, list_table
+from input_pipeline.commands import (
+    add_decoding_options,
+    add_list_options,
+    check_image_folder,
+    decode_options,
+    make_parser,
+    run_command,
+)
 from input_pipeline.errors import DataError
-from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
+from input_pipeline.images.encoded import FileReader
 from input_pipeline.images.image_checks import ImageFacts, check_images, same_files
-from input_pipeline.lists.label_lists import LabelList, parse_list, read_list_bytes
-from input_pipeline.lists.listed import ListProblem, find_list_problems, list_path, size_problems
-from input_pipeline.sources import FileReader, available_cores
+from input_pipeline.lists.label_lists import (
+    LabelList,
+    parse_list,
+    read_class_names,
+    read_list_bytes,
+)
+from input_pipeline.lists.listed import LIST_FILES, ListProblem, list_path, list_problems
+from input_pipeline.messages import shortened
 from input_pipeline.splits import LIST_PROTOCOLS
 
 _EXAMPLES = """\
-examples:
   python -m input_pipeline.check --dir COCO --lists COCO/lists --name coco
   python -m input_pipeline.check --lists my_lists --no_images
 """
@@ -53,19 +65,14 @@ def check(options: argparse.Namespace) -> Findings:
       DataError: if the image folder is not there.
       ValueError: for an impossible option.
     """
-    if options.dir and "://" not in options.dir and not os.path.isdir(options.dir):
-        raise DataError(f"{options.dir} is not a folder; give the one with the images as --dir")
+    if options.dir:
+        check_image_folder(options.dir)
     findings = Findings()
-    lists = _read_lists(options, findings)
     expected = LIST_PROTOCOLS[options.name]
-    train, query, database = lists
-    findings.problems += find_list_problems(train, query, database)
-    sizes = size_problems(train, query, database, expected)
-    findings.problems += [ListProblem(text) for text in sizes]
+    lists = train, query, database = _read_lists(options, findings)
+    findings.problems += list_problems(train, query, database, expected)
     class_names = _class_names(options.lists or options.dir, lists, findings)
-    findings.tables.append(
-        list_table(dict(zip(("train", "query", "database"), lists)), class_names)
-    )
+    findings.tables.append(list_table(dict(zip(LIST_FILES, lists, strict=True)), class_names))
     if not options.no_images:
         _check_images(options, lists, findings)
     return findings
@@ -75,7 +82,7 @@ def _read_lists(options: argparse.Namespace, findings: Findings) -> list[LabelLi
     """The three lists; empty where one cannot be read at all."""
     lists = []
     num_classes = LIST_PROTOCOLS[options.name].num_classes
-    for name in (options.train, options.query, options.database):
+    for name in (options.train_list, options.query_list, options.database_list):
         file = list_path(options.lists or options.dir, name)
         try:
             found, problems = parse_list(read_list_bytes(file), file, num_classes)
@@ -90,16 +97,14 @@ def _class_names(
     directory: str, lists: Sequence[LabelList], findings: Findings
 ) -> tuple[str, ...] | None:
     """The lines of classes.txt beside the lists; None if there is none that fits."""
-    file = list_path(directory, "classes.txt")
-    try:
-        text = read_list_bytes(file).decode(errors="replace")
-    except DataError:  # it need not be there
+    names = read_class_names(directory)
+    if names is None:  # it need not be there
         return None
-    names = tuple(line.strip() for line in text.splitlines() if line.strip())
     wrong = {x.labels.shape[1] for x in lists if x.paths} - {len(names)}
     if not wrong:
         return names
     widths = " and ".join(map(str, sorted(wrong)))
+    file = list_path(directory, "classes.txt")
     text = f"{file}: names {len(names)} classes, but there are {widths} labels a line"
     findings.problems.append(ListProblem(text))
     return None
@@ -121,7 +126,7 @@ def _check_images(
         facts = check_images(
             FileReader(options.dir, names),
             len(names),
-            DecodeOptions(allow_truncated=options.allow_truncated, max_pixels=options.max_pixels),
+            decode_options(options),
             num_workers=options.num_workers,
             progress=bar.update,
         )
@@ -138,7 +143,7 @@ def _same_file_notices(
     names: list[str], facts: list[ImageFacts], lists: Sequence[LabelList]
 ) -> list[ListProblem]:
     """One notice for database and one for train: their files that are also a query's."""
-    numbers = dict(zip(names, range(len(names)), strict=True))
+    numbers = {name: row for row, name in enumerate(names)}
     train, query, database = (np.array([numbers[x] for x in y.paths], np.int64) for y in lists)
     notices = []
     for rows, split in ((database, "database"), (train, "training")):
@@ -155,66 +160,38 @@ def _same_file_notices(
 
 def _report(findings: Findings, out: str) -> str:
     """The text for the screen."""
+    problems = [f"problem: {problem.summary}" for problem in findings.problems]
     lines = [*findings.tables, *(f"notice: {notice.summary}" for notice in findings.notices)]
-    problems = findings.problems
-    lines += [f"problem: {problem.summary}" for problem in problems[:_SHOWN]]
-    if len(problems) > _SHOWN:
-        lines.append(f"... and {len(problems) - _SHOWN:,} more")
+    if not problems:
+        return "\n".join([*lines, "no problems"])
     count = f"{len(problems):,} problem{'s' if len(problems) > 1 else ''}"
-    last = f"{count}; all of them, image by image, are in {out}" if problems else "no problems"
-    return "\n".join([*lines, last])
+    last = f"{count}; all of them, image by image, are in {out}"
+    return "\n".join([*lines, shortened(problems, _SHOWN, "\n"), last])
 
 
-def _write_everything(findings: Findings, out: str) -> None:
-    lines = [f"problem: {line}" for problem in findings.problems for line in _all_lines(problem)]
-    lines += [f"notice: {line}" for notice in findings.notices for line in _all_lines(notice)]
-    text = "\n".join([*findings.tables, *lines, ""])
-    write_atomically(out, text.encode(errors="backslashreplace"))
+def _everything(findings: Findings) -> str:
+    """The text for the file."""
+    lines = list(findings.tables)
+    for kind, found in (("problem", findings.problems), ("notice", findings.notices)):
+        for one in found:
+            lines += [f"{kind}: {one.summary}", *(f"{kind}:   {detail}" for detail in one.details)]
+    return "\n".join([*lines, ""])
 
 
-def _all_lines(problem: ListProblem) -> list[str]:
-    return [problem.summary, *(f"  {detail}" for detail in problem.details)]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m input_pipeline.check",
-        description=__doc__,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser("check", __doc__, _EXAMPLES)
     add = parser.add_argument
     add("--dir", metavar="IMAGES", help="folder that the paths in the lists start from")
-    add("--lists", metavar="LISTS", help="folder of the list files (default: IMAGES)")
     add(
         "--name",
         choices=list(LIST_PROTOCOLS),
         default="lists",
         help="check the sizes of this published data set (default lists: any sizes)",
     )
-    for split, file in (
-        ("train", "train.txt"),
-        ("query", "test.txt"),
-        ("database", "database.txt"),
-    ):
-        add(
-            f"--{split}",
-            f"--{split}_list",
-            dest=split,
-            default=file,
-            metavar="FILE",
-            help=f"default {file}",
-        )
+    add_list_options(parser)
     add("--no_images", action="store_true", help="check the lists only")
     add("--out", metavar="FILE", default="check_problems.txt", help="default check_problems.txt")
-    add("--num_workers", type=int, default=available_cores(), help="threads; default: all cores")
-    add("--allow_truncated", action="store_true", help="take a JPEG whose end is missing")
-    add("--max_pixels", type=int, default=MAX_PIXELS, help=f"refuse larger (default {MAX_PIXELS})")
-    return parser
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
+    add_decoding_options(parser)
     options = parser.parse_args(arguments)
     if not options.dir and not (options.no_images and options.lists):
         parser.error("give --dir IMAGES, or --lists LISTS with --no_images to check lists only")
@@ -228,21 +205,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    options = _parse(arguments)
-    try:
+    options, findings = _parse(arguments), Findings()
+
+    def work() -> str:
+        nonlocal findings
         findings = check(options)
         if findings.problems:
-            _write_everything(findings, options.out)
-    except (DataError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    # Class names and paths may have letters that the terminal's encoding lacks.
-    encoding = sys.stdout.encoding or "utf-8"
-    print(_report(findings, options.out).encode(encoding, "backslashreplace").decode(encoding))
-    return 1 if findings.problems else 0
+            everything = _everything(findings).encode(errors="backslashreplace")
+            write_atomically(options.out, everything)
+        return _report(findings, options.out)
+
+    code = run_command(work, "nothing was written")
+    return 1 if findings.problems else code
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The one type that every data set is loaded into."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from input_pipeline.sources import EncodedImages
+from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.splits import Splits
 
 
@@ -37,3 +39,17 @@ class Dataset:
     provenance: str
     official: bool | None
     checksum: str
+
+
+def one_hot(class_ids: np.ndarray, num_classes: int) -> np.ndarray:
+    """Labels uint8 [N, classes] of images that have one class each."""
+    return np.eye(num_classes, dtype=np.uint8)[class_ids]
+
+
+def checksum(*arrays: np.ndarray, names: Sequence[str] = ()) -> str:
+    """The first 16 hex digits of a SHA-256 over names and arrays with their shapes."""
+    digest = hashlib.sha256("\n".join(names).encode())
+    for array in arrays:
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

@@ -1,18 +1,14 @@
 """One function from a data set's and a protocol's name to images, labels and splits."""
 
-import hashlib
-import importlib.metadata
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-import numpy as np
-
-from input_pipeline.dataset import Dataset
-from input_pipeline.images.image_arrays import load_arrays
-from input_pipeline.sets import image_sets
-from input_pipeline.sets.cifar10 import CLASS_NAMES, PooledImages, read_cifar10
+from input_pipeline.dataset import Dataset, checksum, one_hot
+from input_pipeline.sets import arrays, image_sets
+from input_pipeline.sets.cifar10 import CLASS_NAMES, read_cifar10
 from input_pipeline.sets.cifar10_tfds import read_cifar10_tfds
-from input_pipeline.splits import LIST_PROTOCOLS, PROTOCOLS, DatabaseRule, class_splits
+from input_pipeline.sets.digits import DIGIT_NAMES, read_digits
+from input_pipeline.sets.image_sets import FolderSplits, ListFiles
+from input_pipeline.splits import LIST_PROTOCOLS, PROTOCOLS, class_splits
 
 # "archive": the files a data set is published as (for digits, those inside scikit-learn).
 # "files": image files; "packed": what input_pipeline.pack made of them; "arrays": NumPy files.
@@ -25,36 +21,6 @@ SOURCES = {
     "arrays": ("arrays",),
     "tiny_imagenet32": ("arrays",),
 }
-DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
-
-@dataclass(frozen=True)
-class ListFiles:
-    """Where a list-file set's lists are.
-
-    Attributes:
-      directory: their folder; None: that of the images.
-      train, query, database: the files' names in it.
-    """
-
-    directory: str | None = None
-    train: str = "train.txt"
-    query: str = "test.txt"
-    database: str = "database.txt"
-
-
-@dataclass(frozen=True)
-class FolderSplits:
-    """How a folder with one subfolder a class is split; see `splits.class_splits`.
-
-    Attributes:
-      query_per_class, train_per_class: images of each class.
-      database: "rest", "train_and_rest" or "train".
-    """
-
-    query_per_class: int = 100
-    train_per_class: int = 500
-    database: DatabaseRule = "rest"
 
 
 def load_dataset(
@@ -87,66 +53,52 @@ def load_dataset(
       DataError: if files are missing, damaged or cannot be downloaded, or lists break a rule.
     """
     _check_names(name, protocol, source)
-    if source in ("files", "packed", "arrays"):
-        if directory is None:
-            raise ValueError(
-                f"{name} is not downloaded: say where its {source} are, --config.data.dir=FOLDER"
-            )
-        if source == "packed":
-            return image_sets.load_packed(name, directory)
-        if source == "arrays":
-            return load_arrays(name, directory)
-        if name == "class_folders":
-            held_out = (folder or FolderSplits()).query_per_class
-            return image_sets.load_class_folders(
-                directory, seed=split_seed, validation_per_class=held_out
-            )
-        if name == "folder":
-            rules = folder or FolderSplits()
-            return image_sets.load_folder(
-                directory,
-                seed=split_seed,
-                query_per_class=rules.query_per_class,
-                train_per_class=rules.train_per_class,
-                database=rules.database,
-            )
-        lists = lists or ListFiles()
-        return image_sets.load_lists(
-            name,
-            directory,
-            lists_directory=lists.directory or directory,
-            train=lists.train,
-            query=lists.query,
-            database=lists.database,
+    if source in ("archive", "tfds"):
+        return _load_in_memory(name, protocol, source, directory, split_seed, download)
+    if directory is None:
+        raise ValueError(
+            f"{name} is not downloaded: say where its {source} are, --config.data.dir=FOLDER"
         )
-    return _load_in_memory(name, protocol, source, directory, split_seed, download)
+    rules = folder or FolderSplits()
+    if source == "packed":
+        return image_sets.load_packed(name, directory)
+    if source == "arrays":
+        return arrays.load_arrays(name, directory)
+    if name == "class_folders":
+        return image_sets.load_class_folders(directory, split_seed, rules.query_per_class)
+    if name == "folder":
+        return image_sets.load_folder(directory, split_seed, rules)
+    return image_sets.load_lists(name, directory, lists or ListFiles())
 
 
 def _load_in_memory(
     name: str, protocol: str, source: str, directory: str | None, split_seed: int, download: bool
 ) -> Dataset:
     if name == "digits":
-        pooled, class_names = _read_digits(), DIGIT_NAMES
+        pooled, class_names = read_digits(), DIGIT_NAMES
     elif source == "tfds":
         pooled, class_names = read_cifar10_tfds(directory), CLASS_NAMES
     else:
         pooled, class_names = read_cifar10(directory, download=download), CLASS_NAMES
     rules = PROTOCOLS[protocol]
-    splits = class_splits(
-        pooled.class_ids, split_seed, rules.query_per_class, rules.train_per_class, rules.database
-    )
-    labels = np.eye(len(class_names), dtype=np.uint8)[pooled.class_ids]
+    labels = one_hot(pooled.class_ids, len(class_names))
     return Dataset(
         name=name,
         protocol=protocol,
         class_names=class_names,
         images=pooled.images,
         labels=labels,
-        splits=splits,
+        splits=class_splits(
+            pooled.class_ids,
+            split_seed,
+            rules.query_per_class,
+            rules.train_per_class,
+            rules.database,
+        ),
         top_k=rules.top_k,
         provenance=pooled.provenance,
         official=pooled.official,
-        checksum=_checksum(pooled.images, labels),
+        checksum=checksum(pooled.images, labels),
     )
 
 
@@ -162,28 +114,3 @@ def _check_names(name: str, protocol: str, source: str) -> None:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
-
-
-def _read_digits() -> PooledImages:
-    """scikit-learn's 1,797 handwritten digits: 8x8 grey values 0..16, here RGB bytes."""
-    from sklearn.datasets import load_digits  # imported late: it takes a second
-
-    values, target = load_digits(return_X_y=True)
-    grey = np.round(np.reshape(values, (-1, 8, 8)) * (255 / 16)).astype(np.uint8)
-    return PooledImages(
-        images=np.repeat(grey[..., None], 3, axis=-1),
-        class_ids=np.asarray(target, np.int64),
-        provenance=(
-            "the 1,797 handwritten digits of 8x8 pixels bundled with scikit-learn "
-            f"{importlib.metadata.version('scikit-learn')}"
-        ),
-        official=None,  # there is no published figure they would have to match
-    )
-
-
-def _checksum(images: np.ndarray, labels: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in (images, labels):
-        digest.update(str(array.shape).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]

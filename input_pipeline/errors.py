@@ -1,9 +1,12 @@
-"""The one exception of this package that is about files rather than about arguments."""
+"""What can be wrong with files; mistakes in arguments are `ValueError` instead."""
 
 
 class DataError(Exception):
     """A data file is missing, damaged, unsafe to read or could not be downloaded.
 
-    The message names the file and says what to do next. Mistakes in arguments (an unknown
-    protocol, a batch size that does not divide) are `ValueError` instead.
+    The message names the file and says what to do next.
     """
+
+
+class UnreadableImage(Exception):
+    """This image cannot be used; the message is the reason, without the file's name."""

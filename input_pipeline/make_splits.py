@@ -13,23 +13,21 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.annotations.raw_annotations import (
-    RawAnnotations,
-    read_mirflickr,
-    read_nuswide,
-    read_voc2012,
-)
-from input_pipeline.errors import DataError
+from input_pipeline.annotations.annotation_files import RawAnnotations
+from input_pipeline.annotations.raw_annotations import read_mirflickr, read_voc2012
+from input_pipeline.annotations.raw_nuswide import read_nuswide
+from input_pipeline.commands import add_database_option, make_parser, run_command
+from input_pipeline.dataset import one_hot
 from input_pipeline.lists.split_files import OUTPUTS, DrawnSplits, table, write_splits
+from input_pipeline.lists.split_rules import generator_splits, permutation_splits
+from input_pipeline.messages import shortened
 from input_pipeline.sets.folders import scan_folder
-from input_pipeline.split_rules import generator_splits, permutation_splits
-from input_pipeline.splits import DATABASE_RULES, Splits, class_splits
+from input_pipeline.splits import Splits, class_splits
 
 # The sizes that the literature draws for mirflickr and voc2012.
 NUM_TRAIN, NUM_QUERY = 4_000, 1_000
 
 _EXAMPLES = """\
-examples:
   python -m input_pipeline.make_splits nuswide_21 --raw NUS-WIDE --out lists/nuswide_21
   python -m input_pipeline.make_splits folder --raw photographs --out lists/photographs \\
       --train_per_class 20 --query_per_class 5 --database train_and_rest
@@ -60,36 +58,26 @@ def draw_voc2012(options: argparse.Namespace) -> DrawnSplits:
 def draw_folder(options: argparse.Namespace) -> DrawnSplits:
     """The same number of training images and queries from every subfolder."""
     images = scan_folder(options.raw)
-    needed = options.train_per_class + options.query_per_class
+    train, query = options.train_per_class, options.query_per_class
     counts = np.bincount(images.class_ids, minlength=len(images.class_names))
     short = [
-        f"{name} ({n})" for name, n in zip(images.class_names, counts, strict=True) if n < needed
+        f"{name} ({n})"
+        for name, n in zip(images.class_names, counts, strict=True)
+        if n < train + query
     ]
     if short:
         raise ValueError(
-            f"{needed} images a class are needed ({options.train_per_class} training images + "
-            f"{options.query_per_class} queries), but there are fewer in: {', '.join(short)}. Use "
-            "smaller numbers, add images, or move these folders away"
+            f"{train + query} images a class are needed ({train} training images + {query} "
+            f"queries), but there are fewer in: {shortened(short)}. Use smaller numbers, add "
+            "images, or move these folders away"
         )
-    splits = class_splits(
-        images.class_ids,
-        options.seed,
-        options.query_per_class,
-        options.train_per_class,
-        options.database,
-    )
+    splits = class_splits(images.class_ids, options.seed, query, train, options.database)
     ignored = _not_ours(images.ignored, options.raw, options.out)
-    more = f" and {len(ignored) - 5} more" if len(ignored) > 5 else ""
-    note = f"{len(ignored)} files or folders were ignored: {', '.join(ignored[:5])}{more}"
-    return DrawnSplits(
-        "folder",
-        options.seed,
-        images.names,
-        np.eye(len(images.class_names), dtype=np.uint8)[images.class_ids],
-        images.class_names,
-        (note,) if ignored else (),
-        splits,
-    )
+    note = f"{len(ignored)} files or folders were ignored: {shortened(ignored)}"
+    labels = one_hot(images.class_ids, len(images.class_names))
+    notes = (note,) if ignored else ()
+    raw = RawAnnotations(images.names, labels, images.class_names, notes)
+    return _drawn("folder", options.seed, raw, splits)
 
 
 def _drawn(data_set: str, seed: int, raw: RawAnnotations, splits: Splits) -> DrawnSplits:
@@ -104,12 +92,7 @@ def _not_ours(ignored: Sequence[str], raw: Path, out: Path) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m input_pipeline.make_splits",
-        description=__doc__,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("make_splits", __doc__, _EXAMPLES)
     sets = parser.add_subparsers(dest="data_set", required=True, metavar="DATA_SET")
     draws: dict[str, tuple[Callable[[argparse.Namespace], DrawnSplits], str]] = {
         "nuswide_21": (draw_nuswide_21, "the unpacked ImageList.zip and Groundtruth.zip"),
@@ -134,10 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     folder.add_argument(
         "--query_per_class", type=_positive, required=True, metavar="N", help="queries"
     )
-    folder.add_argument(
-        "--database", choices=DATABASE_RULES, default="rest",
-        help="which images are searched in (default rest: neither queries nor training images)",
-    )  # fmt: skip
+    add_database_option(folder)
     return parser
 
 
@@ -151,26 +131,15 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _print(text: str) -> None:
-    """Prints class names also where the terminal's encoding lacks their letters."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        drawn = options.draw(options)
-        summary = write_splits(drawn, options.out, options.overwrite)
-    except (DataError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    _print(f"{table(summary)}\nwrote {', '.join(OUTPUTS)} into {options.out}")
-    return 0
+
+    def work() -> str:
+        summary = write_splits(options.draw(options), options.out, options.overwrite)
+        return f"{table(summary)}\nwrote {', '.join(OUTPUTS)} into {options.out}"
+
+    return run_command(work, "nothing was written")
 
 
 if __name__ == "__main__":

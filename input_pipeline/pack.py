@@ -13,19 +13,33 @@ from pathlib import Path
 
 import numpy as np
 
+from input_pipeline.commands import (
+    add_database_option,
+    add_decoding_options,
+    add_list_options,
+    check_image_folder,
+    decode_options,
+    make_parser,
+    run_command,
+)
 from input_pipeline.dataset import Dataset
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
+from input_pipeline.images.decode import MAX_PIXELS
+from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.unreadable import ON_UNREADABLE
-from input_pipeline.packed.packed_files import SPLIT_NAMES
+from input_pipeline.lists.listed import LIST_FILES
+from input_pipeline.messages import shortened
 from input_pipeline.packed.packing import PackingSummary, pack_images
 from input_pipeline.packed.records import PACKING_FILE
-from input_pipeline.sets.image_sets import load_class_folders, load_folder, load_lists
-from input_pipeline.sources import EncodedImages, available_cores
-from input_pipeline.splits import DATABASE_RULES, LIST_PROTOCOLS
+from input_pipeline.sets.image_sets import (
+    FolderSplits,
+    ListFiles,
+    load_class_folders,
+    load_folder,
+    load_lists,
+)
+from input_pipeline.splits import LIST_PROTOCOLS
 
 _EXAMPLES = """\
-examples:
   python -m input_pipeline.pack --name coco --dir COCO --lists COCO/lists --out packed --resize 256
   python -m input_pipeline.pack --name my_photos --dir photos --folder --out packed \\
       --train_per_class 20 --query_per_class 5
@@ -34,12 +48,7 @@ _SHOWN = 20
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m input_pipeline.pack",
-        description=__doc__,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("pack", __doc__, _EXAMPLES)
     add = parser.add_argument
     add("--dir", required=True, metavar="IMAGES", help="folder that the images are in")
     add(
@@ -49,17 +58,11 @@ def _parser() -> argparse.ArgumentParser:
         "lists are checked",
     )
     add("--out", type=Path, required=True, help="folder for packed data sets")
-    lists = parser.add_argument_group("three list files (the default)")
-    lists.add_argument("--lists", metavar="LISTS", help="folder of the list files (default IMAGES)")
-    for split, file in (
-        ("train", "train.txt"),
-        ("query", "test.txt"),
-        ("database", "database.txt"),
-    ):
-        lists.add_argument(f"--{split}_list", default=file, metavar="FILE", help=f"default {file}")
+    add_list_options(parser.add_argument_group("three list files (the default)"))
     folder = parser.add_argument_group("a folder with one subfolder a class")
-    folder.add_argument("--folder", action="store_true", help="draw the splits from subfolders")
-    folder.add_argument(
+    kinds = folder.add_mutually_exclusive_group()
+    kinds.add_argument("--folder", action="store_true", help="draw the splits from subfolders")
+    kinds.add_argument(
         "--class_folders",
         action="store_true",
         help="for classification: train and val, each with a subfolder a class, as ImageNet has "
@@ -67,12 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     folder.add_argument("--train_per_class", type=int, default=500, help="default 500")
     folder.add_argument("--query_per_class", type=int, default=100, help="default 100")
-    folder.add_argument(
-        "--database",
-        choices=DATABASE_RULES,
-        default="rest",
-        help="which images are searched in (default rest: neither queries nor training images)",
-    )
+    add_database_option(folder)
     folder.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
     _add_options(parser.add_argument_group("what is written"))
     return parser
@@ -83,43 +81,26 @@ def _add_options(group: argparse._ArgumentGroup) -> None:
     add("--resize", type=int, metavar="PX", help="bring the shorter side to this; default: keep")
     add("--quality", type=int, default=92, help="JPEG quality of resized images (default 92)")
     add("--images_per_shard", type=int, default=2048, help="default 2048")
-    add("--num_workers", type=int, default=available_cores(), help="threads; default: all cores")
     add(
         "--on_unreadable",
         choices=ON_UNREADABLE,
         default="error",
         help="error: find all unreadable images, then stop; skip: leave them out and say so",
     )
-    add("--allow_truncated", action="store_true", help="take a JPEG whose end is missing")
     add("--apply_orientation", action="store_true", help="turn resized images as EXIF says")
-    add("--max_pixels", type=int, default=MAX_PIXELS, help=f"refuse larger (default {MAX_PIXELS})")
+    add_decoding_options(group)
 
 
 def _load(options: argparse.Namespace) -> Dataset:
-    if "://" not in options.dir and not Path(options.dir).is_dir():
-        raise DataError(f"{options.dir} is not a folder; give the one with the images as --dir")
-    if options.folder and options.class_folders:
-        raise ValueError("give --folder or --class_folders, not both")
+    check_image_folder(options.dir)
     if options.class_folders:
-        return load_class_folders(
-            options.dir, seed=options.seed, validation_per_class=options.query_per_class
-        )
+        return load_class_folders(options.dir, options.seed, options.query_per_class)
     if options.folder:
-        return load_folder(
-            options.dir,
-            seed=options.seed,
-            query_per_class=options.query_per_class,
-            train_per_class=options.train_per_class,
-            database=options.database,
-        )
-    return load_lists(
-        options.name if options.name in LIST_PROTOCOLS else "lists",
-        options.dir,
-        lists_directory=options.lists or options.dir,
-        train=options.train_list,
-        query=options.query_list,
-        database=options.database_list,
-    )
+        rules = FolderSplits(options.query_per_class, options.train_per_class, options.database)
+        return load_folder(options.dir, options.seed, rules)
+    names = (options.train_list, options.query_list, options.database_list)
+    name = options.name if options.name in LIST_PROTOCOLS else "lists"
+    return load_lists(name, options.dir, ListFiles(options.lists, *names))
 
 
 def _pack(options: argparse.Namespace) -> PackingSummary:
@@ -128,7 +109,7 @@ def _pack(options: argparse.Namespace) -> PackingSummary:
     data = _load(options)
     images = data.images
     assert isinstance(images, EncodedImages)
-    total = len(np.unique(np.concatenate([getattr(data.splits, x) for x in SPLIT_NAMES])))
+    total = len(np.unique(np.concatenate(list(data.splits.by_name().values()))))
     with tqdm(total=total, unit="image", disable=None) as bar:
         return pack_images(
             images.names,
@@ -142,9 +123,7 @@ def _pack(options: argparse.Namespace) -> PackingSummary:
             quality=options.quality,
             images_per_shard=options.images_per_shard,
             num_workers=options.num_workers,
-            options=DecodeOptions(
-                options.allow_truncated, options.max_pixels, options.apply_orientation
-            ),
+            options=decode_options(options, options.apply_orientation),
             on_unreadable=options.on_unreadable,
             progress=bar.update,
         )
@@ -159,15 +138,14 @@ def _report(summary: PackingSummary, options: argparse.Namespace) -> str:
     if summary.left_out:
         counts = (
             f"{sum(split in splits for *_, splits in summary.left_out)} {split}"
-            for split in SPLIT_NAMES
+            for split in LIST_FILES
         )
         lines.append(
-            f"left out: {len(summary.left_out)} unreadable images ({', '.join(counts)}); results "
-            "are those of the remaining images"
+            f"left out: {len(summary.left_out)} unreadable images ({', '.join(counts)}), see "
+            f"{summary.directory / PACKING_FILE}; results are those of the remaining images"
         )
-        lines += [f"  {name}: {reason}" for name, reason, _ in summary.left_out[:_SHOWN]]
-        if len(summary.left_out) > _SHOWN:
-            lines.append(f"  the others are in {summary.directory / PACKING_FILE}")
+        reasons = [f"{name}: {reason}" for name, reason, _ in summary.left_out]
+        lines.append("  " + shortened(reasons, _SHOWN, "\n  "))
     lines += [
         f"packed into {summary.directory}; to train from it:",
         f"  {_command(summary, options)}",
@@ -197,16 +175,10 @@ def _command(summary: PackingSummary, options: argparse.Namespace) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        summary = _pack(options)
-    except (DataError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last complete shard", file=sys.stderr)
-        return 130
-    print(_report(summary, options))
-    return 0
+    return run_command(
+        lambda: _report(_pack(options), options),
+        "the same command goes on from the last complete shard",
+    )
 
 
 if __name__ == "__main__":

@@ -1,117 +1,54 @@
-"""Reads the pickles of CIFAR-10's python archive without giving a pickle any power.
+"""Reads pickles without giving them any power.
 
-A pickle is a program: it may name any function of any module and call it. These files need
-five names, and each is replaced here by a small function or class of our own, so that not even
-NumPy's unpickling code is reached. That also keeps them readable whatever NumPy does: the
-files were written by Python 2 and NumPy 1, which spelled modules and dtype flags differently.
+A pickle is a program: it may name any function of any module and call it. Here it reaches only
+what the reader of one kind of file allows, which are stand-ins of its own.
 """
 
-import io
 import pickle
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from typing import IO, Any
 
 from input_pipeline.errors import DataError
 
 
-def load_pickled_dict(data: bytes, name: str) -> dict[str, Any]:
-    """Reads a pickled dict of plain values and uint8 arrays.
+def load_restricted(
+    file: IO[bytes],
+    allowed: Mapping[tuple[str, str], Any],
+    *,
+    advice: str,
+    error: type[Exception] = DataError,
+    persistent_load: Callable[[Any], Any] | None = None,
+    encoding: str = "ASCII",
+) -> Any:
+    """The next pickle of `file`, which ends up just behind it.
 
     Args:
-      data: the pickle (any protocol up to 4, also one written by Python 2).
-      name: the file's name, for error messages.
-
-    Returns:
-      The dict, with text keys. Strings of Python 2 arrive as `bytes`; arrays are uint8 and
-      C-ordered.
+      file: any protocol, also written by Python 2.
+      allowed: what (module, name) stands for. A pickle may set attributes of functions and classes
+        it is given, so make them anew for each file.
+      advice: ends the message about any other name: "..., which {advice}".
+      error: what is raised; stand-ins and `persistent_load` raise it too.
+      persistent_load: from a persistent id to an object; None refuses them.
+      encoding: of Python 2's strings; "bytes" leaves them as they are.
 
     Raises:
-      DataError: for a damaged pickle, one that names anything but a plain NumPy array, an
-        array that is not uint8, or a value that is not a dict.
+      error: the pickle is damaged or asks for another name; nothing of it was run.
     """
+
+    class Restricted(pickle.Unpickler):
+        def find_class(self, module_name: str, global_name: str, /) -> Any:
+            if (module_name, global_name) in allowed:
+                return allowed[module_name, global_name]
+            raise error(f"its pickle asks for {module_name}.{global_name}, which {advice}")
+
+        def persistent_load(self, pid: Any, /) -> Any:
+            if persistent_load is None:
+                raise error(f"its pickle refers to {pid!r:.80} outside of itself, which {advice}")
+            return persistent_load(pid)
+
     try:
-        loaded = _RestrictedUnpickler(io.BytesIO(data), encoding="bytes").load()
-    except DataError as refusal:
-        raise DataError(f"{name}: {refusal}") from None
-    except Exception as error:  # the pickle module documents that damage may raise anything
-        raise DataError(
-            f"{name} is damaged ({type(error).__name__}: {error}); get the file again"
-        ) from error
-    if not isinstance(loaded, dict):
-        raise DataError(f"{name} holds a {type(loaded).__name__}; a CIFAR-10 batch is a dict")
-    return {_text(key): _plain(value) for key, value in loaded.items()}
-
-
-class _PickledDtype:
-    """Stands in for `numpy.dtype`: only the unsigned byte exists."""
-
-    def __init__(self, spec: Any, align: Any = False, copy: Any = False) -> None:
-        # Old NumPy wrote the two flags as 0 and 1, of which NumPy 2 warns; they mean nothing.
-        del align, copy
-        if _text(spec) not in ("u1", "|u1", "uint8"):
-            raise DataError(
-                f"refused an array of dtype {_text(spec)!r}: CIFAR-10 images are uint8 ('u1')"
-            )
-
-    def __setstate__(self, state: Any) -> None:
-        del state  # byte order and alignment, without meaning for single bytes
-
-
-class _PickledArray:
-    """Stands in for `numpy.ndarray`: an empty shell that pickle's BUILD step fills."""
-
-    array: np.ndarray
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran_order, raw = state
-        if not isinstance(dtype, _PickledDtype) or not isinstance(raw, bytes):
-            raise DataError("refused an array that is not made of plain bytes")
-        order = "F" if fortran_order else "C"
-        self.array = np.frombuffer(raw, np.uint8).reshape(shape, order=order)
-
-
-def _reconstruct(cls: Any, shape: Any, typecode: Any) -> _PickledArray:
-    del shape, typecode  # NumPy's placeholders; the real shape comes with BUILD
-    if cls is not _PickledArray:
-        raise DataError("refused an array that is not a numpy.ndarray")
-    return _PickledArray()
-
-
-def _encode(text: Any, encoding: Any) -> bytes:
-    """Stands in for `_codecs.encode`, by which Python 3 writes bytes in protocol 2."""
-    if not isinstance(text, str) or _text(encoding) not in ("latin1", "latin-1"):
-        raise DataError("refused a text encoding other than latin1")
-    return text.encode("latin1")
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): _PickledArray,
-    ("numpy", "dtype"): _PickledDtype,
-    ("_codecs", "encode"): _encode,
-}
-
-
-class _RestrictedUnpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        try:
-            return _ALLOWED[module_name, global_name]
-        except KeyError:
-            raise DataError(
-                f"refused the global {module_name}.{global_name}: a CIFAR-10 batch needs "
-                "nothing but NumPy arrays, so this file may be malicious; nothing of it was run"
-            ) from None
-
-
-def _text(value: Any) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, _PickledArray):
-        if not hasattr(value, "array"):
-            raise DataError("an array in the pickle has no contents; get the file again")
-        return value.array
-    return value
+        return Restricted(file, encoding=encoding).load()
+    except error:
+        raise
+    except Exception as damage:  # the pickle module documents that damage may raise anything
+        raise error(f"its pickle is damaged or malicious ({damage!r})") from damage

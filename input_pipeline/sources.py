@@ -2,82 +2,14 @@
 
 import concurrent.futures
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Protocol
 
 import numpy as np
 
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import UnreadableImage
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.transforms import WORDS, ImageTransform
-
-
-class Reader(Protocol):
-    """Gives the bytes of image files by number, to many threads at once."""
-
-    def read(self, row: int) -> bytes:
-        """The encoded image; `UnreadableImage` if it is missing or damaged."""
-        ...
-
-    def close(self) -> None:
-        """Closes what is open; reading opens it again."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedImages:
-    """The images of a data set, not decoded yet.
-
-    Attributes:
-      names: what each image is called in messages and lists.
-      reader: reads image i.
-      resized: the shorter side that larger images were packed with; None: as published.
-      turned: whether packing turned the resized ones as their EXIF orientation says.
-    """
-
-    names: Sequence[str]
-    reader: Reader
-    resized: int | None = None
-    turned: bool = False
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-@dataclass(frozen=True)
-class FileReader:
-    """Reads `directory/name`; names are relative, with forward slashes.
-
-    Raises:
-      DataError: when made: a name that leaves the directory.
-    """
-
-    directory: str
-    names: Sequence[str]
-
-    def __post_init__(self):
-        for name in self.names:
-            if name.startswith("/") or ".." in name and ".." in PurePosixPath(name).parts:
-                raise DataError(f"{name}: image paths must stay inside {self.directory}")
-
-    def read(self, row: int) -> bytes:
-        """The file's bytes; `UnreadableImage` if there is none."""
-        path = f"{self.directory}/{self.names[row]}"
-        try:
-            if "://" in self.directory:
-                from etils import epath
-
-                return epath.Path(path).read_bytes()
-            with open(path, "rb") as file:
-                return file.read()
-        except OSError as error:
-            reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-            raise UnreadableImage(reason) from error
-
-    def close(self) -> None:
-        """Nothing stays open."""
 
 
 class Source(Protocol):
@@ -201,7 +133,6 @@ class DecodedSource:
     def close(self) -> None:
         """Ends the threads; there are no batches after it."""
         self._pool.shutdown(cancel_futures=True)
-        self.encoded.reader.close()
 
 
 def available_cores() -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from input_pipeline.permutation import permutation
 
+# Neither queries nor training images; the training images and then those; the training images.
 DatabaseRule = Literal["rest", "train_and_rest", "train"]
 DATABASE_RULES: tuple[DatabaseRule, ...] = get_args(DatabaseRule)
 
@@ -33,16 +34,14 @@ class Splits:
     query: np.ndarray
     database: np.ndarray
 
+    def by_name(self) -> dict[str, np.ndarray]:
+        """The three, in the order of their lists."""
+        return {"train": self.train, "query": self.query, "database": self.database}
+
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one evaluation protocol is drawn from one data set, and how deep mAP looks.
-
-    Attributes:
-      dataset: the name of the data set it belongs to.
-      query_per_class, train_per_class, database: see `class_splits`.
-      top_k: mAP@top_k; None ranks the whole database.
-    """
+    """How `class_splits` draws a protocol from a data set; mAP@top_k, None: whole database."""
 
     dataset: str
     query_per_class: int
@@ -63,13 +62,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @dataclass(frozen=True)
 class ListProtocol:
-    """What published list files of one data set hold; how deep mAP looks. Checked when loaded.
-
-    Attributes:
-      num_train, num_query, num_database: lines of the three lists; None for any number.
-      num_classes: labels a line; None for any number.
-      top_k: mAP@top_k; None ranks the whole database.
-    """
+    """Lines and labels a line of published list files, None for any; mAP@top_k as above."""
 
     num_train: int | None = None
     num_query: int | None = None
@@ -100,16 +93,8 @@ def class_splits(
 ) -> Splits:
     """Draws the same number of queries and training images from every class.
 
-    Each class's images are permuted by the seed: the first are queries, the next training
-    images, the rest database.
-
-    Args:
-      class_ids: int [N], the class of each image, 0..C-1.
-      seed: any integer in [0, 2**64).
-      query_per_class: queries from each class.
-      train_per_class: training images from each class.
-      database: "rest" (neither query nor train), "train_and_rest" (train listed first) or
-        "train".
+    Each class's images are permuted by the seed, in [0, 2**64): the first are queries, the next
+    training images, the rest database. `class_ids` is int [N], 0..C-1.
 
     Returns:
       `Splits`, ordered by class and, inside a class, by the permutation.
@@ -138,18 +123,11 @@ def class_splits(
 def database_rows(
     rule: DatabaseRule, train: list[np.ndarray], rest: list[np.ndarray]
 ) -> np.ndarray:
-    """The database that a rule makes of training rows and of rows that are neither, in parts.
-
-    Raises:
-      ValueError: for an unknown rule.
-    """
-    if rule == "rest":
-        return _join(rest)
-    if rule == "train_and_rest":
-        return _join(train + rest)
-    if rule == "train":
-        return _join(train)
-    raise ValueError(f"database is {rule!r}; accepted: {', '.join(map(repr, DATABASE_RULES))}")
+    """The database that a rule makes of training rows and of rows that are neither, in parts."""
+    parts = {"rest": rest, "train_and_rest": train + rest, "train": train}
+    if rule not in parts:
+        raise ValueError(f"database is {rule!r}; accepted: {', '.join(map(repr, DATABASE_RULES))}")
+    return _join(parts[rule])
 
 
 def _join(parts: list[np.ndarray]) -> np.ndarray:
@@ -157,15 +135,12 @@ def _join(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def hold_out(rows: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sets a random part of `rows` aside, for example training images for validation.
+    """Sets a random part of `rows`, int [M], aside, for example for validation.
 
-    Args:
-      rows: int [M], usually `Splits.train`.
-      fraction: in [0, 1); the part to hold out, rounded, but one row at least unless it is 0.
-      seed: any integer in [0, 2**64).
+    The part is `fraction`, in [0, 1), rounded, but one row at least unless it is 0.
 
     Returns:
-      (kept, held_out), int64, together all of `rows`; both keep the order of `rows`.
+      (kept, held_out), int64, together all of `rows`; both keep their order.
 
     Raises:
       ValueError: for a fraction outside [0, 1), or one that would leave nothing to keep.

@@ -9,8 +9,9 @@ from configs import folder
 from hybridhash_jax.config_rules import ConfigError
 from hybridhash_jax.image_sources import create_sources
 from input_pipeline.images.decode import DecodeOptions
+from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.images.transforms import ImageTransform
-from input_pipeline.sources import ArraySource, DecodedSource, EncodedImages, FileReader
+from input_pipeline.sources import ArraySource, DecodedSource
 from tests.runs.small_run import make_config
 
 NAMES = ("a.jpg",)
@@ -42,15 +43,15 @@ def test_arrays_go_to_the_device_as_they_are():
 
 def test_files_are_transformed_as_the_fields_say():
     config = config_with(
-        resize=40, horizontal_flip=True, random_area=(0.5, 1.0), decoder="fast", num_workers=3,
+        resize=40, horizontal_flip=True, random_area=(0.5, 1.0), num_workers=3,
         allow_truncated=True, apply_orientation=True, max_pixels=123,
     )  # fmt: skip
     sources = create_sources(files(), config, 32)  # pyright: ignore
     assert isinstance(sources.train, DecodedSource)
     assert isinstance(sources.evaluation, DecodedSource)
     options = DecodeOptions(allow_truncated=True, max_pixels=123, apply_orientation=True)
-    assert sources.train.transform == ImageTransform(32, 40, True, (0.5, 1.0), "fast", options)
-    assert sources.evaluation.transform == ImageTransform(32, 40, False, None, "fast", options)
+    assert sources.train.transform == ImageTransform(32, 40, True, (0.5, 1.0), options)
+    assert sources.evaluation.transform == ImageTransform(32, 40, False, None, options)
     assert sources.train.num_workers == 3
     assert sources.names == NAMES
     sources.close()

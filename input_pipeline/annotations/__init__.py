@@ -1,0 +1,1 @@
+"""Readers of annotations as data sets publish them."""

@@ -12,14 +12,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from input_pipeline.errors import UnreadableImage
+
 # Pillow's own limit: a quarter of a gigabyte of RGB.
 MAX_PIXELS = 89_478_485
 _JPEG_START = b"\xff\xd8\xff"
 _EXIF_ORIENTATION = 0x0112
-
-
-class UnreadableImage(Exception):
-    """This image cannot be used; the message is the reason, without the file's name."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +56,6 @@ def decode_image(data: bytes, options: DecodeOptions = DecodeOptions()) -> np.nd
     return np.asarray(_decode_with_pillow(data, options))
 
 
-def decode_jpeg_fast(data: bytes, options: DecodeOptions, *, rough_from: int) -> np.ndarray | None:
-    """Decodes a JPEG into four channels, a large one with quicker, slightly different colours.
-
-    Most JPEGs keep colour at half the resolution; `decode_image` interpolates between its
-    pixels, here they are doubled if the image's shorter side has at least `rough_from` pixels.
-    (The library's quicker cosine transform is not used: it saves as much, but errs by a grey
-    level on average.)
-
-    Returns:
-      uint8 [height, width, 4], red, green, blue and a byte without meaning; None if the file
-      needs `decode_image`.
-
-    Raises:
-      UnreadableImage: larger than `options.max_pixels`.
-    """
-    if not data.startswith(_JPEG_START) or options.apply_orientation:
-        return None
-    return _decode_jpeg(data, options, rough_from)
-
-
 def image_size(data: bytes, options: DecodeOptions = DecodeOptions()) -> tuple[int, int]:
     """Reads (width, height) from the header, as `decode_image` would return them.
 
@@ -90,10 +68,8 @@ def image_size(data: bytes, options: DecodeOptions = DecodeOptions()) -> tuple[i
         return image.size
 
 
-def _decode_jpeg(
-    data: bytes, options: DecodeOptions, rough_from: int | None = None
-) -> np.ndarray | None:
-    """The pixels, four channels with `rough_from`; None if Pillow has to decide."""
+def _decode_jpeg(data: bytes, options: DecodeOptions) -> np.ndarray | None:
+    """The pixels; None if Pillow has to decide."""
     try:
         *size, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except (ValueError, KeyError):  # KeyError: a header without a colour space
@@ -102,17 +78,11 @@ def _decode_jpeg(
     _check_size(width, height, options)
     if space not in ("YCbCr", "Gray", "RGB"):
         return None
-    channels = 3 if rough_from is None else 4
+    # At an odd address: libjpeg-turbo sends aligned rows past the cache to memory, but they are
+    # read right away.
+    buffer = np.empty(height * width * 3 + 1, np.uint8)[1:]
     try:
-        return simplejpeg.decode_jpeg(
-            data,
-            "RGB" if rough_from is None else "RGBX",
-            fastupsample=rough_from is not None and min(width, height) >= rough_from,
-            # At an odd address: libjpeg-turbo sends aligned rows past the cache to memory, but
-            # they are read right away.
-            buffer=np.empty(height * width * channels + 1, np.uint8)[1:],
-            strict=not options.allow_truncated,
-        )
+        return simplejpeg.decode_jpeg(data, buffer=buffer, strict=not options.allow_truncated)
     except ValueError:  # also for what Pillow forgives, such as stray bytes between segments
         return None
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage, decode_image
-from input_pipeline.sources import Reader
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.encoded import Reader
 
 _AT_ONCE = 512  # images handed to the threads together: few enough to be left quickly
 

@@ -2,13 +2,8 @@
 
 Training reads 224 x 224 of an image that would be 341 x 256: filtering only the pixels that the
 crop needs halves the work, and Pillow's own `resize(box=...)` cannot be asked to do it exactly (its
-box is rounded to float32, which moves the filter). Two kernels:
-
-- `resample_exact`: the bytes of Pillow's `resize(..., BILINEAR).crop(...)`.
-- `resample_fast`: weights of 8 bits instead of 22, so that the four 16-bit channels of a pixel fit
-  one 64-bit word and are filtered by one multiplication. At most one grey level off.
-
-Numba, because NumPy makes an array a tap and holds the GIL, and these loops need threads.
+box is rounded to float32, which moves the filter). Numba, because NumPy makes an array a tap and
+holds the GIL, and these loops need threads.
 """
 
 import functools
@@ -21,9 +16,7 @@ from input_pipeline.images.pil_filter import PRECISION_BITS, bilinear_taps, heig
 
 _HALF = np.int32(1 << (PRECISION_BITS - 1))
 _SHIFT = np.int32(PRECISION_BITS)
-# One rounding half in each 16-bit lane.
-_LANE_HALVES = np.uint64(0x0080_0080_0080_0080)
-_0, _1, _2, _3, _6, _8, _9, _24, _40 = (np.uint64(i) for i in (0, 1, 2, 3, 6, 8, 9, 24, 40))
+_0, _1, _2, _3, _6, _9 = (np.uint64(i) for i in (0, 1, 2, 3, 6, 9))
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,7 @@ class Crop:
     flip: bool = False
 
 
-def resample_exact(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
+def resample(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
     """Writes the crop of the image, resized as Pillow 13 would, to the last grey level.
 
     Args:
@@ -55,7 +48,8 @@ def resample_exact(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
     """
     h, w, _ = image.shape
     if (h, w) == (crop.height, crop.width):
-        _copy(image, crop, out)
+        part = image[crop.top : crop.top + crop.size, crop.left : crop.left + crop.size]
+        out[...] = part[:, ::-1] if crop.flip else part
         return
     x0, x1, first_x, weight_x = _window(w, crop.width, crop.left, crop.size, crop.flip)
     y0, y1, first_y, weight_y = _window(h, crop.height, crop.top, crop.size, False)
@@ -68,28 +62,6 @@ def resample_exact(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
         between = np.empty((y1 - y0, 3 * crop.size), np.uint8)
         _filter_columns(pixels[y0:y1], first_x, weight_x, between)
         _filter_rows(between, 0, first_y - y0, weight_y, flat_out)
-
-
-def resample_fast(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
-    """Writes about the same crop as `resample_exact`, in half the time.
-
-    Args:
-      image: uint8 [h, w, 4], contiguous; the fourth channel is ignored.
-      crop, out: as for `resample_exact`.
-    """
-    h, w, _ = image.shape
-    if (h, w) == (crop.height, crop.width):
-        _copy(image[..., :3], crop, out)
-        return
-    x0, x1, first_x, weight_x = _byte_window(w, crop.width, crop.left, crop.size, crop.flip)
-    _, _, first_y, weight_y = _byte_window(h, crop.height, crop.top, crop.size, None)
-    flat_out = out.reshape(crop.size, -1)
-    _filter_both(image.reshape(h, -1), x0, x1, first_y, weight_y, first_x, weight_x, flat_out)
-
-
-def _copy(image: np.ndarray, crop: Crop, out: np.ndarray) -> None:
-    part = image[crop.top : crop.top + crop.size, crop.left : crop.left + crop.size]
-    out[...] = part[:, ::-1] if crop.flip else part
 
 
 _Window = tuple[int, int, np.ndarray, np.ndarray]
@@ -116,24 +88,6 @@ def _window(length_in: int, length_out: int, start: int, size: int, flip: bool) 
     begin, end = int(first[0]), int(first[-1]) + taps
     order = slice(None, None, -1 if flip else 1)
     return begin, end, np.ascontiguousarray(first[order]), np.ascontiguousarray(moved[order])
-
-
-@functools.lru_cache(maxsize=4096)
-def _byte_window(
-    length_in: int, length_out: int, start: int, size: int, flip: bool | None
-) -> _Window:
-    """The same with weights that add up to 256; what rounding leaves goes to the largest.
-
-    For rows (`flip` None) weights are uint16 [size, taps]; for columns uint64 [taps, size], and
-    the first pixels uint64, counted from the range's start.
-    """
-    begin, end, first, weight = _window(length_in, length_out, start, size, bool(flip))
-    rounded = np.round(weight / (1 << (PRECISION_BITS - 8))).astype(np.int64)
-    largest = np.argmax(rounded, axis=1)
-    rounded[np.arange(size), largest] += 256 - rounded.sum(axis=1)
-    if flip is None:
-        return begin, end, first, rounded.astype(np.uint16)
-    return begin, end, (first - begin).astype(np.uint64), np.ascontiguousarray(rounded.T, np.uint64)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -191,69 +145,3 @@ def _filter_rows(
                 total[i] += factor * np.int32(row[i])
         for i in range(total.shape[0]):
             out[y, i] = total[i] >> _SHIFT
-
-
-@numba.njit(nogil=True, cache=True)
-def _filter_both(
-    image: np.ndarray,
-    x0: int,
-    x1: int,
-    first_y: np.ndarray,
-    weight_y: np.ndarray,
-    first_x: np.ndarray,
-    weight_x: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """One output row after the other: its input rows into 16-bit lanes, then those words."""
-    lanes = np.empty(4 * (x1 - x0), np.uint16)
-    words = lanes.view(np.uint64)
-    for y in range(out.shape[0]):
-        _sum_rows(image, 4 * x0, first_y[y], weight_y[y], lanes)
-        _sum_words(words, first_x, weight_x, out[y])
-
-
-@numba.njit(nogil=True, cache=True)
-def _sum_rows(
-    image: np.ndarray, left: int, first: int, weight: np.ndarray, lanes: np.ndarray
-) -> None:
-    right = left + lanes.shape[0]
-    if weight.shape[0] == 3:
-        a, b, c = weight[0], weight[1], weight[2]
-        one = image[first, left:right]
-        two = image[first + 1, left:right]
-        three = image[first + 2, left:right]
-        for i in range(lanes.shape[0]):  # kept to 16 bits at each step, for more lanes a vector
-            total = np.uint16(a * np.uint16(one[i]))
-            total = np.uint16(total + np.uint16(b * np.uint16(two[i])))
-            total = np.uint16(total + np.uint16(c * np.uint16(three[i])))
-            lanes[i] = np.uint16(total + np.uint16(128)) >> np.uint16(8)
-        return
-    lanes[:] = 128
-    for tap in range(weight.shape[0]):
-        factor = weight[tap]
-        row = image[first + tap, left:right]
-        for i in range(lanes.shape[0]):
-            lanes[i] = np.uint16(lanes[i] + np.uint16(factor * np.uint16(row[i])))
-    for i in range(lanes.shape[0]):
-        lanes[i] >>= np.uint16(8)
-
-
-@numba.njit(nogil=True, cache=True)
-def _sum_words(words: np.ndarray, first: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
-    """`weight` is [taps, out] here, which is read along."""
-    taps = weight.shape[0]
-    j = _0
-    for x in range(first.shape[0]):
-        i = first[x]
-        total = _LANE_HALVES
-        if taps == 3:
-            total += weight[0, x] * words[i] + weight[1, x] * words[i + _1]
-            total += weight[2, x] * words[i + _2]
-        else:
-            for tap in range(taps):
-                total += weight[tap, x] * words[i]
-                i += _1
-        out[j] = np.uint8(total >> _8)
-        out[j + _1] = np.uint8(total >> _24)
-        out[j + _2] = np.uint8(total >> _40)
-        j += _3

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage, decode_image
-from input_pipeline.sources import EncodedImages
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.encoded import EncodedImages
 
 # Broken images were reported before; here as much as there is will do.
 _OPTIONS = DecodeOptions(allow_truncated=True)
@@ -28,7 +29,6 @@ def load_thumbnails(
             found[row] = _shrink(decode_image(images.reader.read(row), _OPTIONS), side)
         except UnreadableImage:
             continue
-    images.reader.close()
     return found
 
 

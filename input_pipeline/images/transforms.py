@@ -5,22 +5,17 @@ to s and cuts the longer one's fraction off, `CenterCrop` rounds half to even.
 """
 
 import math
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from input_pipeline.images.decode import DecodeOptions, decode_image, decode_jpeg_fast
-from input_pipeline.images.resample import Crop, resample_exact, resample_fast
+from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.resample import Crop, resample
 
-DECODERS = ("exact", "fast")
 # Random 64-bit words an image: flip, left, top, area, shape, and which other image replaces one
 # that cannot be read.
 WORDS = 6
 _FLIP, _LEFT, _TOP, _AREA, _SHAPE, REPLACEMENT = range(WORDS)
-# The fast decoder's rough colours are averaged away where this many pixels and more become one.
-_ROUGH_SHRINK = 1.25
 _SHAPES = (3 / 4, 4 / 3)  # of random_area crops, width to height; torchvision's
 
 
@@ -34,18 +29,16 @@ class ImageTransform:
       horizontal_flip: training: mirror half of the images.
       random_area: training: (smallest, largest) share of the image's area that is cropped,
         with a random shape of 3:4 to 4:3, and resized to `size`; None: `size` out of `resize`.
-      decoder: "exact" gives Pillow's pixels, "fast" about those.
       options: what counts as readable.
 
     Raises:
-      ValueError: for sizes, areas or a decoder that cannot be.
+      ValueError: for sizes or areas that cannot be.
     """
 
     size: int
     resize: int
     horizontal_flip: bool = False
     random_area: tuple[float, float] | None = None
-    decoder: str = "exact"
     options: DecodeOptions = field(default_factory=DecodeOptions)
 
     def __post_init__(self):
@@ -59,8 +52,6 @@ class ImageTransform:
                 f"random_area is {self.random_area}; give (smallest, largest) share of the area, "
                 "above 0 and at most 1, for example (0.25, 1.0)"
             )
-        if self.decoder not in DECODERS:
-            raise ValueError(f"decoder is {self.decoder!r}; accepted: {', '.join(DECODERS)}")
 
     def __call__(self, data: bytes, words: np.ndarray | None, out: np.ndarray) -> None:
         """Decodes, crops and writes one image.
@@ -73,13 +64,13 @@ class ImageTransform:
         Raises:
           UnreadableImage: see `decode_image`.
         """
-        pixels, resample = self._decode(data)
+        pixels = np.ascontiguousarray(decode_image(data, self.options))
         if words is not None and self.random_area:
             pixels = self._random_area(pixels, words, self.random_area)
-            whole = Crop(self.size, self.size, 0, 0, self.size, self._flips(words))
-            resample(pixels, whole, out)
-            return
-        resample(pixels, self.crop(pixels.shape[1], pixels.shape[0], words), out)
+            crop = Crop(self.size, self.size, 0, 0, self.size, self._flips(words))
+        else:
+            crop = self.crop(pixels.shape[1], pixels.shape[0], words)
+        resample(pixels, crop, out)
 
     def crop(self, width: int, height: int, words: np.ndarray | None) -> Crop:
         """Which crop of an image of this size: at random, or the centre without `words`."""
@@ -89,15 +80,6 @@ class ImageTransform:
             return Crop(new_width, new_height, round(spare_x / 2), round(spare_y / 2), self.size)
         left, top = int(words[_LEFT]) % (spare_x + 1), int(words[_TOP]) % (spare_y + 1)
         return Crop(new_width, new_height, left, top, self.size, self._flips(words))
-
-    def _decode(self, data: bytes) -> tuple[np.ndarray, Callable[..., None]]:
-        if self.decoder == "fast":
-            # A random area may be enlarged, which would show them.
-            rough = math.ceil(_ROUGH_SHRINK * self.resize)
-            rough_from = sys.maxsize if self.random_area else rough
-            if (pixels := decode_jpeg_fast(data, self.options, rough_from=rough_from)) is not None:
-                return pixels, resample_fast
-        return np.ascontiguousarray(decode_image(data, self.options)), resample_exact
 
     def _flips(self, words: np.ndarray) -> bool:
         return self.horizontal_flip and int(words[_FLIP]) >> 63 == 1

@@ -1,0 +1,1 @@
+"""List files: the images of each split with their labels."""

@@ -1,17 +1,19 @@
 """The three lists of one data set together: their images, and where the lists contradict."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Protocol
 
 import numpy as np
 
 from input_pipeline.errors import DataError
 from input_pipeline.lists.label_lists import LabelList, read_list
-from input_pipeline.splits import Splits
+from input_pipeline.messages import shortened
+from input_pipeline.splits import ListProtocol, Splits
 
+# In the order in which they go into checksums.
+LIST_FILES = {"train": "train.txt", "query": "test.txt", "database": "database.txt"}
 _SHOWN = 3
 _LONGEST_VECTOR = 24  # longer label vectors are told by their ones
 
@@ -44,43 +46,17 @@ class ListProblem:
     details: tuple[str, ...] = ()
 
 
-class ExpectedSizes(Protocol):
-    """How many lines and classes the lists of a published protocol have; None for any number."""
-
-    @property
-    def num_train(self) -> int | None: ...
-    @property
-    def num_query(self) -> int | None: ...
-    @property
-    def num_database(self) -> int | None: ...
-    @property
-    def num_classes(self) -> int | None: ...
-
-
 def load_lists(
     directory: str | os.PathLike[str],
-    *,
-    train: str = "train.txt",
-    query: str = "test.txt",
-    database: str = "database.txt",
+    names: Sequence[str] = tuple(LIST_FILES.values()),
     num_classes: int | None = None,
-) -> tuple[LabelList, LabelList, LabelList]:
-    """Reads the three lists of a folder; each is checked, but not against the others.
-
-    Args:
-      directory: a folder, also on a bucket.
-      train, query, database: file names in it.
-      num_classes: labels a line; None takes what each list has.
-
-    Returns:
-      (train, query, database).
+) -> list[LabelList]:
+    """Reads the train, query and database list of a folder, also on a bucket, by these names.
 
     Raises:
       DataError: for a list that is missing or that `read_list` objects to.
     """
-    paths = (list_path(directory, name) for name in (train, query, database))
-    first, second, third = (read_list(path, num_classes) for path in paths)
-    return first, second, third
+    return [read_list(list_path(directory, name), num_classes) for name in names]
 
 
 def list_path(directory: str | os.PathLike[str], name: str) -> str:
@@ -97,9 +73,8 @@ def join_lists(train: LabelList, query: LabelList, database: LabelList) -> Liste
       DataError: if two lists have other labels for one image, or another number of labels.
     """
     lists = (train, query, database)
-    problem = next(iter([*_width_problems(lists), *_label_problems(lists)]), None)
-    if problem:
-        raise DataError(f"{problem.summary}; correct the lists and try again")
+    if problems := [*_width_problems(lists), *_label_problems(lists)]:
+        raise DataError(f"{problems[0].summary}; correct the lists and try again")
     numbers: dict[str, int] = {}
     rows, new_labels = [], []
     for listed in lists:
@@ -111,40 +86,28 @@ def join_lists(train: LabelList, query: LabelList, database: LabelList) -> Liste
     return ListedImages(list(numbers), labels, Splits(*rows))
 
 
-def list_problems(train: LabelList, query: LabelList, database: LabelList) -> list[str]:
-    """One line for each way in which the lists contradict each other; see `find_list_problems`."""
-    return [problem.summary for problem in find_list_problems(train, query, database)]
-
-
-def find_list_problems(
-    train: LabelList, query: LabelList, database: LabelList
+def list_problems(
+    train: LabelList, query: LabelList, database: LabelList, expected: ListProtocol
 ) -> list[ListProblem]:
-    """Images that are query and database or query and train, and lists that disagree on labels.
+    """Queries that are also elsewhere, lists that disagree on labels, and unexpected sizes.
 
     An image that is query and database finds itself at distance 0, which raises every metric.
     Training images may be in the database. A list without images is passed over.
     """
     lists = (train, query, database)
-    found = [
-        _overlap_problem(query, database, "both query and database"),
-        _overlap_problem(query, train, "both query and training image"),
+    return [
+        *_overlap_problem(query, database, "both query and database"),
+        *_overlap_problem(query, train, "both query and training image"),
+        *_width_problems(lists),
+        *_label_problems(lists),
+        *_size_problems(lists, expected),
     ]
-    found = [problem for problem in found if problem]
-    return [*found, *_width_problems(lists), *_label_problems(lists)]
 
 
-def size_problems(
-    train: LabelList, query: LabelList, database: LabelList, expected: ExpectedSizes
-) -> list[str]:
-    """One line for each number that is not the published one. A list without images is passed over.
-
-    Args:
-      train, query, database: the lists.
-      expected: the numbers, for example an entry of `splits.LIST_PROTOCOLS`.
-    """
+def _size_problems(lists: Iterable[LabelList], expected: ListProtocol) -> list[ListProblem]:
     counts = (expected.num_train, expected.num_query, expected.num_database)
     problems = []
-    for listed, count in zip((train, query, database), counts, strict=True):
+    for listed, count in zip(lists, counts, strict=True):
         if not listed.paths:
             continue
         if count is not None and len(listed.paths) != count:
@@ -152,27 +115,26 @@ def size_problems(
         classes = listed.labels.shape[1]
         if expected.num_classes is not None and classes != expected.num_classes:
             problems.append(f"{listed.file}: {classes} classes, expected {expected.num_classes}")
-    return problems
+    return [ListProblem(text) for text in problems]
 
 
-def common_rows(first: LabelList, second: LabelList) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the images that two lists have in common, int64 [M] each, in the first's order."""
-    numbers = dict(zip(second.paths, range(len(second.paths)), strict=True))
-    pairs = [(i, numbers[path]) for i, path in enumerate(first.paths) if path in numbers]
-    both = np.array(pairs, np.int64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
+def _common_rows(first: LabelList, second: LabelList) -> list[tuple[int, int]]:
+    """Rows of the images that two lists have in common, in the first's order."""
+    numbers = {path: row for row, path in enumerate(second.paths)}
+    return [(i, numbers[path]) for i, path in enumerate(first.paths) if path in numbers]
 
 
-def _overlap_problem(first: LabelList, second: LabelList, what: str) -> ListProblem | None:
+def _overlap_problem(first: LabelList, second: LabelList, what: str) -> list[ListProblem]:
     places = [
         f"{first.paths[i]!r} ({first.place(i)} and {second.place(j)})"
-        for i, j in zip(*common_rows(first, second), strict=True)
+        for i, j in _common_rows(first, second)
     ]
     if not places:
-        return None
+        return []
     are = "image is" if len(places) == 1 else "images are"
-    summary = f"{first.file} and {second.file}: {len(places):,} {are} {what}: {_few(places)}"
-    return ListProblem(summary, tuple(f"{place} is {what}" for place in places))
+    files, few = f"{first.file} and {second.file}", shortened(places, _SHOWN)
+    summary = f"{files}: {len(places):,} {are} {what}: {few}"
+    return [ListProblem(summary, tuple(f"{place} is {what}" for place in places))]
 
 
 def _width_problems(lists: Iterable[LabelList]) -> list[ListProblem]:
@@ -189,14 +151,14 @@ def _label_problems(lists: Iterable[LabelList]) -> list[ListProblem]:
     for first, second in combinations([listed for listed in lists if listed.paths], 2):
         if first.labels.shape[1] != second.labels.shape[1]:
             continue
-        rows, others = common_rows(first, second)
+        rows, others = np.array(_common_rows(first, second), np.int64).reshape(-1, 2).T
         differ = np.flatnonzero((first.labels[rows] != second.labels[others]).any(axis=1))
         places = [_label_difference(first, rows[k], second, others[k]) for k in differ]
         if places:
             have = "image has" if len(places) == 1 else "images have"
             summary = (
                 f"{first.file} and {second.file}: {len(places):,} {have} other labels in one list "
-                f"than in the other: {_few(places)}"
+                f"than in the other: {shortened(places, _SHOWN)}"
             )
             problems.append(ListProblem(summary, tuple(places)))
     return problems
@@ -213,8 +175,3 @@ def _vector(labels: np.ndarray) -> str:
         return " ".join(map(str, labels.tolist()))
     set_labels = ", ".join(str(k + 1) for k in np.flatnonzero(labels))
     return f"1 at {set_labels} of {len(labels)}" if set_labels else f"{len(labels)} zeros"
-
-
-def _few(places: list[str]) -> str:
-    more = [f"and {len(places) - _SHOWN:,} more"] if len(places) > _SHOWN else []
-    return ", ".join(places[:_SHOWN] + more)

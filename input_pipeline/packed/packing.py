@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.unreadable import ON_UNREADABLE
 from input_pipeline.packed.packed_files import (
     SPLIT_NAMES,

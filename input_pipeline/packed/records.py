@@ -84,8 +84,8 @@ def open_packed(directory: str | os.PathLike[str]) -> PackedSet:
         root = _find(_path(directory))
         packing = _read_packing(root)
         train, query, database = _read_lists(root, packing)
-        shards = tuple(os.fspath(root / shard["file"]) for shard in packing["shards"])
-        _check_shards(root, shards)
+        files = [shard["file"] for shard in packing["shards"]]
+        _check_shards(root, files)
         settings = packing["settings"]
         return PackedSet(
             directory=os.fspath(root),
@@ -98,7 +98,7 @@ def open_packed(directory: str | os.PathLike[str]) -> PackedSet:
             quality=settings["quality"],
             apply_orientation=settings["decoding"]["apply_orientation"],
             left_out=tuple(image["name"] for image in packing["left_out"]),
-            shards=shards,
+            shards=tuple(os.fspath(root / file) for file in files),
             shard_lengths=tuple(shard["images"] for shard in packing["shards"]),
             checksum=packing["lists_sha256"],
         )
@@ -200,9 +200,9 @@ def _read_lists(root: Any, packing: dict[str, Any]) -> list[LabelList]:
 
 def _check_shards(root: Any, shards: Sequence[str]) -> None:
     present = {path.name for path in root.iterdir()}
-    missing = [shard for shard in shards if os.path.basename(shard) not in present]
+    missing = [shard for shard in shards if shard not in present]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(shards)} shards are missing, first {missing[0]}; copy them "
-            f"again, or pack again with {PACK}"
+            f"{len(missing)} of {len(shards)} shards in {root} are missing, first {missing[0]}; "
+            f"copy them again, or pack again with {PACK}"
         )

@@ -11,13 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage, decode_image
+from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.images.decode import DecodeOptions, decode_image
 from input_pipeline.images.transforms import shorter_side
+from input_pipeline.packed.record_reader import count_records
 
 # One record a group, so that a read fetches one; images are compressed already.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -91,9 +92,9 @@ def complete_shard(path: Path) -> Shard | None:
         shard = Shard(**found | {"left_out": tuple(tuple(image) for image in found["left_out"])})
         if path.stat().st_size != shard.bytes:
             return None
-    except (OSError, ValueError, TypeError, KeyError):
+        return shard if count_records(os.fspath(path)) == shard.images else None
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError):
         return None
-    return shard if _count_records(path) == shard.images else None
 
 
 def prepare_image(data: bytes, options: DecodeOptions, resize: int | None, quality: int) -> bytes:
@@ -172,13 +173,3 @@ class _ShardFile:
 
 def _sidecar(path: Path) -> Path:
     return path.with_name(path.name + SIDECAR_SUFFIX)
-
-
-def _count_records(path: Path) -> int | None:
-    try:
-        reader = ArrayRecordReader(os.fspath(path))
-        count = reader.num_records()
-        reader.close()
-    except RuntimeError:
-        return None
-    return count

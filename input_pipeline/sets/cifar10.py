@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.download import fetch
 from input_pipeline.errors import DataError
-from input_pipeline.restricted_pickle import load_pickled_dict
+from input_pipeline.sets.cifar10_pickle import load_pickled_dict
+from input_pipeline.sets.download import fetch
 
 CLASS_NAMES = (
     "airplane",

@@ -1,105 +1,102 @@
 """Data sets of image files: three list files, a folder a class, or packed records of either."""
 
-import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from etils import epath
 
-from input_pipeline.dataset import Dataset
+from input_pipeline.dataset import Dataset, checksum, one_hot
 from input_pipeline.errors import DataError
+from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.lists import listed
-from input_pipeline.lists.label_lists import LabelList
+from input_pipeline.lists.label_lists import LabelList, read_class_names
+from input_pipeline.lists.listed import LIST_FILES
+from input_pipeline.messages import shortened
 from input_pipeline.packed import records
-from input_pipeline.sets.folders import scan_folder
-from input_pipeline.sources import EncodedImages, FileReader
+from input_pipeline.sets.folders import FolderImages, scan_folder
 from input_pipeline.splits import LIST_PROTOCOLS, DatabaseRule, ListProtocol, Splits, class_splits
 
-_CHECK = "python -m input_pipeline.check lists every problem of the lists and the images"
-_SHOWN = 5
+
+@dataclass(frozen=True)
+class ListFiles:
+    """Where a list-file set's lists are: their folder (None: that of the images) and names."""
+
+    directory: str | None = None
+    train: str = LIST_FILES["train"]
+    query: str = LIST_FILES["query"]
+    database: str = LIST_FILES["database"]
 
 
-def load_lists(
-    name: str,
-    directory: str,
-    *,
-    lists_directory: str,
-    train: str = "train.txt",
-    query: str = "test.txt",
-    database: str = "database.txt",
-) -> Dataset:
+@dataclass(frozen=True)
+class FolderSplits:
+    """How a folder with one subfolder a class is split; see `splits.class_splits`."""
+
+    query_per_class: int = 100
+    train_per_class: int = 500
+    database: DatabaseRule = "rest"
+
+
+def load_lists(name: str, directory: str, files: ListFiles) -> Dataset:
     """Joins three list files (HashNet's format) into a data set.
 
     Args:
       name: a key of `splits.LIST_PROTOCOLS`, whose sizes the lists must have.
       directory: what the paths in the lists are relative to.
-      lists_directory: where the lists are; `classes.txt` there names the classes, a line each.
-      train, query, database: names of the list files.
+      files: the lists; `classes.txt` beside them names the classes, a line each.
 
     Raises:
       DataError: a list is missing or malformed, has other sizes than `name`'s, an image is both
         query and database or query and train, or two lists disagree about an image's labels.
     """
-    parts = listed.load_lists(lists_directory, train=train, query=query, database=database)
-    _check_lists(name, *parts)
-    joined = listed.join_lists(*parts)
+    folder = files.directory or directory
+    parts = listed.load_lists(folder, (files.train, files.query, files.database))
+    joined = _join(name, parts)
+    class_names, count = read_class_names(folder), joined.labels.shape[1]
+    if class_names and len(class_names) != count:
+        raise DataError(
+            f"{folder}/classes.txt names {len(class_names)} classes, but the lists have {count} "
+            "labels"
+        )
     return _make(
         name,
         EncodedImages(joined.names, FileReader(directory, joined.names)),
         joined.labels,
         joined.splits,
-        _class_names(epath.Path(lists_directory) / "classes.txt", joined.labels.shape[1]),
-        f"image files in {directory} by the lists in {lists_directory}",
+        class_names or tuple(map(str, range(count))),
+        f"image files in {directory} by the lists in {folder}",
     )
 
 
-def load_folder(
-    directory: str,
-    *,
-    seed: int,
-    query_per_class: int,
-    train_per_class: int,
-    database: DatabaseRule,
-) -> Dataset:
+def load_folder(directory: str, seed: int, rules: FolderSplits) -> Dataset:
     """Takes each subfolder as a class and draws the splits.
 
     Raises:
       DataError: no such folder, or no class with images in it.
       ValueError: a class with too few images.
     """
-    found = scan_folder(Path(directory))
+    found = scan_folder(directory)
     try:
-        splits = class_splits(found.class_ids, seed, query_per_class, train_per_class, database)
+        splits = class_splits(
+            found.class_ids, seed, rules.query_per_class, rules.train_per_class, rules.database
+        )
     except ValueError as error:
-        listed_names = ", ".join(f"{i} = {name}" for i, name in enumerate(found.class_names[:20]))
+        names = [f"{i} = {name}" for i, name in enumerate(found.class_names)]
         raise ValueError(
             f"{directory}: {error}. Sizes are data.query_per_class and data.train_per_class. "
-            f"Classes: {listed_names}"
+            f"Classes: {shortened(names, 20)}"
         ) from None
     ignored = f"; {len(found.ignored)} other files ignored" if found.ignored else ""
-    return _make(
-        "folder",
-        EncodedImages(found.names, FileReader(directory, found.names)),
-        np.eye(len(found.class_names), dtype=np.uint8)[found.class_ids],
-        splits,
-        found.class_names,
-        f"image files in {directory}, a class a subfolder{ignored}",
-    )
+    return _make_folder("folder", directory, found, splits, ignored)
 
 
-def load_class_folders(directory: str, *, seed: int, validation_per_class: int) -> Dataset:
+def load_class_folders(directory: str, seed: int, validation_per_class: int) -> Dataset:
     """Takes training and validation images from subfolders that are classes, as ImageNet has them.
 
     With `train` and `val` in the folder, each with a subfolder a class, those are the two parts.
-    Otherwise its subfolders are the classes, and some images of each are drawn for validation.
-    The validation images are the queries; the training images are also the database.
-
-    Args:
-      directory: the folder.
-      seed: draws the validation images, where there is no `val`.
-      validation_per_class: how many of each class, where there is no `val`.
+    Otherwise its subfolders are the classes, and the seed draws some images of each for
+    validation. The validation images are the queries; the training images are also the database.
 
     Raises:
       DataError: no such folder, no class with images in it, or a class of `val` not in `train`.
@@ -112,25 +109,20 @@ def load_class_folders(directory: str, *, seed: int, validation_per_class: int) 
     strange = sorted(set(val.class_names) - set(train.class_names))
     if strange:
         raise DataError(
-            f"{root / 'val'} has classes that {root / 'train'} has not: "
-            f"{', '.join(strange[:_SHOWN])}; name the subfolders of both alike"
+            f"{root / 'val'} has classes that {root / 'train'} has not: {shortened(strange)}; "
+            "name the subfolders of both alike"
         )
     ids = {name: i for i, name in enumerate(train.class_names)}
     val_ids = np.array([ids[val.class_names[i]] for i in val.class_ids], np.int64)
     names = [f"train/{name}" for name in train.names] + [f"val/{name}" for name in val.names]
-    rows, count = np.arange(len(names), dtype=np.int64), len(train.names)
-    return _make(
-        "class_folders",
-        EncodedImages(names, FileReader(os.fspath(root), names)),
-        np.eye(len(ids), dtype=np.uint8)[np.concatenate([train.class_ids, val_ids])],
-        Splits(rows[:count], rows[count:], rows[:count]),
-        train.class_names,
-        f"image files in {directory}, train and val, a class a subfolder",
-    )
+    both = FolderImages(names, np.concatenate([train.class_ids, val_ids]), train.class_names, ())
+    train_rows, val_rows = np.split(np.arange(len(names), dtype=np.int64), [len(train.names)])
+    splits = Splits(train_rows, val_rows, train_rows)
+    return _make_folder("class_folders", os.fspath(root), both, splits, ", in train and val")
 
 
 def _held_out_folders(directory: str, seed: int, per_class: int) -> Dataset:
-    found = scan_folder(Path(directory))
+    found = scan_folder(directory)
     counts = np.bincount(found.class_ids)
     if counts.min() <= per_class:
         small = found.class_names[int(counts.argmin())]
@@ -139,32 +131,26 @@ def _held_out_folders(directory: str, seed: int, per_class: int) -> Dataset:
             "held out for validation and none left to train on; give a smaller "
             "--config.data.query_per_class"
         )
-    splits = class_splits(found.class_ids, seed, per_class, 0, "rest")
-    return _make(
-        "class_folders",
-        EncodedImages(found.names, FileReader(directory, found.names)),
-        np.eye(len(found.class_names), dtype=np.uint8)[found.class_ids],
-        Splits(splits.database, splits.query, splits.database),
-        found.class_names,
-        f"image files in {directory}, a class a subfolder; {per_class} of each for validation",
-    )
+    drawn = class_splits(found.class_ids, seed, per_class, 0, "rest")
+    splits = Splits(drawn.database, drawn.query, drawn.database)
+    held_out = f"; {per_class} of each for validation"
+    return _make_folder("class_folders", directory, found, splits, held_out)
 
 
 def load_packed(name: str, directory: str) -> Dataset:
-    """Opens what `input_pipeline.pack` made; the splits are those it was packed with.
+    """Opens what `input_pipeline.pack` made, on a disk or a bucket, with the splits it had.
 
     Args:
       name: as for `load_lists`, or "folder".
-      directory: a local or a bucket path.
+      directory: of the packed data set.
 
     Raises:
       DataError: nothing packed there, or incomplete, or other sizes than `name`'s.
     """
     packed = records.open_packed(directory)
-    parts = (packed.train, packed.query, packed.database)
     # What packing left out as unreadable is missing from the lists as well.
-    _check_lists("lists" if packed.left_out else name, *parts)
-    joined = listed.join_lists(*parts)
+    name_of_sizes = "lists" if packed.left_out else name
+    joined = _join(name_of_sizes, (packed.train, packed.query, packed.database))
     resized = f", shorter side {packed.resize} px" if packed.resize else ""
     left_out = f", {len(packed.left_out)} unreadable images left out" if packed.left_out else ""
     return _make(
@@ -177,24 +163,30 @@ def load_packed(name: str, directory: str) -> Dataset:
     )
 
 
-def _check_lists(name: str, train: LabelList, query: LabelList, database: LabelList) -> None:
+def _join(name: str, parts: Sequence[LabelList]) -> listed.ListedImages:
+    train, query, database = parts
     expected = LIST_PROTOCOLS.get(name, ListProtocol())
-    problems = listed.list_problems(train, query, database)
-    problems += listed.size_problems(train, query, database, expected)
+    problems = listed.list_problems(train, query, database, expected)
     if problems:
-        shown = "\n  ".join(problems[:_SHOWN])
-        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise DataError(f"the lists cannot be used for {name}:\n  {shown}{more}\n{_CHECK}")
+        shown = shortened([problem.summary for problem in problems], separator="\n  ")
+        raise DataError(
+            f"the lists cannot be used for {name}:\n  {shown}\npython -m input_pipeline.check "
+            "lists every problem of the lists and the images"
+        )
+    return listed.join_lists(train, query, database)
 
 
-def _class_names(path: epath.Path, count: int) -> tuple[str, ...]:
-    """The file's lines where there is one, else numbers."""
-    if not path.is_file():
-        return tuple(str(i) for i in range(count))
-    names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
-    if len(names) != count:
-        raise DataError(f"{path} names {len(names)} classes, but the lists have {count} labels")
-    return names
+def _make_folder(
+    name: str, directory: str, found: FolderImages, splits: Splits, more: str
+) -> Dataset:
+    return _make(
+        name,
+        EncodedImages(found.names, FileReader(directory, found.names)),
+        one_hot(found.class_ids, len(found.class_names)),
+        splits,
+        found.class_names,
+        f"image files in {directory}, a class a subfolder{more}",
+    )
 
 
 def _make(
@@ -202,26 +194,18 @@ def _make(
     images: EncodedImages,
     labels: np.ndarray,
     splits: Splits,
-    class_names: Sequence[str],
+    class_names: tuple[str, ...],
     provenance: str,
 ) -> Dataset:
     return Dataset(
         name=name,
         protocol=name,
-        class_names=tuple(class_names),
+        class_names=class_names,
         images=images,
         labels=labels,
         splits=splits,
         top_k=LIST_PROTOCOLS.get(name, ListProtocol()).top_k,
         provenance=provenance,
         official=None,
-        checksum=_checksum(images.names, labels, splits),
+        checksum=checksum(labels, *splits.by_name().values(), names=images.names),
     )
-
-
-def _checksum(names: Sequence[str], labels: np.ndarray, splits: Splits) -> str:
-    digest = hashlib.sha256("\n".join(names).encode())
-    for array in (labels, splits.train, splits.query, splits.database):
-        digest.update(str(array.shape).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]

@@ -85,7 +85,7 @@ def test_the_first_twenty_are_shown_and_all_are_in_the_file(folder, capsys):
     assert run(folder, "--out=all.txt") == 1
     shown = capsys.readouterr().out
     assert shown.count("problem: ") == 20
-    assert "... and 10 more" in shown and "30 problems" in shown
+    assert "\nand 10 more\n" in shown and "30 problems" in shown
     assert (folder / "all.txt").read_text().count("there is no such file") == 30
 
 

@@ -14,7 +14,12 @@ from input_pipeline import make_splits
 from input_pipeline.lists.label_lists import LabelList, read_list
 from input_pipeline.make_splits import main
 from input_pipeline.splits import LIST_PROTOCOLS
-from tests.input_pipeline.raw_sets import make_mirflickr, make_nuswide, make_voc2012, random_bits
+from tests.input_pipeline.annotations.raw_sets import (
+    make_mirflickr,
+    make_nuswide,
+    make_voc2012,
+    random_bits,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["classes.txt", "database.txt", "summary.json", "test.txt", "train.txt"]

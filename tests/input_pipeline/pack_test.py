@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 
 from input_pipeline import pack
+from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.lists.label_lists import write_list
 from input_pipeline.packed import packing
-from input_pipeline.sets.image_sets import load_folder, load_lists, load_packed
-from input_pipeline.sources import EncodedImages
-from tests.input_pipeline.packed_sets import Images, make_image
+from input_pipeline.sets.image_sets import (
+    FolderSplits,
+    ListFiles,
+    load_folder,
+    load_lists,
+    load_packed,
+)
+from tests.input_pipeline.packed.packed_sets import Images, make_image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +59,7 @@ def check_same(packed, unpacked) -> None:
 def test_packed_lists_are_the_same_data_as_the_files(lists, tmp_path, capsys):
     out = tmp_path / "out"
     assert run("--dir", lists, "--name", "things", "--out", out, "--images_per_shard", 4) == 0
-    unpacked = load_lists("lists", str(lists), lists_directory=str(lists))
+    unpacked = load_lists("lists", str(lists), ListFiles())
     check_same(load_packed("lists", str(out)), unpacked)
     printed = capsys.readouterr().out
     assert "9 images" in printed and "shards: 3, of which 0 were there" in printed
@@ -73,9 +79,7 @@ def test_a_packed_folder_has_the_splits_that_its_config_would_draw(tmp_path, cap
     options = ("--database", "train", "--resize", 20, "--apply_orientation")
     name = ("--dir", photos, "--name", "folder", "--out", tmp_path / "out")
     assert run(*name, *sizes, *options[:2]) == 0
-    unpacked = load_folder(
-        str(photos), seed=5, query_per_class=1, train_per_class=2, database="train"
-    )
+    unpacked = load_folder(str(photos), 5, FolderSplits(1, 2, "train"))
     packed = load_packed("folder", str(tmp_path / "out"))
     check_same(packed, unpacked)
     assert packed.class_names == ("class 0", "class 1")

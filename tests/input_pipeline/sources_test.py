@@ -5,12 +5,12 @@ import threading
 import numpy as np
 import pytest
 
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.images.transforms import WORDS, ImageTransform
 from input_pipeline.permutation import random_words
-from input_pipeline.sources import ArraySource, DecodedSource, EncodedImages, FileReader
-from tests.input_pipeline.photographs import encoded, photograph
+from input_pipeline.sources import ArraySource, DecodedSource
+from tests.input_pipeline.images.photographs import encoded, photograph
 
 NAMES = [f"part {i % 2}/{i}.jpg" for i in range(12)]
 TRANSFORM = ImageTransform(size=24, resize=32, horizontal_flip=True)

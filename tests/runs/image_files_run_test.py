@@ -13,7 +13,7 @@ from configs import lists
 from hybridhash_jax.evaluation_run import evaluate_checkpoint
 from hybridhash_jax.run import train
 from input_pipeline.errors import DataError
-from tests.input_pipeline.photographs import write_lists
+from tests.input_pipeline.images.photographs import write_lists
 from tests.runs.small_run import ENVIRONMENT, OVERRIDES, ROOT, StopAt, flags, outcome
 
 SIZES = {"batch_size": 16, "num_epochs": 2, "evaluation.batch_size": 16}

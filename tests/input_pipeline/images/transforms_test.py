@@ -6,7 +6,7 @@ from PIL import Image
 
 from input_pipeline.images.transforms import WORDS, ImageTransform, shorter_side
 from input_pipeline.permutation import random_words
-from tests.input_pipeline.photographs import encoded, photograph
+from tests.input_pipeline.images.photographs import encoded, photograph
 
 PHOTO = photograph(90, 60)
 DATA = encoded(PHOTO, "PNG")
@@ -98,21 +98,6 @@ def test_a_random_area_has_the_share_and_shape_it_may_have():
     assert 0.70 < min(shapes) < 0.85 and 1.2 < max(shapes) < 1.4
 
 
-@pytest.mark.parametrize("size", [(500, 375), (341, 256), (300, 330), (120, 90), (1200, 900)])
-def test_the_fast_decoder_stays_close_to_the_exact_one(size):
-    data = encoded(photograph(*size), quality=75)
-    exact = apply(ImageTransform(224, 256), None, data).astype(int)
-    difference = np.abs(apply(ImageTransform(224, 256, decoder="fast"), None, data) - exact)
-    assert difference.mean() <= 1.0
-    assert np.percentile(difference, 99.9) <= 16
-
-
-def test_the_fast_decoder_reads_what_is_no_jpeg_exactly():
-    np.testing.assert_array_equal(
-        apply(ImageTransform(24, 32, decoder="fast")), apply(ImageTransform(24, 32))
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -120,7 +105,6 @@ def test_the_fast_decoder_reads_what_is_no_jpeg_exactly():
         ({"size": 0}, "cannot crop 0 pixels"),
         ({"random_area": (0.0, 1.0)}, "random_area"),
         ({"random_area": (0.5, 1.5)}, "random_area"),
-        ({"decoder": "quick"}, "accepted: exact, fast"),
     ],
 )
 def test_impossible_transforms_are_refused(arguments, why):

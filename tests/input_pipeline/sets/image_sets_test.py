@@ -9,12 +9,13 @@ import pytest
 from input_pipeline import pack
 from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset
 from input_pipeline.errors import DataError
+from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.loader import make_train_iterator
 from input_pipeline.sets import image_sets
-from input_pipeline.sources import DecodedSource, EncodedImages
+from input_pipeline.sources import DecodedSource
 from input_pipeline.splits import LIST_PROTOCOLS, ListProtocol
-from tests.input_pipeline.photographs import encoded, photograph, write_lists
+from tests.input_pipeline.images.photographs import encoded, photograph, write_lists
 
 
 @pytest.fixture

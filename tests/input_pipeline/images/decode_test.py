@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.decode import (
     DecodeOptions,
-    UnreadableImage,
     decode_image,
-    decode_jpeg_fast,
 )
 from input_pipeline.images.decode import image_size as size_of
-from tests.input_pipeline.photographs import encoded, photograph
+from tests.input_pipeline.images.photographs import encoded, photograph
 
 PHOTO = photograph(101, 77)
 GREY_16 = Image.fromarray(np.asarray(PHOTO.convert("L")).astype(np.uint16) * 3)
@@ -73,7 +72,6 @@ def test_orientation_is_applied_only_when_asked():
     np.testing.assert_array_equal(upright, np.rot90(decode_image(FILES["JPEG with EXIF"]), k=-1))
     assert size_of(FILES["JPEG with EXIF"], turning) == (77, 101)
     assert size_of(FILES["JPEG 4:2:0"], turning) == (101, 77)
-    assert decode_jpeg_fast(FILES["JPEG with EXIF"], turning, rough_from=1) is None
 
 
 @pytest.mark.parametrize(
@@ -91,8 +89,6 @@ def test_orientation_is_applied_only_when_asked():
 def test_a_broken_file_is_unreadable_and_says_why(data, reason):
     with pytest.raises(UnreadableImage, match=reason):
         decode_image(data)
-    fast = decode_jpeg_fast(data, DecodeOptions(), rough_from=1)
-    assert fast is None, "the fast way leaves the verdict to the exact one"
 
 
 def test_a_truncated_jpeg_can_be_allowed():
@@ -137,22 +133,3 @@ def _claiming(data: bytes, file_format: str, side: int) -> bytes:
         start = data.index(b"\xff\xc0") + 5
         changed[start : start + 4] = side.to_bytes(2, "big") * 2
     return bytes(changed)
-
-
-def fast(kind: str, rough_from: int) -> np.ndarray:
-    pixels = decode_jpeg_fast(FILES[kind], DecodeOptions(), rough_from=rough_from)
-    assert pixels is not None
-    assert pixels.shape == (77, 101, 4)
-    return pixels[..., :3]
-
-
-def test_the_fast_jpeg_decoder_differs_in_the_colours_of_large_images_only():
-    expected = pillows(FILES["JPEG 4:2:0"])
-    np.testing.assert_array_equal(fast("JPEG 4:2:0", 78), expected)
-    assert 0 < np.abs(fast("JPEG 4:2:0", 77).astype(int) - expected).mean() < 3
-    np.testing.assert_array_equal(fast("JPEG 4:4:4", 1), pillows(FILES["JPEG 4:4:4"]))
-
-
-def test_the_fast_jpeg_decoder_leaves_other_files_to_the_exact_one():
-    for kind in ("PNG", "CMYK JPEG"):
-        assert decode_jpeg_fast(FILES[kind], DecodeOptions(), rough_from=1) is None

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.image_checks import ImageFacts, check_images, same_files
 
 

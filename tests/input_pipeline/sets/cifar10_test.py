@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline.download import fetch
 from input_pipeline.errors import DataError
 from input_pipeline.sets import cifar10
+from input_pipeline.sets.download import fetch
 
 COUNT = 20  # images a file, instead of 10,000
 NAMES = list(cifar10.PYTHON_FILES_MD5)
@@ -202,7 +202,7 @@ def test_a_malicious_file_is_refused_and_not_run(tmp_path):
             return os.mkdir, (str(tmp_path / "it_ran"),)
 
     files = python_files() | {"cifar-10-batches-py/test_batch": pickle.dumps(Attack(), 2)}
-    with pytest.raises(DataError, match=r"test_batch: refused the global .*mkdir"):
+    with pytest.raises(DataError, match=r"test_batch: its pickle asks for .*mkdir"):
         read(str(write_folder(tmp_path, files)))
     assert not (tmp_path / "it_ran").exists()
 
@@ -260,7 +260,7 @@ def test_a_download_with_a_wrong_checksum_leaves_nothing_behind(tmp_path, monkey
     archive = write_archive(folder / cifar10.PYTHON_ARCHIVE, python_files())
     monkeypatch.setattr(cifar10, "PYTHON_URL", f"{url}/{archive.name}")
     target = tmp_path / "new"
-    with pytest.raises(DataError, match="expected c58f30108f.*was deleted") as caught:
+    with pytest.raises(DataError, match="c58f30108f.*was deleted") as caught:
         read(str(target), download=True)
     assert_tells_what_to_do(str(caught.value), target)
     assert not list(target.iterdir())
@@ -269,7 +269,7 @@ def test_a_download_with_a_wrong_checksum_leaves_nothing_behind(tmp_path, monkey
 def test_an_http_error_is_explained(tmp_path, monkeypatch, server):
     url, _ = server
     monkeypatch.setattr(cifar10, "PYTHON_URL", f"{url}/{cifar10.PYTHON_ARCHIVE}")
-    with pytest.raises(DataError, match="HTTP 404") as caught:
+    with pytest.raises(DataError, match="404") as caught:
         read(str(tmp_path / "new"), download=True)
     assert_tells_what_to_do(str(caught.value), tmp_path / "new")
     assert not list((tmp_path / "new").iterdir())

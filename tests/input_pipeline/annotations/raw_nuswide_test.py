@@ -7,7 +7,7 @@ import pytest
 
 from input_pipeline.annotations.raw_annotations import read_nuswide
 from input_pipeline.errors import DataError
-from tests.input_pipeline.raw_sets import CONCEPTS, make_nuswide, random_bits
+from tests.input_pipeline.annotations.raw_sets import CONCEPTS, make_nuswide, random_bits
 
 LABELS = random_bits(60, [40] * 81)
 

@@ -1,12 +1,12 @@
 """Reads images and classes from four NumPy files, for example Tiny-ImageNet at 32 pixels."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.dataset import Dataset
+from input_pipeline.dataset import Dataset, checksum, one_hot
 from input_pipeline.errors import DataError
+from input_pipeline.lists.label_lists import read_class_names
 from input_pipeline.splits import Splits
 
 _PARTS = ("train", "val")
@@ -15,12 +15,9 @@ _PARTS = ("train", "val")
 def load_arrays(name: str, directory: str) -> Dataset:
     """Joins train_images.npy, train_labels.npy, val_images.npy and val_labels.npy of a folder.
 
-    The validation images are the queries; the training images are also the database. A file
-    classes.txt may name the classes, a line each; otherwise they are called by their numbers.
-
-    Args:
-      name: what the data set is called.
-      directory: the folder. Images are uint8 [N, H, W, 3], labels integers [N], classes from 0.
+    Images are uint8 [N, H, W, 3], labels integers [N], classes from 0. The validation images are
+    the queries; the training images are also the database. A file classes.txt may name the
+    classes, a line each; otherwise they are called by their numbers.
 
     Raises:
       DataError: a file is missing, damaged, needs unpickling, or does not fit the others.
@@ -31,21 +28,25 @@ def load_arrays(name: str, directory: str) -> Dataset:
     for part, some_images, some_labels in zip(_PARTS, images, labels, strict=True):
         _check(root / part, some_images, some_labels, images[0].shape[1:])
     class_ids = np.concatenate([np.asarray(part, np.int64) for part in labels])
-    class_names = _class_names(root / "classes.txt", int(class_ids.max()) + 1)
+    count = int(class_ids.max()) + 1
+    class_names = read_class_names(root) or tuple(map(str, range(count)))
+    if len(class_names) < count:
+        raise DataError(
+            f"{root}/classes.txt names {len(class_names)} classes, but labels go up to {count - 1}"
+        )
     pooled = np.concatenate(images)
-    train = np.arange(len(images[0]), dtype=np.int64)
-    query = np.arange(len(images[0]), len(pooled), dtype=np.int64)
+    train, query = np.split(np.arange(len(pooled), dtype=np.int64), [len(images[0])])
     return Dataset(
         name=name,
         protocol=name,
         class_names=class_names,
         images=pooled,
-        labels=np.eye(len(class_names), dtype=np.uint8)[class_ids],
+        labels=one_hot(class_ids, len(class_names)),
         splits=Splits(train, query, train),
         top_k=None,
         provenance=f"arrays in {root}",
         official=None,
-        checksum=_checksum(pooled, class_ids),
+        checksum=checksum(pooled, class_ids),
     )
 
 
@@ -68,31 +69,8 @@ def _check(path: Path, images: np.ndarray, labels: np.ndarray, size: tuple[int, 
         raise DataError(f"{given}; expected uint8 [N, H, W, 3], N at least 1")
     if images.shape[1:] != size:
         raise DataError(f"{given}, but the training images are {size}; make them the same size")
+    given = f"{path}_labels.npy holds {labels.dtype} {labels.shape}"
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{path}_labels.npy holds {labels.dtype} {labels.shape}; expected an integer for each "
-            f"of the {len(images):,} images"
-        )
+        raise DataError(f"{given}; expected an integer for each of the {len(images):,} images")
     if labels.min() < 0 or labels.max() > 65_535:
-        raise DataError(
-            f"{path}_labels.npy holds {labels.min()} to {labels.max()}; classes are numbered from "
-            "0, at most to 65,535"
-        )
-
-
-def _class_names(path: Path, count: int) -> tuple[str, ...]:
-    """The file's lines where there is one, else numbers."""
-    if not path.is_file():
-        return tuple(str(i) for i in range(count))
-    names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
-    if len(names) < count:
-        raise DataError(f"{path} names {len(names)} classes, but labels go up to {count - 1}")
-    return names
-
-
-def _checksum(images: np.ndarray, class_ids: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in (images, class_ids):
-        digest.update(str(array.shape).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
+        raise DataError(f"{given}, {labels.min()} to {labels.max()}; classes are numbered from 0")

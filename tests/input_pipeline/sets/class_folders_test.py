@@ -6,8 +6,8 @@ import pytest
 from input_pipeline import pack
 from input_pipeline.datasets import FolderSplits, load_dataset
 from input_pipeline.errors import DataError
-from input_pipeline.sources import EncodedImages
-from tests.input_pipeline.photographs import encoded, photograph
+from input_pipeline.images.encoded import EncodedImages
+from tests.input_pipeline.images.photographs import encoded, photograph
 
 
 def write(directory, **counts):

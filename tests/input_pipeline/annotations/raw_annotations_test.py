@@ -10,7 +10,7 @@ from input_pipeline.annotations.raw_annotations import (
     read_voc2012,
 )
 from input_pipeline.errors import DataError
-from tests.input_pipeline.raw_sets import make_mirflickr, make_voc2012, random_bits
+from tests.input_pipeline.annotations.raw_sets import make_mirflickr, make_voc2012, random_bits
 
 VALUES = random_bits(50, [30] * 20).astype(int) * 2 - 1
 

@@ -238,10 +238,7 @@ def test_imagenet_sized_lists_are_parsed_in_two_seconds():
         b"./data/imagenet/image/n03944341_%d.JPEG" % i for i in range(128_504)
     )
     data = labels[: labels.rindex(b"\n") + 1]
-    seconds = []
-    for _ in range(3):  # the best of three: other work may share the core
-        started = time.process_time()
-        found = parse(data, 100)
-        seconds.append(time.process_time() - started)
+    started = time.process_time()
+    found = parse(data, 100)
+    assert time.process_time() - started < 2
     assert found.labels.shape == (128_503, 100)
-    assert min(seconds) < 2

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline.images.resample import Crop, resample_exact, resample_fast
-from tests.input_pipeline.photographs import photograph
+from input_pipeline.images.resample import Crop, resample
+from tests.input_pipeline.images.photographs import photograph
 
 
 def pillows(image: np.ndarray, crop: Crop) -> np.ndarray:
@@ -19,14 +19,7 @@ def pillows(image: np.ndarray, crop: Crop) -> np.ndarray:
 
 def exact(image: np.ndarray, crop: Crop) -> np.ndarray:
     out = np.empty((crop.size, crop.size, 3), np.uint8)
-    resample_exact(image, crop, out)
-    return out
-
-
-def fast(image: np.ndarray, crop: Crop) -> np.ndarray:
-    out = np.empty((crop.size, crop.size, 3), np.uint8)
-    fourth = np.full((*image.shape[:2], 1), 255, np.uint8)
-    resample_fast(np.concatenate([image, fourth], axis=-1), crop, out)
+    resample(image, crop, out)
     return out
 
 
@@ -69,21 +62,3 @@ def test_photographs_have_the_bytes_of_pillow(size, resized, flip):
     for left, top in ((0, 0), spare, (spare[0] // 3, spare[1] // 2)):
         crop = Crop(resized[0], resized[1], left, top, 224, flip)
         np.testing.assert_array_equal(exact(image, crop), pillows(image, crop))
-
-
-@pytest.mark.parametrize("size", [(500, 375), (640, 480), (341, 256), (200, 150), (1600, 1200)])
-def test_the_fast_kernel_is_within_a_grey_level_on_photographs(size):
-    for seed in range(4):
-        image = np.asarray(photograph(*size, seed=seed))
-        crop = Crop(341, 256, 31, 17, 224, seed % 2 == 1)
-        difference = np.abs(fast(image, crop).astype(int) - pillows(image, crop))
-        assert difference.mean() < 0.5
-        assert difference.max() <= 2
-
-
-@hypothesis.settings(max_examples=100, deadline=None)
-@hypothesis.given(images_and_crops())
-def test_the_fast_kernel_keeps_flat_images_flat(image_and_crop):
-    image, crop = image_and_crop
-    image[:] = image[0, 0]
-    assert np.abs(fast(image, crop).astype(int) - image[0, 0][None, None]).max() == 0

@@ -23,15 +23,14 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from tensorflow_datasets.proto import tf_example_generated_pb2
 
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.lists.listed import join_lists
 from input_pipeline.packed import records
 from input_pipeline.packed.record_reader import RecordReader, image_in
 from input_pipeline.packed.records import open_packed
-from tests.input_pipeline.packed_sets import CLASSES, Images
+from tests.input_pipeline.packed.packed_sets import CLASSES, Images
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # Generated code, which type checkers cannot see into.
 Example: Any = getattr(tf_example_generated_pb2, "Example")  # noqa: B009
 SHARD = "things-images.array_record-00001-of-00003"
@@ -95,7 +94,7 @@ def test_changed_lists_are_noticed(packed):
 
 def test_missing_files_are_named(packed):
     (packed / SHARD).unlink()
-    with pytest.raises(DataError, match=f"1 of 3 shards are missing, first .*{SHARD}"):
+    with pytest.raises(DataError, match=f"1 of 3 shards in .* are missing, first .*{SHARD}"):
         open_packed(packed)
     (packed / "train.txt").unlink()
     with pytest.raises(DataError, match="cannot read the packed data set .*train.txt"):
@@ -149,11 +148,8 @@ def test_many_threads_read_the_same_reader(packed):
     assert found == [images.files[images.order[row]] for row in rows]
 
 
-def test_a_reader_opens_again_after_close_and_in_another_process(packed):
+def test_a_reader_opens_again_in_another_process(packed):
     images, reader = Images(), open_packed(packed).open_reader()
-    for _ in range(2):
-        assert reader.read(8) == images.files[6]
-        reader.close()
     reader.read(0)
     assert pickle.loads(pickle.dumps(reader)).read(8) == images.files[6]
 
@@ -188,7 +184,7 @@ def test_a_damaged_or_missing_shard_is_an_error_of_the_data_set(packed, content)
 def test_a_shard_of_another_length_is_an_incomplete_copy(packed):
     with pytest.raises(DataError, match="holds 4 records instead of 5"):
         RecordReader([os.fspath(packed / SHARD)], [5]).read(0)
-    with pytest.raises(ValueError, match="1 shards but 2 lengths"):
+    with pytest.raises(ValueError, match="zip"):
         RecordReader([SHARD], [1, 2])
 
 
@@ -223,12 +219,15 @@ def test_a_record_that_ends_early_has_no_image():
             image_in(record[:length])
 
 
-def test_reading_imports_neither_tfds_nor_tensorflow():
+def test_neither_opening_nor_reading_imports_tensorflow(packed):
     code = (
-        "import sys, input_pipeline.records\n"
-        "assert not {'tensorflow_datasets', 'tensorflow', 'jax', 'etils'} & set(sys.modules)"
+        "import sys; from input_pipeline.packed.records import open_packed\n"
+        "found = open_packed(sys.argv[1])\n"
+        "assert not {'tensorflow_datasets', 'tensorflow', 'jax'} & set(sys.modules)\n"
+        "assert found.open_reader().read(0)\n"
+        "assert 'tensorflow' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", code, packed], cwd=ROOT, check=True)
 
 
 @pytest.fixture
@@ -295,7 +294,6 @@ def test_a_bucket_is_read_like_a_disk(bucket):
     reader = found.open_reader()
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(reader.read, range(9))) == [images.files[i] for i in images.order]
-    reader.close()
 
 
 def test_a_shard_missing_in_a_bucket_is_an_error_of_the_data_set(bucket):

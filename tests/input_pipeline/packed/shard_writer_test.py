@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.packed.shard_writer import complete_shard, prepare_image, write_shard
-from tests.input_pipeline.packed_sets import make_image
+from tests.input_pipeline.packed.packed_sets import make_image
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from input_pipeline.lists.split_rules import generator_splits, permutation_splits
 from input_pipeline.permutation import permutation
-from input_pipeline.split_rules import generator_splits, permutation_splits
 from input_pipeline.splits import LIST_PROTOCOLS, Splits, class_splits, hold_out
-from tests.input_pipeline.raw_sets import random_bits
+from tests.input_pipeline.annotations.raw_sets import random_bits
 
 SEEDS = st.integers(0, 2**64 - 1)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline.errors import DataError
-from input_pipeline.images.decode import DecodeOptions, UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.packed.records import open_packed
 from input_pipeline.splits import Splits
-from tests.input_pipeline.packed_sets import CLASSES, Images, contents, make_image
+from tests.input_pipeline.packed.packed_sets import CLASSES, Images, contents, make_image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DIRECTORY = Path("things") / "1.0.0"
 BROKEN = b"\xff\xd8\xff not an image"
 
@@ -78,7 +78,7 @@ def test_an_interrupted_pack_leaves_whole_shards_and_goes_on_to_the_same_bytes(t
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.packed_sets import Images
+from tests.input_pipeline.packed.packed_sets import Images
 images = Images()
 def read(row):
     if row == images.order[6]:
@@ -193,7 +193,7 @@ def test_only_the_first_twenty_unreadable_images_are_shown(tmp_path):
     with pytest.raises(DataError, match="25 of 30 images") as caught:
         images.pack(tmp_path)
     assert str(caught.value).count(".jpg: ") == 20
-    assert "... and 5 more" in str(caught.value)
+    assert "\n  and 5 more\n" in str(caught.value)
     assert len((tmp_path / DIRECTORY / "unreadable.txt").read_text().splitlines()) == 25
 
 

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.images.thumbnails import load_thumbnails
-from input_pipeline.sources import EncodedImages, FileReader
 
 
 def write_image(path, height, width, grey):

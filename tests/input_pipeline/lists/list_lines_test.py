@@ -12,10 +12,10 @@ from input_pipeline.lists.list_lines import image_path, label_that_is_no_label, 
 @pytest.mark.parametrize(
     ("line", "path", "labels"),
     [
-        (b"a.jpg 0 1 0", b"a.jpg", [0, 1, 0]),
-        (b"a b\t1.jpg\t0  1 \t1", b"a b\t1.jpg", [0, 1, 1]),
-        (b"IMG 2 1 1 0", b"IMG 2", [1, 1, 0]),
-        (b" a.jpg 0 0 0", b" a.jpg", [0, 0, 0]),
+        (b"a.jpg 0 1 0", b"a.jpg", b"010"),
+        (b"a b\t1.jpg\t0  1 \t1", b"a b\t1.jpg", b"011"),
+        (b"IMG 2 1 1 0", b"IMG 2", b"110"),
+        (b" a.jpg 0 0 0", b" a.jpg", b"000"),
     ],
 )
 def test_labels_are_the_fields_at_the_end_and_the_path_is_the_rest(line, path, labels):

@@ -11,7 +11,7 @@ import tensorflow_datasets
 from PIL import Image
 
 from input_pipeline.packed.packed_builder import PackedImages, RecordEncoder, shard_name
-from tests.input_pipeline.packed_sets import Images
+from tests.input_pipeline.packed.packed_sets import Images
 
 tfds: Any = tensorflow_datasets  # its decorators hide the signatures from type checkers
 

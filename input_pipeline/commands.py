@@ -1,0 +1,74 @@
+"""What the three commands share: their parsers, their options and their exit codes."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from input_pipeline.cores import available_cores
+from input_pipeline.errors import DataError
+from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
+from input_pipeline.lists.listed import LIST_FILES
+from input_pipeline.splits import DATABASE_RULES
+
+
+def make_parser(command: str, description: str | None, examples: str) -> argparse.ArgumentParser:
+    """The parser of `python -m input_pipeline.COMMAND`."""
+    return argparse.ArgumentParser(
+        prog=f"python -m input_pipeline.{command}",
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_list_options(group: argparse._ActionsContainer) -> None:
+    """--lists and the names of the three lists in it."""
+    group.add_argument("--lists", metavar="LISTS", help="folder of the list files (default IMAGES)")
+    for split, file in LIST_FILES.items():
+        group.add_argument(f"--{split}_list", default=file, metavar="FILE", help=f"default {file}")
+
+
+def add_decoding_options(group: argparse._ActionsContainer) -> None:
+    """What counts as readable, and how many threads decode."""
+    add, cores = group.add_argument, available_cores()
+    add("--num_workers", type=int, default=cores, help="threads; default: all cores")
+    add("--allow_truncated", action="store_true", help="take a JPEG whose end is missing")
+    add("--max_pixels", type=int, default=MAX_PIXELS, help=f"refuse larger (default {MAX_PIXELS})")
+
+
+def decode_options(options: argparse.Namespace, apply_orientation: bool = False) -> DecodeOptions:
+    """What `add_decoding_options` was answered with."""
+    return DecodeOptions(options.allow_truncated, options.max_pixels, apply_orientation)
+
+
+def add_database_option(group: argparse._ActionsContainer) -> None:
+    """Which images of a folder are searched in."""
+    group.add_argument(
+        "--database",
+        choices=DATABASE_RULES,
+        default="rest",
+        help="which images are searched in (default rest: neither queries nor training images)",
+    )
+
+
+def check_image_folder(directory: str) -> None:
+    """Raises `DataError` for a local folder that is not there."""
+    if "://" not in directory and not Path(directory).is_dir():
+        raise DataError(f"{directory} is not a folder; give the one with the images as --dir")
+
+
+def run_command(work: Callable[[], str], when_stopped: str) -> int:
+    """Prints what `work` returns, or its error as one line; returns the exit code."""
+    try:
+        text = work()
+    except (DataError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"stopped; {when_stopped}", file=sys.stderr)
+        return 130
+    # Class names and paths may have letters that the terminal's encoding lacks.
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+    return 0
