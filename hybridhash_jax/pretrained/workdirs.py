@@ -75,7 +75,8 @@ def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
     if any(expected.get(path) != value for path, value in found.items()):
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")
     named = {path.partition("/")[2].removesuffix("/value"): array for path, array in arrays.items()}
-    return RunParameters(named, others, _model_config(workdir / _CONFIG), step)
+    model = {k: v for k, v in _config(workdir).get("model", {}).items() if v is not None}
+    return RunParameters(named, others, VARIANTS.get(model.get("variant", ""), {}) | model, step)
 
 
 def selected_step(
@@ -100,7 +101,7 @@ def _choose(workdir: Path, checkpoint: str) -> int:
         return steps[-1]
     if checkpoint == "selected":
         history = _meta(workdir / _FOLDER / str(steps[-1])).get("history", [])
-        config = _config(workdir / _CONFIG)
+        config = _config(workdir)
         selected_by = config["evaluation"]["selected_by"]
         chosen = selected_step(history, selected_by, config.get("task", "hash"))
         if chosen in steps:
@@ -141,16 +142,11 @@ def _meta(where: Path) -> dict[str, Any]:
         return dict(checkpointer.restore(where / "meta", args=ocp.args.JsonRestore()))
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _config(workdir: Path) -> dict[str, Any]:
+    path = workdir / _CONFIG
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise WeightFileError(
             f"{path} cannot be read ({error}); it says what the run's network is. Restore it."
         ) from None
-
-
-def _model_config(path: Path) -> dict[str, Any]:
-    model = _config(path).get("model", {})
-    given = {name: value for name, value in model.items() if value is not None}
-    return VARIANTS.get(str(given.get("variant")), {}) | given

@@ -1,6 +1,6 @@
 """Converts weights between PyTorch's names, Google's and our runs, bit for bit.
 
-Reads what --config.init.from reads: timm's NesT and the authors' HybridHash (.pth, .safetensors),
+Reads what --config.init.weights reads: timm's NesT and the authors' HybridHash (.pth, .safetensors),
 Google's NesT (.flax, or the folder) and workdirs of this program. Writes .safetensors with the
 authors' names (timm's, for a network without a hash head) or .flax with Google's.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from absl import logging
 
-from hybridhash_jax.pretrained.network import looks_like
+from hybridhash_jax.pretrained.account import group
+from hybridhash_jax.pretrained.network import looks_like, shapes_of
 from hybridhash_jax.pretrained.sources import Source, read_source
-from hybridhash_jax.pretrained.table import group
 from hybridhash_jax.pretrained.writing import Encoded, encode
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.errors import DataError
@@ -81,8 +81,8 @@ def convert(options: argparse.Namespace) -> str:
 
 
 def _report(source: Source, encoded: Encoded, out: Path) -> str:
-    shapes = {path: array.shape for path, array in source.arrays.items()}
-    lines = [f"read {source.path} ({source.kind}), which looks like {looks_like(shapes)}"]
+    sizes = looks_like(shapes_of(source.arrays))
+    lines = [f"read {source.path} ({source.kind}), which looks like {sizes}"]
     lines += [f"  note: {note}" for note in source.notes]
     among = [*source.names.values(), *source.unused, *source.unknown]
     for reason in dict.fromkeys(encoded.left_out.values()):

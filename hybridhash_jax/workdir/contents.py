@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from configs import default
 from hybridhash_jax.config_rules import Config, ConfigError, check_workdir
 from hybridhash_jax.pretrained import Loaded
-from hybridhash_jax.pretrained.adapt import ACTIONS
+from hybridhash_jax.pretrained.account import ACTIONS
 from hybridhash_jax.workdir.checkpoints import CheckpointError, CheckpointStore
 from input_pipeline.atomic_file import write_atomically
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from hybridhash_jax import models, pretrained
 from hybridhash_jax.parameters import parameter_paths
 from hybridhash_jax.preprocess import pixels as preprocess
-from hybridhash_jax.pretrained.adapt import LEFT_OUT, LOADED
+from hybridhash_jax.pretrained.account import LEFT_OUT, LOADED
 from hybridhash_jax.pretrained.names import torch_names
 from tests.pretrained.pretrained_files import GOLDEN, assert_same, images, randomized, small_network
 
