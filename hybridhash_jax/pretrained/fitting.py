@@ -30,9 +30,7 @@ _LAST_AXIS_IS_OURS = {"hash_head/to_bits": "bits", "hash_head": "bits", "head": 
 
 
 class Fitted(NamedTuple):
-    """Attributes:
-    rows: one for each entry and parameter. arrays: float32, for the parameters that are filled.
-    """
+    """One row for each entry and parameter; arrays, float32, for the parameters that are filled."""
 
     rows: list[Row]
     arrays: dict[str, np.ndarray]

@@ -28,10 +28,12 @@ _SELECTED_BY = {
 
 
 class RunParameters(NamedTuple):
-    """Attributes:
-    arrays: by path. others: names of the training state's arrays, which were not read.
-    config: the run's config.model with the variant's sizes filled in; empty where unknown.
-    step: of the checkpoint.
+    """The parameters of one checkpoint, by path.
+
+    Attributes:
+      others: names of the training state's arrays, which were not read.
+      config: the run's config.model with the variant's sizes filled in.
+      step: of the checkpoint.
     """
 
     arrays: dict[str, np.ndarray]

@@ -27,10 +27,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Encoded(NamedTuple):
-    """Attributes:
-    data: the file's bytes. kind: what its names are.
-    num_arrays: how many it holds. left_out: names that were to be left out, and why.
-    """
+    """The bytes of a file; what its names are; names that were to be left out, and why."""
 
     data: bytes
     kind: str

@@ -16,7 +16,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def build(**overrides):
+def build(**overrides) -> Any:
     return models.create_network(rngs=nnx.Rngs(0), **(SMALL | overrides))
 
 

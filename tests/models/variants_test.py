@@ -1,5 +1,7 @@
 """Named variants: their parameters counted, their FLOPs, and overriding them."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ PARAMETERS_AT_64_BITS = {
 }
 
 
-def abstract(variant, **overrides):
+def abstract(variant, **overrides) -> Any:
     return nnx.eval_shape(
         lambda: models.create_network(variant, outputs=64, rngs=nnx.Rngs(0), **overrides)
     )

@@ -269,4 +269,4 @@ def test_parameters_are_float32_and_on_their_devices_after_loading(folder):
     pretrained.load_pretrained(model, folder / "hash.safetensors")
     for value in parameter_paths(model).values():
         assert isinstance(value[...], jnp.ndarray) and value.dtype == jnp.float32
-    assert isinstance(model.backbone.norm.scale, nnx.Param)
+    assert isinstance(nnx.state(model)["backbone"]["norm"]["scale"], nnx.Param)

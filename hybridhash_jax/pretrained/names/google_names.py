@@ -20,9 +20,12 @@ _OF_BLOCK |= {"MlpBlock_0/Dense_0": "mlp/fc1", "MlpBlock_0/Dense_1": "mlp/fc2"}
 
 
 class Converted(NamedTuple):
-    """Attributes:
-    arrays: by our paths. names: those the file has for them.
-    heads: of each attention module, by its path. unknown: names that have no counterpart.
+    """Google's parameters by our paths.
+
+    Attributes:
+      names: those the file has for them.
+      heads: of each attention module, by its path.
+      unknown: names that have no counterpart.
     """
 
     arrays: dict[str, np.ndarray]
