@@ -31,23 +31,11 @@ def weight_count(module: nnx.Linear | nnx.Conv) -> int:
 _ZEROS = nnx.initializers.zeros_init()
 
 
-class LayerNorm(nnx.LayerNorm):
-    """LayerNorm over channels, statistics in float32."""
-
-    def __call__(
-        self, x: Float[Array, "*groups C"], *, mask: jax.Array | None = None
-    ) -> Float[Array, "*groups C"]:
-        """[..., C] normalised."""
-        assert mask is None
-        assert self.scale is not None and self.bias is not None
-        x = x.astype(self.dtype)
-        return formulations.layer_norm(x, self.scale[...], self.bias[...], self.epsilon)
-
-
 class Convolution(nnx.Conv):
     """A convolution with bias, of stride 1 and size-keeping zero padding."""
 
     def __call__(self, inputs: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
+        """[B, H, W, C] -> [B, H, W, D]."""
         assert self.bias is not None
         kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
         y = convolve(inputs.astype(self.dtype), kernel)
@@ -74,7 +62,6 @@ class LayerOptions:
             use_bias=use_bias,
             kernel_init=_ZEROS,
             dtype=self.dtype,
-            dot_general=formulations.linear_product,
             rngs=rngs,
         )
 
@@ -91,7 +78,9 @@ class LayerOptions:
 
     def norm(self, channels: int, *, rngs: nnx.Rngs):
         """LayerNorm over channels, eps 1e-6, statistics in float32."""
-        return LayerNorm(channels, epsilon=1e-6, dtype=self.dtype, rngs=rngs)
+        return nnx.LayerNorm(
+            channels, epsilon=1e-6, dtype=self.dtype, use_fast_variance=False, rngs=rngs
+        )
 
 
 class Attention(nnx.Module):

@@ -1,5 +1,7 @@
 """Both initialisations have the spread they promise, and depend on the seed alone."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hybridhash_jax import models
 from hybridhash_jax.parameters import parameter_paths
 
 
+@functools.cache
 def parameters(initializer, seed=0):
     model = models.create_network(
         "tiny_32px", outputs=64, rngs=nnx.Rngs(seed), initializer=initializer
