@@ -55,8 +55,8 @@ def prepare(variant: str, batch_size: int, precision: str, work: str) -> Work:
     """Compiles "encode", "gradient" (of the loss inside the batch) or "train_step"."""
     dtype, mesh = jnp.dtype(precision), sharding.make_mesh(1)
 
-    def build() -> models.HybridHash:
-        return models.create_model(variant, bits=BITS, dtype=dtype, rngs=nnx.Rngs(0))
+    def build() -> models.Network:
+        return models.create_network(variant, outputs=BITS, dtype=dtype, rngs=nnx.Rngs(0))
 
     graphdef, shapes = nnx.split(nnx.eval_shape(build))
     flop = models.forward_flops(nnx.merge(graphdef, shapes)) * batch_size

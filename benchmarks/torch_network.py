@@ -175,7 +175,7 @@ class TorchHybridHash(nn.Module):
     """Normalised images [B, 3, H, W] -> embeddings [B, bits] in (-1, 1).
 
     Args:
-      sizes: arguments of `hybridhash_jax.models.HybridHash`, by the same names and with the same
+      sizes: arguments of `hybridhash_jax.models.NestBackbone`, by the same names and with the same
         defaults where they are left out.
       attention: key of `ATTENTIONS`.
     """

@@ -11,8 +11,9 @@ from etils import epath
 from safetensors.numpy import load_file, save_file
 
 from hybridhash_jax import pretrained
-from hybridhash_jax.pretrained.adapt import LEFT_OUT, LOADED, fit
+from hybridhash_jax.pretrained.account import LEFT_OUT, LOADED
 from hybridhash_jax.pretrained.files import google_files
+from hybridhash_jax.pretrained.fitting import fit
 from hybridhash_jax.pretrained.names import google_names
 from hybridhash_jax.pretrained.network import describe_network
 from hybridhash_jax.pretrained.sources import read_source

@@ -10,7 +10,7 @@ from hybridhash_jax import pretrained
 from hybridhash_jax.config_rules import check_config
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.pretrained import workdirs
-from hybridhash_jax.pretrained.adapt import LEFT_OUT, LOADED, NEW
+from hybridhash_jax.pretrained.account import LEFT_OUT, LOADED, NEW
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.workdir.checkpoints import flatten
 from input_pipeline.datasets import load_dataset
