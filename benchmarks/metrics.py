@@ -32,7 +32,7 @@ from benchmarks.measure import take_turns, write_record
 from hybridhash_jax import metrics
 from hybridhash_jax.metrics import pair_loops
 from hybridhash_jax.metrics.arguments import grades, pack_sides
-from input_pipeline.sources import available_cores
+from input_pipeline.threads import available_cores
 
 SEED = 0
 _LOOPS = ("plain loop", "plain loop, float labels")

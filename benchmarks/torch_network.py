@@ -191,7 +191,9 @@ class TorchHybridHash(nn.Module):
         rates = torch.linspace(0, options["drop_path_rate"], sum(depths)).tolist()
         self.patch_embed = PatchEmbed(dims[0], options["patch_size"])
         self.levels = nn.ModuleList()
-        for i, (channels, heads, depth) in enumerate(zip(dims, options["num_heads"], depths)):
+        for i, (channels, heads, depth) in enumerate(
+            zip(dims, options["num_heads"], depths, strict=True)
+        ):
             own, rates = rates[:depth], rates[depth:]
             level = Level(channels, heads, own, grid // 2**i, options)
             if i > 0:

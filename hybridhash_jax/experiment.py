@@ -92,7 +92,7 @@ class Experiment:
         """Classes of the data set."""
         return self.dataset.labels.shape[1]
 
-    def build_network(self) -> nnx.Module:
+    def build_network(self) -> models.Network:
         """The network with parameters drawn from the seed."""
         return build_network(self.config, self.method, self.bits, self.num_classes)
 

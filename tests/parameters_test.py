@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from hybridhash_jax.methods.memory_bank import create_bank
 
 from hybridhash_jax import models
+from hybridhash_jax.methods.hybridhash import create_bank
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.parameters import check_patterns, flatten, map_paths, matches, parameter_paths
 from hybridhash_jax.state import first_state

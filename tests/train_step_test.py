@@ -150,7 +150,7 @@ def test_what_lies_in_padding_changes_nothing():
         batch["label"][12:] = filler % 2
         state, _ = run.step(run.state, sharding.put_batch(batch, run.mesh), run.key)
         states.append(state)
-    for first, second in zip(jax.tree.leaves(states[0]), jax.tree.leaves(states[1])):
+    for first, second in zip(jax.tree.leaves(states[0]), jax.tree.leaves(states[1]), strict=True):
         np.testing.assert_array_equal(first, second)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int32, Int64, UInt16, UInt64
 
 from hybridhash_jax.metrics.arguments import PackedItems
 from hybridhash_jax.metrics.numba_typed import compiled, popcount
-from input_pipeline.sources import available_cores
+from input_pipeline.threads import available_cores
 
 _BLOCK = 4096  # rows whose distances are kept at a time: 8 KB, in the first-level cache
 _QUERIES_A_TASK = 32

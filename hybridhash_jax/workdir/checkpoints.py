@@ -33,7 +33,7 @@ class CheckpointError(RuntimeError):
 
 
 class _KeepLatestAndBest(checkpoint_managers.PreservationPolicy):
-    """Keeps the newest n and the best. (Orbax's `best_fn` would delete the newest.)"""
+    """Keeps the newest n and the best; Orbax's `best_fn` would delete the newest."""
 
     def __init__(self, keep_latest: int):
         self.keep_latest = keep_latest

@@ -120,7 +120,9 @@ def source_of(kind: str, name: str) -> sources.Source:
 
 @functools.cache
 def network(variant: str, **options: Any):
-    build = lambda: models.create_network(variant, outputs=64, rngs=nnx.Rngs(0), **options)
+    def build():
+        return models.create_network(variant, outputs=64, rngs=nnx.Rngs(0), **options)
+
     return describe_network(nnx.eval_shape(build))
 
 

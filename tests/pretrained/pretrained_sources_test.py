@@ -81,7 +81,10 @@ def test_the_content_tells_the_kind_whatever_the_name(folder, tmp_path, kind):
 def test_wrapped_and_prefixed_names_are_unwrapped_and_noted(folder, tmp_path, wrapper, prefix):
     tensors = load_file(folder / "hash.safetensors")
     renamed = {prefix + name: array for name, array in tensors.items()}
-    wrap = lambda weights: {"epoch": 3, wrapper: weights}
+
+    def wrap(weights):
+        return {"epoch": 3, wrapper: weights}
+
     model = small_network()
     loaded = pretrained.load_pretrained(model, write_pth(tmp_path / "w.pth", renamed, wrap))
     assert_same(model, small_network(seed=1))
