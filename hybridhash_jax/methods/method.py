@@ -5,6 +5,9 @@ its options; all that it learns beside the network lies in a state, a pytree tha
 network's parameters, is saved with them, and is split over devices where its rows are images.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# (JAX's own types are not complete.)
+
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping

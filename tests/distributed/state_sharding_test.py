@@ -111,7 +111,8 @@ def run_of(*options: Any) -> Run:
 def drawn_state() -> TrainState:
     run = run_of(4, 2)
     return create_state(
-        lambda: nnx.split(build())[1], run.optimizer, empty_bank, run.layout.shardings
+        lambda: first_state(nnx.split(build())[1], run.optimizer, empty_bank()),
+        run.layout.shardings,
     )
 
 
