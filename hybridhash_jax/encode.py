@@ -11,8 +11,7 @@ from jax.sharding import Mesh
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
 from hybridhash_jax.runtime import host_memory
-
-_IMAGES_SHOWN = 5
+from input_pipeline.messages import shortened
 
 
 class EncodedBatch(NamedTuple):
@@ -122,10 +121,9 @@ def _check_numbers(is_nan: np.ndarray, names: Sequence[str] | np.ndarray) -> Non
     bad = np.flatnonzero(is_nan)
     if not bad.size:
         return
-    shown = ", ".join(str(names[index]) for index in bad[:_IMAGES_SHOWN])
-    more = f" and {bad.size - _IMAGES_SHOWN:,} more" if bad.size > _IMAGES_SHOWN else ""
+    shown = shortened([str(names[index]) for index in bad])
     raise NotANumberError(
-        f"the embeddings of {bad.size:,} of {len(is_nan):,} images are NaN: {shown}{more}. NaN has "
+        f"the embeddings of {bad.size:,} of {len(is_nan):,} images are NaN: {shown}. NaN has "
         "no sign and gives no code. All of them: look for a diverged training run or a damaged "
         "checkpoint. A few: look at these images, or compute in float32 "
         "(--config.model.dtype=float32)."

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any, Self
 
 import grain
@@ -164,18 +163,6 @@ class Experiment:
             process_count=jax.process_count(),
             unreadable=self.unreadable,
         )
-
-    def evaluation_shapes(
-        self, batch: Mapping[str, jax.ShapeDtypeStruct], *names: str
-    ) -> dict[str, jax.ShapeDtypeStruct]:
-        """The shapes of an evaluation batch, from those of a training batch."""
-        size = self.config.evaluation.batch_size
-        split = sharding.batch_sharded(self.mesh)
-        return {
-            name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=split)
-            for name, x in batch.items()
-            if name in names
-        }
 
     def image_names(self, rows: np.ndarray) -> np.ndarray:
         """What the images of `rows` are called, str [N]: their file names, or "image ROW"."""

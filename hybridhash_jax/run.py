@@ -84,7 +84,7 @@ def _train_length(
     logger.info("%s\nworkdir: %s", describe(experiment), workdir)
     evaluator = create_evaluator(experiment)
     evaluations = _SelectedEvaluation(evaluator, workdir, stop)
-    loop = TrainingLoop(experiment, evaluator, workdir, stop, evaluations.evaluate)
+    loop = TrainingLoop(experiment, workdir, stop, evaluations.evaluate)
     stop.install()  # only now: while data are fetched, Ctrl-C ends the program at once
     try:
         state, history = loop.run(state)

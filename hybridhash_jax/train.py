@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.evaluators import Evaluator
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.runtime import compilation_cache, host_memory
-from hybridhash_jax.runtime.background_compilation import BackgroundCompilation
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.state import TrainState
@@ -62,14 +60,12 @@ class TrainingLoop:
     def __init__(
         self,
         experiment: Experiment,
-        evaluator: Evaluator,
         workdir: Path,
         stop: StopRequest,
         evaluate: Evaluate,
     ):
         """`evaluate` maps (state, step, history) to an evaluation's record, None if stopped."""
         self.experiment = experiment
-        self.evaluator = evaluator
         self.workdir = workdir
         self.stop = stop
         self.evaluate = evaluate
@@ -81,8 +77,7 @@ class TrainingLoop:
         self._window = _Window()
         self._pending: tuple[int, Metrics] | None = None
         self._saved_step: int | None = None
-        self._has_stepped = self._has_evaluated = False
-        self._ahead = BackgroundCompilation()
+        self._has_stepped = False
 
     def run(self, state: TrainState) -> tuple[TrainState, History]:
         """Trains to the last step; returns the final state and the records of all evaluations.
@@ -139,8 +134,6 @@ class TrainingLoop:
         self._flush()  # a state whose loss was not finite is never evaluated or saved
         record = None
         if evaluate_now and not self.stop.requested(step):
-            self._ahead.wait()
-            self._has_evaluated = True
             record = self.evaluate(state, step, self.history)
             if record:
                 self.history.append(record)
@@ -182,7 +175,7 @@ class TrainingLoop:
         return state
 
     def _first_step(self, state: TrainState, batch: Mapping) -> tuple[TrainState, Metrics]:
-        """A process's first step: compiles, says so, and has the evaluation compiled meanwhile."""
+        """A process's first step: compiles, and says so."""
         exp, started = self.experiment, time.perf_counter()
         compiled_before = compilation_cache.COUNTS.compiled
         logger.info("compiling the training step ...")
@@ -196,8 +189,6 @@ class TrainingLoop:
         )
         host_memory.keep_freed_memory()
         self._has_stepped = True
-        if not self._has_evaluated:
-            self._ahead.start(self.evaluator.lower, state.evaluated_params, dict(batch))
         return state, metrics
 
     def _flush(self) -> None:

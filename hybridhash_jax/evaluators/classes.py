@@ -95,10 +95,6 @@ class ClassEvaluator(Evaluator):
         record |= {"validation": int(images), "evaluate_seconds": seconds}
         return Evaluation(record | {"images_per_second": images / seconds})
 
-    def lower(self, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
-        """The count of one batch, lowered."""
-        return self.count.lower(params, self.experiment.evaluation_shapes(batch, *_INPUTS))
-
     def facts(self) -> dict[str, Any]:
         """What is learned, of how many classes."""
         return {

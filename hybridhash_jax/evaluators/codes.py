@@ -152,11 +152,6 @@ class CodeEvaluator(Evaluator):
             top_k=exp.top_k,
         )
 
-    def lower(self, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
-        """Encoding, lowered."""
-        encode: Any = self.encode
-        return encode.lower(params, self.experiment.evaluation_shapes(batch, "image")["image"])
-
     def facts(self) -> dict[str, Any]:
         """The method, and the code length and cut-off of mAP (None: over all)."""
         exp = self.experiment

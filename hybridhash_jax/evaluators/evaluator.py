@@ -63,10 +63,6 @@ class Evaluator(abc.ABC):
         """
 
     @abc.abstractmethod
-    def lower(self, params: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Any:
-        """The compiled part of an evaluation, lowered for images like those of a batch."""
-
-    @abc.abstractmethod
     def facts(self) -> dict[str, Any]:
         """What results say of the run that only this evaluator knows."""
 
