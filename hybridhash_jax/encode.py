@@ -121,7 +121,7 @@ def _check_numbers(is_nan: np.ndarray, names: Sequence[str] | np.ndarray) -> Non
     bad = np.flatnonzero(is_nan)
     if not bad.size:
         return
-    shown = shortened([str(names[index]) for index in bad])
+    shown = shortened([str(names[index]) for index in bad.tolist()])
     raise NotANumberError(
         f"the embeddings of {bad.size:,} of {len(is_nan):,} images are NaN: {shown}. NaN has "
         "no sign and gives no code. All of them: look for a diverged training run or a damaged "

@@ -62,7 +62,6 @@ def make_train_step(
         labels, mask = batch["label"], batch["mask"]
         images = augment(batch["image"], (crop_key, *augment_keys))
         images, targets = method.mix(images, labels, mask, mix_key)
-        examples = Examples(labels, targets, mask, batch["index"])
         keys = image_keys(drop_key, len(images))
 
         def apply(params: Any, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -72,9 +71,8 @@ def make_train_step(
         def loss_of(outputs: jax.Array, params: Any) -> tuple[jax.Array, Any]:
             own = params.get("method", {})
             parameters = {name: value[...] for name, value in own.items()}
-            return method.loss(
-                outputs, examples, state.method, state.step, parameters=parameters, rows=rows
-            )
+            examples = Examples(labels, targets, mask, batch["index"], parameters, rows)
+            return method.loss(outputs, examples, state.method, state.step)
 
         if layout is not None:
             apply = layout.on_whole_params(apply)

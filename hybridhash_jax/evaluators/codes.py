@@ -85,20 +85,11 @@ class CodeEvaluator(Evaluator):
         }
         return Evaluation(record, (query, database))
 
-    def evaluate(
-        self,
-        state: TrainState,
-        step: int,
-        should_stop: ShouldStop = lambda: False,
-        on_images: OnImages = lambda images: None,
-    ) -> Evaluation:
-        """See `Evaluator.evaluate`; codes of a trained network that collapsed are warned of."""
-        found = super().evaluate(state, step, should_stop, on_images)
-        exp = self.experiment
-        warning = collapse_warning(found.record, exp.bits, exp.num_classes) if step else None
-        if warning:
-            logger.warning("%s", warning)
-        return found
+    def warning(self, record: Mapping[str, Any]) -> str | None:
+        """See `collapse_warning`; codes of the untrained network may be alike."""
+        if not record["step"]:
+            return None
+        return collapse_warning(record, self.experiment.bits, self.experiment.num_classes)
 
     def encode_sides(
         self, state: TrainState, should_stop: ShouldStop, on_images: OnImages

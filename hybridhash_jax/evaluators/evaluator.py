@@ -12,6 +12,7 @@ from tqdm import tqdm
 from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.experiment import Experiment
+from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.workdir.checkpoints import model_fingerprint
 
@@ -117,7 +118,14 @@ class Evaluator(abc.ABC):
         record = {"step": step, "epoch": step / self.experiment.steps_per_epoch}
         record |= found.record
         record["parameters_fingerprint"] = model_fingerprint(state.evaluated_params)
+        if warning := self.warning(record):
+            logger.warning("%s", warning)
         return dataclasses.replace(found, record=record)
+
+    def warning(self, record: Mapping[str, Any]) -> str | None:
+        """What is wrong with an evaluation, in words; None for nothing."""
+        del record
+        return None
 
     def evaluate_with_progress(
         self, state: TrainState, step: int, should_stop: ShouldStop = lambda: False

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hybridhash_jax.methods.method import Examples, Method, Parameters, Rows
+from hybridhash_jax.methods.method import Examples, Method
 from hybridhash_jax.preprocess.mixing import Mixing, mix
 from input_pipeline.options import Option
 
@@ -66,17 +66,10 @@ class Classification(Method):
         return mix(images, targets, mask, key, mixing)
 
     def loss(
-        self,
-        outputs: jax.Array,
-        examples: Examples,
-        state: None,
-        step: jax.Array,
-        *,
-        parameters: Parameters,
-        rows: Rows,
+        self, outputs: jax.Array, examples: Examples, state: None, step: jax.Array
     ) -> tuple[jax.Array, None]:
         """Mean cross-entropy with the targets over the images that count."""
-        del step, parameters, rows
+        del step
         return mean_cross_entropy(outputs, examples.targets, examples.mask), state
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybridhash_jax.methods.method import Examples, Method, Parameters, Rows
+from hybridhash_jax.methods.method import Examples, Method
 from input_pipeline.options import Option
 from input_pipeline.permutation import permutation
 
@@ -61,17 +61,10 @@ class CSQ(Method):
         )
 
     def loss(
-        self,
-        outputs: jax.Array,
-        examples: Examples,
-        state: Centres,
-        step: jax.Array,
-        *,
-        parameters: Parameters,
-        rows: Rows,
+        self, outputs: jax.Array, examples: Examples, state: Centres, step: jax.Array
     ) -> tuple[jax.Array, Centres]:
         """See `central_loss`; images without a label count no more than padding."""
-        del step, parameters, rows
+        del step
         targets = centres_of_labels(examples.labels, state.codes, state.ties)
         mask = examples.mask & (examples.labels.sum(axis=1) > 0)
         return central_loss(outputs, targets, mask, quantization=self.quantization), state

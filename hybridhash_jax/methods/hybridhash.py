@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from hybridhash_jax.methods.method import Examples, Method, Parameters, Rows, WholeRows, everywhere
+from hybridhash_jax.methods.method import Examples, Method, Rows, WholeRows, everywhere
 from input_pipeline.options import Option
 
 OPTIONS = (
@@ -126,23 +126,20 @@ class HybridHash(Method):
         return everywhere(True, state)
 
     def loss(
-        self,
-        outputs: jax.Array,
-        examples: Examples,
-        state: MemoryBank | None,
-        step: jax.Array,
-        *,
-        parameters: Parameters,
-        rows: Rows,
+        self, outputs: jax.Array, examples: Examples, state: MemoryBank | None, step: jax.Array
     ) -> tuple[jax.Array, MemoryBank | None]:
         """See `batch_loss` and `bank_loss`."""
-        del step, parameters
+        del step
         if state is None:
             return batch_loss(outputs, examples.labels, examples.mask, alpha=self.alpha), None
         batch = outputs, examples.labels, examples.mask, examples.index
-        outputs, labels, mask, index = rows.gather(batch)
+        outputs, labels, mask, index = examples.rows.gather(batch)
         bank = update_bank(state, index, outputs, labels)
-        options: dict[str, Any] = {"alpha": self.alpha, "unseen": self.unseen, "rows": rows}
+        options: dict[str, Any] = {
+            "alpha": self.alpha,
+            "unseen": self.unseen,
+            "rows": examples.rows,
+        }
         return bank_loss(outputs, labels, mask, bank, **options), bank
 
 

@@ -18,25 +18,7 @@ import numpy as np
 
 Tree = TypeVar("Tree")
 State = Any  # a pytree of arrays; every method has its own
-Parameters = Mapping[str, jax.Array]
 Sums = TypeVar("Sums", bound=Callable[[Any, Any], Any])
-
-
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """What a method knows of a batch beside the network's outputs.
-
-    Attributes:
-      labels: [B, classes] multi-hot, as the data set has them.
-      targets: [B, classes] float32, what `Method.mix` made of them.
-      mask: bool [B]; False is padding or an unreadable image, which must not count.
-      index: int [B], each image's row among the training images; n for padding.
-    """
-
-    labels: jax.Array
-    targets: jax.Array
-    mask: jax.Array
-    index: jax.Array
 
 
 class Rows(Protocol):
@@ -61,6 +43,27 @@ class WholeRows:
     def sum_over(self, sums: Sums) -> Sums:
         """The function itself."""
         return sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """What a method knows of a batch beside the network's outputs.
+
+    Attributes:
+      labels: [B, classes] multi-hot, as the data set has them.
+      targets: [B, classes] float32, what `Method.mix` made of them.
+      mask: bool [B]; False is padding or an unreadable image, which must not count.
+      index: int [B], each image's row among the training images; n for padding.
+      parameters: what the method trains beside the network, as it is now; it gets a gradient.
+      rows: how the rows of the method's state lie on the devices.
+    """
+
+    labels: jax.Array
+    targets: jax.Array
+    mask: jax.Array
+    index: jax.Array
+    parameters: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict[str, jax.Array])
+    rows: Rows = dataclasses.field(default_factory=WholeRows)
 
 
 def everywhere(is_row: bool, state: Any) -> Any:
@@ -114,14 +117,7 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def loss(
-        self,
-        outputs: jax.Array,
-        examples: Examples,
-        state: State,
-        step: jax.Array,
-        *,
-        parameters: Parameters,
-        rows: Rows,
+        self, outputs: jax.Array, examples: Examples, state: State, step: jax.Array
     ) -> tuple[jax.Array, State]:
         """The loss of a batch, a scalar in float32 or wider, and the next state.
 
@@ -130,8 +126,6 @@ class Method(abc.ABC):
           examples: what else is known of the batch.
           state: of `init_state`; no gradient flows into it.
           step: steps taken before this one.
-          parameters: from `init_parameters`, as they are now; they get a gradient.
-          rows: how the state's rows lie.
         """
 
     def end_epoch(self, state: State, step: jax.Array) -> State:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hybridhash_jax.methods.csq import CSQ, central_loss, centres_of_labels, hash_centres
-from hybridhash_jax.methods.method import Examples, WholeRows
+from hybridhash_jax.methods.method import Examples
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "csq.npz")
 
@@ -59,9 +59,7 @@ def test_padding_and_images_without_a_label_count_for_nothing():
     def loss(rows, mask):
         examples = Examples(labels[:rows], labels[:rows], mask, jnp.arange(rows))
         step = jnp.zeros((), jnp.int32)
-        return method.loss(outputs[:rows], examples, state, step, parameters={}, rows=WholeRows())[
-            0
-        ]
+        return method.loss(outputs[:rows], examples, state, step)[0]
 
     alone = loss(2, jnp.ones(2, bool))
     np.testing.assert_allclose(loss(4, jnp.asarray([True] * 3 + [False])), alone, rtol=1e-6)

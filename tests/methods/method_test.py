@@ -37,8 +37,8 @@ class Toy(Method):
     def init_parameters(self, num_classes, bits, key):
         return {"proxies": jax.random.normal(key, (num_classes, bits))}
 
-    def loss(self, outputs, examples, state, step, *, parameters, rows):
-        targets = examples.targets @ parameters["proxies"]
+    def loss(self, outputs, examples, state, step):
+        targets = examples.targets @ examples.parameters["proxies"]
         errors = jnp.square(outputs - targets).sum(axis=1)
         kept = jax.lax.stop_gradient(outputs)
         seen = state["rows"]["outputs"].at[examples.index].set(kept, mode="drop")
