@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax
-from hybridhash_jax.methods.memory_bank import create_bank
+
+from hybridhash_jax.methods.hybridhash import create_bank
 
 _FLOAT = 4  # gradients, parameters and the batch's embeddings are float32
 _FORWARD_AND_BACKWARD = 3  # times a forward pass
@@ -265,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[5_000, 50_000, 10_000_000])
     given = parser.parse_args(arguments)
     model = nnx.eval_shape(
-        lambda: models.create_model(given.variant, bits=given.bits, rngs=nnx.Rngs(0))
+        lambda: models.create_network(given.variant, outputs=given.bits, rngs=nnx.Rngs(0))
     )
     parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model)))
     gflop = models.forward_flops(model) / 1e9

@@ -16,17 +16,16 @@ from typing import Any
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
-from hybridhash_jax.pretraining.experiment import create_plan
-from hybridhash_jax.run_plan import RunPlan
 from ml_collections import config_flags
 
 from benchmarks.measure import Seconds, seconds_of, take_turns, write_record
-from hybridhash_jax.config_rules import Config
+from hybridhash_jax.config_fields import Config
+from hybridhash_jax.configured import check_run
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.experiment import check_run
+from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.runtime import host_memory
-from input_pipeline.sources import available_cores
+from input_pipeline.threads import available_cores
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "The configuration: a file of configs/.")
@@ -42,13 +41,13 @@ def main(_: list[str]) -> None:
     host_memory.compute_on_calling_thread()  # as main.py does
     config = FLAGS.config
     check_run(config)
-    plan = create_plan(config, create_dataset(config))
+    plan = create_experiment(config, create_dataset(config))
     with contextlib.closing(plan), contextlib.closing(plan.train_batches(0)) as batches:
         measured = _measure(plan, batches)
     _report(config, plan, measured)
 
 
-def _measure(plan: RunPlan, batches: Iterator[Any]) -> dict[str, list[Seconds]]:
+def _measure(plan: Experiment, batches: Iterator[Any]) -> dict[str, list[Seconds]]:
     def moved() -> Batch:
         return sharding.put_batch(next(batches), plan.mesh)
 
@@ -73,7 +72,7 @@ def _measure(plan: RunPlan, batches: Iterator[Any]) -> dict[str, list[Seconds]]:
     return take_turns(ways, FLAGS.repetitions)
 
 
-def _report(config: Config, plan: RunPlan, measured: dict[str, list[Seconds]]) -> None:
+def _report(config: Config, plan: Experiment, measured: dict[str, list[Seconds]]) -> None:
     images = FLAGS.steps * config.batch_size
     speeds = {
         name: images / statistics.median(wall for wall, _ in turns)

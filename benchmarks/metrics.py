@@ -13,12 +13,8 @@ rules, the curves, graded relevance where labels are several, and the statistics
 codes. "mAP expected alone" is one number against one number. Both sides use all cores that the
 process may use (the loop where NumPy's products do), and take turns.
 
-With --device two rows more: the counts, and with them mAP in stable order, on JAX's devices,
-compiled before and with the transfer of codes and labels.
-
-The floor is a popcount and a histogram of all pairs, without labels, by the same loop: 8 bytes of
-code a pair, read once for four queries from the second-level cache, so the increments bind, not
-the memory.
+The floor is the compiled loop alone: distances, shared labels and a histogram of all pairs, from
+packed codes and labels.
 """
 
 import argparse
@@ -30,14 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from benchmarks.measure import take_turns, write_record
 from hybridhash_jax import metrics
 from hybridhash_jax.metrics import pair_loops
-from hybridhash_jax.metrics.arguments import PackedItems, pack_sides
-from input_pipeline.sources import available_cores
+from hybridhash_jax.metrics.arguments import grades, pack_sides
+from input_pipeline.threads import available_cores
 
 SEED = 0
 _LOOPS = ("plain loop", "plain loop, float labels")
@@ -69,10 +64,9 @@ def main() -> None:
     args = _parse_args()
     results: dict[str, Any] = {}
     for size in SIZES:
-        results[size.name] = _run(size, args.bits, args.sample, args.repetitions, args.device)
+        results[size.name] = _run(size, args.bits, args.sample, args.repetitions)
     if args.out:
-        packages = ("numpy", "numba", "jax") if args.device else ("numpy", "numba")
-        write_record(args.out, packages, bits=args.bits, results=results)
+        write_record(args.out, ("numpy", "numba"), bits=args.bits, results=results)
 
 
 def _parse_args() -> argparse.Namespace:
@@ -82,15 +76,15 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--bits", type=int, default=64, help="code length")
     parser.add_argument("--sample", type=int, default=40, help="queries of the plain loop")
     parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
-    parser.add_argument("--device", action="store_true", help="also on JAX's devices")
     parser.add_argument("--out", type=Path, help="JSON file for the raw figures")
     return parser.parse_args()
 
 
-def _run(size: Size, bits: int, sample: int, repetitions: int, device: bool) -> dict[str, Any]:
+def _run(size: Size, bits: int, sample: int, repetitions: int) -> dict[str, Any]:
     sets = _make_sets(size, bits)
     _evaluate((sets[0][:8], sets[1][:8], *sets[2:]), size.top_k)  # compiles, or loads what was
-    packed = pack_sides(*sets)
+    queries, database, by_class, _ = pack_sides(*sets)
+    sizes = by_class, bits, grades(queries, database, by_class)
     pairs = size.queries * size.database
 
     def plain_loop(label_type: type) -> Callable[[], float]:
@@ -111,10 +105,8 @@ def _run(size: Size, bits: int, sample: int, repetitions: int, device: bool) -> 
         "mAP stable alone": lambda: _timed(
             metrics.mean_average_precision, *sets, size.top_k, "stable"
         ),
-        "floor": lambda: _timed(_count_without_labels, packed[0], packed[1], bits),
+        "floor": lambda: _timed(pair_loops.count_by_grade, queries, database, *sizes),
     }
-    if device:
-        ways |= _device_ways(sets, size.top_k)
     figures = take_turns(ways, repetitions)
     memory = _peak_memory(lambda: _evaluate(sets, size.top_k))
     median = {name: statistics.median(values) for name, values in figures.items()}
@@ -137,18 +129,6 @@ def _run(size: Size, bits: int, sample: int, repetitions: int, device: bool) -> 
     }
     _show(size, record)
     return record
-
-
-def _device_ways(sets: Sets, top_k: int | None) -> dict[str, Callable[[], float]]:
-    def stable() -> None:
-        metrics.ranked_precisions(metrics.rank(*sets, on="device"), top_k, "stable")
-
-    stable()  # compiles
-    print(f"devices: {', '.join(str(device) for device in jax.local_devices())}")
-    return {
-        "device: counts": lambda: _timed(lambda: metrics.rank(*sets, on="device")),
-        "device: mAP stable alone": lambda: _timed(stable),
-    }
 
 
 def _show(size: Size, record: dict[str, Any]) -> None:
@@ -198,13 +178,6 @@ def _plain_loop(sets: Sets, top_k: int | None) -> float:
         found = ranked.sum()
         total += (precision * ranked).sum() / found if found else 0.0
     return total / len(query_codes)
-
-
-def _count_without_labels(queries: PackedItems, database: PackedItems, bits: int) -> None:
-    """The least that any metric needs: a popcount and a histogram of all pairs, on all cores."""
-    no_labels = np.zeros((1, len(queries)), np.uint64)
-    others = PackedItems(database.words, np.ones((1, len(database)), np.uint64))
-    pair_loops.count_by_grade(PackedItems(queries.words, no_labels), others, True, bits, 2)
 
 
 def _timed(function: Callable[..., Any], *arguments: Any) -> float:

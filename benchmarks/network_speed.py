@@ -12,16 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from hybridhash_jax.methods.memory_bank import create_bank
 
 from hybridhash_jax import models
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.encode import compile_encode
-from hybridhash_jax.methods import losses
+from hybridhash_jax.methods.hybridhash import HybridHash, batch_loss, create_bank
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.runtime import host_memory
-from hybridhash_jax.state import create_state
+from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
 
 BITS = 64
@@ -55,17 +54,18 @@ def prepare(variant: str, batch_size: int, precision: str, work: str) -> Work:
     """Compiles "encode", "gradient" (of the loss inside the batch) or "train_step"."""
     dtype, mesh = jnp.dtype(precision), sharding.make_mesh(1)
 
-    def build() -> models.HybridHash:
-        return models.create_model(variant, bits=BITS, dtype=dtype, rngs=nnx.Rngs(0))
+    def build() -> models.Network:
+        return models.create_network(variant, outputs=BITS, dtype=dtype, rngs=nnx.Rngs(0))
 
     graphdef, shapes = nnx.split(nnx.eval_shape(build))
     flop = models.forward_flops(nnx.merge(graphdef, shapes)) * batch_size
     optimizer = make_optimizer(shapes, name="rmsprop", learning_rate=2.5e-5, weight_decay=1e-5)
 
-    def bank():
-        return create_bank(_BANK_ROWS, BITS, _CLASSES) if work == "train_step" else None
+    def first() -> TrainState:
+        bank = create_bank(_BANK_ROWS, BITS, _CLASSES) if work == "train_step" else None
+        return first_state(nnx.split(build())[1], optimizer, bank)
 
-    state = create_state(lambda: nnx.split(build())[1], optimizer, bank, sharding.replicated(mesh))
+    state = create_state(first, sharding.replicated(mesh))
     size = models.VARIANTS[variant]["image_size"]
     images = np.random.RandomState(0).randint(0, 256, (batch_size, size, size, 3), np.uint8)
     index = np.arange(batch_size, dtype=np.int32)
@@ -79,7 +79,7 @@ def prepare(variant: str, batch_size: int, precision: str, work: str) -> Work:
 
     def loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
         out = embed(params, batch["image"], key)
-        return losses.batch_loss(out, batch["label"], batch["mask"], alpha=0.5)
+        return batch_loss(out, batch["label"], batch["mask"], alpha=0.5)
 
     start = time.perf_counter()
     if work == "encode":
@@ -91,7 +91,10 @@ def prepare(variant: str, batch_size: int, precision: str, work: str) -> Work:
         run = _timed(lambda: compiled(state.params, batch, key))
     else:
         step = make_train_step(
-            graphdef, optimizer, lambda images, key: preprocess.normalize(images, dtype)
+            graphdef,
+            optimizer,
+            HybridHash(),
+            lambda images, keys: preprocess.normalize(images, dtype),
         )
         jitted: Any = compile_train_step(step, mesh)
         compiled = jitted.lower(state, batch, key).compile()

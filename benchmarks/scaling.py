@@ -99,7 +99,7 @@ def _experiment(data: int, fsdp: int, batch_size: int) -> Experiment:
     config = digits.get_config()
     mesh = {"num_devices": data * fsdp, "mesh.data": data, "mesh.fsdp": fsdp}
     config.update_from_flattened_dict(NETWORK | mesh | {"batch_size": batch_size})
-    return create_experiment(config, BITS, create_dataset(config))
+    return create_experiment(config, create_dataset(config), BITS)
 
 
 def _name(data: int, fsdp: int) -> str:

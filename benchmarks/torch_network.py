@@ -175,7 +175,7 @@ class TorchHybridHash(nn.Module):
     """Normalised images [B, 3, H, W] -> embeddings [B, bits] in (-1, 1).
 
     Args:
-      sizes: arguments of `hybridhash_jax.models.HybridHash`, by the same names and with the same
+      sizes: arguments of `hybridhash_jax.models.NestBackbone`, by the same names and with the same
         defaults where they are left out.
       attention: key of `ATTENTIONS`.
     """
@@ -191,7 +191,9 @@ class TorchHybridHash(nn.Module):
         rates = torch.linspace(0, options["drop_path_rate"], sum(depths)).tolist()
         self.patch_embed = PatchEmbed(dims[0], options["patch_size"])
         self.levels = nn.ModuleList()
-        for i, (channels, heads, depth) in enumerate(zip(dims, options["num_heads"], depths)):
+        for i, (channels, heads, depth) in enumerate(
+            zip(dims, options["num_heads"], depths, strict=True)
+        ):
             own, rates = rates[:depth], rates[depth:]
             level = Level(channels, heads, own, grid // 2**i, options)
             if i > 0:

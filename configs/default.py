@@ -28,7 +28,7 @@ def get_config() -> Any:
     config.mesh.data = placeholder(int)  # None: the devices that fsdp leaves
     config.mesh.fsdp = 1  # 1: all parameters on every device
 
-    config.model = ConfigDict()  # arguments of models.create_model
+    config.model = ConfigDict()  # arguments of models.create_network
     config.model.variant = "paper"  # one of models.VARIANTS
     config.model.image_size = placeholder(int)  # this and the next six: None is the variant's
     config.model.patch_size = placeholder(int)

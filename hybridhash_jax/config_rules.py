@@ -6,11 +6,6 @@ from hybridhash_jax import accumulation, models, optimizer
 from hybridhash_jax.config_fields import Config, ConfigError, flat_fields
 from hybridhash_jax.distributed import mesh
 from hybridhash_jax.methods import METHODS, classification, csq, hybridhash
-from hybridhash_jax.models.hybridhash import INTERACTIONS, TOKEN_POOLINGS
-from hybridhash_jax.models.initialization import INITIALIZERS
-from hybridhash_jax.models.interaction import POOL_PADDINGS, TOKEN_LAYOUTS
-from hybridhash_jax.models.layers import GELUS
-from hybridhash_jax.models.remat import REMAT
 from hybridhash_jax.preprocess import pixels, rand_augment
 from hybridhash_jax.workdir import checkpoints, selection
 from input_pipeline import datasets, sources
@@ -53,21 +48,10 @@ _DATA = (
     *unreadable.OPTIONS,
     *pixels.OPTIONS,
 )
-_MODEL = (
-    Option("variant", "network", tuple(models.VARIANTS)),
-    Option("token_layout", "order of block tokens in memory", TOKEN_LAYOUTS),
-    Option("token_pooling", "size of a block token's window", TOKEN_POOLINGS),
-    Option("interaction", "what joins two levels", INTERACTIONS),
-    Option("pool_padding", "of max-pooling", POOL_PADDINGS),
-    Option("gelu", "form of the activation", tuple(GELUS)),
-    Option("initializer", "of the parameters", INITIALIZERS),
-    Option("remat", "what is computed again", REMAT, may_change=True),
-    Option("dtype", "of the computation", ("auto", "float32", "bfloat16")),
-)
 OPTIONS: dict[str, tuple[Option, ...]] = {
     "": _RUN,
     "mesh.": mesh.OPTIONS,
-    "model.": _MODEL,
+    "model.": models.OPTIONS,
     "data.": _DATA,
     "method.": (Option("name", "how codes are learned", _HASHING),),
     "loss.": hybridhash.OPTIONS,

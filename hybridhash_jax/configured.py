@@ -28,6 +28,9 @@ def create_method(config: Config) -> Method:
     return kind(**{name: value for name, value in given.items() if name in names})
 
 
+METHOD = "method"  # where a network keeps what its method trains
+
+
 class MethodParameters(nnx.Module):
     """What a method trains beside the network."""
 
@@ -36,14 +39,14 @@ class MethodParameters(nnx.Module):
             setattr(self, name, nnx.Param(array))
 
 
-def build_network(config: Config, method: Method, bits: int, num_classes: int) -> Any:
+def build_network(config: Config, method: Method, bits: int, num_classes: int) -> models.Network:
     """The network of `config.model` with the head that the method needs."""
     rngs = nnx.Rngs(config.seed)
     options = dict(config.model) | {"dtype": compute_dtype(config.model.dtype)}
     network = models.create_network(head=method.head, outputs=bits, rngs=rngs, **options)
     own = method.init_parameters(num_classes, bits, jax.random.key(config.seed))
     if own:
-        network.method = MethodParameters(own)
+        setattr(network, METHOD, MethodParameters(own))
     return network
 
 

@@ -92,7 +92,7 @@ class Experiment:
         """Classes of the data set."""
         return self.dataset.labels.shape[1]
 
-    def build_network(self) -> nnx.Module:
+    def build_network(self) -> models.Network:
         """The network with parameters drawn from the seed."""
         return build_network(self.config, self.method, self.bits, self.num_classes)
 
@@ -104,13 +104,11 @@ class Experiment:
         """The state before the first step, its parameters drawn from the seed."""
 
         def make(labels: jax.Array) -> TrainState:
-            return self._first_state(nnx.split(self.build_network())[1], labels)
+            params = nnx.split(self.build_network())[1]
+            return _first_state(self.config, self.method, self.optimizer, self.bits, params, labels)
 
         labels = self.dataset.labels[self.train_rows]
         return create_state(make, self.layout.shardings, labels)
-
-    def _first_state(self, params: Any, labels: jax.Array) -> TrainState:
-        return _first_state(self.config, self.method, self.optimizer, self.bits, params, labels)
 
     def load_weights(self, state: TrainState) -> tuple[TrainState, pretrained.Loaded | None]:
         """The state with parameters from init.weights, and what was loaded; None without it.

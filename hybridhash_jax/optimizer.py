@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from hybridhash_jax.parameters import check_patterns, map_paths, matches
 from input_pipeline.options import Option
 
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
@@ -93,8 +94,8 @@ def weight_decay_mask(params: Any, exclude: Sequence[str]) -> Any:
     Raises:
       ValueError: a pattern is no regular expression or is found in no path.
     """
-    _check_patterns("weight_decay_exclude", exclude, params)
-    return _by_path(lambda path: not _found(exclude, path), params)
+    _check("weight_decay_exclude", exclude, params)
+    return map_paths(lambda path: not matches(exclude, path), params)
 
 
 def frozen_mask(params: Any, frozen: Sequence[str]) -> Any:
@@ -103,8 +104,8 @@ def frozen_mask(params: Any, frozen: Sequence[str]) -> Any:
     Raises:
       ValueError: a pattern is no regular expression or is found in no path, or all are frozen.
     """
-    _check_patterns("frozen", frozen, params)
-    mask = _by_path(lambda path: _found(frozen, path), params)
+    _check("frozen", frozen, params)
+    mask = map_paths(lambda path: matches(frozen, path), params)
     if all(jax.tree.leaves(mask)):
         raise ValueError(
             f"optimizer.frozen={tuple(frozen)} freezes every parameter, so that nothing would be "
@@ -143,41 +144,17 @@ def learning_rate_multipliers(params: Any, factors: Sequence[str]) -> Any:
       ValueError: an entry is none, or its pattern is found in no path.
     """
     parsed = [parse_factor(entry) for entry in factors]
-    _check_patterns("learning_rate_factors", [pattern for pattern, _ in parsed], params)
+    _check("learning_rate_factors", [pattern for pattern, _ in parsed], params)
 
     def multiplier(path: str) -> float:
         return next((factor for pattern, factor in parsed if re.search(pattern, path)), 1.0)
 
-    return _by_path(multiplier, params)
+    return map_paths(multiplier, params)
 
 
-def _check_patterns(option: str, patterns: Sequence[str], params: Any) -> None:
-    paths = [_path(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    for pattern in patterns:
-        try:
-            found = any(re.search(pattern, path) for path in paths)
-        except (re.error, TypeError) as error:
-            raise ValueError(
-                f"optimizer.{option}: {pattern!r} is no regular expression ({error})"
-            ) from None
-        if not found:
-            raise ValueError(
-                f"optimizer.{option}: {pattern!r} matches no parameter. "
-                f"Parameters look like: {', '.join(paths[:: max(1, len(paths) // 6)])}"
-            )
-
-
-def _found(patterns: Sequence[str], path: str) -> bool:
-    return any(re.search(pattern, path) for pattern in patterns)
-
-
-def _by_path(value: Callable[[str], Any], params: Any) -> Any:
-    return jax.tree_util.tree_map_with_path(lambda path, _: value(_path(path)), params)
-
-
-def _path(path: Any) -> str:
-    text = jax.tree_util.keystr(path, simple=True, separator="/")
-    return text.removesuffix("/value")
+def _check(option: str, patterns: Sequence[str], params: Any) -> None:
+    paths = jax.tree.leaves(map_paths(str, params))
+    check_patterns(f"optimizer.{option}", patterns, paths)
 
 
 def make_optimizer(

@@ -44,13 +44,13 @@ def first_state(
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), method, ema)
 
 
-def create_state(make: Callable[..., TrainState], shardings: Any, *arguments: Any) -> TrainState:
+def create_state(make: Callable[..., Tree], shardings: Any, *arguments: Any) -> Tree:
     """`make(*arguments)`, allocated where `shardings` says, in one jitted call."""
     return jax.jit(make, out_shardings=shardings)(*arguments)
 
 
 def update_average(average: Tree, params: Tree, step: jax.Array, decay: float) -> Tree:
-    """decay * average + (1 - decay) * params, with the decay of `decay_at`.
+    """The average decay * average + (1 - decay) * params, with the decay of `decay_at`.
 
     Args:
       average: a pytree.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from input_pipeline.errors import DataError
-from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
+from input_pipeline.images.decode import MAX_PIXELS
 from input_pipeline.lists.listed import LIST_FILES
 from input_pipeline.splits import DATABASE_RULES
 from input_pipeline.threads import available_cores
@@ -35,11 +35,6 @@ def add_decoding_options(group: argparse._ActionsContainer) -> None:
     add("--num_workers", type=int, default=cores, help="threads; default: all cores")
     add("--allow_truncated", action="store_true", help="take a JPEG whose end is missing")
     add("--max_pixels", type=int, default=MAX_PIXELS, help=f"refuse larger (default {MAX_PIXELS})")
-
-
-def decode_options(options: argparse.Namespace, apply_orientation: bool = False) -> DecodeOptions:
-    """What `add_decoding_options` was answered with."""
-    return DecodeOptions(options.allow_truncated, options.max_pixels, apply_orientation)
 
 
 def add_database_option(group: argparse._ActionsContainer) -> None:

@@ -51,8 +51,7 @@ def load_dataset(
       name: a key of `SOURCES`.
       protocol: of `splits.PROTOCOLS` for images in memory; else the same as `name`.
       source: one of the name's `SOURCES`.
-      directory: where the files are; None for the source's usual place. Digits need none, and
-        image files must have one.
+      directory: where the files are; None for the usual place of an archive.
       split_seed: in [0, 2**64); the same seed gives the same splits on every machine. List
         files are splits already.
       download: whether missing archive files may be downloaded.

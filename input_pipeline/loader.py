@@ -94,7 +94,7 @@ def make_train_iterator(
         raise ValueError(f"start_step must be 0 or more, got {start_step}")
     part = _part(batch_size, process_index, process_count)
     batches = _Batches(source, labels, rows, part, batch_size, unreadable or Unreadable())
-    steps = _Steps(start_step, sys.maxsize - start_step)
+    steps = range(start_step, sys.maxsize)  # Grain has no endless source; this is one in effect
     return _iterate(steps, functools.partial(batches.train, seed), source, prefetch_batches)
 
 
@@ -118,7 +118,7 @@ def make_eval_batches(
     """
     part = _part(batch_size, process_index, process_count)
     batches = _Batches(source, labels, rows, part, batch_size, unreadable or Unreadable())
-    steps = _Steps(0, steps_per_epoch(len(rows), batch_size))
+    steps = range(steps_per_epoch(len(rows), batch_size))
     return _iterate(steps, batches.evaluation, source, prefetch_batches)
 
 
@@ -136,13 +136,14 @@ def _part(batch_size: int, process_index: int, process_count: int) -> slice:
 
 
 def _iterate(
-    steps: "_Steps", make: Callable[[int], Batch], source: Source, prefetch_batches: int
+    steps: range, make: Callable[[int], Batch], source: Source, prefetch_batches: int
 ) -> grain.DatasetIterator[Batch]:
     threads = grain.ReadOptions(
         num_threads=min(source.batches_at_once, prefetch_batches),
         prefetch_buffer_size=prefetch_batches,
     )
-    return iter(grain.MapDataset.source(steps).map(make).to_iter_dataset(threads))
+    numbers = grain.MapDataset.range(steps.start, steps.stop)
+    return iter(numbers.map(make).to_iter_dataset(threads))
 
 
 # Several, because a prefetching thread may be in the next epoch already.
@@ -159,20 +160,6 @@ def _padded(order: np.ndarray, batch: int, batch_size: int) -> np.ndarray:
     part = order[batch * batch_size : (batch + 1) * batch_size]
     indices[: len(part)] = part
     return indices
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """Grain data source: element i is the number of the step start + i."""
-
-    start: int
-    count: int  # Grain has no endless source; sys.maxsize is one in effect
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> int:
-        return self.start + index
 
 
 @dataclass(frozen=True, eq=False)

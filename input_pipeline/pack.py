@@ -18,12 +18,11 @@ from input_pipeline.commands import (
     add_decoding_options,
     add_list_options,
     check_image_folder,
-    decode_options,
     make_parser,
     run_command,
 )
 from input_pipeline.dataset import Dataset
-from input_pipeline.images.decode import MAX_PIXELS
+from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.unreadable import ON_UNREADABLE
 from input_pipeline.lists.listed import LIST_FILES
@@ -72,12 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     folder.add_argument("--query_per_class", type=int, default=100, help="default 100")
     add_database_option(folder)
     folder.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
-    _add_options(parser.add_argument_group("what is written"))
-    return parser
-
-
-def _add_options(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
+    written = parser.add_argument_group("what is written")
+    add = written.add_argument
     add("--resize", type=int, metavar="PX", help="bring the shorter side to this; default: keep")
     add("--quality", type=int, default=92, help="JPEG quality of resized images (default 92)")
     add("--images_per_shard", type=int, default=2048, help="default 2048")
@@ -88,7 +83,8 @@ def _add_options(group: argparse._ArgumentGroup) -> None:
         help="error: find all unreadable images, then stop; skip: leave them out and say so",
     )
     add("--apply_orientation", action="store_true", help="turn resized images as EXIF says")
-    add_decoding_options(group)
+    add_decoding_options(written)
+    return parser
 
 
 def _load(options: argparse.Namespace) -> Dataset:
@@ -123,7 +119,9 @@ def _pack(options: argparse.Namespace) -> PackingSummary:
             quality=options.quality,
             images_per_shard=options.images_per_shard,
             num_workers=options.num_workers,
-            options=decode_options(options, options.apply_orientation),
+            options=DecodeOptions(
+                options.allow_truncated, options.max_pixels, options.apply_orientation
+            ),
             on_unreadable=options.on_unreadable,
             progress=bar.update,
         )

@@ -40,13 +40,10 @@ def random_words(count: int, *key: int) -> np.ndarray:
 
 
 def _philox(use: int, key: tuple[int, ...]) -> np.random.Philox:
-    if not 1 <= len(key) <= _MAX_KEYS:
+    if not 1 <= len(key) <= _MAX_KEYS or any(not 0 <= k < _WORD for k in key):
         raise ValueError(
-            f"permutation, random_words: give 1 to {_MAX_KEYS} key integers, got {len(key)}"
-        )
-    if any(not 0 <= k < _WORD for k in key):
-        raise ValueError(
-            f"permutation, random_words: key integers (seeds) must be in [0, 2**64), got {key}"
+            f"permutation, random_words: give 1 to {_MAX_KEYS} key integers (seeds), each in "
+            f"[0, 2**64), got {key}"
         )
     first, second, third = (*key, 0, 0)[:_MAX_KEYS]
     # Philox counts up in the low words of its counter, so the high ones are free to tell apart

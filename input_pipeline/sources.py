@@ -18,15 +18,8 @@ OPTIONS = (Option("num_workers", "decoding threads", at_least=0, may_change=True
 class Source(Protocol):
     """Makes the images of a batch."""
 
-    @property
-    def words_per_image(self) -> int:
-        """Random numbers that an image of a training batch is made with."""
-        ...
-
-    @property
-    def batches_at_once(self) -> int:
-        """How many batches are worth making side by side."""
-        ...
+    words_per_image: int  # random numbers that an image of a training batch is made with
+    batches_at_once: int  # how many batches are worth making side by side
 
     def __len__(self) -> int: ...
 

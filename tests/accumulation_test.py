@@ -28,8 +28,8 @@ SIZES: dict[str, Any] = {
     "image_size": 8, "patch_size": 2, "embed_dims": (8,), "num_heads": (2,), "depths": (2,),
     "drop_path_rate": 0.4,
 }  # fmt: skip
-HASHING = functools.partial(models.HybridHash, bits=8, token_heads=2, **SIZES)
-CLASSIFIER = functools.partial(models.NestClassifier, 5, **SIZES)
+HASHING = functools.partial(models.create_network, outputs=8, token_heads=2, **SIZES)
+CLASSIFIER = functools.partial(models.create_network, head="classifier", outputs=5, **SIZES)
 BATCH = 32
 
 

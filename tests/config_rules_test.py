@@ -111,6 +111,7 @@ def test_a_run_goes_on_with_other_devices(tmp_path):
     path = tmp_path / "config.json"
     saved = json.loads(to_json(config))
     del saved["mesh"]  # of a run from before there was one
+    saved["evaluation"]["metrics_on"] = "host"  # and which was told this, which is gone
     path.write_text(json.dumps(saved))
     config.num_devices, config.mesh.data, config.mesh.fsdp = 8, 4, 2
     check_same_run(config, tmp_path, MAY_CHANGE)

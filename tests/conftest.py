@@ -1,4 +1,5 @@
-"""Strict settings for every test: 8 virtual CPU devices, and implicit broadcasting is an error.
+"""Strict settings for every test: 8 virtual CPU devices, implicit broadcasting is an error, and
+the shapes in signatures are checked.
 
 Compiled programs are kept for the time of the suite, also for the processes that it starts. No test
 asserts how long something takes, so Hypothesis has no deadline either.
@@ -24,7 +25,24 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
+
+# Checks the shapes in signatures; before the first of these modules is imported. Numba's compiled
+# functions (metrics.pair_loops, metrics.precision_sums) cannot be checked at run time.
+jaxtyping.install_import_hook(
+    [
+        "hybridhash_jax.codes",
+        *(
+            f"hybridhash_jax.metrics.{name}"
+            for name in (
+                "arguments", "average_precision", "code_health", "curves", "everything", "graded",
+                "ranking",
+            )
+        ),
+    ],
+    "beartype.beartype",
+)  # fmt: skip
 
 from hybridhash_jax.runtime import host_memory
 

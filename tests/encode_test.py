@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybridhash_jax.codes import binary as codes
+from hybridhash_jax import codes
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.encode import EvaluationStopped, NotANumberError, compile_encode, encode_split
 from input_pipeline.loader import make_eval_batches

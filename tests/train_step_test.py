@@ -29,8 +29,8 @@ def normalize(images, keys):
 @pytest.mark.parametrize("layout", ["reference", "spatial"])
 def test_eight_steps_follow_the_authors_training(layout):
     golden = np.load(GOLDEN / f"tiny16_{layout}.npz")
-    model = models.HybridHash(
-        embed_dims=(16, 32, 64), num_heads=(2, 4, 8), depths=(1, 1, 2), bits=16,
+    model = models.create_network(
+        embed_dims=(16, 32, 64), num_heads=(2, 4, 8), depths=(1, 1, 2), outputs=16,
         token_layout=layout, rngs=nnx.Rngs(0),
     )  # fmt: skip
     pretrained.load_pretrained(model, GOLDEN / f"tiny16_{layout}.safetensors")
@@ -73,9 +73,9 @@ class SmallRun:
     ):
         options: dict[str, Any] = {
             "image_size": 16, "patch_size": 2, "embed_dims": (16, 32), "num_heads": (2, 4),
-            "depths": (1, 1), "bits": 8, "drop_path_rate": 0.3,
+            "depths": (1, 1), "outputs": 8, "drop_path_rate": 0.3,
         }  # fmt: skip
-        build = functools.partial(models.HybridHash, **options)
+        build = functools.partial(models.create_network, **options)
         self.graphdef, params = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(3))))
         self.mesh = sharding.make_mesh(num_devices)
         optimizer = make_optimizer(
@@ -150,7 +150,7 @@ def test_what_lies_in_padding_changes_nothing():
         batch["label"][12:] = filler % 2
         state, _ = run.step(run.state, sharding.put_batch(batch, run.mesh), run.key)
         states.append(state)
-    for first, second in zip(jax.tree.leaves(states[0]), jax.tree.leaves(states[1])):
+    for first, second in zip(jax.tree.leaves(states[0]), jax.tree.leaves(states[1]), strict=True):
         np.testing.assert_array_equal(first, second)
 
 

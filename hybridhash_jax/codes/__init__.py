@@ -1,4 +1,4 @@
-"""Binary codes: made, packed, compared, and kept in files."""
+"""Binary codes: from embeddings, packed, compared; `codes.files` keeps them on disk."""
 
 from hybridhash_jax.codes.binary import (
     binarize,
@@ -8,7 +8,6 @@ from hybridhash_jax.codes.binary import (
     pack,
     to_words,
     unpack,
-    word_distance,
 )
 
 __all__ = [
@@ -19,5 +18,4 @@ __all__ = [
     "pack",
     "to_words",
     "unpack",
-    "word_distance",
 ]

@@ -1,6 +1,6 @@
-"""Codes of a set of images with their labels, and the files they are kept in.
+"""Files of codes: the codes of a set of images with their labels.
 
-The layout of a file, an ordinary `.npz` that `numpy.load` opens:
+A file is an ordinary `.npz` that `numpy.load` opens:
 
     codes        uint8 [N, ceil(K / 8)], eight bits a byte, the first in the highest (numpy.packbits),
                  with `bits` beside it; or, without `bits`, [N, K] of -1/+1 or of 0/1 in any dtype
@@ -9,23 +9,24 @@ The layout of a file, an ordinary `.npz` that `numpy.load` opens:
     names        optional, strings [N]: what each image is called
     rows         optional, integers [N]: which row of the data set each image is
     class_names  optional, strings [classes]
-    fingerprint  optional, a string: which model made the codes; two sets can be compared only where
-                 it is the same
+    fingerprint  optional, a string: which model made the codes; only codes of the same model can be
+                 compared
     protocol, top_k  optional: the data set's protocol, and its cut-off of mAP
 
-A pair of `.npy` files with `codes` and `labels` as above, codes not packed, holds a set as well.
+A pair of `.npy` files with `codes`, not packed, and `labels` as above is a set as well.
 """
 
-import dataclasses
 import io
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer, Shaped, UInt8
 
-from hybridhash_jax.codes import binary as codes_lib
+from hybridhash_jax.codes.binary import Codes, Packed, pack, unpack
 from input_pipeline.atomic_file import write_atomically
 
 SIDES = ("query", "database")
@@ -36,29 +37,29 @@ _ACCEPTED = (
 
 
 class CodeFileError(ValueError):
-    """A file of codes that cannot be used; says which, why, and what is accepted."""
+    """A file of codes cannot be used; says which, why, and what is accepted."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class CodeSet:
     """Codes of N images.
 
     Attributes:
-      packed: uint8 [N, ceil(bits / 8)], see `codes.pack`.
-      bits: K.
-      labels: uint8 multi-hot [N, classes], or integer class ids [N].
-      names: str [N], or None.
-      rows: int64 [N], rows of the data set, or None where there is no data set.
-      class_names: str [classes], or empty.
-      fingerprint: of the model's parameters; None if unknown.
-      protocol, top_k: the data set's protocol and its cut-off; None if unknown, or all.
+        packed: from `codes.pack`.
+        bits: K.
+        labels: multi-hot, or class ids.
+        names: strings, what each image is called.
+        rows: of the data set; None where there is no data set.
+        class_names: one a class, or empty.
+        fingerprint: of the model's parameters; None if unknown.
+        protocol, top_k: the data set's protocol and its cut-off; None if unknown, or all.
     """
 
-    packed: np.ndarray
+    packed: Packed
     bits: int
-    labels: np.ndarray
-    names: np.ndarray | None = None
-    rows: np.ndarray | None = None
+    labels: UInt8[np.ndarray, "N classes"] | Integer[np.ndarray, "N"]
+    names: Shaped[np.ndarray, "N"] | None = None
+    rows: Integer[np.ndarray, "N"] | None = None
     class_names: tuple[str, ...] = ()
     fingerprint: str | None = None
     protocol: str | None = None
@@ -68,33 +69,33 @@ class CodeSet:
         return len(self.packed)
 
     @property
-    def codes(self) -> np.ndarray:
-        """int8 [N, bits] of -1 and +1."""
-        return codes_lib.unpack(self.packed, self.bits)
+    def codes(self) -> Codes:
+        """The codes, -1 and +1."""
+        return unpack(self.packed, self.bits)
 
     def name(self, index: int) -> str:
-        """What image `index` is called."""
+        """Returns what image `index` is called."""
         return f"number {index}" if self.names is None else str(self.names[index])
 
     def labels_of(self, index: int) -> list[str]:
-        """Names of the labels of image `index`; their numbers where they have no names."""
+        """Returns the names of the labels of image `index`, or their numbers."""
         label = self.labels[index]
         found = [int(label)] if self.labels.ndim == 1 else np.flatnonzero(label).tolist()
         return [self.class_name(number) for number in found]
 
     def class_name(self, number: int) -> str:
-        """The name of a class; its number where it has none."""
+        """Returns the name of a class, or its number where it has none."""
         named = 0 <= number < len(self.class_names)
         return self.class_names[number] if named else str(number)
 
 
 def save_codes(path: Path, codes: CodeSet) -> None:
-    """Writes one set in the layout above, whole or not at all.
+    """Writes one set, whole or not at all.
 
     Raises:
-      DataError: it cannot be written.
+        DataError: it cannot be written.
     """
-    optional = {
+    optional: dict[str, Any] = {
         "names": None if codes.names is None else np.asarray(codes.names, np.str_),
         "rows": codes.rows,
         "class_names": np.asarray(codes.class_names, np.str_) if codes.class_names else None,
@@ -103,13 +104,8 @@ def save_codes(path: Path, codes: CodeSet) -> None:
         "top_k": codes.top_k,
     }
     data = io.BytesIO()
-    np.savez_compressed(
-        data,
-        codes=codes.packed,
-        bits=codes.bits,
-        labels=codes.labels,
-        **{name: value for name, value in optional.items() if value is not None},
-    )
+    known = {name: value for name, value in optional.items() if value is not None}
+    np.savez_compressed(data, codes=codes.packed, bits=codes.bits, labels=codes.labels, **known)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data.getvalue())
 
@@ -118,10 +114,10 @@ def load_code_sets(paths: str) -> tuple[CodeSet, CodeSet]:
     """Reads queries and database from what `--codes` names.
 
     Args:
-      paths: a folder with query.npz and database.npz, or comma-separated files, see above.
+        paths: a folder with query.npz and database.npz, or comma-separated files.
 
     Raises:
-      CodeFileError: files that are not there, not of the layout, or do not belong together.
+        CodeFileError: files that are not there, not of the layout, or do not belong together.
     """
     files = [Path(part).expanduser() for part in paths.split(",")]
     if len(files) == 1 and files[0].is_dir():
@@ -144,7 +140,7 @@ def load_codes(path: Path) -> CodeSet:
     """Reads one `.npz`.
 
     Raises:
-      CodeFileError: it is missing, damaged, or not of the layout.
+        CodeFileError: it is missing, damaged, or not of the layout.
     """
     content = _load(path)
     if not isinstance(content, dict):
@@ -153,7 +149,7 @@ def load_codes(path: Path) -> CodeSet:
     if missing:
         raise CodeFileError(
             f"{path} has no {' and no '.join(missing)}; it has {', '.join(content) or 'nothing'}. "
-            "The layout is described in hybridhash_jax/code_sets.py and the README."
+            "The layout is described in hybridhash_jax/codes/files.py."
         )
     try:
         return _code_set(content)
@@ -168,8 +164,8 @@ def _code_set(content: Mapping[str, Any]) -> CodeSet:
     codes, bits = content["codes"], one("bits", int)
     if bits is None:
         bits = codes.shape[-1] if codes.ndim else 0
-        codes = codes_lib.pack(codes)
-    codes_lib.unpack(codes[:1], bits)  # checks shape and dtype
+        codes = pack(codes)
+    unpack(codes[:1], bits)  # checks shape and dtype
     labels = _labels(content["labels"], len(codes))
     for name in ("names", "rows"):
         if name in content and content[name].shape != codes.shape[:1]:
@@ -211,11 +207,11 @@ def _load_pair(codes: Path, labels: Path) -> CodeSet:
         raise CodeFileError(f"{codes} and {labels}: {error}") from None
 
 
-def _load(path: Path) -> Any:
-    """An array, or the arrays of an archive by name; never a pickle."""
+def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    """Reads an array, or the arrays of an archive by name; never a pickle."""
     try:
         with open(path, "rb") as file:  # np.load leaves a damaged archive open
-            content = np.load(file, allow_pickle=False)
+            content: Any = np.load(file, allow_pickle=False)
             if not isinstance(content, np.lib.npyio.NpzFile):
                 return content
             with content:

@@ -127,7 +127,7 @@ def compile_on_batches(function: Callable[..., Any], mesh: Mesh, layout: Layout 
 
 
 def _resharded(x: jax.Array, there: NamedSharding, back: NamedSharding) -> jax.Array:
-    """x laid out as `there`; its gradient, which every device has a share of, is summed to `back`.
+    """The array x laid out as `there`; its gradient, which every device has a share of, is summed to `back`.
 
     (A constraint alone would ask for the gradient to lie like x, whole on every device.)
     """

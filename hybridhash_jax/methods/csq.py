@@ -5,6 +5,9 @@ class's centre. With h = tanh(z) of the network's output z and a centre c in {-1
 the mean over bits of BCE((1 + h) / 2, (1 + c) / 2) plus lambda * (|h| - 1)^2.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# (JAX's own types are not complete, and Optax has none.)
+
 import dataclasses
 
 import jax

@@ -8,6 +8,9 @@ The memory bank keeps the last embedding seen of every training image. A batch i
 before the loss is taken, so every image is compared with itself too; no gradient flows into it.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# (JAX's own types are not complete, and Optax has none.)
+
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -15,8 +18,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from hybridhash_jax.methods.method import Examples, Method, Parameters, Rows, WholeRows
+from hybridhash_jax.methods.method import Examples, Method, Parameters, Rows, WholeRows, everywhere
 from input_pipeline.options import Option
 
 OPTIONS = (
@@ -52,7 +56,9 @@ class MemoryBank:
     num_images: int = dataclasses.field(metadata={"static": True})
 
 
-def create_bank(num_images: int, bits: int, num_classes: int, dtype=jnp.float32) -> MemoryBank:
+def create_bank(
+    num_images: int, bits: int, num_classes: int, dtype: DTypeLike = jnp.float32
+) -> MemoryBank:
     """An empty bank of `rows_for(num_images)` rows."""
     rows = rows_for(num_images)
     return MemoryBank(
@@ -117,7 +123,7 @@ class HybridHash(Method):
 
     def row_leaves(self, state: MemoryBank | None) -> Any:
         """All of the bank's arrays."""
-        return jax.tree.map(lambda _: True, state)
+        return everywhere(True, state)
 
     def loss(
         self,

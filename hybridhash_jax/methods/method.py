@@ -5,10 +5,13 @@ its options; all that it learns beside the network lies in a state, a pytree tha
 network's parameters, is saved with them, and is split over devices where its rows are images.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# (JAX's own types are not complete.)
+
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -19,7 +22,8 @@ Parameters = Mapping[str, jax.Array]
 Sums = TypeVar("Sums", bound=Callable[[Any, Any], Any])
 
 
-class Examples(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Examples:
     """What a method knows of a batch beside the network's outputs.
 
     Attributes:
@@ -59,6 +63,11 @@ class WholeRows:
         return sums
 
 
+def everywhere(is_row: bool, state: Any) -> Any:
+    """A pytree like the state with `is_row` in place of every array."""
+    return jax.tree.unflatten(jax.tree.structure(state), [is_row] * len(jax.tree.leaves(state)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Method(abc.ABC):
     """One way to train a network.
@@ -75,6 +84,7 @@ class Method(abc.ABC):
 
     def check_labels(self, labels: np.ndarray) -> None:
         """Refuses training labels [n, classes] that it cannot learn from, with a ValueError."""
+        del labels
 
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> State:
         """The state before the first step; it is traced, so use jax.numpy alone.
@@ -93,7 +103,7 @@ class Method(abc.ABC):
 
     def row_leaves(self, state: State) -> Any:
         """A pytree of booleans like the state: True where axis 0 is the training images."""
-        return jax.tree.map(lambda _: False, state)
+        return everywhere(False, state)
 
     def mix(
         self, images: jax.Array, labels: jax.Array, mask: jax.Array, key: jax.Array

@@ -31,16 +31,14 @@ from hybridhash_jax.metrics.graded import (
     discounted_gains,
     weighted_precisions,
 )
-from hybridhash_jax.metrics.ranking import PLACES, Place, Ranking, rank
+from hybridhash_jax.metrics.ranking import Ranking, rank
 
 __all__ = [
-    "PLACES",
     "TIE_RULES",
     "BallPrecision",
     "CodeStatistics",
     "Curve",
     "Measures",
-    "Place",
     "Ranking",
     "average_cumulative_gains",
     "average_precisions",

@@ -1,13 +1,11 @@
 """Mean average precision, with the rule that orders items of equal distance always named."""
 
-import functools
-
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float64
 
-from hybridhash_jax.metrics import arguments, device_counts, precision_sums
+from hybridhash_jax.metrics import arguments
 from hybridhash_jax.metrics.ranking import Ranking, rank
-from hybridhash_jax.metrics.stable_order import stable_precisions
 
 
 def mean_average_precision(
@@ -36,18 +34,11 @@ def average_precisions(
     database_labels: npt.ArrayLike,
     top_k: int | None = None,
     ties: str = "expected",
-) -> np.ndarray:
+) -> Float64[np.ndarray, "Q"]:
     """Computes AP@k of each query, with the database ranked by Hamming distance.
 
-    For several metrics of the same codes, `rank` once and use `ranked_precisions`, which says
-    what AP@k and `ties` mean.
-
-    Args:
-        query_codes, query_labels, database_codes, database_labels: as for `rank`.
-        top_k, ties: as for `ranked_precisions`.
-
-    Returns:
-        float64 [Q].
+    Codes and labels are those of `rank`; `top_k` and `ties` those of `ranked_precisions`, which
+    says what AP@k is. For several metrics of the same codes, `rank` once.
 
     Raises:
         ValueError: as `rank`, or `top_k` is below 1, or `ties` is unknown.
@@ -60,7 +51,7 @@ def average_precisions(
 
 def ranked_precisions(
     ranking: Ranking, top_k: int | None = None, ties: str = "expected"
-) -> np.ndarray:
+) -> Float64[np.ndarray, "Q"]:
     """Computes AP@k of each query.
 
     AP@k = sum over the relevant places p <= k of (relevant up to p) / p, divided by the relevant
@@ -73,8 +64,7 @@ def ranked_precisions(
       (r/n) sum over t = 1..n of [R + 1 + (t-1)(r-1)/(n-1)] / (N+t). Where k falls inside a group,
       the number of relevant items among its first places is hypergeometric, and the expectation
       is taken over it too (our extension). Depends on neither database order nor machine.
-    - "stable": by (distance, database row), which depends on how the database is sorted. Of a
-      ranking on devices it is computed there, within 1e-6.
+    - "stable": by (distance, database row), which depends on how the database is sorted.
     - "optimistic", "pessimistic": the largest and the least AP@k of any order. While k cuts no
       group these are relevant items first, and last. In a group that is cut that need not hold,
       since AP@k divides by what was found: a query with its only find at place 1 has AP 1, and one
@@ -88,40 +78,26 @@ def ranked_precisions(
         top_k: k, 1 or more; None, M and anything above M rank the whole database.
         ties: one of the four.
 
-    Returns:
-        float64 [Q].
-
     Raises:
         ValueError: `top_k` is below 1, or `ties` is unknown.
     """
+    from hybridhash_jax.metrics import pair_loops, precision_sums  # import Numba, 0.2 s
+
     arguments.check_ties(ties)
     places = arguments.check_top_k(top_k, ranking.size)
     items, relevant = ranking.items, ranking.relevant
-    if ties == "stable" and ranking.on == "device":
-        return device_counts.stable_precisions(
-            ranking.queries, ranking.database, ranking.by_class, items.shape[1] - 1, places
-        )
     if ties == "stable":
-        return stable_precisions(
+        return pair_loops.stable_precisions(
             ranking.queries, ranking.database, ranking.by_class, items, relevant, places
         )
-    harmonic = harmonic_table(ranking.size)
-    result = np.empty(len(items))
+    harmonic = precision_sums.harmonic_numbers(ranking.size)
+    result, other = np.empty(len(items)), np.empty(len(items))
     if ties == "expected":
         precision_sums.expected_precisions(items, relevant, relevant, places, harmonic, result)
-        return result
-    other = np.empty(len(items))
-    lowest, highest = (other, result) if ties == "optimistic" else (result, other)
-    precision_sums.bounds(items, relevant, places, harmonic, lowest, highest)
+    else:
+        lowest, highest = (other, result) if ties == "optimistic" else (result, other)
+        precision_sums.bounds(items, relevant, places, harmonic, lowest, highest)
     return result
-
-
-@functools.lru_cache(maxsize=2)
-def harmonic_table(size: int) -> np.ndarray:
-    """`precision_sums.harmonic_numbers`, kept for the other metrics of the same database."""
-    table = precision_sums.harmonic_numbers(size)
-    table.flags.writeable = False
-    return table
 
 
 def queries_without_relevant(query_labels: npt.ArrayLike, database_labels: npt.ArrayLike) -> int:

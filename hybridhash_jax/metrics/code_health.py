@@ -1,35 +1,35 @@
-"""What codes look like without labels: balance, entropy, correlation and diversity of the bits."""
+"""What codes look like without labels: balance, entropy, correlation and diversity of bits."""
 
 import dataclasses
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float64, Int8
 
-from hybridhash_jax.codes import binary as codes_lib
-from hybridhash_jax.metrics import arguments
+from hybridhash_jax import codes as codes_lib
 
 _ROWS_A_PRODUCT = 1 << 12  # as float32 1 MiB at 64 bits; counts are exact up to 2^24 rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CodeStatistics:
-    """What a set of codes looks like; a collapse shows in each of these.
+    """Statistics of a set of codes; a collapse shows in each of them.
 
     Attributes:
-        bit_balance: float64 [K], mean of each bit in [-1, 1]; 0 is balanced.
-        bit_entropy: float64 [K], entropy of each bit, -p log2 p - (1-p) log2 (1-p) with p the
-            share of +1, in [0, 1]; 1 is balanced, 0 a bit that never changes.
-        bit_correlation: float64 [K, K], Pearson's correlation of every two bits; 0 where either
-            never changes, its diagonal included.
+        bit_balance: mean of each bit in [-1, 1]; 0 is balanced.
+        bit_entropy: entropy of each bit, -p log2 p - (1-p) log2 (1-p) with p the share of +1, in
+            [0, 1]; 1 is balanced, 0 a bit that never changes.
+        bit_correlation: Pearson's correlation of every two bits; 0 where either never changes, its
+            diagonal included.
         constant_bits: number of bits that never change.
         distinct_codes: number of different codes.
         largest_share: share of the items that have the commonest code, in (0, 1].
         code_entropy: entropy of the distribution of codes in bits, at most K and log2 N.
     """
 
-    bit_balance: np.ndarray
-    bit_entropy: np.ndarray
-    bit_correlation: np.ndarray
+    bit_balance: Float64[np.ndarray, "K"]
+    bit_entropy: Float64[np.ndarray, "K"]
+    bit_correlation: Float64[np.ndarray, "K K"]
     constant_bits: int
     distinct_codes: int
     largest_share: float
@@ -51,14 +51,14 @@ def code_statistics(codes: npt.ArrayLike) -> CodeStatistics:
     Raises:
         ValueError: no codes, or values that are none.
     """
-    array = arguments.check_codes(codes, "codes")
+    array = codes_lib.check_codes(codes, "codes")
     if len(array) == 0:
         raise ValueError("codes is empty; statistics need at least one code.")
     balance, products = _first_moments(array)
     words = codes_lib.to_words(array)
-    # One word sorts as a number, several as a record, which takes far longer.
-    kinds = words[0] if len(words) == 1 else words
-    _, counts = np.unique(kinds, axis=kinds.ndim - 1, return_counts=True)
+    words = words[:, np.lexsort(words)]  # np.unique of several words took far longer
+    is_new = (words[:, 1:] != words[:, :-1]).any(axis=0)
+    counts = np.diff(np.flatnonzero(np.concatenate([[True], is_new, [True]])))
     shares = counts / len(array)
     return CodeStatistics(
         bit_balance=balance,
@@ -79,7 +79,7 @@ def collapse_symptoms(
     Collapsed: half of the items share one code, or a quarter of the bits never changes, or there
     are fewer distinct codes than classes. The arguments by name are those of `CodeStatistics`.
     """
-    symptoms = []
+    symptoms: list[str] = []
     if largest_share >= 0.5:
         symptoms.append(f"{largest_share:.0%} of the database has one and the same code")
     if constant_bits >= max(1, bits / 4):
@@ -89,13 +89,15 @@ def collapse_symptoms(
     return symptoms
 
 
-def _bit_entropy(share: np.ndarray) -> np.ndarray:
+def _bit_entropy(share: Float64[np.ndarray, "K"]) -> Float64[np.ndarray, "K"]:
     both = np.stack([share, 1 - share])
     return -(both * np.log2(np.where(both > 0, both, 1))).sum(axis=0) + 0.0
 
 
-def _first_moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the bits, float64 [K], and of the products of every two, float64 [K, K]."""
+def _first_moments(
+    array: Int8[np.ndarray, "N K"],
+) -> tuple[Float64[np.ndarray, "K"], Float64[np.ndarray, "K K"]]:
+    """Means of the bits, and of the products of every two."""
     bits = array.shape[1]
     total, products = np.zeros(bits), np.zeros((bits, bits))
     for start in range(0, len(array), _ROWS_A_PRODUCT):
@@ -105,8 +107,10 @@ def _first_moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return total / len(array), products / len(array)
 
 
-def _correlation(products: np.ndarray, balance: np.ndarray) -> np.ndarray:
-    """(E[ab] - E[a] E[b]) / (sd a sd b), float64 [K, K]; sd^2 = 1 - E[a]^2 for a = -1 or +1."""
+def _correlation(
+    products: Float64[np.ndarray, "K K"], balance: Float64[np.ndarray, "K"]
+) -> Float64[np.ndarray, "K K"]:
+    """(E[ab] - E[a] E[b]) / (sd a sd b); sd^2 = 1 - E[a]^2 for a = -1 or +1."""
     covariance = products - np.outer(balance, balance)
     deviation = np.sqrt(1 - balance**2)
     scale = np.outer(deviation, deviation)

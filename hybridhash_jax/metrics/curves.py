@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import numba
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float64, Int64
 
 from hybridhash_jax.metrics import arguments
 from hybridhash_jax.metrics.ranking import Ranking
@@ -17,14 +17,13 @@ class Curve:
     """Means over all queries.
 
     Attributes:
-        at: int64 [P], the ranks N, or the Hamming radii.
-        precision: float64 [P], in [0, 1].
-        recall: float64 [P], in [0, 1].
+        at: the ranks N, or the Hamming radii.
+        precision, recall: in [0, 1].
     """
 
-    at: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
+    at: Int64[np.ndarray, "P"]
+    precision: Float64[np.ndarray, "P"]
+    recall: Float64[np.ndarray, "P"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +62,12 @@ def curve_by_rank(
     chosen = rank_grid(ranking.size) if places is None else np.asarray(places)
     if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or (chosen < 1).any():
         raise ValueError(f"places must be integers [P] of 1 or more; got {places!r}.")
-    chosen = np.minimum(chosen.astype(np.int64), ranking.size)
-    at, where = np.unique(chosen, return_inverse=True)
-    found, recall = np.zeros(len(at)), np.zeros(len(at))
-    _add_found(ranking.items, ranking.relevant, at, _TIES.index(ties), found, recall)
-    queries = len(ranking.items)
-    return Curve(chosen, (found / at / queries)[where], (recall / queries)[where])
+    at = np.minimum(chosen, ranking.size).astype(np.int64)
+    found = np.empty((len(ranking.items), len(at)))
+    for row, known_places, known in zip(found, *_found_by_place(ranking, ties), strict=True):
+        row[:] = np.interp(at, known_places, known)
+    total = np.maximum(ranking.relevant_total, 1)[:, None]
+    return Curve(at, (found / at).mean(axis=0), (found / total).mean(axis=0))
 
 
 def curve_by_radius(ranking: Ranking) -> Curve:
@@ -82,7 +81,7 @@ def curve_by_radius(ranking: Ranking) -> Curve:
     relevant = np.cumsum(ranking.relevant, axis=1)
     total = np.maximum(ranking.relevant_total, 1)
     return Curve(
-        np.arange(items.shape[1]),
+        np.arange(ranking.items.shape[1], dtype=np.int64),
         (relevant / np.maximum(items, 1)).mean(axis=0),
         (relevant / total[:, None]).mean(axis=0),
     )
@@ -107,41 +106,27 @@ def ball_precision(ranking: Ranking, radius: int = 2) -> BallPrecision:
     )
 
 
-def rank_grid(size: int, points: int = 200) -> np.ndarray:
-    """Chooses at most `points` ranks from 1 to `size`, int64, evenly spaced on a log scale.
-
-    Small ranks are integers that lie apart, so there are fewer than asked for.
-    """
+def rank_grid(size: int, points: int = 200) -> Int64[np.ndarray, "P"]:
+    """Chooses at most `points` ranks from 1 to `size`, evenly spaced on a log scale."""
     return np.unique(np.geomspace(1, size, points).round().astype(np.int64))
 
 
-@numba.njit(nogil=True, cache=True)
-def _add_found(
-    items: np.ndarray,
-    relevant: np.ndarray,
-    at: np.ndarray,
-    rule: int,
-    found: np.ndarray,
-    recall: np.ndarray,
-) -> None:
-    """Adds the relevant items in the first `at` places (ascending), and their share, over queries.
+def _found_by_place(
+    ranking: Ranking, ties: str
+) -> tuple[Int64[np.ndarray, "Q points"], Int64[np.ndarray, "Q points"]]:
+    """Points between which the relevant items found grow linearly: places, and found by then.
 
-    `rule` is the index in `_TIES`.
+    Over a group of n items, r of them relevant, they grow evenly where orders are random. With the
+    relevant ones first they stop growing after r places, with the others first they start after
+    n - r.
     """
-    for query in range(items.shape[0]):
-        total = max(relevant[query].sum(), 1)
-        before, relevant_before, group = 0, 0, 0
-        for i in range(at.shape[0]):
-            while before + items[query, group] < at[i]:
-                before += items[query, group]
-                relevant_before += relevant[query, group]
-                group += 1
-            n, r, taken = items[query, group], relevant[query, group], at[i] - before
-            if rule == 0:
-                count = relevant_before + taken * r / n
-            elif rule == 1:
-                count = float(relevant_before + min(taken, r))
-            else:
-                count = float(relevant_before + max(0, taken - (n - r)))
-            found[i] += count
-            recall[i] += count / total
+    items, relevant = ranking.items, ranking.relevant
+    after, found_after = np.cumsum(items, axis=1), np.cumsum(relevant, axis=1)
+    before, found_before = after - items, found_after - relevant
+    points = [(before, found_before), (after, found_after)]
+    if ties == "optimistic":
+        points.insert(1, (before + relevant, found_after))
+    elif ties == "pessimistic":
+        points.insert(1, (after - relevant, found_before))
+    places, found = (np.stack(x, axis=2).reshape(len(items), -1) for x in zip(*points, strict=True))
+    return places, found

@@ -1,8 +1,10 @@
-"""A full evaluation of a ranking: every metric of this package at one cut-off."""
+"""Every metric of a ranking at one cut-off."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float64
 
 from hybridhash_jax.metrics import arguments, graded
 from hybridhash_jax.metrics.average_precision import ranked_precisions
@@ -21,7 +23,7 @@ class Measures:
     """What `measure` returns.
 
     Attributes:
-        average_precisions: tie rule -> AP@k of each query, float64 [Q].
+        average_precisions: tie rule -> AP@k of each query.
         by_rank: precision@N and recall@N, expected over ties.
         by_radius: precision and recall within each Hamming radius.
         ball: precision within radius 2, and the share of empty balls.
@@ -30,7 +32,7 @@ class Measures:
         queries_without_relevant: they count 0 everywhere.
     """
 
-    average_precisions: dict[str, np.ndarray]
+    average_precisions: dict[str, Float64[np.ndarray, "Q"]]
     by_rank: Curve
     by_radius: Curve
     ball: BallPrecision
@@ -53,16 +55,16 @@ def measure(ranking: Ranking, top_k: int | None = None) -> Measures:
     """
     is_graded = bool(ranking.by_grade[..., 2:].any())
 
-    def mean(values: np.ndarray) -> float:
-        return float(values.mean())
+    def mean(metric: Callable[[Ranking, int | None], np.ndarray]) -> float | None:
+        return float(metric(ranking, top_k).mean()) if is_graded else None
 
     return Measures(
         {ties: ranked_precisions(ranking, top_k, ties) for ties in arguments.TIE_RULES},
         curve_by_rank(ranking),
         curve_by_radius(ranking),
         ball_precision(ranking),
-        mean(graded.discounted_gains(ranking, top_k)) if is_graded else None,
-        mean(graded.average_cumulative_gains(ranking, top_k)) if is_graded else None,
-        mean(graded.weighted_precisions(ranking, top_k)) if is_graded else None,
+        mean(graded.discounted_gains),
+        mean(graded.average_cumulative_gains),
+        mean(graded.weighted_precisions),
         ranking.queries_without_relevant,
     )

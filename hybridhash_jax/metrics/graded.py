@@ -6,13 +6,17 @@ are 0 and 1.
 """
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
-from hybridhash_jax.metrics import arguments, precision_sums
-from hybridhash_jax.metrics.average_precision import harmonic_table
+from hybridhash_jax.metrics import arguments
 from hybridhash_jax.metrics.ranking import Ranking
 
+Groups = Int64[np.ndarray, "Q distances"]
 
-def average_cumulative_gains(ranking: Ranking, top_k: int | None = None) -> np.ndarray:
+
+def average_cumulative_gains(
+    ranking: Ranking, top_k: int | None = None
+) -> Float64[np.ndarray, "Q"]:
     """Computes ACG@k = (1/k) sum over the first k places of the number of shared labels.
 
     Järvelin and Kekäläinen (SIGIR 2000); for hashing Zhao et al., "Deep Semantic Ranking Based
@@ -24,7 +28,7 @@ def average_cumulative_gains(ranking: Ranking, top_k: int | None = None) -> np.n
         top_k: k, 1 or more; None, M and anything above M take the whole database.
 
     Returns:
-        float64 [Q], from 0 to the most labels shared; 0 for a query with nothing relevant.
+        From 0 to the most labels shared; 0 for a query with nothing relevant.
 
     Raises:
         ValueError: `top_k` is below 1.
@@ -35,7 +39,7 @@ def average_cumulative_gains(ranking: Ranking, top_k: int | None = None) -> np.n
     return (taken * mean).sum(axis=1) / places
 
 
-def discounted_gains(ranking: Ranking, top_k: int | None = None) -> np.ndarray:
+def discounted_gains(ranking: Ranking, top_k: int | None = None) -> Float64[np.ndarray, "Q"]:
     """Computes NDCG@k = DCG@k / the DCG@k of the best order of the database.
 
     DCG@k = sum over places p <= k of (2^grade - 1) / log2(1 + p): Järvelin and Kekäläinen (TOIS
@@ -47,14 +51,14 @@ def discounted_gains(ranking: Ranking, top_k: int | None = None) -> np.ndarray:
         top_k: k, 1 or more; None, M and anything above M take the whole database.
 
     Returns:
-        float64 [Q] in [0, 1]; 0 for a query with nothing relevant.
+        In [0, 1]; 0 for a query with nothing relevant.
 
     Raises:
         ValueError: `top_k` is below 1.
     """
     places = arguments.check_top_k(top_k, ranking.size)
     discount = _cumulative_discount(ranking.size)
-    gains = np.exp2(np.arange(ranking.by_grade.shape[2])) - 1
+    gains = np.exp2(np.arange(ranking.by_grade.shape[2], dtype=np.int64)) - 1
     mean = ranking.by_grade @ gains / np.maximum(ranking.items, 1)
     got = (mean * _discount_of_groups(ranking.items, places, discount)).sum(axis=1)
     best_first = ranking.by_grade.sum(axis=1, dtype=np.int64)[:, ::-1]
@@ -62,7 +66,7 @@ def discounted_gains(ranking: Ranking, top_k: int | None = None) -> np.ndarray:
     return np.divide(got, best, out=np.zeros_like(got), where=best > 0)
 
 
-def weighted_precisions(ranking: Ranking, top_k: int | None = None) -> np.ndarray:
+def weighted_precisions(ranking: Ranking, top_k: int | None = None) -> Float64[np.ndarray, "Q"]:
     """Computes weighted AP@k of each query; their mean is the weighted mAP.
 
     Sum over the relevant places p <= k of ACG@p, divided by the relevant items found in the first
@@ -76,42 +80,41 @@ def weighted_precisions(ranking: Ranking, top_k: int | None = None) -> np.ndarra
         top_k: k, 1 or more; None, M and anything above M rank the whole database.
 
     Returns:
-        float64 [Q], from 0 to the most labels shared; 0 for a query with nothing relevant.
+        From 0 to the most labels shared; 0 for a query with nothing relevant.
 
     Raises:
         ValueError: `top_k` is below 1.
     """
+    from hybridhash_jax.metrics import precision_sums  # imports Numba, 0.2 s
+
     places = arguments.check_top_k(top_k, ranking.size)
-    result = np.empty(len(ranking.items))
+    harmonic, result = precision_sums.harmonic_numbers(ranking.size), np.empty(len(ranking.items))
     precision_sums.expected_precisions(
-        ranking.items,
-        ranking.relevant,
-        _grade_sums(ranking),
-        places,
-        harmonic_table(ranking.size),
-        result,
+        ranking.items, ranking.relevant, _grade_sums(ranking), places, harmonic, result
     )
     return result
 
 
-def _grade_sums(ranking: Ranking) -> np.ndarray:
-    return ranking.by_grade @ np.arange(ranking.by_grade.shape[2])
+def _grade_sums(ranking: Ranking) -> Int64[np.ndarray, "Q distances"]:
+    return ranking.by_grade @ np.arange(ranking.by_grade.shape[2], dtype=np.int64)
 
 
-def _taken(items: np.ndarray, places: int) -> np.ndarray:
-    """How many items of each group [Q, groups] lie in the first `places`."""
+def _taken(items: Groups, places: int) -> Groups:
+    """How many items of each group lie in the first `places`."""
     before = np.cumsum(items, axis=1) - items
     return np.clip(places - before, 0, items)
 
 
-def _discount_of_groups(items: np.ndarray, places: int, discount: np.ndarray) -> np.ndarray:
-    """Sum of 1 / log2(1 + p) over the places p <= `places` that each group takes, [Q, groups]."""
+def _discount_of_groups(
+    items: Groups, places: int, discount: Float64[np.ndarray, "places"]
+) -> Float64[np.ndarray, "Q distances"]:
+    """Sum of 1 / log2(1 + p) over the places p <= `places` that each group takes."""
     end = np.minimum(np.cumsum(items, axis=1), places)
     start = np.minimum(np.cumsum(items, axis=1) - items, places)
     return discount[end] - discount[start]
 
 
-def _cumulative_discount(size: int) -> np.ndarray:
+def _cumulative_discount(size: int) -> Float64[np.ndarray, "places"]:
     """Sum of 1 / log2(1 + p) over p = 1..n, for n = 0..size; summed wider where possible."""
     terms = 1 / np.log2(np.arange(2, size + 2, dtype=np.longdouble))
     return np.concatenate([[0.0], np.cumsum(terms).astype(np.float64)])

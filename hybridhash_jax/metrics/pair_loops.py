@@ -1,165 +1,168 @@
 """The loops over all pairs of query and database item, compiled by Numba and run in threads.
 
-Numba, because popcount and a histogram in one pass need no memory for the pairs: NumPy writes and
-reads an array of M distances a query several times, and XLA turns a histogram into a scatter
-(serial on a CPU). Threads are concurrent.futures', since the loops release the GIL and share
-nothing: they end with the call, and need none of Numba's own thread pools.
-
-Floor: a pair is 8 bytes of code, read once for four queries, one xor, one popcount and one
-increment of a histogram. Without labels that took 0.62 ns on one core of a Xeon at 2.5 GHz (0.33
-ns without the histogram), with labels 1.14 ns; hence single labels are counted twice without
-labels instead: all items, and those of the query's own class in a database sorted by class.
+A pair costs one or two popcounts and an increment, and no array of pairs exists. NumPy would write
+and read M distances a query several times, and XLA turns a histogram into a serial scatter on CPU.
 """
 
-import numba
-import numpy as np
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from hybridhash_jax.metrics.arguments import PackedItems, rows_of_classes
-from hybridhash_jax.metrics.popcounts import BLOCK, distances, popcount, shared_labels
-from hybridhash_jax.metrics.threads import in_threads
+import numpy as np
+from jaxtyping import Float64, Int32, Int64, UInt16, UInt64
+
+from hybridhash_jax.metrics.arguments import PackedItems
+from hybridhash_jax.metrics.numba_typed import compiled, popcount
+from input_pipeline.threads import available_cores
+
+_BLOCK = 4096  # rows whose distances are kept at a time: 8 KB, in the first-level cache
+_QUERIES_A_TASK = 32
+_FOUND = 1 << 32  # a counter holds the relevant items above this bit, all items below it
+
+Words = UInt64[np.ndarray, "W N"]
+Groups = Int64[np.ndarray, "Q distances"]
+Block = UInt16[np.ndarray, "rows"]
 
 
 def count_by_grade(
     queries: PackedItems, database: PackedItems, by_class: bool, bits: int, grades: int
-) -> np.ndarray:
+) -> Int32[np.ndarray, "Q distances grades"]:
     """Counts the database items at each distance that share g labels with each query.
 
-    Args:
-        queries, database, by_class, bits: from `arguments.pack_sides`.
-        grades: G of the result, `arguments.grades`.
-
-    Returns:
-        int32 [Q, K + 1, G].
+    The arguments are from `arguments.pack_sides`, `grades` from `arguments.grades`.
     """
-    if by_class:
-        return _count_by_class(queries, database, bits)
     counts = np.zeros((len(queries), bits + 1, grades), np.int32)
-    one_word = len(queries.words) == len(queries.labels) == 1
-    loop = _grades_of_four if one_word else _grades_of_each
 
     def run(part: slice) -> None:
-        loop(
-            np.ascontiguousarray(queries.words[:, part]),
-            np.ascontiguousarray(queries.labels[:, part]),
-            database.words,
-            database.labels,
-            counts[part],
-        )
+        _count(*_arrays(queries, database, part), by_class, counts[part])
 
-    in_threads(run, len(queries))
+    _in_threads(run, len(queries))
     return counts
 
 
-def _count_by_class(queries: PackedItems, database: PackedItems, bits: int) -> np.ndarray:
-    rows, start, stop = rows_of_classes(queries.labels[0], database.labels[0])
-    words = np.ascontiguousarray(database.words[:, rows])
-    begin, end = np.zeros(len(queries), np.int64), np.full(len(queries), len(database))
-    counts = np.zeros((2, len(queries), bits + 1), np.int32)
+def stable_precisions(
+    queries: PackedItems,
+    database: PackedItems,
+    by_class: bool,
+    items: Groups,
+    relevant: Groups,
+    places: int,
+) -> Float64[np.ndarray, "Q"]:
+    """Computes AP@places with ties in the order of database rows.
+
+    Nothing is sorted: the sizes of the groups say at which place each distance begins, so one pass
+    over the rows knows the place of every item.
+
+    `items` and `relevant` are how many lie at each distance; `places` is k, 1 to M.
+    """
+    # The place before each group, and the relevant items before it, in one counter.
+    start = np.cumsum(items, axis=1) - items + _FOUND * (np.cumsum(relevant, axis=1) - relevant)
+    result = np.empty(len(queries))
 
     def run(part: slice) -> None:
-        query_words = np.ascontiguousarray(queries.words[:, part])
-        if len(words) == 1:
-            _items_of_four(query_words, words, counts[0, part])
-        else:
-            _items_of_each(query_words, words, begin[part], end[part], counts[0, part])
-        _items_of_each(query_words, words, start[part], stop[part], counts[1, part])
+        arrays = _arrays(queries, database, part)
+        _sum_in_row_order(*arrays, by_class, start[part], places, result[part])
 
-    in_threads(run, len(queries))
-    counts[0] -= counts[1]
-    return np.ascontiguousarray(np.moveaxis(counts, 0, 2))
+    _in_threads(run, len(queries))
+    return result
 
 
-@numba.njit(nogil=True, cache=True)
-def _items_of_four(query_words: np.ndarray, words: np.ndarray, counts: np.ndarray) -> None:
-    """Histograms of four queries in one pass; each has its own table, so that increments of the
-    same distance in a row do not wait for each other.
-
-    The last queries are counted again where their number is no multiple of four.
-    """
-    row, table = words[0], np.empty((4, counts.shape[1]), np.int32)
-    table_a, table_b, table_c, table_d = table[0], table[1], table[2], table[3]
-    last, one = counts.shape[0] - 1, np.int32(1)
-    for first in range(0, counts.shape[0], 4):
-        table[:] = 0
-        a, b = query_words[0, first], query_words[0, min(first + 1, last)]
-        c, d = query_words[0, min(first + 2, last)], query_words[0, min(first + 3, last)]
-        for i in range(row.shape[0]):
-            word = row[i]
-            table_a[popcount(a ^ word)] += one
-            table_b[popcount(b ^ word)] += one
-            table_c[popcount(c ^ word)] += one
-            table_d[popcount(d ^ word)] += one
-        for k in range(4):
-            counts[min(first + k, last)] = table[k]
+def _arrays(
+    queries: PackedItems, database: PackedItems, part: slice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Words and labels of some queries, a query a row, and of the database."""
+    query_words, query_labels = queries.words[:, part].T, queries.labels[:, part].T
+    return (
+        np.ascontiguousarray(query_words),
+        np.ascontiguousarray(query_labels),
+        database.words,
+        database.labels,
+    )
 
 
-@numba.njit(nogil=True, cache=True)
-def _items_of_each(
-    query_words: np.ndarray,
-    words: np.ndarray,
-    start: np.ndarray,
-    stop: np.ndarray,
-    counts: np.ndarray,
+def _in_threads(run: Callable[[slice], None], queries: int) -> None:
+    """Calls `run` with slices that together are all queries; the threads end with the call."""
+    parts = [slice(i, i + _QUERIES_A_TASK) for i in range(0, queries, _QUERIES_A_TASK)]
+    with ThreadPoolExecutor(min(len(parts), available_cores())) as pool:
+        list(pool.map(run, parts))
+
+
+@compiled
+def _count(
+    query_words: UInt64[np.ndarray, "Q W"],
+    query_labels: UInt64[np.ndarray, "Q L"],
+    words: Words,
+    labels: Words,
+    by_class: bool,
+    counts: Int32[np.ndarray, "Q distances grades"],
 ) -> None:
-    """Histogram of each query over its own range of rows; codes of any number of words."""
-    buffer = np.empty(BLOCK, np.uint16)
+    distance, grade = np.empty(_BLOCK, np.uint16), np.empty(_BLOCK, np.uint16)
     for query in range(counts.shape[0]):
         table = counts[query]
-        for first in range(start[query], stop[query], BLOCK):
-            distance = buffer[: min(BLOCK, stop[query] - first)]
-            distances(query_words[:, query].copy(), words, first, distance)
-            for i in range(distance.shape[0]):
-                table[distance[i]] += 1
-
-
-@numba.njit(nogil=True, cache=True)
-def _grades_of_four(
-    query_words: np.ndarray,
-    query_labels: np.ndarray,
-    words: np.ndarray,
-    labels: np.ndarray,
-    counts: np.ndarray,
-) -> None:
-    """As `_items_of_four`, by distance and number of shared labels."""
-    row, label_row = words[0], labels[0]
-    grades = np.uint64(counts.shape[2])
-    table = np.empty((4, counts.shape[1] * counts.shape[2]), np.int32)
-    table_a, table_b, table_c, table_d = table[0], table[1], table[2], table[3]
-    last, one = counts.shape[0] - 1, np.int32(1)
-    for first in range(0, counts.shape[0], 4):
-        table[:] = 0
-        to_b, to_c, to_d = min(first + 1, last), min(first + 2, last), min(first + 3, last)
-        a, b = query_words[0, first], query_words[0, to_b]
-        c, d = query_words[0, to_c], query_words[0, to_d]
-        of_a, of_b = query_labels[0, first], query_labels[0, to_b]
-        of_c, of_d = query_labels[0, to_c], query_labels[0, to_d]
-        for i in range(row.shape[0]):
-            word, label = row[i], label_row[i]
-            table_a[popcount(a ^ word) * grades + popcount(of_a & label)] += one
-            table_b[popcount(b ^ word) * grades + popcount(of_b & label)] += one
-            table_c[popcount(c ^ word) * grades + popcount(of_c & label)] += one
-            table_d[popcount(d ^ word) * grades + popcount(of_d & label)] += one
-        for k in range(4):
-            counts[min(first + k, last)] = table[k].reshape(counts.shape[1:])
-
-
-@numba.njit(nogil=True, cache=True)
-def _grades_of_each(
-    query_words: np.ndarray,
-    query_labels: np.ndarray,
-    words: np.ndarray,
-    labels: np.ndarray,
-    counts: np.ndarray,
-) -> None:
-    """The same for codes and labels of any number of words."""
-    buffer, grades = np.empty(BLOCK, np.uint16), np.empty(BLOCK, np.uint16)
-    size = words.shape[1]
-    for query in range(counts.shape[0]):
-        table = counts[query]
-        for first in range(0, size, BLOCK):
-            count = min(BLOCK, size - first)
-            distance, grade = buffer[:count], grades[:count]
-            distances(query_words[:, query].copy(), words, first, distance)
-            shared_labels(query_labels[:, query].copy(), labels, first, grade)
-            for i in range(count):
+        for start in range(0, words.shape[1], _BLOCK):
+            rows = min(_BLOCK, words.shape[1] - start)
+            _distances(query_words[query], words, start, distance[:rows])
+            _grades(query_labels[query], labels, by_class, start, grade[:rows])
+            for i in range(rows):
                 table[distance[i], grade[i]] += 1
+
+
+@compiled
+def _sum_in_row_order(
+    query_words: UInt64[np.ndarray, "Q W"],
+    query_labels: UInt64[np.ndarray, "Q L"],
+    words: Words,
+    labels: Words,
+    by_class: bool,
+    counters: Groups,
+    places: int,
+    result: Float64[np.ndarray, "Q"],
+) -> None:
+    """Writes AP@places; overwrites `counters`, which hold what lies before each distance."""
+    distance, grade = np.empty(_BLOCK, np.uint16), np.empty(_BLOCK, np.uint16)
+    kept = np.empty(_BLOCK + 1, np.int64)
+    for query in range(result.shape[0]):
+        counter, total, count = counters[query], 0.0, 0
+        for start in range(0, words.shape[1], _BLOCK):
+            rows = min(_BLOCK, words.shape[1] - start)
+            _distances(query_words[query], words, start, distance[:rows])
+            _grades(query_labels[query], labels, by_class, start, grade[:rows])
+            # Keeps the counters of relevant rows without a branch, which would be hard to predict:
+            # the next row writes over the counter of one that is not relevant.
+            found = np.uint64(0)
+            for i in range(rows):
+                is_relevant = np.int64(grade[i] != 0)
+                now = counter[distance[i]] + is_relevant * _FOUND + 1
+                counter[distance[i]] = kept[found] = now
+                found += np.uint64(is_relevant)
+            for now in kept[: np.int64(found)]:
+                place = now & (_FOUND - 1)
+                if place <= places:
+                    total += (now >> 32) / place
+                    count += 1
+        result[query] = total / max(count, 1)
+
+
+@compiled
+def _distances(query: UInt64[np.ndarray, "W"], words: Words, start: int, out: Block) -> None:
+    """Writes the Hamming distances of a query to the items from `start` on."""
+    out[:] = 0
+    for word in range(query.shape[0]):
+        of_query, row = query[word], words[word, start : start + out.shape[0]]
+        for i in range(out.shape[0]):
+            out[i] += popcount(of_query ^ row[i])
+
+
+@compiled
+def _grades(
+    query: UInt64[np.ndarray, "L"], labels: Words, by_class: bool, start: int, out: Block
+) -> None:
+    """Writes how many labels a query shares with each of these items."""
+    out[:] = 0
+    for word in range(query.shape[0]):
+        of_query, row = query[word], labels[word, start : start + out.shape[0]]
+        if by_class:
+            for i in range(out.shape[0]):
+                out[i] = of_query == row[i]
+        else:
+            for i in range(out.shape[0]):
+                out[i] += popcount(of_query & row[i])

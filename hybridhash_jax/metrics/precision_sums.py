@@ -5,37 +5,44 @@ group has n, r and c. For plain average precision every relevant item has grade 
 c = r. A cut-off k inside the group leaves it m = k - N places, h of which get relevant items.
 """
 
-import numba
+import functools
+
 import numpy as np
+from jaxtyping import Float64, Int64
+
+from hybridhash_jax.metrics.numba_typed import compiled
 
 # Below, sums are added up place by place: a difference of harmonic numbers, about 13 each, keeps
 # only 2e-15 of its last place, which a factor N would blow up.
 _FEW_PLACES = 32
 _NEGLIGIBLE = 1e-20  # of a probability, against the largest of its distribution
 
+Groups = Int64[np.ndarray, "Q distances"]
+Harmonic = Float64[np.ndarray, "places"]
 
-def harmonic_numbers(count: int) -> np.ndarray:
-    """Tabulates H_0..H_count, float64; summed wider where the machine can, to round once."""
+
+@functools.lru_cache(maxsize=2)  # for all metrics of a database
+def harmonic_numbers(count: int) -> Float64[np.ndarray, "places"]:
+    """Tabulates H_0..H_count, read-only; summed wider where the machine can, to round once."""
     terms = 1 / np.arange(1, count + 1, dtype=np.longdouble)
-    return np.concatenate([[0.0], np.cumsum(terms).astype(np.float64)])
+    table = np.concatenate([[0.0], np.cumsum(terms).astype(np.float64)])
+    table.flags.writeable = False
+    return table
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def expected_precisions(
-    items: np.ndarray,
-    relevant: np.ndarray,
-    grades: np.ndarray,
+    items: Groups,
+    relevant: Groups,
+    grades: Groups,
     places: int,
-    harmonic: np.ndarray,
-    result: np.ndarray,
+    harmonic: Harmonic,
+    result: Float64[np.ndarray, "Q"],
 ) -> None:
-    """Expectation over the orders inside each group, see `metrics.average_precisions`.
+    """Writes the expectation over the orders inside each group, see `metrics.ranked_precisions`.
 
-    Args:
-        items, relevant, grades: int64 [Q, K + 1], n, r and c of each distance.
-        places: k, at most the items of a query.
-        harmonic: of `harmonic_numbers`, up to M.
-        result: float64 [Q], overwritten.
+    `items`, `relevant` and `grades` are n, r and c of each distance; `places` is k, at most M;
+    `harmonic` is `harmonic_numbers(M)`.
     """
     for query in range(items.shape[0]):
         before, found, grade, total = 0, 0, 0, 0.0
@@ -56,19 +63,18 @@ def expected_precisions(
         result[query] = value
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def bounds(
-    items: np.ndarray,
-    relevant: np.ndarray,
+    items: Groups,
+    relevant: Groups,
     places: int,
-    harmonic: np.ndarray,
-    lowest: np.ndarray,
-    highest: np.ndarray,
+    harmonic: Harmonic,
+    lowest: Float64[np.ndarray, "Q"],
+    highest: Float64[np.ndarray, "Q"],
 ) -> None:
-    """The least and the largest AP@places that any order inside the groups gives.
+    """Writes the least and the largest AP@places that any order inside the groups gives.
 
-    Arguments are those of `expected_precisions`; `lowest` and `highest`, float64 [Q], are
-    overwritten.
+    Arguments are those of `expected_precisions`; `lowest` and `highest` are overwritten.
     """
     for query in range(items.shape[0]):
         before, found = 0, 0
@@ -91,8 +97,8 @@ def bounds(
             highest[query] = high / found if found else 0.0
 
 
-@numba.njit(nogil=True, cache=True)
-def _inverse_sum(before: int, count: int, harmonic: np.ndarray) -> float:
+@compiled
+def _inverse_sum(before: int, count: int, harmonic: Harmonic) -> float:
     """Sums 1 / (N + t) over t = 1..count."""
     if count > _FEW_PLACES:
         return harmonic[before + count] - harmonic[before]
@@ -102,7 +108,7 @@ def _inverse_sum(before: int, count: int, harmonic: np.ndarray) -> float:
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _ramp_sum(before: int, count: int, inverse: float) -> float:
     """Sums (t - 1) / (N + t) over t = 1..count; `inverse` is `_inverse_sum`."""
     if count > _FEW_PLACES:
@@ -113,9 +119,9 @@ def _ramp_sum(before: int, count: int, inverse: float) -> float:
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _in_random_order(
-    n: int, h: int, mean: float, before: int, grade: int, harmonic: np.ndarray
+    n: int, h: int, mean: float, before: int, grade: int, harmonic: Harmonic
 ) -> float:
     """(h/n) sum over t = 1..n of [C + g + (t-1) g (h-1)/(n-1)] / (N+t), g the mean grade."""
     inverse = _inverse_sum(before, n, harmonic)
@@ -125,7 +131,7 @@ def _in_random_order(
     return h / n * total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _cut_group(
     n: int,
     r: int,
@@ -135,7 +141,7 @@ def _cut_group(
     found: int,
     grade: int,
     total: float,
-    harmonic: np.ndarray,
+    harmonic: Harmonic,
 ) -> float:
     """E over h of [(A + part of h) / (R + h)], h hypergeometric(n, r, m), A = `total`.
 
@@ -168,8 +174,8 @@ def _cut_group(
     return value / mass
 
 
-@numba.njit(nogil=True, cache=True)
-def _in_a_row(count: int, before: int, found: int, harmonic: np.ndarray) -> float:
+@compiled
+def _in_a_row(count: int, before: int, found: int, harmonic: Harmonic) -> float:
     """Sums (R + t) / (N + t) over t = 1..count: relevant items one after the other."""
     if count > _FEW_PLACES:
         return count - (before - found) * _inverse_sum(before, count, harmonic)
@@ -179,7 +185,7 @@ def _in_a_row(count: int, before: int, found: int, harmonic: np.ndarray) -> floa
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _cut_bounds(
     n: int, r: int, taken: int, before: int, found: int, low: float, high: float
 ) -> tuple[float, float]:

@@ -1,16 +1,19 @@
-"""The network: HybridHash, its parts, and its variants by name."""
+"""Networks: a backbone and a head, by name. Imports JAX only when a network is asked for."""
 
-from hybridhash_jax.models.classifier import NestClassifier
-from hybridhash_jax.models.flops import forward_flops
-from hybridhash_jax.models.hybridhash import HybridHash
-from hybridhash_jax.models.variants import VARIANTS, create_classifier, create_model, create_network
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "VARIANTS",
-    "HybridHash",
-    "NestClassifier",
-    "create_classifier",
-    "create_model",
-    "create_network",
-    "forward_flops",
-]
+from hybridhash_jax.models.choices import OPTIONS
+from hybridhash_jax.models.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from hybridhash_jax.models.network import Network, create_network, forward_flops
+
+__all__ = ["OPTIONS", "VARIANTS", "Network", "create_network", "forward_flops"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from hybridhash_jax.models import network
+
+    return getattr(network, name)

@@ -1,17 +1,14 @@
 """Cutting a feature map into square blocks of tokens, and putting it together again."""
 
-import jax
+from jaxtyping import Array, Shaped
 
 
-def blockify(x: jax.Array, block_side: int) -> jax.Array:
-    """Cuts a map into blocks; blocks are row-major, and so are the tokens inside each.
+def blockify(x: Shaped[Array, "B H W C"], block_side: int) -> Shaped[Array, "B T N C"]:
+    """Cuts a map into T = H/b * W/b blocks of N = b*b tokens; both are row-major.
 
     Args:
-      x: [B, H, W, C] with H and W divisible by `block_side`.
+      x: the map, with H and W divisible by `block_side`.
       block_side: side b of a block, in tokens.
-
-    Returns:
-      [B, T, N, C] with T = H/b * W/b blocks of N = b*b tokens.
     """
     batch, height, width, channels = x.shape
     if height % block_side or width % block_side:
@@ -22,8 +19,10 @@ def blockify(x: jax.Array, block_side: int) -> jax.Array:
     return x.reshape(batch, rows * columns, block_side * block_side, channels)
 
 
-def unblockify(blocks: jax.Array, block_side: int, height: int, width: int) -> jax.Array:
-    """The inverse of `blockify`: [B, T, N, C] -> [B, height, width, C]."""
+def unblockify(
+    blocks: Shaped[Array, "B T N C"], block_side: int, height: int, width: int
+) -> Shaped[Array, "B {height} {width} C"]:
+    """The inverse of `blockify`."""
     batch, count, tokens, channels = blocks.shape
     rows, columns = height // block_side, width // block_side
     if count != rows * columns or tokens != block_side * block_side:

@@ -12,7 +12,6 @@ from flax import nnx
 # "normal" is the authors' (standard deviation 0.02 everywhere, made for fine-tuning NesT weights:
 # from scratch its hash head gives codes near 0, a saddle of the loss). "fan_in" has variance
 # 1/fan_in in linear layers and convolutions, and trains from scratch.
-INITIALIZERS = ("fan_in", "normal")
 _NORMAL_STD = 0.02
 # Standard deviation of a normal distribution cut off at two of its own.
 _TRUNCATED_STD = 0.87962566103423978
@@ -27,12 +26,14 @@ def initialize(model: nnx.Module, initializer: str, key: jax.Array) -> None:
 
     Args:
       model: its parameters in the order of their paths decide which get which numbers.
-      initializer: one of `INITIALIZERS`.
+      initializer: "fan_in" or "normal".
       key: where the numbers come from.
     """
     drawn = [
         (path, value) for path, value in nnx.to_flat_state(nnx.state(model)) if _is_drawn(path)
     ]
+    # As if the backbone's parts were the network's: a seed gives the same weights as ever.
+    drawn.sort(key=lambda entry: [part for part in entry[0] if part != "backbone"])
     total = sum(value.size for _, value in drawn)
     if initializer == "normal":
         numbers = jax.random.normal(key, (total,))

@@ -1,26 +1,38 @@
-"""The interaction module: what joins convolution and attention between two levels."""
+"""The interaction module: joins convolution and attention between two levels."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
-from hybridhash_jax.models.layers import Attention, LayerOptions
+from hybridhash_jax.models.layers import Attention, LayerOptions, weight_count
 from hybridhash_jax.models.ops import formulations
 
-TOKEN_LAYOUTS = ("spatial", "reference")
-POOL_PADDINGS = ("symmetric", "same")
+
+@dataclasses.dataclass(frozen=True)
+class TokenOptions:
+    """How block tokens are made and attend to each other.
+
+    Attributes:
+      heads: attention heads.
+      layout: "spatial" or "reference", see `TokenAttention`.
+      pool_kernel: side of the square that is averaged into one token.
+    """
+
+    heads: int
+    layout: str
+    pool_kernel: int
 
 
-def max_pool(x: jax.Array, padding: str) -> jax.Array:
-    """3x3 max-pool with stride 2 on [B, H, W, C].
+def max_pool(x: Float[Array, "B H W C"], padding: str) -> Float[Array, "B h w C"]:
+    """3x3 max-pool with stride 2; odd sides are halved upwards.
 
     Args:
       x: the map.
       padding: "symmetric" pads 1 on every side (the authors' code); "same" pads as TensorFlow
         does, for an even side 0 before and 1 after (the published NesT weights).
-
-    Returns:
-      [B, ceil(H/2), ceil(W/2), C].
     """
     height, width = x.shape[1:3]
     pads = _pool_pads(height, padding), _pool_pads(width, padding)
@@ -34,14 +46,15 @@ def _pool_pads(side: int, padding: str) -> tuple[int, int]:
     return before, total - before
 
 
-def average_pool(x: jax.Array, kernel: int) -> jax.Array:
-    """Means over kernel x kernel squares: [B, H, W, C] -> [B, H/kernel, W/kernel, C]."""
+def average_pool(x: Float[Array, "B H W C"], kernel: int) -> Float[Array, "B h w C"]:
+    """Means over kernel x kernel squares."""
     batch, height, width, channels = x.shape
     rows, columns = height // kernel, width // kernel
-    return x.reshape(batch, rows, kernel, columns, kernel, channels).mean((2, 4))
+    squares = x.reshape(batch, rows, kernel, columns, kernel, channels)  # [B, h, p, w, p, C]
+    return squares.mean((2, 4))
 
 
-def upsample(x: jax.Array, factor: int) -> jax.Array:
+def upsample(x: Float[Array, "B h w C"], factor: int) -> Float[Array, "B H W C"]:
     """Bilinear upsampling with half-pixel centres and clamped edges."""
     batch, height, width, channels = x.shape
     shape = (batch, height * factor, width * factor, channels)
@@ -51,7 +64,7 @@ def upsample(x: jax.Array, factor: int) -> jax.Array:
 class TokenAttention(nnx.Module):
     """Attention among the block tokens of a pooled map: no residual, no LayerNorm.
 
-    `token_layout` "spatial" takes the spatial positions as tokens, as the paper describes.
+    The layout "spatial" takes the spatial positions as tokens, as the paper describes.
     "reference" does what the released code does: the channel-first memory [B, C, h, w] is read as
     [B, h*w, C] without a transpose, so that a token is a slice of channels.
     """
@@ -60,22 +73,28 @@ class TokenAttention(nnx.Module):
         self,
         channels: int,
         grid: int,
-        num_heads: int,
-        token_layout: str,
+        tokens: TokenOptions,
         *,
         options: LayerOptions,
         rngs: nnx.Rngs,
     ):
-        self.token_layout = token_layout
+        if channels % tokens.heads:
+            raise ValueError(
+                f"token_heads={tokens.heads} does not divide the width {channels}; every width in "
+                "embed_dims after the first must be a multiple of it"
+            )
+        self.layout = tokens.layout
         self.position_embedding = nnx.Param(jnp.zeros((1, grid * grid, channels), jnp.float32))
-        self.attention = Attention(channels, num_heads, qkv_bias=False, options=options, rngs=rngs)
+        self.attention = Attention(
+            channels, tokens.heads, qkv_bias=False, options=options, rngs=rngs
+        )
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, h, w, C] -> [B, h, w, C]."""
+    def __call__(self, x: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
+        """Attention among all h * w tokens."""
         batch, height, width, channels = x.shape
-        if self.token_layout == "reference":
-            x = x.transpose(0, 3, 1, 2)
-        tokens = x.reshape(batch, height * width, channels)
+        if self.layout == "reference":
+            x = x.transpose(0, 3, 1, 2)  # [B, C, h, w]
+        tokens = x.reshape(batch, height * width, channels)  # [B, N, C]
         tokens = tokens + self.position_embedding[...].astype(x.dtype)
         return self.attention(tokens).reshape(batch, height, width, channels)
 
@@ -88,29 +107,35 @@ class GlobalBranch(nnx.Module):
         channels_in: int,
         channels: int,
         grid: int,
-        pool_kernel: int,
+        tokens: TokenOptions,
         *,
         project: bool,
-        token_heads: int,
-        token_layout: str,
         options: LayerOptions,
         rngs: nnx.Rngs,
     ):
-        self.pool_kernel = pool_kernel
+        self.pool_kernel = tokens.pool_kernel
         self.conv = (
             options.linear(channels_in, channels, use_bias=False, rngs=rngs) if project else None
         )
         self.token_attention = TokenAttention(
-            channels, grid // pool_kernel, token_heads, token_layout, options=options, rngs=rngs
+            channels, grid // tokens.pool_kernel, tokens, options=options, rngs=rngs
         )
 
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[B, G, G, C_in] -> (upsampled [B, G, G, C], tokens [B, G/p, G/p, C])."""
+    def __call__(
+        self, x: Float[Array, "B G G C_in"]
+    ) -> tuple[Float[Array, "B G G C"], Float[Array, "B g g C"]]:
+        """(upsampled tokens, tokens), where g = G / p."""
         tokens = average_pool(x, self.pool_kernel)
         if self.conv is not None:  # after pooling, with which it commutes: p*p times less work
             tokens = self.conv(tokens)
         tokens = self.token_attention(tokens)
         return upsample(tokens, self.pool_kernel), tokens
+
+    def multiply_adds(self, grid: int) -> int:
+        """Of one image, whose map has this side."""
+        tokens = (grid // self.pool_kernel) ** 2
+        total = self.token_attention.attention.multiply_adds(1, tokens)
+        return total + (tokens * weight_count(self.conv) if self.conv is not None else 0)
 
 
 class InteractionModule(nnx.Module):
@@ -135,10 +160,19 @@ class InteractionModule(nnx.Module):
         self.global_branch = global_branch
         self.norm = options.norm(channels, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """[B, G, G, C_in] -> (map [B, G/2, G/2, C], the global branch's tokens or None)."""
+    def __call__(
+        self, x: Float[Array, "B G G C_in"]
+    ) -> tuple[Float[Array, "B g g C"], Float[Array, "B h w C"] | None]:
+        """(map of half the side, the global branch's tokens or None)."""
         y, tokens = self.conv(x), None
         if self.global_branch is not None:
             spread, tokens = self.global_branch(x)
             y = y + spread
         return max_pool(self.norm(y), self.pool_padding), tokens
+
+    def multiply_adds(self, grid: int) -> int:
+        """Of one image, whose map has this side."""
+        total = grid**2 * weight_count(self.conv)
+        if self.global_branch is not None:
+            total += self.global_branch.multiply_adds(grid)
+        return total

@@ -1,13 +1,15 @@
-"""The parts of a transformer layer: attention, MLP, and their initialisation."""
+"""The parts of a transformer layer."""
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from hybridhash_jax.models.ops import formulations
 from hybridhash_jax.models.ops.attention import attend
@@ -19,24 +21,21 @@ GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": functools.partial(jax.nn.gelu, approximate=True),
 }
 
+
+def weight_count(module: nnx.Linear | nnx.Conv) -> int:
+    """Elements of the kernel: multiply-adds a token or place of the map."""
+    return math.prod(module.kernel.shape)
+
+
 # Weights are drawn for the whole network at once: see `initialization`.
 _ZEROS = nnx.initializers.zeros_init()
-
-
-class LayerNorm(nnx.LayerNorm):
-    """LayerNorm over channels, statistics in float32."""
-
-    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        assert mask is None
-        assert self.scale is not None and self.bias is not None
-        x = x.astype(self.dtype)
-        return formulations.layer_norm(x, self.scale[...], self.bias[...], self.epsilon)
 
 
 class Convolution(nnx.Conv):
     """A convolution with bias, of stride 1 and size-keeping zero padding."""
 
-    def __call__(self, inputs: jax.Array) -> jax.Array:
+    def __call__(self, inputs: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
+        """[B, H, W, C] -> [B, H, W, D]."""
         assert self.bias is not None
         kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
         y = convolve(inputs.astype(self.dtype), kernel)
@@ -63,7 +62,6 @@ class LayerOptions:
             use_bias=use_bias,
             kernel_init=_ZEROS,
             dtype=self.dtype,
-            dot_general=formulations.linear_product,
             rngs=rngs,
         )
 
@@ -80,7 +78,9 @@ class LayerOptions:
 
     def norm(self, channels: int, *, rngs: nnx.Rngs):
         """LayerNorm over channels, eps 1e-6, statistics in float32."""
-        return LayerNorm(channels, epsilon=1e-6, dtype=self.dtype, rngs=rngs)
+        return nnx.LayerNorm(
+            channels, epsilon=1e-6, dtype=self.dtype, use_fast_variance=False, rngs=rngs
+        )
 
 
 class Attention(nnx.Module):
@@ -108,13 +108,18 @@ class Attention(nnx.Module):
         self.qkv = options.linear(channels, 3 * channels, use_bias=qkv_bias, rngs=rngs)
         self.proj = options.linear(channels, channels, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., N, C] -> [..., N, C]; attention inside each group of N tokens only."""
+    def __call__(self, x: Float[Array, "*groups N C"]) -> Float[Array, "*groups N C"]:
+        """Attention inside each group of N tokens only."""
         *groups, tokens, channels = x.shape
         # Products of two dimensions: several times faster on CPU than those of five.
-        qkv = self.qkv(x.reshape(-1, channels)).reshape(-1, tokens, 3 * channels)
-        out = attend(qkv, self.num_heads)
+        qkv = self.qkv(x.reshape(-1, channels)).reshape(-1, tokens, 3 * channels)  # [G, N, 3 C]
+        out = attend(qkv, self.num_heads)  # [G, N, C]
         return self.proj(out.reshape(-1, channels)).reshape(*groups, tokens, channels)
+
+    def multiply_adds(self, groups: int, tokens: int) -> int:
+        """Of one image with so many groups of tokens."""
+        products = 2 * tokens * self.proj.in_features  # scores, and their weighted sum
+        return groups * tokens * (weight_count(self.qkv) + weight_count(self.proj) + products)
 
 
 class Mlp(nnx.Module):
@@ -125,9 +130,9 @@ class Mlp(nnx.Module):
         self.fc1 = options.linear(channels, hidden, rngs=rngs)
         self.fc2 = options.linear(hidden, channels, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*groups C"]) -> Float[Array, "*groups C"]:
         """[..., C] -> [..., C]."""
-        flat = x.reshape(-1, x.shape[-1])
+        flat = x.reshape(-1, x.shape[-1])  # [M, C]
         return self.fc2(GELUS[self.gelu](self.fc1(flat))).reshape(x.shape)
 
 
@@ -150,8 +155,15 @@ class TransformerLayer(nnx.Module):
         self.norm2 = options.norm(channels, rngs=rngs)
         self.mlp = Mlp(channels, int(channels * mlp_ratio), options=options, rngs=rngs)
 
-    def __call__(self, x: jax.Array, scales: jax.Array | None = None) -> jax.Array:
-        """[B, T, N, C] -> [B, T, N, C]; `scales` [2, B], see `stochastic_depth.branch_scales`."""
+    def __call__(
+        self, x: Float[Array, "B T N C"], scales: Float[Array, "2 B"] | None = None
+    ) -> Float[Array, "B T N C"]:
+        """Both branches, multiplied by `scales` of `stochastic_depth.branch_scales`."""
         first, second = (None, None) if scales is None else scales
         x = x + drop_path(self.attention(self.norm1(x)), first)
         return x + drop_path(self.mlp(self.norm2(x)), second)
+
+    def multiply_adds(self, groups: int, tokens: int) -> int:
+        """Of one image with so many groups of tokens."""
+        mlp = weight_count(self.mlp.fc1) + weight_count(self.mlp.fc2)
+        return groups * tokens * mlp + self.attention.multiply_adds(groups, tokens)

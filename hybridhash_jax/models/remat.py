@@ -1,5 +1,7 @@
-"""How a network calls its modules: what is kept for the backward pass, and when parameters of which
-each device has a part are made whole."""
+"""How a network calls its modules.
+
+What is kept for the backward pass, and when parameters that are split over devices are gathered.
+"""
 
 import contextlib
 import contextvars
@@ -18,9 +20,10 @@ _gather: contextvars.ContextVar[Gather | None] = contextvars.ContextVar("gather"
 
 @contextlib.contextmanager
 def gathered_by(gather: Gather) -> Iterator[None]:
-    """Modules that are called in this context have their parameters from `gather`.
+    """Modules that are called in this context take their parameters from `gather`.
 
-    Each module has its own just before it computes, and once more in the backward pass: none is kept.
+    Each module gathers its own just before it computes, and again in the backward pass; none are
+    kept.
 
     Args:
       gather: a module's parameters -> the same, whole on every device.
@@ -35,8 +38,8 @@ def gathered_by(gather: Gather) -> Iterator[None]:
 def call(module: nnx.Module, remat: str, *inputs: Any) -> Any:
     """`module(*inputs)`, keeping of its inside what `remat` says for the backward pass.
 
-    "none" keeps everything, "layers" only the inputs, "dots" also what its linear layers gave. The
-    result and the gradients are the same.
+    "none" keeps everything, "layers" only the inputs, "dots" also the outputs of its linear layers.
+    The result and the gradients are the same.
     """
     if remat == "none" and _gather.get() is None:
         return module(*inputs)
@@ -49,7 +52,7 @@ def call(module: nnx.Module, remat: str, *inputs: Any) -> Any:
 
 
 def whole(params: Tree) -> Tree:
-    """Parameters for use: for a module that uses its own beside what it does by `call`."""
+    """Parameters gathered for use, for a module that uses some of its own outside of `call`."""
     gather = _gather.get()
     return gather(params) if gather else params
 
@@ -57,10 +60,10 @@ def whole(params: Tree) -> Tree:
 def call_in_turn(
     layers: Sequence[Any], remat: str, x: jax.Array, scales: jax.Array | None
 ) -> jax.Array:
-    """x through equal layers, one after the other, as `call` does each.
+    """Calls equal layers one after the other, each as `call` does.
 
-    They are the body of one loop: otherwise XLA may compute all of them again at once, and then
-    nothing is saved.
+    They are the body of one loop: otherwise XLA may recompute all of them at once, and then no
+    memory is saved.
 
     Args:
       layers: modules of the same structure, called with (x, an entry of `scales` or None).
@@ -91,4 +94,3 @@ _POLICIES: dict[str, Any] = {
     "layers": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
-REMAT = tuple(_POLICIES)

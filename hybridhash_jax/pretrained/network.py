@@ -4,21 +4,27 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+import numpy as np
 from flax import nnx
 
-from hybridhash_jax.models import VARIANTS
+from hybridhash_jax.models import VARIANTS, Network
+from hybridhash_jax.models.interaction import TokenAttention
+from hybridhash_jax.models.layers import Attention
+from hybridhash_jax.models.nest import NestBackbone
+from hybridhash_jax.parameters import parameter_paths
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
-    """Attributes:
-    shapes: of every parameter, by its path.
-    heads: of every attention module, by its path.
-    options: what changes the function but no shape, by the argument's name.
+class Target:
+    """The network that is to be filled.
+
+    Attributes:
+      shapes: of every parameter, by its path.
+      heads: of every attention module, by its path.
+      options: what changes the function but no shape, by the argument's name.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -26,24 +32,25 @@ class Network:
     options: dict[str, str]
 
 
-def parameter_paths(model: nnx.Module) -> dict[str, nnx.Param]:
-    """Every parameter by its path, such as `levels/0/layers/1/attention/qkv/kernel`."""
-    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
-    return {"/".join(map(str, path)): value for path, value in flat}
-
-
-def describe_network(model: Any) -> Network:
+def describe_network(model: Network) -> Target:
     """What is to be filled; `model` may be abstract (from `nnx.eval_shape`)."""
     shapes = {path: tuple(value.shape) for path, value in parameter_paths(model).items()}
-    heads = {path: _module(model, path).num_heads for path in attention_modules(shapes)}
-    options = {"gelu": model.levels[0].layers[0].mlp.gelu}
-    branches = [path for path in heads if "token_attention" in path]
-    if branches:
-        token_attention = _module(model, branches[0].removesuffix("/attention"))
-        options["token_layout"] = token_attention.token_layout
-    if len(model.levels) > 1:
-        options["pool_padding"] = model.levels[1].interaction.pool_padding
-    return Network(shapes, heads, options)
+    heads, options = {}, {}
+    for path, module in nnx.iter_modules(model):
+        if isinstance(module, Attention):
+            heads["/".join(str(part) for part in path if part != "backbone")] = module.num_heads
+        elif isinstance(module, TokenAttention):
+            options["token_layout"] = module.layout
+        elif isinstance(module, NestBackbone):
+            options["gelu"] = module.options.gelu
+            if len(module.levels) > 1:
+                options["pool_padding"] = module.pool_padding
+    return Target(shapes, heads, options)
+
+
+def shapes_of(arrays: Mapping[str, np.ndarray]) -> Shapes:
+    """Shapes by path."""
+    return {path: array.shape for path, array in arrays.items()}
 
 
 def attention_modules(paths: Iterable[str]) -> list[str]:
@@ -66,12 +73,6 @@ def heads_by_module(
     return found
 
 
-def _module(model: Any, path: str) -> Any:
-    for part in path.split("/"):
-        model = model[int(part)] if part.isdigit() else getattr(model, part)
-    return model
-
-
 @dataclasses.dataclass(frozen=True)
 class Sizes:
     """The sizes of a network, read off its arrays."""
@@ -84,9 +85,9 @@ class Sizes:
     @property
     def variant(self) -> str | None:
         """The variant of these sizes, for whatever image size; None for none."""
+        own = (self.embed_dims, self.depths, self.patch_size)
         for name, sizes in VARIANTS.items():
-            theirs = (sizes["embed_dims"], sizes["depths"], sizes["patch_size"])
-            if theirs == (self.embed_dims, self.depths, self.patch_size):
+            if own == (sizes["embed_dims"], sizes["depths"], sizes["patch_size"]):
                 return name
         return None
 
@@ -102,12 +103,11 @@ def sizes_of(shapes: Shapes) -> Sizes | None:
     patch = shapes.get("patch_embed/kernel", ())
     if not depths or any(len(shape) != 4 for shape in (*positions, patch)):
         return None
-    side = math.isqrt(positions[0][1] * positions[0][2])
     return Sizes(
         embed_dims=tuple(shape[-1] for shape in positions),
         depths=tuple(depths.get(i, 0) for i in range(len(depths))),
         patch_size=patch[0],
-        image_size=side * patch[0],
+        image_size=math.isqrt(positions[0][1] * positions[0][2]) * patch[0],
     )
 
 
@@ -116,16 +116,14 @@ def looks_like(shapes: Shapes) -> str:
     sizes = sizes_of(shapes)
     if sizes is None:
         return "no NesT"
-    numbers = ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(sizes).items())
-    return f"{sizes.variant or 'no named variant'} ({numbers}{_endings(shapes)})"
-
-
-def _endings(shapes: Shapes) -> str:
-    text = ""
+    words = [f"{name}={value}" for name, value in dataclasses.asdict(sizes).items()]
     if any("/interaction/global_branch/" in path for path in shapes):
-        text += ", interaction=full"
-    if kernel := shapes.get("hash_head/to_bits/kernel"):
-        text += f", bits={kernel[-1]}"
-    if kernel := shapes.get("head/kernel"):
-        text += f", num_classes={kernel[-1]}"
-    return text
+        words.append("interaction=full")
+    for head, outputs in (
+        ("hash_head/to_bits", "bits"),
+        ("hash_head", "bits"),
+        ("head", "classes"),
+    ):
+        if kernel := shapes.get(f"{head}/kernel"):
+            words.append(f"{outputs}={kernel[-1]}")
+    return f"{sizes.variant or 'no named variant'} ({', '.join(words)})"

@@ -2,6 +2,7 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 
 from hybridhash_jax.models.blocks import blockify, unblockify
@@ -33,7 +34,7 @@ def _keys_kernel(x: float) -> float:
     return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a if x < 2 else 0.0
 
 
-def resize_map(grid: np.ndarray, side: int) -> np.ndarray:
+def _resize_map(grid: np.ndarray, side: int) -> np.ndarray:
     """[1, G, G, C] -> [1, side, side, C] float32, bicubically."""
     weights = bicubic_weights(grid.shape[1], side)
     resized = np.einsum("ph,qw,bhwc->bpqc", weights, weights, grid.astype(np.float64))
@@ -41,23 +42,19 @@ def resize_map(grid: np.ndarray, side: int) -> np.ndarray:
 
 
 def resize_levels(embedding: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """A level's embedding [1, T, N, C] at another T and N, through the map that its blocks make.
+    """A level's embedding [1, T, N, C] at another N, through the map that its blocks make.
 
     Returns:
-      The embedding of `shape`, or None where `shape` is more than another image size away.
+      The embedding of `shape`; None where `shape` is not that of another image size.
     """
-    if embedding.ndim != 4 or len(shape) != 4 or embedding.shape[3] != shape[3]:
+    # The number of levels decides T, not the image.
+    if embedding.ndim != 4 or len(shape) != 4 or embedding.shape[1::2] != shape[1::2]:
         return None
-    sides = [_side(n) for n in (*embedding.shape[1:3], *shape[1:3])]
-    if None in sides:
+    blocks, old, new = (_side(n) for n in (shape[1], embedding.shape[2], shape[2]))
+    if not (blocks and old and new):
         return None
-    blocks, tokens, new_blocks, new_tokens = (side or 0 for side in sides)
-    if blocks != new_blocks:  # the number of levels decides it, not the image
-        return None
-    old, new = blocks * tokens, new_blocks * new_tokens
-    grid = unblockify(embedding, tokens, old, old)  # pyright: ignore[reportArgumentType]
-    resized = resize_map(np.asarray(grid), new)
-    return np.asarray(blockify(resized, new_tokens))  # pyright: ignore[reportArgumentType]
+    grid = unblockify(jnp.asarray(embedding, jnp.float32), old, blocks * old, blocks * old)
+    return np.asarray(blockify(jnp.asarray(_resize_map(np.asarray(grid), blocks * new)), new))
 
 
 def resize_tokens(embedding: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -69,12 +66,12 @@ def resize_tokens(embedding: np.ndarray, shape: tuple[int, ...]) -> np.ndarray |
     if embedding.ndim != 3 or len(shape) != 3 or embedding.shape[2] != shape[2]:
         return None
     old, new = _side(embedding.shape[1]), _side(shape[1])
-    if old is None or new is None:
+    if not (old and new):
         return None
-    grid = embedding.reshape(1, old, old, shape[2])
-    return resize_map(grid, new).reshape(shape)
+    return _resize_map(embedding.reshape(1, old, old, shape[2]), new).reshape(shape)
 
 
-def _side(count: int) -> int | None:
+def _side(count: int) -> int:
+    """The side of a square of so many tokens; 0 where they make none."""
     side = math.isqrt(count)
-    return side if side and side * side == count else None
+    return side if side * side == count else 0

@@ -16,14 +16,14 @@ from hybridhash_jax.pretrained.names import google_names, torch_names
 from hybridhash_jax.pretrained.network import heads_by_module
 
 # What training programs and wrappers put before every name.
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+_PREFIX = re.compile(r"module\.|_orig_mod\.|model\.")
 # What the weights were trained with, where the kind of file tells.
 _OPTIONS = {
     "timm NesT": {"pool_padding": "same", "gelu": "exact"},
     "Google NesT": {"pool_padding": "same", "gelu": "tanh"},
     "HybridHash": {"pool_padding": "symmetric", "gelu": "exact", "token_layout": "reference"},
 }
-OPTIONS = ("pool_padding", "gelu", "token_layout")
+_TRAINING_STATE = "training state"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Source:
     kind: str
     arrays: dict[str, np.ndarray]
     names: dict[str, str]
-    unknown: dict[str, tuple[int, ...]]
-    unused: dict[str, str]
-    heads: dict[str, int]
-    heads_fastest: bool
-    options: dict[str, str]
-    notes: list[str]
+    unknown: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    unused: dict[str, str] = dataclasses.field(default_factory=dict)
+    heads: dict[str, int] = dataclasses.field(default_factory=dict)
+    heads_fastest: bool = False
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Source:
@@ -84,8 +84,8 @@ def _read_folder(place: Any, checkpoint: str) -> Source:
     if found := google_files.find_in_folder(place):
         return _read_google(*found)
     inside = sorted(child.name for child in place.iterdir())
-    sweep = [name for name in inside if (place / name / "checkpoints").is_dir()]
-    hint = f" Its runs are in {', '.join(f'{place}/{name}' for name in sweep)}." if sweep else ""
+    runs = [f"{place}/{name}" for name in inside if workdirs.is_run(place / name)]
+    hint = f" Its runs are in {', '.join(runs)}." if runs else ""
     raise WeightFileError(
         f"the folder {place} is neither a workdir (config.json and checkpoints) nor one of "
         f"Google's (a .flax file); it holds {', '.join(inside[:5]) or 'nothing'}.{hint}"
@@ -105,15 +105,14 @@ def from_google(
     """What `google_files.read` gives, in our form."""
     found = google_names.to_ours(parameters)
     return Source(
-        path=path,
-        kind="Google NesT",
-        arrays=found.arrays,
-        names=found.names,
+        path,
+        "Google NesT",
+        found.arrays,
+        found.names,
         unknown={name: parameters[name].shape for name in found.unknown},
-        unused=dict.fromkeys(others, "training state"),
+        unused=dict.fromkeys(others, _TRAINING_STATE),
         heads=found.heads,
-        heads_fastest=False,
-        options=dict(_OPTIONS["Google NesT"]),
+        options=_OPTIONS["Google NesT"],
         notes=notes,
     )
 
@@ -121,15 +120,13 @@ def from_google(
 def _from_run(place: Any, run: workdirs.RunParameters) -> Source:
     sizes = run.config.get("num_heads", ()), run.config.get("token_heads", 0)
     return Source(
-        path=os.fspath(place),
-        kind="own run",
-        arrays=run.arrays,
-        names={path: path for path in run.arrays},
-        unknown={},
-        unused=dict.fromkeys(run.others, "training state"),
+        os.fspath(place),
+        "own run",
+        run.arrays,
+        {path: path for path in run.arrays},
+        unused=dict.fromkeys(run.others, _TRAINING_STATE),
         heads=heads_by_module(run.arrays, *sizes),
-        heads_fastest=False,
-        options={name: run.config[name] for name in OPTIONS if name in run.config},
+        options=_told(run.config),
         notes=[f"checkpoint of step {run.step}"],
     )
 
@@ -154,19 +151,23 @@ def from_torch(path: str, file: torch_files.TensorFile) -> Source:
     kind = "HybridHash" if any(map(torch_names.is_of_hybridhash, tensors)) else "timm NesT"
     num_heads = _numbers(file.metadata.get("num_heads", ""))
     token_heads = sum(_numbers(file.metadata.get("token_heads", "")))
-    options = {name: file.metadata[name] for name in OPTIONS if name in file.metadata}
     return Source(
-        path=path,
-        kind=kind,
-        arrays=arrays,
-        names=names,
+        path,
+        kind,
+        arrays,
+        names,
         unknown=unknown,
         unused=unused,
         heads=heads_by_module(arrays, num_heads, token_heads),
         heads_fastest=True,
-        options=_OPTIONS[kind] | options,
+        options=_OPTIONS[kind] | _told(file.metadata),
         notes=file.notes + ([f"prefix {prefix!r} taken off every name"] if prefix else []),
     )
+
+
+def _told(options: Mapping[str, str]) -> dict[str, str]:
+    """Those of the options that change a network's function but no shape."""
+    return {name: options[name] for name in _OPTIONS["HybridHash"] if name in options}
 
 
 def _numbers(text: str) -> list[int]:
@@ -175,11 +176,11 @@ def _numbers(text: str) -> list[int]:
 
 def _without_prefix(tensors: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
     """(what stood before every name, the tensors without it)."""
-    taken = ""
-    while tensors:
-        common = next((p for p in _PREFIXES if all(n.startswith(p) for n in tensors)), None)
-        if common is None:
+    taken, tensors = "", dict(tensors)
+    while match := _PREFIX.match(next(iter(tensors), "")):
+        common = match[0]
+        if not all(name.startswith(common) for name in tensors):
             break
         taken += common
         tensors = {name.removeprefix(common): array for name, array in tensors.items()}
-    return taken, dict(tensors)
+    return taken, tensors

@@ -10,28 +10,26 @@ import orbax.checkpoint as ocp
 
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.pretrained.errors import WeightFileError
-from hybridhash_jax.workdir.checkpoints import committed_steps, fingerprint
-from hybridhash_jax.workdir.selection import selected_step
+from hybridhash_jax.workdir import names
+from hybridhash_jax.workdir.checkpoints import (
+    CheckpointError,
+    committed_steps,
+    fingerprint,
+    read_meta,
+)
+from hybridhash_jax.workdir.selection import choose_step
 
-CHECKPOINTS = ("latest", "selected")
-_CONFIG, _FOLDER = "config.json", "checkpoints"
 # The moving average, where a run keeps one, is what it evaluates and what starts others.
 _AVERAGE, _PARAMETERS = "ema/", "params/"
-_SELECTED_BY = {
-    "hash": {
-        "query": "map_expected",
-        "validation": "validation_map_expected",
-        "last": "step",
-    },
-    "classify": {"validation": "top1", "last": "step"},
-}
 
 
 class RunParameters(NamedTuple):
-    """Attributes:
-    arrays: by path. others: names of the training state's arrays, which were not read.
-    config: the run's config.model with the variant's sizes filled in; empty where unknown.
-    step: of the checkpoint.
+    """The parameters of one checkpoint, by path.
+
+    Attributes:
+      others: names of the training state's arrays, which were not read.
+      config: the run's config.model with the variant's sizes filled in.
+      step: of the checkpoint.
     """
 
     arrays: dict[str, np.ndarray]
@@ -42,7 +40,7 @@ class RunParameters(NamedTuple):
 
 def is_run(folder: Path) -> bool:
     """Is it a workdir with checkpoints, or one checkpoint of it?"""
-    return (folder / _FOLDER).is_dir() or _is_checkpoint(folder)
+    return (folder / names.CHECKPOINTS).is_dir() or _is_checkpoint(folder)
 
 
 def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
@@ -61,21 +59,22 @@ def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
         workdir, step = folder.parent.parent, int(folder.name)
     else:
         workdir, step = folder, _choose(folder, checkpoint)
-    where = workdir / _FOLDER / str(step)
+    where = workdir / names.CHECKPOINTS / str(step)
     try:
         arrays, others = _restore(where)
-        expected = _meta(where)["fingerprint"]
+        expected = read_meta(where)["fingerprint"]
         found = fingerprint({path: jax.numpy.asarray(x) for path, x in arrays.items()})
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise WeightFileError(
             f"checkpoint {where} cannot be read ({type(error).__name__}: {first:.300}). Complete "
-            f"ones: {committed_steps(workdir / _FOLDER)}; give one as WORKDIR/checkpoints/STEP."
+            f"ones: {committed_steps(workdir / names.CHECKPOINTS)}; give one as WORKDIR/checkpoints/STEP."
         ) from error
     if any(expected.get(path) != value for path, value in found.items()):
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")
     named = {path.partition("/")[2].removesuffix("/value"): array for path, array in arrays.items()}
-    return RunParameters(named, others, _model_config(workdir / _CONFIG), step)
+    model = {k: v for k, v in _config(workdir).get("model", {}).items() if v is not None}
+    return RunParameters(named, others, VARIANTS.get(model.get("variant", ""), {}) | model, step)
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -83,29 +82,10 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 def _choose(workdir: Path, checkpoint: str) -> int:
-    steps = committed_steps(workdir / _FOLDER)
-    if not steps:
-        raise WeightFileError(
-            f"there is no checkpoint in {workdir / _FOLDER}; train that run first"
-        )
-    if checkpoint == "latest":
-        return steps[-1]
-    if checkpoint == "selected":
-        history = _meta(workdir / _FOLDER / str(steps[-1])).get("history", [])
-        config = _config(workdir / _CONFIG)
-        selected_by = config["evaluation"]["selected_by"]
-        chosen = selected_step(history, selected_by, config.get("task", "hash"))
-        if chosen in steps:
-            return chosen
-        raise WeightFileError(
-            f"the checkpoint that {workdir} selects (step {chosen}) is not there; there are "
-            f"{steps}. Choose one of them, or latest."
-        )
-    if checkpoint.isdigit() and int(checkpoint) in steps:
-        return int(checkpoint)
-    raise WeightFileError(
-        f"checkpoint={checkpoint!r}: {workdir} has {', '.join(CHECKPOINTS)} and {steps}"
-    )
+    try:
+        return choose_step(workdir, checkpoint, _config(workdir))
+    except (CheckpointError, ValueError) as error:
+        raise WeightFileError(str(error)) from error
 
 
 def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -128,21 +108,11 @@ def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     return {path: np.asarray(array) for path, array in arrays.items()}, others
 
 
-def _meta(where: Path) -> dict[str, Any]:
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-        return dict(checkpointer.restore(where / "meta", args=ocp.args.JsonRestore()))
-
-
-def _config(path: Path) -> dict[str, Any]:
+def _config(workdir: Path) -> dict[str, Any]:
+    path = workdir / names.CONFIG
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise WeightFileError(
             f"{path} cannot be read ({error}); it says what the run's network is. Restore it."
         ) from None
-
-
-def _model_config(path: Path) -> dict[str, Any]:
-    model = _config(path).get("model", {})
-    given = {name: value for name, value in model.items() if value is not None}
-    return VARIANTS.get(str(given.get("variant")), {}) | given

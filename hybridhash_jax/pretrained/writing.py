@@ -9,6 +9,8 @@ import numpy as np
 import safetensors.numpy
 
 from hybridhash_jax.models import VARIANTS
+from hybridhash_jax.parameters import check_patterns, matches
+from hybridhash_jax.pretrained.account import group
 from hybridhash_jax.pretrained.errors import IncompatibleWeightsError
 from hybridhash_jax.pretrained.files import google_files
 from hybridhash_jax.pretrained.names import google_names, layouts, torch_names
@@ -16,18 +18,16 @@ from hybridhash_jax.pretrained.network import (
     attention_modules,
     heads_by_module,
     looks_like,
+    shapes_of,
     sizes_of,
 )
-from hybridhash_jax.pretrained.patterns import check_patterns, matches
 from hybridhash_jax.pretrained.sources import Source
-from hybridhash_jax.pretrained.table import group
+
+Arrays = Mapping[str, np.ndarray]
 
 
 class Encoded(NamedTuple):
-    """Attributes:
-    data: the file's bytes. kind: what its names are.
-    num_arrays: how many it holds. left_out: names that were to be left out, and why.
-    """
+    """The bytes of a file; what its names are; names that were to be left out, and why."""
 
     data: bytes
     kind: str
@@ -56,94 +56,69 @@ def encode(
       IncompatibleWeightsError: entries that have no place in the other format; all are named.
       ValueError: an ending that is not known, or heads that are needed and not known.
     """
-    write = _writer(path)
+    ending = os.path.splitext(os.fspath(path))[1]
+    if ending not in (".safetensors", ".flax"):
+        raise ValueError(
+            f"cannot write {os.fspath(path)}: the ending {ending!r} is none of "
+            ".safetensors (PyTorch's names) and .flax (Google's)"
+        )
     known = [*source.arrays, *source.names.values(), *source.unknown]
-    check_patterns("--leave_out", leave_out, known)
-    left_out = dict(source.unused)
-    kept, unknown = {}, []
+    check_patterns("--leave_out", leave_out, known, "name")
+    left_out, kept, problems = dict(source.unused), {}, []
     for name in source.unknown:
         if matches(leave_out, name):
             left_out[name] = "as told"
         else:
-            unknown.append(name)
+            problems.append(name)
     for name, array in source.arrays.items():
         if matches(leave_out, name, source.names[name]):
             left_out[source.names[name]] = "as told"
         else:
             kept[name] = array
-    kind, data, count, homeless = write(source, kept, num_heads)
-    if problems := unknown + homeless:
+    heads = source.heads
+    if ending == ".flax" or not source.heads_fastest:
+        heads = _all_heads(source, kept, num_heads)
+    if ending == ".flax":
+        kind = "Google NesT"
+        ordered = _reorder(kept, heads, layouts.heads_slowest) if source.heads_fastest else kept
+        tensors, homeless = google_names.to_theirs(ordered, heads)
+        data = google_files.write(tensors)
+    else:
+        ordered = kept if source.heads_fastest else _reorder(kept, heads, layouts.heads_fastest)
+        tensors, homeless = _to_torch(ordered)
+        hybrid = any(map(torch_names.is_of_hybridhash, tensors))
+        kind = "HybridHash" if hybrid else "timm NesT"
+        metadata = {"format": "pt", **source.options, **_heads_as_text(heads)}
+        data = safetensors.numpy.save(tensors, metadata)
+    if problems := problems + homeless:
         lines = [f"  {label} ({len(names)})" for label, names in group(problems, known).items()]
         raise IncompatibleWeightsError(
             f"{source.path} ({source.kind}) holds {len(problems)} arrays that have no place in "
             f"{os.fspath(path)} ({kind}); nothing was written. Name what to leave out with "
             "--leave_out=REGULAR_EXPRESSION, or choose another format.\n" + "\n".join(lines)
         )
-    return Encoded(data, kind, count, left_out)
+    return Encoded(data, kind, len(tensors), left_out)
 
 
-_Written = tuple[str, bytes, int, list[str]]  # kind, bytes, number of arrays, homeless names
-
-
-def _writer(path: str | os.PathLike[str]) -> Callable[..., _Written]:
-    ending = os.path.splitext(os.fspath(path))[1]
-    writers = {".safetensors": _write_torch, ".flax": _write_google}
-    if ending not in writers:
-        raise ValueError(
-            f"cannot write {os.fspath(path)}: the ending {ending!r} is none of "
-            ".safetensors (PyTorch's names) and .flax (Google's)"
-        )
-    return writers[ending]
-
-
-def _write_torch(
-    source: Source, arrays: Mapping[str, np.ndarray], num_heads: Sequence[int]
-) -> _Written:
-    ordered, heads = dict(arrays), source.heads
-    if not source.heads_fastest:
-        heads = _heads(source, arrays, num_heads)
-        ordered = _reorder(arrays, heads, layouts.heads_fastest)
+def _to_torch(arrays: Arrays) -> tuple[dict[str, np.ndarray], list[str]]:
+    """(tensors by PyTorch's names, our paths that have no place there)."""
     tensors, homeless = {}, []
-    for path, array in ordered.items():
-        named = torch_names.to_theirs(path, array)
-        if named is None:
-            homeless.append(path)
-        else:
+    for path, array in arrays.items():
+        if named := torch_names.to_theirs(path, array):
             tensors[named[0]] = np.ascontiguousarray(named[1])
-    hybrid = any(map(torch_names.is_of_hybridhash, tensors))
-    tensors |= _unused_layer(tensors)
-    metadata = {"format": "pt", **source.options, **_heads_as_text(heads)}
-    data = safetensors.numpy.save(tensors, metadata)
-    return "HybridHash" if hybrid else "timm NesT", data, len(tensors), homeless
-
-
-def _unused_layer(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The authors' code has a layer that it never uses, and refuses a file without it."""
+        else:
+            homeless.append(path)
     kernel = tensors.get("hashlayer_train.conv2.weight")
-    if kernel is None:
-        return {}
-    bits, channels = kernel.shape[:2]
-    return {
-        "FcLayer.weight": np.zeros((bits, channels), kernel.dtype),
-        "FcLayer.bias": np.zeros(bits, kernel.dtype),
-    }
-
-
-def _write_google(
-    source: Source, arrays: Mapping[str, np.ndarray], num_heads: Sequence[int]
-) -> _Written:
-    heads = _heads(source, arrays, num_heads)
-    ordered = dict(arrays)
-    if source.heads_fastest:
-        ordered = _reorder(arrays, heads, layouts.heads_slowest)
-    parameters, homeless = google_names.to_theirs(ordered, heads)
-    return "Google NesT", google_files.write(parameters), len(parameters), homeless
+    if kernel is not None:
+        # The authors' code has a layer that it never uses, and refuses a file without it.
+        bits, channels = kernel.shape[:2]
+        tensors["FcLayer.weight"] = np.zeros((bits, channels), kernel.dtype)
+        tensors["FcLayer.bias"] = np.zeros(bits, kernel.dtype)
+    return tensors, homeless
 
 
 def _reorder(
-    arrays: Mapping[str, np.ndarray],
-    heads: Mapping[str, int],
-    order: Callable[[np.ndarray, int], np.ndarray],
+    arrays: Arrays, heads: Mapping[str, int], order: Callable[[np.ndarray, int], np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The arrays with the rows of every projection in another order of heads."""
     ending = "/proj/kernel"
@@ -153,23 +128,20 @@ def _reorder(
     }
 
 
-def _heads(
-    source: Source, arrays: Mapping[str, np.ndarray], num_heads: Sequence[int]
-) -> dict[str, int]:
+def _all_heads(source: Source, arrays: Arrays, num_heads: Sequence[int]) -> dict[str, int]:
     """Heads of every attention: as the source tells, else as given, else the variant's."""
-    sizes = sizes_of({path: array.shape for path, array in arrays.items()})
+    sizes = sizes_of(shapes_of(arrays))
     widths = sizes.embed_dims if sizes else ()
     named = next((v["num_heads"] for v in VARIANTS.values() if v["embed_dims"] == widths), ())
-    # Of the tokens' heads every file with tokens is told: torch's are not reordered for torch.
-    guessed = heads_by_module(arrays, tuple(num_heads) or named, 0)
-    heads = guessed | source.heads
+    # The heads of block tokens are always told where they are needed.
+    heads = heads_by_module(arrays, tuple(num_heads) or named, 0) | source.heads
     for module in attention_modules(arrays):
         width = arrays[f"{module}/qkv/kernel"].shape[0]
         if heads.get(module, 0) < 1 or width % heads[module]:
             raise ValueError(
                 f"the heads of {module} ({width} channels) are not known: {source.path} looks "
-                f"like {looks_like({p: a.shape for p, a in arrays.items()})}. Give them with "
-                "--num_heads, such as 4,8,16: one number a level, each a divisor of its width."
+                f"like {looks_like(shapes_of(arrays))}. Give them with --num_heads, such as "
+                "4,8,16: one number a level, each a divisor of its width."
             )
     return heads
 

@@ -1,27 +1,90 @@
-"""The figures of a report: each takes the report's dict and writes one PNG file."""
+"""The figures of a report: each takes the report's dict and writes one PNG file.
+
+Colours, sizes and fonts stay legible on a phone. Matplotlib is imported when something is drawn.
+"""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
 
 from hybridhash_jax.report import wording
-from hybridhash_jax.report.figure_style import (
-    BLUE,
-    GREEN,
-    GREY,
-    PURPLE,
-    VERMILLION,
-    figure,
-    legend_below,
-)
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's colours, told apart with any colour vision; each also has its own line or marker.
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+GREY = "#5A5A5A"
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "lines.linewidth": 2,
+    "text.parse_math": False,  # names may hold dollar signs
+}
+
+_WIDTH = 4.6  # inches; at 350 CSS px, a phone's width, 11 pt are 11.6 px
+_DPI = 200
 _MOST_POINTS = 300  # of a training curve; the figure is 920 pixels wide
+
+
+@contextmanager
+def figure(
+    path: Path, title: str, height: float, rows: int = 1
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Gives a figure with axes one above the other; at the end it is a PNG file.
+
+    Args:
+        path: where the file goes.
+        title: above all axes, broken into at most two lines.
+        height: in inches.
+        rows: number of axes; they share x.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        drawn = Figure(figsize=(_WIDTH, height), layout="constrained")
+        axes = drawn.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+        drawn.suptitle("\n".join(wording.lines(title, 42, 2)), fontsize=11, fontweight="bold")
+        yield drawn, list(axes)
+        save(drawn, path)
+
+
+def save(drawn: Figure, path: Path) -> None:
+    """Writes a figure as a PNG file; the same figure gives the same bytes."""
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        drawn.savefig(path, dpi=_DPI, format="png", metadata={"Software": None})
+
+
+def legend_below(drawn: Figure, axes: Axes, columns: int) -> None:
+    """Puts the legend below the axes, where no curve crosses it; none if it were empty."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        drawn.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            columnspacing=1.2,
+            handlelength=1.8,
+        )
 
 
 def plot_precision_recall(report: Mapping[str, Any], path: Path) -> None:
@@ -69,23 +132,13 @@ def plot_training(report: Mapping[str, Any], path: Path) -> None:
     Of thousands of logged steps the mean of every few is drawn, and a band from their least to
     their largest. Either half may still be empty.
     """
-    steps, evaluations = report.get("training") or (), report.get("evaluations") or ()
-    with figure(path, report["title"], height=5.4, rows=2) as (drawn, (top, bottom)):
-        _draw_loss(top, steps)
-        top.set(ylabel="training loss")
-        for name, label, colour, marker, line in (
-            ("map_expected", "expected over ties", VERMILLION, "o", "-"),
-            ("map_stable", "stable order", GREEN, "x", "--"),
-            ("validation_map_expected", "validation images", PURPLE, "s", ":"),
-        ):
-            points = [(x["epoch"], x[name]) for x in evaluations if x.get(name) is not None]
-            if points:
-                bottom.plot(*zip(*points), line, color=colour, marker=marker, label=label)
-        selected = (report.get("selection") or {}).get("epoch")
-        if selected is not None and evaluations:
-            bottom.axvline(selected, color=GREY, linestyle=":", label="reported here")
-        bottom.set(xlabel="epoch", ylabel=wording.map_name(report["top_k"]), ylim=(0, 1.03))
-        legend_below(drawn, bottom, columns=2)
+    selected = (report.get("selection") or {}).get("epoch")
+    lines = (
+        ("map_expected", "expected over ties", VERMILLION, "o", "-"),
+        ("map_stable", "stable order", GREEN, "x", "--"),
+        ("validation_map_expected", "validation images", PURPLE, "s", ":"),
+    )
+    _plot_history(report, path, lines, wording.map_name(report["top_k"]), selected)
 
 
 def plot_classification(report: Mapping[str, Any], path: Path) -> None:
@@ -93,19 +146,8 @@ def plot_classification(report: Mapping[str, Any], path: Path) -> None:
 
     `report` has title, training and evaluations, of which either list may be empty.
     """
-    evaluations = report["evaluations"]
-    with figure(path, report["title"], height=5.4, rows=2) as (drawn, (top, bottom)):
-        _draw_loss(top, report["training"])
-        top.set(ylabel="training loss")
-        epochs = [record["epoch"] for record in evaluations]
-        for name, label, colour, marker, line in (
-            ("top1", "top-1", VERMILLION, "o", "-"),
-            ("top5", "top-5", GREEN, "x", "--"),
-        ):
-            shares = [record[name] for record in evaluations]
-            bottom.plot(epochs, shares, line, color=colour, marker=marker, label=label)
-        bottom.set(xlabel="epoch", ylabel="right, validation images", ylim=(0, 1.03))
-        legend_below(drawn, bottom, columns=2)
+    lines = (("top1", "top-1", VERMILLION, "o", "-"), ("top5", "top-5", GREEN, "x", "--"))
+    _plot_history(report, path, lines, "right, validation images", None)
 
 
 def plot_bit_balance(report: Mapping[str, Any], path: Path) -> None:
@@ -131,7 +173,7 @@ def plot_bit_balance(report: Mapping[str, Any], path: Path) -> None:
         axes.axhline(0, color=GREY, linewidth=1)
         axes.set(xlabel="bit", ylabel="mean (0 is balanced)", ylim=(-1.05, 1.05))
         axes.set_xlim(-1, len(balance))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.locator_params(axis="x", integer=True)
         legend_below(drawn, axes, columns=2)
 
 
@@ -149,15 +191,15 @@ def plot_over_bits(sweep: Mapping[str, Any], path: Path) -> None:
             points = [(x["bits"], x[name]["map_expected"]) for x in entries if x.get(name)]
             if points:
                 axes.plot(
-                    *zip(*points),
+                    *zip(*points, strict=True),
                     marker,
                     color=BLUE,
                     fillstyle="none",
                     ms=9,
                     label=f"{name} evaluation",
                 )
-        for (label, points), (marker, colour) in zip(published.items(), _markers()):
-            axes.plot(*zip(*points), marker, color=colour, ms=8, label=label)
+        for (label, points), (marker, colour) in zip(published.items(), _markers(), strict=False):
+            axes.plot(*zip(*points, strict=True), marker, color=colour, ms=8, label=label)
         ticks = sorted({*bits, *(x for points in published.values() for x, _ in points)})
         axes.set(xlabel="bits", ylabel=wording.map_name(sweep["top_k"]), xticks=ticks)
         axes.set_ylim(*_room(axes.dataLim.y0, axes.dataLim.y1))
@@ -167,7 +209,11 @@ def plot_over_bits(sweep: Mapping[str, Any], path: Path) -> None:
 
 def _number_radii(axes: Axes, curve: Mapping[str, Sequence[float]]) -> None:
     """Writes the radius beside points that lie apart, radius 2 (hash lookup) first."""
-    points = {int(r): xy for r, *xy in zip(curve["at"], curve["recall"], curve["precision"])}
+    from matplotlib.patheffects import withStroke
+
+    points = {
+        int(r): xy for r, *xy in zip(curve["at"], curve["recall"], curve["precision"], strict=True)
+    }
     placed: list[Sequence[float]] = []
     for radius in sorted(points, key=lambda r: (r != 2, r)):
         x, y = points[radius]
@@ -183,6 +229,33 @@ def _number_radii(axes: Axes, curve: Mapping[str, Sequence[float]]) -> None:
                 color=VERMILLION,
                 path_effects=[withStroke(linewidth=3, foreground="white")],
             )
+
+
+def _plot_history(
+    report: Mapping[str, Any],
+    path: Path,
+    lines: Iterable[tuple[str, str, str, str, str]],
+    ylabel: str,
+    selected: float | None,
+) -> None:
+    """Draws the loss above and some numbers of each evaluation below.
+
+    `lines` are (key, label, colour, marker, line style).
+    """
+    steps, evaluations = report.get("training") or (), report.get("evaluations") or ()
+    with figure(path, report["title"], height=5.4, rows=2) as (drawn, (top, bottom)):
+        _draw_loss(top, steps)
+        top.set(ylabel="training loss")
+        for name, label, colour, marker, line in lines:
+            points = [(x["epoch"], x[name]) for x in evaluations if x.get(name) is not None]
+            if points:
+                bottom.plot(
+                    *zip(*points, strict=True), line, color=colour, marker=marker, label=label
+                )
+        if selected is not None and evaluations:
+            bottom.axvline(selected, color=GREY, linestyle=":", label="reported here")
+        bottom.set(xlabel="epoch", ylabel=ylabel, ylim=(0, 1.03))
+        legend_below(drawn, bottom, columns=2)
 
 
 def _draw_loss(axes: Axes, steps: Sequence[Mapping[str, float]]) -> None:

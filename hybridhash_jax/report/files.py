@@ -1,4 +1,4 @@
-"""Writes the report of an evaluation, and that of several code lengths: JSON, pictures, a page."""
+"""Writes the report of an evaluation, and of several code lengths: JSON, pictures, a page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridhash_jax.report import figures, page, published, retrieval_grid, sweep_page
+from hybridhash_jax.report import figures, page, published, retrieval_grid
 from input_pipeline.atomic_file import write_atomically, write_json
 
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
@@ -22,15 +22,15 @@ def report_content(
     run: Mapping[str, Any],
     **more: Any,
 ) -> dict[str, Any]:
-    """Joins what was found (`findings.describe_retrieval`) with where it comes from.
+    """Joins what was found with where it comes from.
 
     Args:
-      findings: the measured part.
-      title: of the page.
-      dataset: name, protocol, and what else is known of the data.
-      codes: source, and the model's fingerprint where it is known.
-      run: command, versions, device, seed and so on.
-      more: evaluations, training, selection, times, where there are any.
+        findings: from `findings.describe_retrieval`.
+        title: of the page.
+        dataset: name, protocol, and what else is known of the data.
+        codes: source, and the model's fingerprint where it is known.
+        run: command, versions, device, seed and so on.
+        **more: evaluations, training, selection, times, where there are any.
     """
     measured = {name: value for name, value in findings.items() if name not in _OF_THE_DATA}
     known = published.published_for(str(dataset.get("protocol")), findings["top_k"])
@@ -51,10 +51,10 @@ def write_report(
     """Writes report.json and, with `draw`, the pictures and report.html; returns the last written.
 
     Args:
-      directory: made if it is not there.
-      report: from `report_content`.
-      images: uint8 [h, w, 3] by row of the data set, as far as they are at hand.
-      draw: a second or two of drawing.
+        directory: made if it is not there.
+        report: from `report_content`.
+        images: uint8 [h, w, 3] by row of the data set, as far as they are at hand.
+        draw: takes a second or two.
     """
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / REPORT_FILE, report)
@@ -105,5 +105,5 @@ def write_sweep(
         return directory / REPORT_FILE
     figures.plot_over_bits(sweep, directory / "map_over_bits.png")
     pictures = {"map_over_bits.png": (directory / "map_over_bits.png").read_bytes()}
-    write_atomically(directory / PAGE_FILE, sweep_page.render_sweep(sweep, pictures).encode())
+    write_atomically(directory / PAGE_FILE, page.render_sweep(sweep, pictures).encode())
     return directory / PAGE_FILE

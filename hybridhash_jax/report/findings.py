@@ -1,44 +1,43 @@
-"""What a set of query codes finds in a database of codes: the measured part of a report."""
+"""The measured part of a report: what query codes find in a database of codes."""
 
 import dataclasses
 from typing import Any
 
 import numpy as np
 
+from hybridhash_jax import codes as codes_lib
 from hybridhash_jax import metrics
-from hybridhash_jax.codes import binary as codes_lib
 from hybridhash_jax.codes.files import CodeSet
-from hybridhash_jax.metrics.everything import Measures
 
 SAMPLES, NEIGHBOURS, WORST = 10, 10, 20
 
 
-def describe_retrieval(
-    query: CodeSet, database: CodeSet, top_k: int | None, on: metrics.Place = "host"
-) -> dict[str, Any]:
-    """Every metric of `metrics`, with the queries behind them, as plain JSON values.
+def describe_retrieval(query: CodeSet, database: CodeSet, top_k: int | None) -> dict[str, Any]:
+    """Computes every metric and shows the queries behind them, as plain JSON values.
 
     Returns:
-      bits, top_k, queries, database, classes, labels_per_image ("one" or "several");
-      map (mAP@top_k by tie rule), chance (that of a random order), graded (ndcg, acg, weighted_map;
-      None with one label an image), radius_2 (precision, empty_share), queries_without_relevant;
-      curves.by_rank and curves.by_radius (at, precision, recall);
-      code_health of the database's codes, and collapse, its symptoms in words;
-      per_class: name, queries, database, map_expected (mean over the queries with that label, None
-      where there is none), worst first;
-      worst_queries: those with the least AP among queries that have something to find;
-      samples: queries evenly spaced through the classes, whatever their result, and the nearest
-      database images, equal distances in the database's order.
+        bits, top_k, queries, database, classes, labels_per_image ("one" or "several");
+        map: mAP@top_k by tie rule; chance: that of a random order;
+        graded: ndcg, acg, weighted_map; None with one label an image;
+        radius_2: precision, empty_share; queries_without_relevant;
+        curves: by_rank and by_radius, each with at, precision, recall;
+        code_health of the database's codes, and collapse, its symptoms in words;
+        per_class: name, queries, database, map_expected (mean over the queries with that label, or
+        None), worst first;
+        worst_queries: those with the least AP among queries that have something to find;
+        samples: queries evenly spaced through the classes, whatever their result, with the nearest
+        database images, equal distances in the database's order.
 
     Raises:
-      ValueError: as `metrics.rank`.
+        ValueError: as `metrics.rank`.
     """
     codes = query.codes, database.codes
-    ranking = metrics.rank(codes[0], query.labels, codes[1], database.labels, on=on)
+    ranking = metrics.rank(codes[0], query.labels, codes[1], database.labels)
     measures = metrics.measure(ranking, top_k)
     precisions = measures.average_precisions["expected"]
     relevant = ranking.relevant_total
-    statistics, is_graded = metrics.code_statistics(codes[1]), measures.ndcg is not None
+    statistics = metrics.code_statistics(codes[1])
+    graded = {name: getattr(measures, name) for name in ("ndcg", "acg", "weighted_map")}
     classes = len(query.class_names) or len(_classes(query, database))
     return {
         "bits": query.bits,
@@ -49,13 +48,7 @@ def describe_retrieval(
         "labels_per_image": "several" if _has_several(query, database) else "one",
         "map": measures.mean_average_precision,
         "chance": _chance(ranking, top_k),
-        "graded": {
-            "ndcg": measures.ndcg,
-            "acg": measures.acg,
-            "weighted_map": measures.weighted_map,
-        }
-        if is_graded
-        else None,
+        "graded": None if measures.ndcg is None else graded,
         "radius_2": dataclasses.asdict(measures.ball),
         "queries_without_relevant": measures.queries_without_relevant,
         "curves": _curves(measures),
@@ -74,7 +67,7 @@ def describe_retrieval(
 
 
 def shown_images(findings: dict[str, Any]) -> list[int]:
-    """The data set's rows of all images that the findings mention, each once, ascending."""
+    """Returns the data set's rows of all images in the findings, each once, ascending."""
     shown = [entry["image"] for entry in findings["worst_queries"]]
     for sample in findings["samples"]:
         shown += [entry["image"] for entry in (sample["query"], *sample["neighbours"])]
@@ -82,13 +75,13 @@ def shown_images(findings: dict[str, Any]) -> list[int]:
 
 
 def _chance(ranking: metrics.Ranking, top_k: int | None) -> float:
-    """mAP of a random order: the expectation where everything ties."""
-    all_equal = ranking.by_grade.sum(axis=1, keepdims=True)
+    """Computes the mAP of a random order: the expectation where everything ties."""
+    all_equal = ranking.by_grade.sum(axis=1, keepdims=True, dtype=np.int32)
     tied = dataclasses.replace(ranking, by_grade=all_equal)
     return float(metrics.ranked_precisions(tied, top_k, "expected").mean())
 
 
-def _curves(measures: Measures) -> dict[str, Any]:
+def _curves(measures: metrics.Measures) -> dict[str, Any]:
     return {
         name: {"at": c.at.tolist(), "precision": c.precision.tolist(), "recall": c.recall.tolist()}
         for name, c in (("by_rank", measures.by_rank), ("by_radius", measures.by_radius))

@@ -1,13 +1,21 @@
-"""The report of one code length as one self-contained HTML file."""
+"""The reports as self-contained HTML: of one code length, and of several side by side."""
 
+from __future__ import annotations
+
+import base64
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
-from hybridhash_jax.report import templates, thumbnails, wording
-from hybridhash_jax.report.cautions import cautions
+from hybridhash_jax.report import wording
+
+if TYPE_CHECKING:
+    import jinja2
 
 TIE_RULE = "the mean over all orders of items at equal distance (expected)"
 CHOSEN = {
@@ -15,7 +23,8 @@ CHOSEN = {
     "validation": "best of all evaluations, on held-out training images",
     "last": "the last evaluation",
 }
-_CAPTIONS = {
+# Alternative text and caption by file name.
+_REPORT_PICTURES = {
     "pr_curve.png": (
         "Precision against recall, by rank and by Hamming radius",
         (
@@ -42,79 +51,214 @@ _CAPTIONS = {
         "Training loss, and mAP of each evaluation.",
     ),
 }
-_ROWS_SHOWN = 30  # of the classes and evaluations; the rest is behind a fold
+_SWEEP_PICTURES = {
+    "map_over_bits.png": (
+        "mAP over the code length",
+        (
+            "mAP over the code length. The band is what the order of items at equal distance could "
+            "make of it: short codes have many such items."
+        ),
+    )
+}
+# What a report or a sweep may lack, and what its parts may.
+_OPTIONAL = {
+    "": ("graded", "evaluations", "training", "selection", "times", "published"),
+    "dataset": ("provenance", "official", "checksum", "split_seed", "unreadable"),
+    "codes": ("fingerprint",),
+    "times": ("encode_seconds", "metric_seconds", "images_per_second", "train_images_per_second"),
+    "run": ("seed", "variant", "parameters", "init_from"),
+}
+_ROWS_SHOWN = 30  # of the classes; the rest is behind a fold
+_THUMBNAIL_PX = 96  # longer side
 
 
 def render_report(
     report: Mapping[str, Any], images: Mapping[int, np.ndarray], pictures: Mapping[str, bytes]
 ) -> str:
-    """Makes the page of one code length.
+    """Makes the page of one code length; it loads nothing and needs no script.
 
     Args:
         report: the content of report.json. Parts that may be missing are left out of the page.
-        images: uint8 [h, w, 3] under the numbers that samples and worst queries name; may be
-            empty, then names and classes stand in their place.
+        images: uint8 [h, w, 3] under the numbers that samples and worst queries name. Names and
+            classes stand in the place of those that are missing.
         pictures: PNG files by name: pr_curve.png, precision_at_n.png, bit_balance.png,
-            training.png. What is missing is left out, other names are ignored.
-
-    Returns:
-        HTML that refers to nothing outside itself and needs no script.
+            training.png. Other names are ignored.
     """
-    whole = templates.complete(report)
-    return templates.render(
+    whole = _complete(report)
+    ours = _our_row(whole, (whole["selection"] or {}).get("selected_by"), "given codes")
+    return _render(
         "report.html",
         report=whole,
         map_name=wording.map_name(whole["top_k"]),
         cautions=cautions(whole),
-        figures=templates.figures(pictures, _CAPTIONS),
+        figures=_figures(pictures, _REPORT_PICTURES),
         thumbnail=_thumbnails(images),
         classes=_worst_first(whole["per_class"]),
         rows_shown=_ROWS_SHOWN,
         tie_rule=TIE_RULE,
         chosen=CHOSEN,
-        published=_beside_ours(whole),
+        published=_beside_published([ours], whole["published"]),
     )
 
 
-def _thumbnails(images: Mapping[int, np.ndarray]) -> Any:
-    """A function from an image's number (or None) to what the page shows, None where there is none."""
+def render_sweep(sweep: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+    """Makes the page that compares code lengths and links to each one's report.
+
+    Args:
+        sweep: title, dataset, top_k, lengths, published, run; "report" of a length is a path
+            relative to the page.
+        pictures: PNG files by name: map_over_bits.png. Other names are ignored.
+    """
+    whole = _complete(sweep)
+    optional: dict[str, Any] = dict.fromkeys(("best", "last", "selected_by", "epoch", "report"))
+    lengths = _by_bits(optional | dict(length) for length in whole["lengths"])
+    ours = [_our_row(length, length["selected_by"]) for length in lengths]
+    return _render(
+        "sweep.html",
+        sweep=whole,
+        lengths=lengths,
+        map_name=wording.map_name(whole["top_k"]),
+        figures=_figures(pictures, _SWEEP_PICTURES),
+        tie_rule=TIE_RULE,
+        chosen=CHOSEN,
+        published=_beside_published(ours, whole["published"]),
+    )
+
+
+def cautions(report: Mapping[str, Any]) -> list[str]:
+    """Says why a report's numbers mean less than they seem to: a sentence or two each.
+
+    The symptoms of a collapse, queries with nothing to find, and images that could not be read.
+    """
+    dataset, found = report["dataset"], []
+    if symptoms := report["collapse"]:
+        found.append(
+            f"The codes have collapsed: {'; '.join(symptoms)}. Such codes cannot tell images "
+            "apart, and order at equal distance decides most of the numbers below."
+        )
+    if without := report["queries_without_relevant"]:
+        found.append(
+            f"{wording.count(without)} of {wording.count(dataset['queries'])} queries have no "
+            "relevant item in the database. Each counts as 0 in every mean."
+        )
+    if unreadable := dataset.get("unreadable"):
+        found.append(
+            f"{wording.count(unreadable)} images could not be read and were left out of queries "
+            "and database, so the numbers are not those of the whole data set."
+        )
+    return found
+
+
+def data_uri(image: np.ndarray) -> str:
+    """Returns uint8 [h, w, 3], reduced to 96 px on its longer side, as a data: URI."""
+    picture, content = Image.fromarray(image), io.BytesIO()
+    picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    kind = "png" if _is_small(image) else "jpeg"
+    picture.save(content, kind, quality=85)
+    return _embedded(content.getvalue(), kind)
+
+
+def _is_small(image: np.ndarray) -> bool:
+    return max(image.shape[:2]) <= wording.FEW_PIXELS
+
+
+def _embedded(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _thumbnails(
+    images: Mapping[int, np.ndarray],
+) -> Callable[[int | None], dict[str, Any] | None]:
+    """Makes the function from an image's number to what the page shows; None: no image."""
 
     @functools.cache
     def thumbnail(number: int | None) -> dict[str, Any] | None:
         if number is None or number not in images:
             return None
-        image = images[number]
-        return {"source": thumbnails.data_uri(image), "small": thumbnails.is_small(image)}
+        return {"source": data_uri(images[number]), "small": _is_small(images[number])}
 
     return thumbnail
 
 
+def _figures(
+    pictures: Mapping[str, bytes], known: Mapping[str, tuple[str, str]]
+) -> dict[str, dict[str, str]]:
+    return {
+        name: {"source": _embedded(pictures[name], "png"), "alt": alt, "caption": caption}
+        for name, (alt, caption) in known.items()
+        if name in pictures
+    }
+
+
 def _worst_first(classes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Classes by mAP, the lowest first; those without a query come last."""
+    """Sorts classes by mAP, the lowest first; those without a query come last."""
     return sorted(
         classes,
         key=lambda one: (one["map_expected"] is None, one["map_expected"] or 0.0, one["name"]),
     )
 
 
-def _beside_ours(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The published rows with this run's among them, by code length, this run's first."""
-    if not report["published"]:
-        return []
-    selection = report["selection"] or {}
-    ours = {
-        "bits": report["bits"],
-        "map": report["map"]["expected"],
+def _our_row(
+    result: Mapping[str, Any], selected_by: str | None, otherwise: str = ""
+) -> dict[str, Any]:
+    nothing = f"{otherwise}; nothing was chosen" if otherwise else "nothing was chosen"
+    return {
+        "bits": result["bits"],
+        "map": result["map"]["expected"],
         "method": "this run",
         "source": "this report",
         "ties": TIE_RULE,
-        "chosen": CHOSEN.get(selection.get("selected_by", ""), "given codes; nothing was chosen"),
+        "chosen": CHOSEN.get(selected_by or "", nothing),
         "ours": True,
     }
-    return published_rows([ours, *report["published"]])
 
 
-def published_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows by code length; those of equal length keep their order."""
-    empty = {"note": None, "ours": False}
-    return sorted((empty | dict(row) for row in rows), key=lambda row: row["bits"])
+def _beside_published(
+    ours: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]] | None
+) -> list[dict[str, Any]]:
+    """Returns published rows with this run's before those of equal length; none without any."""
+    if not published:
+        return []
+    return _by_bits({"note": None, "ours": False} | dict(row) for row in (*ours, *published))
+
+
+def _by_bits(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: row["bits"])
+
+
+def _complete(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds None for everything that a report or a sweep may lack."""
+    whole: dict[str, Any] = dict.fromkeys(_OPTIONAL[""]) | dict(record)
+    for name, keys in _OPTIONAL.items():
+        if name and whole.get(name) is not None:
+            whole[name] = dict.fromkeys(keys) | dict(whole[name])
+    return whole
+
+
+def _render(template: str, **values: Any) -> str:
+    """Fills a template; the result can be written as UTF-8 whatever the names hold."""
+    text = _environment().get_template(template).render(**values)
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+@functools.cache  # compiling the templates takes longer than filling them
+def _environment() -> jinja2.Environment:
+    """Makes Jinja's environment: strings escape themselves, an unknown name is an error."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "measure": wording.measure,
+        "count": wording.count,
+        "share": wording.share,
+        "labels": wording.label_list,
+        "plain": wording.plain,
+        "file_name": wording.file_name,
+    }
+    return environment

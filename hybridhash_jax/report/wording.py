@@ -4,29 +4,31 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
+FEW_PIXELS = 48  # an image with a longer side up to this is shown as the pixels it has
+
 
 def map_name(top_k: int | None) -> str:
-    """mAP with its cut-off, as headings and axes name it."""
+    """Returns mAP with its cut-off, as headings and axes name it."""
     return "mAP@all" if top_k is None else f"mAP@{top_k}"
 
 
 def measure(value: float | None) -> str:
-    """A measure in [0, 1] or [-1, 1]: four decimals; a dash where there is none."""
+    """Writes a measure in [0, 1] or [-1, 1] with four decimals; a dash where there is none."""
     return "\N{EN DASH}" if value is None else f"{value:.4f}"
 
 
 def count(value: int | None) -> str:
-    """A number of things, thousands separated; a dash where there is none."""
+    """Writes a number of things, thousands separated; a dash where there is none."""
     return "\N{EN DASH}" if value is None else f"{value:,}"
 
 
 def share(value: float) -> str:
-    """A share in [0, 1] in percent."""
+    """Writes a share in [0, 1] in percent."""
     return f"{value:.1%}"
 
 
 def plain(text: object) -> str:
-    """A name as text that any file and any font can take.
+    """Returns a name as text that any file and any font can take.
 
     File names may hold bytes that are no UTF-8 (lone surrogates in Python) and control characters;
     each becomes U+FFFD. Nothing is escaped here.
@@ -38,17 +40,17 @@ def plain(text: object) -> str:
 
 
 def file_name(name: str) -> str:
-    """The last part of a path, which tells images apart where there is little room."""
+    """Returns the last part of a path, which tells images apart where there is little room."""
     return plain(name).replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def label_list(labels: Sequence[str]) -> str:
-    """The classes of an image in one line."""
+    """Returns the classes of an image in one line."""
     return plain(", ".join(map(str, labels))) or "no label"
 
 
 def lines(text: str, width: int, most: int) -> list[str]:
-    """Breaks text into at most `most` lines of `width` characters, the last cut with an ellipsis."""
+    """Breaks text into at most `most` lines of `width` characters; an ellipsis marks a cut."""
     broken = textwrap.wrap(plain(text), width, break_on_hyphens=False)
     if len(broken) <= most:
         return broken

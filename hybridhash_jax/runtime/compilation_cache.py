@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 from hybridhash_jax.runtime.console import logger
-from input_pipeline.sources import available_cores
+from input_pipeline.threads import available_cores
 
 FOLDER = ".compilation_cache"
 OFF = "off"

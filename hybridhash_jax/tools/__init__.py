@@ -1,0 +1,1 @@
+"""Commands: python -m hybridhash_jax.tools.NAME."""

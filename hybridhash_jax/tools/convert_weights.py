@@ -12,9 +12,9 @@ from pathlib import Path
 
 from absl import logging
 
-from hybridhash_jax.pretrained.network import looks_like
+from hybridhash_jax.pretrained.account import group
+from hybridhash_jax.pretrained.network import looks_like, shapes_of
 from hybridhash_jax.pretrained.sources import Source, read_source
-from hybridhash_jax.pretrained.table import group
 from hybridhash_jax.pretrained.writing import Encoded, encode
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.errors import DataError
@@ -81,8 +81,8 @@ def convert(options: argparse.Namespace) -> str:
 
 
 def _report(source: Source, encoded: Encoded, out: Path) -> str:
-    shapes = {path: array.shape for path, array in source.arrays.items()}
-    lines = [f"read {source.path} ({source.kind}), which looks like {looks_like(shapes)}"]
+    sizes = looks_like(shapes_of(source.arrays))
+    lines = [f"read {source.path} ({source.kind}), which looks like {sizes}"]
     lines += [f"  note: {note}" for note in source.notes]
     among = [*source.names.values(), *source.unused, *source.unknown]
     for reason in dict.fromkeys(encoded.left_out.values()):

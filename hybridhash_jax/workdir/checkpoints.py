@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 from jax import lax
 from orbax.checkpoint import checkpoint_managers
 
+from hybridhash_jax.parameters import flatten
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.workdir import names
 from input_pipeline.options import Option
@@ -32,7 +33,7 @@ class CheckpointError(RuntimeError):
 
 
 class _KeepLatestAndBest(checkpoint_managers.PreservationPolicy):
-    """Keeps the newest n and the best. (Orbax's `best_fn` would delete the newest.)"""
+    """Keeps the newest n and the best; Orbax's `best_fn` would delete the newest."""
 
     def __init__(self, keep_latest: int):
         self.keep_latest = keep_latest
@@ -192,12 +193,6 @@ def _stored_name(path: str, stored: Mapping[str, Any]) -> str:
 def model_fingerprint(params: Any) -> str:
     """Eight hex digits that are the same for bit-identical parameters, and hardly for others."""
     return f"{sum(fingerprint(flatten(params)).values()) % 2**32:08x}"
-
-
-def flatten(tree: Any) -> dict[str, jax.Array]:
-    """A pytree's arrays by path, such as `params/levels/0/position_embedding`."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def fingerprint(arrays: Mapping[str, jax.Array]) -> dict[str, int]:

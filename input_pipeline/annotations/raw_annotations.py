@@ -6,7 +6,6 @@ folders say, relative to the folder that the images are kept in.
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +105,7 @@ def read_voc2012(directory: str | os.PathLike[str]) -> RawAnnotations:
         ids = ids or here
         if here != ids:
             raise DataError(
-                f"{file}:{_first_difference(here, ids) + 1}: from here on the images are others "
+                f"{file}:{len(os.path.commonprefix([here, ids])) + 1}: from here on the images are others "
                 f"than in {first.name} ({len(here)} and {len(ids)} lines); unpack the archive again"
             )
         columns.append(values)
@@ -150,8 +149,3 @@ def _read_voc_class(file: Path) -> tuple[list[str], list[int]]:
         ids.append(match[1])
         values.append(int(match[2]))
     return ids, values
-
-
-def _first_difference(some: Sequence[str], others: Sequence[str]) -> int:
-    pairs = enumerate(zip(some, others, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(some), len(others)))

@@ -38,11 +38,7 @@ class EncodedImages:
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads `directory/name`; names are relative, with forward slashes.
-
-    Raises:
-      DataError: when made: a name that leaves the directory.
-    """
+    """Reads `directory/name`; names are relative, with `/`. DataError if one leaves it."""
 
     directory: str
     names: Sequence[str]

@@ -71,9 +71,5 @@ def same_files(
     for row in second.tolist():
         if facts[row].digest:
             owners.setdefault(facts[row].digest, row)
-    pairs = []
-    for row in first.tolist():
-        other = owners.get(facts[row].digest, row)
-        if other != row:
-            pairs.append((row, other))
-    return pairs
+    digests = ((row, facts[row].digest) for row in first.tolist())
+    return [(row, owners[digest]) for row, digest in digests if owners.get(digest, row) != row]

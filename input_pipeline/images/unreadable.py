@@ -1,6 +1,5 @@
 """What a run does about images that cannot be read."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,7 +23,6 @@ class Unreadable:
     names: Sequence[str] = ()
     skip: bool = False
     reasons: dict[int, str] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def found(self, row: int, reason: str, *, replaceable: bool) -> None:
         """Remembers an image, or raises a `DataError` that names it and what to do."""
@@ -36,5 +34,4 @@ class Unreadable:
                 f"such images), or run with --config.data.on_unreadable=skip: it is then {instead} "
                 "and reported at the end"
             )
-        with self._lock:
-            self.reasons[row] = reason
+        self.reasons[row] = reason

@@ -1,6 +1,5 @@
 """What lies beside the shards of a packed data set: its lists, its settings and TFDS's metadata."""
 
-import importlib.metadata
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 UNREADABLE_FILE = "unreadable.txt"
 # What decides the bytes of a shard.
-_PACKAGES = ("array_record", "pillow", "simplejpeg", "tensorflow-datasets")
+PACKAGES = ("array_record", "pillow", "simplejpeg", "tensorflow-datasets")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +66,6 @@ class Contents:
             file: format_list(list(map(self.names.__getitem__, rows)), self.labels[rows], file)
             for rows, file in zip(self.splits.by_name().values(), LIST_FILES.values(), strict=True)
         }
-
-
-def software_versions() -> dict[str, str]:
-    """Of the packages that decide the bytes of a shard."""
-    return {package: importlib.metadata.version(package) for package in _PACKAGES}
 
 
 def already_packed(directory: Path, settings: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ directory for a data set.
 
 import contextlib
 import functools
+import importlib.metadata
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,13 +22,13 @@ from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.messages import shortened
 from input_pipeline.packed.packed_files import (
+    PACKAGES,
     UNREADABLE_FILE,
     Contents,
     already_packed,
     claim,
     clean_up,
     finish,
-    software_versions,
 )
 from input_pipeline.packed.records import VERSION, lists_checksum
 from input_pipeline.packed.shard_writer import Shard, complete_shard, prepare_image, write_shard
@@ -112,7 +113,7 @@ def pack_images(
         "quality": None if resize is None else quality,
         "images_per_shard": images_per_shard,
         "decoding": asdict(options),
-        "versions": software_versions(),
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
     }
     packing, reused = already_packed(directory, settings), None
     if packing is None:

@@ -118,12 +118,10 @@ def _explained(directory: str) -> Iterator[None]:
 
 def _find(given: Any) -> Any:
     """The directory with the shards: `given`, its version or its only data set's version."""
-    if _holds_packing(given):
-        return _complete(given)
-    if _holds_packing(given / VERSION):
-        return _complete(given / VERSION)
-    below = [path / VERSION for path in given.iterdir()] if given.is_dir() else []
-    found = sorted(path for path in below if _holds_packing(path))
+    found = [path for path in (given, given / VERSION) if _holds_packing(path)][:1]
+    if not found and given.is_dir():
+        below = (path / VERSION for path in given.iterdir())
+        found = sorted(path for path in below if _holds_packing(path))
     if len(found) > 1:
         names = ", ".join(path.parent.name for path in found)
         raise DataError(f"{given} holds several packed data sets ({names}); give one of them")
@@ -132,20 +130,17 @@ def _find(given: Any) -> Any:
             f"no packed data set in {given}: there is no {PACKING_FILE}; give the folder NAME that "
             f"{PACK} wrote"
         )
-    return _complete(found[0])
-
-
-def _holds_packing(path: Any) -> bool:
-    return (path / PACKING_FILE).exists() or (path / PART_FILE).exists()
-
-
-def _complete(root: Any) -> Any:
+    root = found[0]
     if not (root / INFO_FILE).exists() or not (root / PACKING_FILE).exists():
         raise DataError(
             f"the data set in {root} is not complete; run the same {PACK} command again, and it "
             "goes on where it stopped"
         )
     return root
+
+
+def _holds_packing(path: Any) -> bool:
+    return (path / PACKING_FILE).exists() or (path / PART_FILE).exists()
 
 
 def _read_packing(root: Any) -> dict[str, Any]:

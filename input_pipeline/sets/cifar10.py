@@ -5,6 +5,7 @@ https://www.cs.toronto.edu/~kriz/cifar.html. The python and the binary version h
 images in the same order: five files of 10,000 training images, one of 10,000 test images.
 """
 
+import functools
 import gzip
 import hashlib
 import tarfile
@@ -52,6 +53,7 @@ _UNKNOWN_BINARY = (
 )
 
 _PIXELS = 3 * 32 * 32
+_md5 = functools.partial(hashlib.md5, usedforsecurity=False)
 # The official python files are 31.0 MB each. A member far above that is not one of them.
 _MAX_FILE_BYTES = 64 * 2**20
 
@@ -178,7 +180,7 @@ def _pool(blobs: Iterator[tuple[str, bytes]], source: Path, images_per_file: int
         place = layout.files.index(name)
         images[place] = flat.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         class_ids[place] = classes
-        md5s[name] = hashlib.md5(blob, usedforsecurity=False).hexdigest()
+        md5s[name] = _md5(blob).hexdigest()
     if layout is None:
         raise DataError(
             f"{source} contains no CIFAR-10 file such as cifar-10-batches-py/data_batch_1 or "
@@ -217,13 +219,10 @@ def _parse_binary(blob: bytes, name: str, count: int) -> tuple[np.ndarray, np.nd
     return records[:, 1:], records[:, 0].astype(np.int64)
 
 
+_BINARY_FILES = tuple(f"{name}.bin" for name in PYTHON_FILES_MD5)
 _LAYOUTS = (
     _Layout("cifar-10-batches-py", tuple(PYTHON_FILES_MD5), _parse_python),
-    _Layout(
-        "cifar-10-batches-bin",
-        tuple(f"{name}.bin" for name in PYTHON_FILES_MD5),
-        _parse_binary,
-    ),
+    _Layout("cifar-10-batches-bin", _BINARY_FILES, _parse_binary),
 )
 
 
@@ -232,11 +231,8 @@ def _judge(layout: _Layout, md5s: dict[str, str], source: Path) -> tuple[str, bo
     if layout.parse is _parse_python:
         official = md5s == PYTHON_FILES_MD5
         return (_OFFICIAL_PYTHON if official else _NOT_OFFICIAL), official
-    if source.is_file() and _file_md5(source) == BINARY_ARCHIVE_MD5:
-        return _OFFICIAL_BINARY, True
+    if source.is_file():
+        with source.open("rb") as file:
+            if hashlib.file_digest(file, _md5).hexdigest() == BINARY_ARCHIVE_MD5:
+                return _OFFICIAL_BINARY, True
     return _UNKNOWN_BINARY, None
-
-
-def _file_md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

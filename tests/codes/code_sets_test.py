@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hybridhash_jax.codes import binary as codes
+from hybridhash_jax import codes
 from hybridhash_jax.codes.files import (
     CodeFileError,
     CodeSet,

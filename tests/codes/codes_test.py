@@ -1,12 +1,13 @@
 """Binary codes: signs, packing, distances, and what is refused."""
 
+import jaxtyping
 import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridhash_jax.codes import binary as codes
+from hybridhash_jax import codes
 
 
 def random_codes(rows: int, bits: int, seed: int = 0) -> np.ndarray:
@@ -130,3 +131,8 @@ def test_codes_of_different_lengths_cannot_be_compared():
 def test_codes_too_long_for_the_distance_dtype_are_refused():
     with pytest.raises(ValueError, match="32768 bits"):
         codes.hamming_distance(np.ones((1, 32768)), np.ones((1, 32768)))
+
+
+def test_shapes_in_signatures_are_checked_in_tests():
+    with pytest.raises(jaxtyping.TypeCheckError, match="to_words"):
+        codes.to_words(np.ones(3))

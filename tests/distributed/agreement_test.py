@@ -101,7 +101,7 @@ def test_a_changed_source_file_and_other_devices_are_told_in_both_processes(tmp_
 
 COMPARE = """
 from pathlib import Path
-from hybridhash_jax import agreement, processes
+from hybridhash_jax.distributed import agreement, processes
 
 number = int(Path.cwd().name)
 processes.start("127.0.0.1:{port}", 2, number)

@@ -9,7 +9,7 @@ import pytest
 from jax import export
 
 from configs import cifar10
-from hybridhash_jax.evaluators import create_evaluator
+from hybridhash_jax.evaluators.codes import CodeEvaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
 from input_pipeline.dataset import Dataset
 from input_pipeline.splits import Splits
@@ -88,9 +88,8 @@ def test_a_step_of_split_parameters_in_little_memory_lowers_as_well():
 
 def test_the_encoder_lowers_for_every_platform_over_eight_devices(experiment, state):
     images = shape(jnp.uint8, BATCH, 32, 32, 3)
-    exported = export.export(create_evaluator(experiment).encode, platforms=PLATFORMS)(
-        state.params, images
-    )
+    encode: Any = CodeEvaluator(experiment).encode
+    exported = export.export(encode, platforms=PLATFORMS)(state.params, images)
     assert exported.platforms == PLATFORMS
     assert exported.nr_devices == 8
     packed, is_nan = exported.out_avals

@@ -35,9 +35,9 @@ METHOD = HybridHash()
 
 
 def build(remat: str = "none"):
-    return models.HybridHash(
+    return models.create_network(
         image_size=16, patch_size=2, embed_dims=(64, 128), num_heads=(2, 4), depths=(1, 3),
-        bits=BITS, drop_path_rate=0.3, remat=remat, rngs=nnx.Rngs(3),
+        outputs=BITS, drop_path_rate=0.3, remat=remat, rngs=nnx.Rngs(3),
     )  # fmt: skip
 
 
@@ -111,7 +111,8 @@ def run_of(*options: Any) -> Run:
 def drawn_state() -> TrainState:
     run = run_of(4, 2)
     return create_state(
-        lambda: nnx.split(build())[1], run.optimizer, empty_bank, run.layout.shardings
+        lambda: first_state(nnx.split(build())[1], run.optimizer, empty_bank()),
+        run.layout.shardings,
     )
 
 

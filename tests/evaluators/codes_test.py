@@ -3,8 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from hybridhash_jax import metrics
-from hybridhash_jax.codes import binary as codes
+from hybridhash_jax import codes, metrics
 from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.evaluators.codes import collapse_warning, evaluate_codes
 from hybridhash_jax.workdir.checkpoints import model_fingerprint

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from input_pipeline.check_tables import image_table, list_table
+from input_pipeline.check import image_table, list_table
 from input_pipeline.images.image_checks import ImageFacts
 from input_pipeline.lists.label_lists import LabelList
 

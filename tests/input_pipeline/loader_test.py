@@ -310,7 +310,8 @@ def test_evaluation_masks_what_cannot_be_read_and_keeps_its_place():
         unreadable=report,
     )
     index, mask = (
-        np.concatenate(parts) for parts in zip(*((b["index"], b["mask"]) for b in batches))
+        np.concatenate(parts)
+        for parts in zip(*((b["index"], b["mask"]) for b in batches), strict=True)
     )
     assert index[:40].tolist() == list(range(40))
     assert (~mask[:40]).nonzero()[0].tolist() == [39 - 20, 39 - 17]

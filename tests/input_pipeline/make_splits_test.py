@@ -1,10 +1,14 @@
 """The split makers from the command line: the same files everywhere, and mistakes explained."""
 
+import contextlib
+import functools
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +48,20 @@ def raw(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def drawn(raw, tmp_path_factory) -> Callable[[str], tuple[Path, str]]:
+    """The folder that each kind was drawn into once, and what was printed."""
+
+    @functools.cache
+    def draw(kind: str) -> tuple[Path, str]:
+        out, shown = tmp_path_factory.mktemp(kind), io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            assert main(command(kind, raw, out)) == 0
+        return out, shown.getvalue()
+
+    return draw
+
+
 def command(kind: str, raw: Path, out: Path, *more: str) -> list[str]:
     sizes = SIZES if kind == "folder" else []
     return [kind, f"--raw={raw / kind}", f"--out={out}", *sizes, *more]
@@ -74,24 +92,23 @@ def refusal(arguments: list[str], capsys) -> str:
         ("folder", "581a68623d9669e7"),
     ],
 )
-def test_the_same_seed_writes_the_same_bytes(raw, tmp_path, capsys, kind, expected):
-    assert main(command(kind, raw, tmp_path / "a")) == 0
+def test_the_same_seed_writes_the_same_bytes(raw, drawn, tmp_path, kind, expected):
+    out, shown = drawn(kind)
     assert main(command(kind, raw, tmp_path / "b", "--seed=0")) == 0
     assert main(command(kind, raw, tmp_path / "c", "--seed=1")) == 0
-    first = written(tmp_path / "a")
+    first = written(out)
     assert list(first) == FILES
     assert first == written(tmp_path / "b") != written(tmp_path / "c")
     together = first["train.txt"] + first["test.txt"] + first["database.txt"]
     sha256 = hashlib.sha256(together).hexdigest()
     assert json.loads(first["summary.json"])["sha256"] == sha256
-    assert sha256 in capsys.readouterr().out
+    assert sha256 in shown
     assert sha256[:16] == expected
 
 
 @pytest.mark.parametrize("kind", ["nuswide_21", "mirflickr", "voc2012"])
-def test_published_sets_get_the_published_sizes(raw, tmp_path, kind):
-    assert main(command(kind, raw, tmp_path / "out")) == 0
-    train, query, database = lists(tmp_path / "out")
+def test_published_sets_get_the_published_sizes(drawn, kind):
+    train, query, database = lists(drawn(kind)[0])
     published = LIST_PROTOCOLS[kind]
     assert (len(train.paths), len(query.paths)) == (published.num_train, published.num_query)
     assert train.labels.shape[1] == published.num_classes
@@ -105,21 +122,21 @@ def test_published_sets_get_the_published_sizes(raw, tmp_path, kind):
         assert len(database.paths) == published.num_database
 
 
-def test_every_image_keeps_its_labels(raw, tmp_path):
-    assert main(command("mirflickr", raw, tmp_path / "out")) == 0
-    names = (tmp_path / "out" / "classes.txt").read_text().splitlines()
+def test_every_image_keeps_its_labels(raw, drawn):
+    out, _ = drawn("mirflickr")
+    names = (out / "classes.txt").read_text().splitlines()
     folder = raw / "mirflickr" / "mirflickr25k_annotations_v080"
     has = {name: set((folder / f"{name}.txt").read_text().split()) for name in names}
-    for part in lists(tmp_path / "out"):
+    for part in lists(out):
         for path, row in list(zip(part.paths, part.labels.tolist(), strict=True))[::101]:
             number = path.removeprefix("im").removesuffix(".jpg")
             assert row == [int(number in has[name]) for name in names]
 
 
-def test_the_summary_counts_what_the_lists_hold(raw, tmp_path, capsys):
-    assert main(command("voc2012", raw, tmp_path)) == 0
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    for name, part in zip(("train", "query", "database"), lists(tmp_path), strict=True):
+def test_the_summary_counts_what_the_lists_hold(drawn):
+    out, shown = drawn("voc2012")
+    summary = json.loads((out / "summary.json").read_text())
+    for name, part in zip(("train", "query", "database"), lists(out), strict=True):
         counted = summary["splits"][name]
         assert counted["images"] == len(part.paths)
         assert counted["unlabelled"] == int((part.labels.sum(axis=1) == 0).sum()) > 0
@@ -127,7 +144,6 @@ def test_the_summary_counts_what_the_lists_hold(raw, tmp_path, capsys):
     assert summary["overlaps"] == {"train_query": 0, "train_database": 0, "query_database": 0}
     assert (summary["seed"], summary["images"], summary["classes"]) == (0, 11_540, 20)
     assert "difficult" in summary["notes"][0]
-    shown = capsys.readouterr().out
     for part in ("voc2012", "tvmonitor", "[unlabelled]", "6,540", "0 in train and query", "note: "):
         assert part in shown
 
@@ -259,6 +275,7 @@ def test_wrong_flags_end_with_code_2(arguments, part, capsys):
     assert part in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_program_and_explains_itself(raw, tmp_path):
     program = [sys.executable, "-m", "input_pipeline.make_splits"]
 
@@ -276,6 +293,7 @@ def test_the_module_runs_as_a_program_and_explains_itself(raw, tmp_path):
     assert sorted(written(tmp_path / "out")) == FILES
 
 
+@pytest.mark.slow
 def test_names_that_the_terminal_cannot_show_do_not_stop_it(tmp_path):
     (tmp_path / "raw" / "猫").mkdir(parents=True)
     for i in range(3):

@@ -157,6 +157,7 @@ def test_interrupting_says_that_the_same_command_goes_on(lists, tmp_path, capsys
     assert run(*arguments) == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_real_process_without_a_traceback(tmp_path):
     folder, count = tmp_path / "photos", 3000
     for i in range(2):

@@ -46,7 +46,7 @@ def test_a_decoded_batch_holds_the_transformed_files(folder):
     images, unreadable = source_of(folder).images(rows, words)
     assert images.shape == (4, 24, 24, 3)
     assert unreadable == {}
-    for image, row, word in zip(images, rows, words):
+    for image, row, word in zip(images, rows, words, strict=True):
         expected = np.zeros((24, 24, 3), np.uint8)
         if row >= 0:
             TRANSFORM((folder / NAMES[row]).read_bytes(), word, expected)

@@ -18,8 +18,8 @@ from hybridhash_jax.train_step import compile_train_step, make_train_step
 from hybridhash_jax.workdir.checkpoints import flatten
 
 BUILD = functools.partial(
-    models.NestClassifier, 4, image_size=8, patch_size=2, embed_dims=(8, 16), num_heads=(2, 4),
-    depths=(1, 1), drop_path_rate=0.2,
+    models.create_network, head="classifier", outputs=4, image_size=8, patch_size=2,
+    embed_dims=(8, 16), num_heads=(2, 4), depths=(1, 1), drop_path_rate=0.2,
 )  # fmt: skip
 AUGMENT = make_augment(8, horizontal_flip=True, crop_padding=1, magnitude=5.0, random_erasing=0.3)
 

@@ -35,10 +35,10 @@ def test_the_loss_is_the_mean_over_images_that_are_kept():
     targets = rng.dirichlet(np.ones(5), size=6)
     mask = np.array([True, True, False, True, False, True])
     expected = []
-    for row, target, kept in zip(logits, targets, mask):
+    for row, target, kept in zip(logits, targets, mask, strict=True):
         if kept:
             log_sum = np.log(np.exp(row).sum())
-            expected.append(sum(t * (log_sum - x) for t, x in zip(target, row)))
+            expected.append(sum(t * (log_sum - x) for t, x in zip(target, row, strict=True)))
     found = mean_cross_entropy(jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(mask))
     np.testing.assert_allclose(found, np.mean(expected), rtol=1e-5)
 
@@ -63,7 +63,7 @@ def test_top_k_agrees_with_sorting(k):
     logits = rng.integers(0, 4, size=(200, 7)).astype(np.float32)  # many ties
     class_ids = rng.integers(0, 7, size=200)
     order = np.argsort(-logits, axis=1, kind="stable")
-    expected = [right in row[:k] for right, row in zip(class_ids, order)]
+    expected = [right in row[:k] for right, row in zip(class_ids, order, strict=True)]
     found = is_among_top(jnp.asarray(logits), jnp.asarray(class_ids), k)
     np.testing.assert_array_equal(found, expected)
 

@@ -30,7 +30,7 @@ def test_loss_and_gradient_equal_the_authors_code(dtype, tolerance):
         bank = hybridhash.create_bank(int(golden["num_train"]), bits, 10, dtype)
         differentiate = jax.jit(jax.value_and_grad(step, has_aux=True))
         for u, y, index, loss, grad in zip(
-            *(golden[k] for k in ("u", "y", "index", "loss", "grad"))
+            *(golden[k] for k in ("u", "y", "index", "loss", "grad")), strict=True
         ):
             (ours, bank), ours_grad = differentiate(
                 jnp.asarray(u, dtype), bank, jnp.asarray(y), jnp.asarray(index)

@@ -49,8 +49,8 @@ def test_stable_order_is_that_of_a_sort(bits, classes, several, top_k):
 def test_rows_beyond_the_last_of_a_block_count_nowhere():
     # The second block has four rows; in the first, the next four were the nearest, and relevant.
     rng = np.random.default_rng(0)
-    codes = rng.integers(0, 2, (2052, 24)) * 2 - 1
-    codes[:8], relevant = 1, rng.random(2052) < 0.5
+    codes = rng.integers(0, 2, (4100, 24)) * 2 - 1
+    codes[:8], relevant = 1, rng.random(4100) < 0.5
     relevant[:8] = [False] * 4 + [True] * 4
     labels = np.repeat(relevant[:, None], 128, axis=1)
     query = np.ones((1, 24)), np.ones((1, 128), bool)

@@ -22,22 +22,17 @@ def convolutions(platform, x_shape, kernel_shape, dtype=jnp.float32):
     return [text.as_text().count("stablehlo.convolution") for text in lowered]
 
 
-def test_on_cpu_wide_kernels_of_3x3_need_none():
-    assert convolutions("cpu", (2, 56, 56, 128), (3, 3, 128, 256)) == [0, 0]
-
-
 @pytest.mark.parametrize(
-    "x_shape, kernel_shape, dtype",
+    ("kernel_shape", "dtype"),
     [
-        ((2, 32, 32, 32), (3, 3, 32, 64), jnp.float32),  # narrow
-        ((2, 7, 8, 128), (3, 3, 128, 256), jnp.float32),  # odd
-        ((2, 8, 8, 128), (1, 3, 128, 256), jnp.float32),
-        ((2, 8, 8, 128), (3, 3, 128, 256), jnp.bfloat16),  # whose sums would round
+        ((3, 3, 32, 64), jnp.float32),
+        ((1, 3, 32, 64), jnp.float32),
+        ((3, 3, 32, 64), jnp.bfloat16),
     ],
 )
-def test_other_kernels_and_maps_are_convolved(x_shape, kernel_shape, dtype):
-    # Both passes convolve the map and its gradient; that of the kernel is of products.
-    assert convolutions("cpu", x_shape, kernel_shape, dtype) == [1, 2]
+def test_on_cpu_the_gradient_of_the_kernel_is_made_of_products(kernel_shape, dtype):
+    # Both passes convolve: the map, and the gradient of the result.
+    assert convolutions("cpu", (2, 7, 8, 32), kernel_shape, dtype) == [1, 2]
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

@@ -1,16 +1,21 @@
 """Both initialisations have the spread they promise, and depend on the seed alone."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 from hybridhash_jax import models
-from hybridhash_jax.pretrained import parameter_paths
+from hybridhash_jax.parameters import parameter_paths
 
 
+@functools.cache
 def parameters(initializer, seed=0):
-    model = models.create_model("tiny_32px", bits=64, rngs=nnx.Rngs(seed), initializer=initializer)
+    model = models.create_network(
+        "tiny_32px", outputs=64, rngs=nnx.Rngs(seed), initializer=initializer
+    )
     return {path: np.asarray(value[...]) for path, value in parameter_paths(model).items()}
 
 
@@ -48,7 +53,7 @@ def test_no_two_parameters_share_their_numbers():
 
 def test_initialising_under_jit_gives_the_same_numbers():
     def create():
-        return nnx.split(models.create_model("demo_16px", bits=8, rngs=nnx.Rngs(2)))[1]
+        return nnx.split(models.create_network("demo_16px", outputs=8, rngs=nnx.Rngs(2)))[1]
 
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), create(), jax.jit(create)()

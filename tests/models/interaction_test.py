@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hybridhash_jax.models.interaction import TokenAttention, average_pool, max_pool, upsample
+from hybridhash_jax.models.interaction import (
+    TokenAttention,
+    TokenOptions,
+    average_pool,
+    max_pool,
+    upsample,
+)
 from hybridhash_jax.models.layers import LayerOptions
 
 
@@ -48,7 +54,8 @@ def test_upsampling_is_bilinear_with_half_pixel_centres_and_clamped_edges():
 
 
 def make_tokens(layout, grid=2, channels=8):
-    module = TokenAttention(channels, grid, 2, layout, options=LayerOptions(), rngs=nnx.Rngs(0))
+    tokens = TokenOptions(heads=2, layout=layout, pool_kernel=1)
+    module = TokenAttention(channels, grid, tokens, options=LayerOptions(), rngs=nnx.Rngs(0))
     kernels = jax.random.normal(jax.random.key(0), (channels, 4 * channels))
     module.attention.qkv.kernel[...] = kernels[:, : 3 * channels]
     module.attention.proj.kernel[...] = kernels[:, 3 * channels :]

@@ -14,10 +14,9 @@ from hybridhash_jax.models.layers import Attention, LayerOptions, TransformerLay
 def randomized(module: Any, seed=0) -> Any:
     """Gives every parameter of a module random values."""
     state = nnx.state(module)
-    leaves, structure = jax.tree.flatten(state)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    drawn = [0.3 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
-    nnx.update(module, jax.tree.unflatten(structure, drawn))
+    rng = np.random.default_rng(seed)
+    drawn = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape), jnp.float32), state)
+    nnx.update(module, drawn)
     return module
 
 

@@ -1,5 +1,8 @@
 """Named variants: their parameters counted, their FLOPs, and overriding them."""
 
+import functools
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -17,9 +20,10 @@ PARAMETERS_AT_64_BITS = {
 }
 
 
-def abstract(variant, **overrides):
+@functools.cache
+def abstract(variant, **overrides) -> Any:
     return nnx.eval_shape(
-        lambda: models.create_model(variant, bits=64, rngs=nnx.Rngs(0), **overrides)
+        lambda: models.create_network(variant, outputs=64, rngs=nnx.Rngs(0), **overrides)
     )
 
 
@@ -42,7 +46,7 @@ def test_the_paper_network_takes_30_gflop_an_image():
 
 
 def test_flops_counted_from_the_architecture_agree_with_the_compiler():
-    model = models.create_model("demo_16px", bits=32, rngs=nnx.Rngs(0))
+    model = abstract("demo_16px")
     graphdef, params = nnx.split(model)
     size = model.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
@@ -57,10 +61,10 @@ def test_flops_counted_from_the_architecture_agree_with_the_compiler():
 
 def test_overrides_replace_and_none_keeps_the_variants_value():
     model = abstract("tiny_32px", depths=(1, 1, 1), embed_dims=None)
-    assert [len(level.layers) for level in model.levels] == [1, 1, 1]
-    assert model.patch_embed.kernel.shape[-1] == 32
+    assert [len(level.layers) for level in model.backbone.levels] == [1, 1, 1]
+    assert model.backbone.patch_embed.kernel.shape[-1] == 32
 
 
 def test_an_unknown_variant_is_refused():
     with pytest.raises(ValueError, match="accepted: paper, nest_base"):
-        models.create_model("resnet", bits=8, rngs=nnx.Rngs(0))
+        models.create_network("resnet", outputs=8, rngs=nnx.Rngs(0))

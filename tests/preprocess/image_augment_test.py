@@ -50,20 +50,20 @@ erasing = jax.jit(random_erasing, static_argnums=2)
 )
 def test_enhancements_are_pillow_s_within_rounding(name, enhance, strength):
     images = photographs()
-    for found, image in zip(changed(name, strength, images), images):
+    for found, image in zip(changed(name, strength, images), images, strict=True):
         expected = np.asarray(enhance(Image.fromarray(image)).enhance(1 + 0.9 * strength), float)
         np.testing.assert_allclose(found, expected, atol=2.1)
 
 
 def test_solarize_posterize_and_autocontrast_are_what_they_say():
     images = photographs()
-    for found, image in zip(changed("solarize", 0.5, images), images):
+    for found, image in zip(changed("solarize", 0.5, images), images, strict=True):
         expected = np.asarray(ImageOps.solarize(Image.fromarray(image), 128))
         np.testing.assert_array_equal(found, expected)
-    for found, image in zip(changed("posterize", -0.5, images), images):
+    for found, image in zip(changed("posterize", -0.5, images), images, strict=True):
         expected = np.asarray(ImageOps.posterize(Image.fromarray(image), 6))
         np.testing.assert_array_equal(found, expected)
-    for found, image in zip(changed("autocontrast", 1.0, images), images):
+    for found, image in zip(changed("autocontrast", 1.0, images), images, strict=True):
         low, high = image.min(axis=(0, 1)).astype(float), image.max(axis=(0, 1))
         np.testing.assert_allclose(found, (image - low) * 255 / (high - low), atol=1e-3)
     flat = np.full((1, 4, 4, 3), 77, np.uint8)

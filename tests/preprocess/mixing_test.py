@@ -41,7 +41,9 @@ def test_cutmix_pastes_one_box_of_one_other_image():
     images, targets, mask = batch()
     mixed, found = mixed_by(images, targets, mask, jax.random.key(3), Mixing(0.0, 1.0))
     pasted = 0
-    for i, (image, target) in enumerate(zip(np.asarray(mixed)[..., 0], np.asarray(found))):
+    for i, (image, target) in enumerate(
+        zip(np.asarray(mixed)[..., 0], np.asarray(found), strict=True)
+    ):
         assert set(np.unique(image)) <= {float(i), *np.flatnonzero(target).astype(float)}
         rows, columns = np.nonzero(image != i)
         if len(rows):
@@ -104,7 +106,7 @@ def test_a_batch_is_mixed_the_same_way_on_any_number_of_devices():
             in_shardings=(split, split, split, whole),
         )
         found.append(run(*batch(), jax.random.key(5)))
-    for one, eight in zip(*found):
+    for one, eight in zip(*found, strict=True):
         np.testing.assert_allclose(one, eight, atol=1e-3)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from hybridhash_jax import models
+from hybridhash_jax.parameters import parameter_paths
 from hybridhash_jax.pretrained.network import describe_network
 from hybridhash_jax.pretrained.sources import Source
 from hybridhash_jax.workdir.checkpoints import CheckpointStore
@@ -27,16 +28,16 @@ SMALL: dict[str, Any] = {
 }
 
 
-def small_network(bits: int = 8, seed: int = 0, **overrides: Any) -> models.HybridHash:
+def small_network(bits: int = 8, seed: int = 0, **overrides: Any) -> models.Network:
     """A HybridHash with every parameter random, also those that start at 0 or 1."""
-    options = SMALL | overrides | {"bits": bits}
-    return _randomized(_abstract(models.HybridHash, tuple(options.items())), seed)
+    options = SMALL | overrides | {"outputs": bits}
+    return _randomized(_abstract(tuple(options.items())), seed)
 
 
-def small_classifier(classes: int = 5, seed: int = 0, **overrides: Any) -> models.NestClassifier:
+def small_classifier(classes: int = 5, seed: int = 0, **overrides: Any) -> models.Network:
     """A plain NesT of the same sizes."""
-    options = SMALL | overrides | {"num_classes": classes}
-    return _randomized(_abstract(models.NestClassifier, tuple(options.items())), seed)
+    options = SMALL | overrides | {"head": "classifier", "outputs": classes}
+    return _randomized(_abstract(tuple(options.items())), seed)
 
 
 def randomized(build: Callable[[], Any], seed: int) -> Any:
@@ -45,8 +46,10 @@ def randomized(build: Callable[[], Any], seed: int) -> Any:
 
 
 @functools.cache
-def _abstract(network: Any, options: tuple) -> Any:
-    return nnx.split(nnx.eval_shape(lambda: network(rngs=nnx.Rngs(0), **dict(options))))
+def _abstract(options: tuple) -> Any:
+    return nnx.split(
+        nnx.eval_shape(lambda: models.create_network(rngs=nnx.Rngs(0), **dict(options)))
+    )
 
 
 def _randomized(abstract: Any, seed: int) -> Any:
@@ -78,8 +81,7 @@ def source_of(model: Any) -> Source:
 
 def parameters(model: Any) -> dict[str, np.ndarray]:
     """Copies of all parameters by path."""
-    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
-    return {"/".join(map(str, path)): np.array(value[...]) for path, value in flat}
+    return {path: np.array(value[...]) for path, value in parameter_paths(model).items()}
 
 
 def assert_same(found: Any, expected: Any) -> None:

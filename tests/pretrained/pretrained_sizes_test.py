@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from hybridhash_jax import models
-from hybridhash_jax.pretrained import adapt, sources
-from hybridhash_jax.pretrained.adapt import LEFT_OUT, LOADED, NEW, TRANSFORMED
+from hybridhash_jax.pretrained import fitting, sources
+from hybridhash_jax.pretrained.account import LEFT_OUT, LOADED, NEW, TRANSFORMED
 from hybridhash_jax.pretrained.files.torch_files import TensorFile
 from hybridhash_jax.pretrained.network import describe_network, looks_like
 
@@ -120,11 +120,13 @@ def source_of(kind: str, name: str) -> sources.Source:
 
 @functools.cache
 def network(variant: str, **options: Any):
-    build = lambda: models.create_model(variant, bits=64, rngs=nnx.Rngs(0), **options)
+    def build():
+        return models.create_network(variant, outputs=64, rngs=nnx.Rngs(0), **options)
+
     return describe_network(nnx.eval_shape(build))
 
 
-def names(fitted: adapt.Fitted, action: str) -> set[str]:
+def names(fitted: fitting.Fitted, action: str) -> set[str]:
     return {row.name for row in fitted.rows if row.action == action}
 
 
@@ -132,7 +134,7 @@ def names(fitted: adapt.Fitted, action: str) -> set[str]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_published_nest_fills_its_variant_and_only_the_head_is_left_out(kind, name):
     source, target = source_of(kind, name), network(name)
-    fitted = adapt.fit(source, target)
+    fitted = fitting.fit(source, target)
     ours = {p for p in target.shapes if "global_branch" in p or p.startswith("hash_head")}
     assert names(fitted, NEW) == ours
     assert names(fitted, LOADED) == set(target.shapes) - ours == set(fitted.arrays)
@@ -156,7 +158,7 @@ def test_the_lists_of_names_have_as_many_parameters_as_the_paper_says(name):
 
 @pytest.mark.parametrize("kind", ["timm", "google"])
 def test_the_paper_s_network_takes_fifteen_of_the_twenty_last_layers(kind):
-    fitted = adapt.fit(source_of(kind, "nest_base"), network("paper"))
+    fitted = fitting.fit(source_of(kind, "nest_base"), network("paper"))
     cut = {row.name for row in fitted.rows if "20 -> 15 layers" in row.reason}
     # Google's attention has q apart from k and v; joined, they are listed as one.
     assert len(cut) == 5 * 12
@@ -173,7 +175,7 @@ def test_the_authors_file_fills_the_paper_s_network_but_for_their_unused_layer()
     assert sum(math.prod(shape) for shape in shapes.values()) == 55_619_072
     source = sources.from_torch("authors.pth", TensorFile(zeros(shapes), [], {}))
     target = network("paper")
-    fitted = adapt.fit(source, target)
+    fitted = fitting.fit(source, target)
     assert names(fitted, LOADED) == set(target.shapes)
     assert names(fitted, LEFT_OUT) == {"FcLayer.weight", "FcLayer.bias"}
     assert not names(fitted, NEW) and not names(fitted, TRANSFORMED)
@@ -182,5 +184,5 @@ def test_the_authors_file_fills_the_paper_s_network_but_for_their_unused_layer()
 
 @pytest.mark.parametrize("size", [192, 256])
 def test_another_image_size_transforms_the_position_embeddings_and_nothing_else(size):
-    fitted = adapt.fit(source_of("timm", "nest_tiny"), network("nest_tiny", image_size=size))
+    fitted = fitting.fit(source_of("timm", "nest_tiny"), network("nest_tiny", image_size=size))
     assert names(fitted, TRANSFORMED) == {f"levels/{i}/position_embedding" for i in range(3)}

@@ -11,8 +11,9 @@ from etils import epath
 from safetensors.numpy import load_file, save_file
 
 from hybridhash_jax import pretrained
-from hybridhash_jax.pretrained.adapt import LEFT_OUT, LOADED, fit
+from hybridhash_jax.pretrained.account import LEFT_OUT, LOADED
 from hybridhash_jax.pretrained.files import google_files
+from hybridhash_jax.pretrained.fitting import fit
 from hybridhash_jax.pretrained.names import google_names
 from hybridhash_jax.pretrained.network import describe_network
 from hybridhash_jax.pretrained.sources import read_source
@@ -80,7 +81,10 @@ def test_the_content_tells_the_kind_whatever_the_name(folder, tmp_path, kind):
 def test_wrapped_and_prefixed_names_are_unwrapped_and_noted(folder, tmp_path, wrapper, prefix):
     tensors = load_file(folder / "hash.safetensors")
     renamed = {prefix + name: array for name, array in tensors.items()}
-    wrap = lambda weights: {"epoch": 3, wrapper: weights}
+
+    def wrap(weights):
+        return {"epoch": 3, wrapper: weights}
+
     model = small_network()
     loaded = pretrained.load_pretrained(model, write_pth(tmp_path / "w.pth", renamed, wrap))
     assert_same(model, small_network(seed=1))

@@ -11,8 +11,9 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from hybridhash_jax import models, pretrained
+from hybridhash_jax.parameters import parameter_paths
 from hybridhash_jax.preprocess import pixels as preprocess
-from hybridhash_jax.pretrained.adapt import LEFT_OUT, LOADED
+from hybridhash_jax.pretrained.account import LEFT_OUT, LOADED
 from hybridhash_jax.pretrained.names import torch_names
 from tests.pretrained.pretrained_files import GOLDEN, assert_same, images, randomized, small_network
 
@@ -24,7 +25,9 @@ NEST_FILES = {"timm_nest": "timm_nest.safetensors", "google_nest": "google_nest.
 def tiny_model(token_layout="spatial", bits=16, seed=0, **overrides):
     options: dict[str, Any] = SIZES | {"token_layout": token_layout} | overrides
     options |= {"image_size": 224, "patch_size": 4}
-    return randomized(lambda: models.HybridHash(bits=bits, rngs=nnx.Rngs(0), **options), seed)
+    return randomized(
+        lambda: models.create_network(outputs=bits, rngs=nnx.Rngs(0), **options), seed
+    )
 
 
 def weights_path(layout):
@@ -38,7 +41,7 @@ def test_every_stage_equals_the_authors_code(layout):
     loaded = pretrained.load_pretrained(model, weights_path(layout))
     assert loaded.kind == "HybridHash"
     assert set(loaded.names(LEFT_OUT)) == {"FcLayer.weight", "FcLayer.bias"}
-    assert set(loaded.names(LOADED)) == set(pretrained.parameter_paths(model))
+    assert set(loaded.names(LOADED)) == set(parameter_paths(model))
     batch = preprocess.normalize(jnp.asarray(golden["images"]))
     stages = jax.jit(lambda model, batch: model.stages(batch))(model, batch)
     compared = [name for name in stages if name in golden.files]
@@ -56,10 +59,13 @@ def test_a_plain_nest_gives_the_logits_of_the_program_it_comes_from(name):
     options: dict[str, Any] = {key: sizes[key] for key in taken}
     options["pool_padding"] = sizes["pool_padding"]
     model = randomized(
-        lambda: models.NestClassifier(sizes["classes"], rngs=nnx.Rngs(0), **options), seed=0
+        lambda: models.create_network(
+            head="classifier", outputs=sizes["classes"], rngs=nnx.Rngs(0), **options
+        ),
+        seed=0,
     )
     loaded = pretrained.load_pretrained(model, GOLDEN / NEST_FILES[name])
-    assert set(loaded.names(LOADED)) == set(pretrained.parameter_paths(model))
+    assert set(loaded.names(LOADED)) == set(parameter_paths(model))
     assert not any("trained with" in note for note in loaded.notes)
     pixels = golden["images_div8"].repeat(8, axis=1).repeat(8, axis=2)
     batch = preprocess.normalize(jnp.asarray(pixels))
@@ -77,8 +83,8 @@ def test_the_two_token_layouts_are_different_functions_of_the_same_parameters():
 
 
 def test_the_plain_nest_weights_are_a_subset_of_ours():
-    full = pretrained.parameter_paths(tiny_model())
-    plain = pretrained.parameter_paths(tiny_model(interaction="none"))
+    full = parameter_paths(tiny_model())
+    plain = parameter_paths(tiny_model(interaction="none"))
     assert plain.keys() < full.keys()
     assert all(plain[path].shape == full[path].shape for path in plain)
 

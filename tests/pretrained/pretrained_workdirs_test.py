@@ -10,7 +10,7 @@ from hybridhash_jax import pretrained
 from hybridhash_jax.config_rules import check_config
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.pretrained import workdirs
-from hybridhash_jax.pretrained.adapt import LEFT_OUT, LOADED, NEW
+from hybridhash_jax.pretrained.account import LEFT_OUT, LOADED, NEW
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.workdir.checkpoints import flatten
 from input_pipeline.datasets import load_dataset
@@ -123,23 +123,6 @@ def test_a_run_without_its_configuration_or_checkpoints_is_refused(workdir, tmp_
         load(run)
 
 
-def test_the_selected_step_is_the_first_of_the_best():
-    history = [
-        {"step": 1, "map_expected": 0.5, "validation_map_expected": 0.1},
-        {"step": 2, "map_expected": 0.7, "validation_map_expected": 0.3},
-        {"step": 3, "map_expected": 0.7, "validation_map_expected": 0.4},
-    ]
-    found = [workdirs.selected_step(history, by) for by in ("query", "validation", "last")]
-    assert found == [2, 3, 3]
-    assert workdirs.selected_step([], "query") is None
-
-
-def test_a_classifier_s_selected_step_is_that_of_the_best_top_1():
-    history = [{"step": 1, "top1": 0.5}, {"step": 2, "top1": 0.7}, {"step": 3, "top1": 0.6}]
-    found = [workdirs.selected_step(history, by, "classify") for by in ("validation", "last")]
-    assert found == [2, 3]
-
-
 def test_an_experiment_starts_from_a_run_and_says_what_it_took(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logger, "propagate", True)
     run = tmp_path / "run"
@@ -151,8 +134,8 @@ def test_an_experiment_starts_from_a_run_and_says_what_it_took(tmp_path, caplog,
     data = config.data
     dataset = load_dataset(data.name, data.protocol, source=data.source, split_seed=0)
     with caplog.at_level(logging.INFO, logger="hybridhash_jax"):
-        experiment = create_experiment(config, 12, dataset)
-        state, loaded = experiment.load_init(experiment.create_state())
+        experiment = create_experiment(config, dataset, 12)
+        state, loaded = experiment.load_weights(experiment.create_state())
     assert loaded is not None
     assert set(loaded.names(NEW)) == {"hash_head/to_bits/kernel", "hash_head/to_bits/bias"}
     found = flatten(state.params)

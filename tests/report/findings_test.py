@@ -6,8 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from hybridhash_jax import metrics
-from hybridhash_jax.codes import binary as codes
+from hybridhash_jax import codes, metrics
 from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.report.findings import describe_retrieval, shown_images
 

@@ -266,7 +266,7 @@ def _samples(names: list[list[str]], bits: int) -> list[dict[str, Any]]:
         rows = [int(rng.choice(alike if rng.random() < 0.8 else other)) for _ in range(10)]
         neighbours = [
             _item(names, row) | {"distance": int(distance), "relevant": row in alike}
-            for row, distance in zip(rows, distances)
+            for row, distance in zip(rows, distances, strict=True)
         ]
         score = {"average_precision": float(rng.uniform(0.2, 1))}
         samples.append({"query": _item(names, query) | score, "neighbours": neighbours})

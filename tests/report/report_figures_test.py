@@ -2,14 +2,17 @@
 
 import base64
 import io
+import itertools
+import math
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from hybridhash_jax.report import figure_style, figures, published, retrieval_grid, thumbnails
+from hybridhash_jax.report import figures, page, published, retrieval_grid
 from tests.report import report_cases as cases
 
 BLUE, VERMILLION = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
@@ -82,11 +85,11 @@ def test_a_single_spike_among_thousands_of_steps_is_not_thinned_away():
 
 def test_title_axes_and_legend_lie_above_one_another(tmp_path):
     title = "A TITLE THAT IS LONG ENOUGH TO BE BROKEN INTO TWO LINES OF CAPITALS"
-    with figure_style.figure(tmp_path / "f.png", title, height=4) as (drawing, (axes,)):
+    with figures.figure(tmp_path / "f.png", title, height=4) as (drawing, (axes,)):
         axes.plot([0, 1], label="one of two long labels")
         axes.plot([1, 0], label="the other of two long labels")
         axes.set(xlabel="x", ylabel="y")
-        figure_style.legend_below(drawing, axes, columns=1)
+        figures.legend_below(drawing, axes, columns=1)
     drawing.draw_without_rendering()
     (heading,) = (text for text in drawing.findobj(Text) if "CAPITALS" in text.get_text())
     parts = [heading, axes.xaxis.label, drawing.legends[0]]
@@ -116,56 +119,78 @@ def test_a_sweep_of_one_length_is_drawn(tmp_path):
     assert pixels_of(picture, BLUE) > 200
 
 
-def cells(picture, samples):
-    """The cells of the neighbours, cut out of the picture of neighbours."""
-    side, step = retrieval_grid._CELL, retrieval_grid._CELL + retrieval_grid._GAP
-    for row, sample in enumerate(samples):
-        top = retrieval_grid._HEADER + row * (step + retrieval_grid._CAPTION)
-        for place, neighbour in enumerate(sample["neighbours"]):
-            left = retrieval_grid._NEIGHBOURS + place * step
-            yield picture[top : top + side, left : left + side], neighbour
+def frames_and_captions(figure):
+    """Frames from left to right and from top to bottom, and all texts with where they stand."""
+    (axes,) = figure.axes
+    frames = sorted(axes.patches, key=lambda frame: (frame.get_y(), frame.get_x()))
+    return frames, axes
 
 
 @pytest.mark.parametrize("images", [cases.digit_images, dict], ids=["images", "names"])
-def test_frames_of_neighbours_equal_their_relevance_in_colour_and_in_kind(images, tmp_path):
+def test_frames_and_marks_of_neighbours_equal_their_relevance(images):
     report = cases.full_report()
-    picture = drawn(retrieval_grid.draw_retrieval, report, images(), path=tmp_path / "r.png")
-    found = list(cells(picture, report["samples"]))
-    assert len(found) == 100
-    for cell, neighbour in found:
-        right, wrong = pixels_of(cell[:5], BLUE), pixels_of(cell[:5], VERMILLION)
-        whole = 5 * cell.shape[1]
-        if neighbour["relevant"]:
-            assert (right, wrong) == (whole, 0)
-        else:
-            assert right == 0 and 0.4 * whole < wrong < 0.6 * whole
+    figure = retrieval_grid.retrieval_figure(report, images())
+    frames, axes = frames_and_captions(figure)
+    assert len(frames) == 110
+    captions = {text.get_position(): text for text in axes.texts}
+    for row, sample in enumerate(report["samples"]):
+        query, *found = frames[11 * row : 11 * (row + 1)]
+        assert to_hex(query.get_edgecolor()).upper() == figures.GREY
+        for frame, neighbour in zip(found, sample["neighbours"], strict=True):
+            right = neighbour["relevant"]
+            assert to_hex(frame.get_edgecolor()).upper() == (
+                figures.GREEN if right else figures.VERMILLION
+            )
+            assert (frame.get_linestyle() == "-") == right
+            centre, bottom = frame.get_x() + frame.get_width() / 2, frame.get_bbox().y1
+            _, caption = min(
+                captions.items(), key=lambda item: math.dist(item[0], (centre, bottom))
+            )
+            assert caption.get_text() == f"{'✓' if right else '✗'} {neighbour['distance']}"
 
 
-@pytest.mark.parametrize("scale", [1, 2, 4])
-def test_tiny_images_are_enlarged_as_blocks_of_pixels(scale):
-    image = cases.digit_images(scale)[3]
-    fitted = np.asarray(thumbnails.fit(image, 128))
-    factor = 128 // image.shape[0]
-    np.testing.assert_array_equal(fitted, image.repeat(factor, 0).repeat(factor, 1))
-
-
-@pytest.mark.parametrize("shape", [(375, 500), (500, 333), (120, 480), (64, 64), (1, 900), (3, 5)])
-def test_images_of_any_shape_fit_without_distortion(shape):
-    fitted = thumbnails.fit(np.zeros((*shape, 3), np.uint8), 128)
-    scale = max(fitted.size) / max(shape)
-    assert 64 < max(fitted.size) <= 128
-    assert fitted.size == (max(round(shape[1] * scale), 1), max(round(shape[0] * scale), 1))
-
-
-def test_an_image_stands_in_its_cell_with_a_light_margin(tmp_path):
+@pytest.mark.parametrize("shape", [(375, 500), (500, 333), (120, 480), (64, 64), (16, 16), (3, 5)])
+def test_images_of_any_shape_fit_in_their_frames_without_distortion(shape):
     report = cases.full_report()
-    images = {i: np.zeros((16, 16, 3), np.uint8) for i in range(400)}
-    picture = drawn(retrieval_grid.draw_retrieval, report, images, path=tmp_path / "r.png")
-    for cell, _ in cells(picture, report["samples"]):
-        assert (cell[11:-11, 11:-11] == 0).all()
-        inner = cell[5:-5, 5:-5].copy()
-        inner[6:-6, 6:-6] = 255
-        assert (inner == 255).all()
+    report["samples"] = report["samples"][:2]
+    images = {i: np.zeros((*shape, 3), np.uint8) for i in range(400)}
+    figure = retrieval_grid.retrieval_figure(report, images)
+    frames, axes = frames_and_captions(figure)
+    placed = sorted(axes.images, key=lambda image: (image.get_extent()[3], image.get_extent()[0]))
+    figure.draw_without_rendering()
+    for frame, image in zip(frames, placed, strict=True):
+        outer, inner = frame.get_window_extent(), image.get_window_extent()
+        assert inner.width / inner.height == pytest.approx(shape[1] / shape[0])
+        assert max(inner.width, inner.height) > 0.8 * outer.width
+        for side in ("x0", "y0"):
+            assert getattr(outer, side) + 4 < getattr(inner, side)
+        for side in ("x1", "y1"):
+            assert getattr(inner, side) < getattr(outer, side) - 4
+        assert inner.x0 + inner.x1 == pytest.approx(outer.x0 + outer.x1)
+        assert inner.y0 + inner.y1 == pytest.approx(outer.y0 + outer.y1)
+
+
+def test_tiny_images_are_enlarged_as_blocks_of_pixels_and_photographs_are_not():
+    report = cases.full_report()
+    report["samples"] = report["samples"][:2]
+    for images, kind in (
+        (cases.digit_images(), "nearest"),
+        (cases.photographs(400), "antialiased"),
+    ):
+        (axes,) = retrieval_grid.retrieval_figure(report, images).axes
+        assert {image.get_interpolation() for image in axes.images} == {kind}
+
+
+def test_texts_of_the_picture_of_neighbours_lie_inside_it_and_apart():
+    report = cases.multi_label_report()
+    figure = retrieval_grid.retrieval_figure(report, cases.photographs())
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    for box in boxes:
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
 
 
 def test_few_samples_short_lists_and_none_are_drawn(tmp_path):
@@ -176,10 +201,10 @@ def test_few_samples_short_lists_and_none_are_drawn(tmp_path):
     none = drawn(
         retrieval_grid.draw_retrieval, report | {"samples": []}, {}, path=tmp_path / "r.png"
     )
-    assert none.shape[0] < few.shape[0] < 700
+    assert none.shape[0] < few.shape[0] < 900
 
 
 def test_a_thumbnail_of_a_photograph_is_a_small_file():
-    content = base64.b64decode(thumbnails.data_uri(cases.photographs()[0]).partition(",")[2])
+    content = base64.b64decode(page.data_uri(cases.photographs()[0]).partition(",")[2])
     assert len(content) < 8_000
     assert Image.open(io.BytesIO(content)).format == "JPEG"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybridhash_jax.codes import binary as codes
+from hybridhash_jax import codes
 from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.report.files import report_content, write_report, write_sweep
 from hybridhash_jax.report.findings import describe_retrieval, shown_images

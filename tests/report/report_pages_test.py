@@ -85,7 +85,9 @@ def test_marks_of_neighbours_equal_their_relevance_in_sign_class_and_words(name)
         re.DOTALL,
     )
     assert len(marks) == len(expected) == 100
-    for (kind, spoken, number, sign, shown), relevant, distance in zip(marks, expected, distances):
+    for (kind, spoken, number, sign, shown), relevant, distance in zip(
+        marks, expected, distances, strict=True
+    ):
         assert kind == spoken == ("right" if relevant else "wrong")
         assert sign == ("✓" if relevant else "✗")
         assert int(number) == int(shown) == distance

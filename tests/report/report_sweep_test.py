@@ -1,12 +1,13 @@
 """The page over several code lengths, and the published numbers beside ours."""
 
-import dataclasses
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hybridhash_jax.report import published, sweep_page
+from hybridhash_jax.report import page, published
 from tests.report import report_cases as cases
 from tests.report.report_html import Page, headings
 
@@ -16,7 +17,7 @@ def sweep(**changes):
 
 
 def test_the_page_is_balanced_and_links_only_to_the_reports():
-    parsed = Page(sweep_page.render_sweep(sweep(), {}))
+    parsed = Page(page.render_sweep(sweep(), {}))
     links = [e.attributes["href"] for e in parsed.named("a")]
     assert links == [f"{bits}bits/report.html" for bits in (16, 32, 48, 64)]
     assert not {"script", "link", "iframe"} & {e.name for e in parsed.elements}
@@ -26,7 +27,7 @@ def test_a_link_cannot_leave_the_folder_by_its_scheme():
     changed = sweep()
     changed["lengths"][0]["report"] = 'javascript:alert(1)"><b>'
     changed["lengths"][1]["report"] = "a folder/#1/report.html"
-    links = [e.attributes["href"] for e in Page(sweep_page.render_sweep(changed, {})).named("a")]
+    links = [e.attributes["href"] for e in Page(page.render_sweep(changed, {})).named("a")]
     assert ":" not in links[0]
     assert links[1] == "a%20folder/%231/report.html"
 
@@ -34,7 +35,7 @@ def test_a_link_cannot_leave_the_folder_by_its_scheme():
 def test_each_length_has_its_row_shortest_first():
     changed = sweep()
     changed["lengths"].reverse()
-    text = sweep_page.render_sweep(changed, {})
+    text = page.render_sweep(changed, {})
     rows = re.findall(
         r'<tr><td class="number"><a [^>]*>(\d+)</a>.*?<strong>([\d.]+)</strong>', text
     )
@@ -48,20 +49,20 @@ def test_what_a_sweep_lacks_is_left_out():
     for length in bare["lengths"]:
         for key in ("best", "last", "selected_by", "epoch"):
             del length[key]
-    text = sweep_page.render_sweep(bare, {})
+    text = page.render_sweep(bare, {})
     assert headings(text) == ["By code length", "How it was measured"]
     assert not {"best epoch", "last epoch", "None"} & set(re.findall(r">([^<]+)<", text))
 
 
 def test_the_figure_is_embedded_with_alternative_text():
     pictures = {"map_over_bits.png": b"the bytes of a file"}
-    (image,) = Page(sweep_page.render_sweep(sweep(), pictures)).named("img")
+    (image,) = Page(page.render_sweep(sweep(), pictures)).named("img")
     assert image.attributes["src"].startswith("data:image/png;base64,")
     assert image.attributes["alt"]
 
 
 def test_published_rows_stand_beside_ours_by_code_length():
-    text = sweep_page.render_sweep(sweep(), {})
+    text = page.render_sweep(sweep(), {})
     table = text[text.index("<h2>Published") :]
     rows = re.findall(r'<tr( class="ours")?><td class="number">(\d+)</td>(.*)', table)
     expected = [(ours, str(b)) for b in (16, 32, 48, 64) for ours in (True, False, False)]
@@ -73,7 +74,7 @@ def test_names_from_outside_stay_text():
     attack = "<script>alert(1)</script>"
     run: dict[str, Any] = cases.minimal_report()["run"] | {"command": attack}
     changed = sweep(title=attack, run=run | {"versions": {attack: attack}})
-    parsed = Page(sweep_page.render_sweep(changed, {}))
+    parsed = Page(page.render_sweep(changed, {}))
     assert not parsed.named("script")
     assert parsed.text.count("alert(1)") >= 3
 
@@ -98,11 +99,15 @@ def test_numbers_of_another_protocol_or_cut_off_are_not_offered(protocol, top_k)
 
 
 def test_every_published_number_names_its_source_tie_rule_and_choice():
-    for entry in published.PUBLISHED:
-        assert entry.source and entry.ties and entry.chosen and entry.method
-        assert 0 < entry.map < 1
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        published.PUBLISHED[0].map = 1.0  # pyright: ignore[reportAttributeAccessIssue]
+    files = list(Path(published.__file__).parent.glob("*.json"))
+    assert files
+    for path in files:
+        for series in json.loads(path.read_text()):
+            rows = published.published_for(path.stem, series["top_k"])
+            assert {row["bits"] for row in series["results"]} <= {row["bits"] for row in rows}
+            for row in rows:
+                assert row["source"] and row["ties"] and row["chosen"] and row["method"]
+                assert 0 < row["map"] < 1
 
 
 def test_published_rows_are_plain_and_independent():

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybridhash_jax import metrics
-from hybridhash_jax.codes import binary as codes
+from hybridhash_jax import codes, metrics
 from hybridhash_jax.codes.files import CodeFileError, CodeSet, save_codes
 from hybridhash_jax.evaluation_run import evaluate_code_files
 from hybridhash_jax.runtime import console

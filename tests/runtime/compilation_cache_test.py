@@ -18,7 +18,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import jax
-from hybridhash_jax import compilation_cache
+from hybridhash_jax.runtime import compilation_cache
 compilation_cache.set_up(sys.argv[1], Path("unused"))
 print(jax.jit(lambda x: x * 2 + 1)(20))
 print(compilation_cache.COUNTS.found > 0, compilation_cache.COUNTS.compiled)

@@ -18,7 +18,7 @@ WORKING_BYTES = 256 * 2**20  # more than the heaps of threads can hold
 PROGRAM = f"""
 import resource, sys
 import jax, jax.numpy as jnp
-from hybridhash_jax import host_memory
+from hybridhash_jax.runtime import host_memory
 if "calling_thread" in sys.argv:
     host_memory.compute_on_calling_thread()
 rows = {WORKING_BYTES} // 4 // 8192

@@ -1,0 +1,1 @@
+"""Operations in formulations that are fast where they run."""

@@ -1,21 +1,16 @@
-"""How the network's operations are computed: with `attention` and `convolution`, what knows which
-way is fast where.
-
-Derivatives are written out where the ones that JAX derives are slow on CPU. `lax.platform_dependent`
-chooses while a program is lowered, so one exported for an accelerator has the accelerator's way.
-"""
+"""GELU and max-pooling, with derivatives that XLA computes fast on CPU."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 
 @jax.custom_vjp
-def gelu(x: jax.Array) -> jax.Array:
-    """x times the normal distribution function of x, in float32 and rounded to the type of x.
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The exact GELU, in float32 and rounded to the type of x.
 
     By erf, as PyTorch has it: erfc, JAX's own way, costs three times as much on CPU. The backward
     pass computes erf again, which is cheaper than to keep it.
@@ -37,90 +32,12 @@ def _gelu_backward(x: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
-@jax.custom_vjp
-def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
-    """LayerNorm over the last axis of [..., C], computed in float32, in the type of x."""
-    return _layer_norm(x, scale, bias, eps)[0]
-
-
-def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float):
-    flat = x.reshape(-1, x.shape[-1])
-    wide = flat.astype(jnp.float32)
-    mean = wide.mean(-1, keepdims=True)
-    inverse_std = lax.rsqrt(jnp.square(wide - mean).mean(-1, keepdims=True) + eps)
-    out = (wide - mean) * inverse_std * scale[None] + bias[None]
-    return out.astype(x.dtype).reshape(x.shape), (flat, mean, inverse_std, scale)
-
-
-def _layer_norm_backward(saved, grad: jax.Array):
-    # Without the barrier XLA keeps `normed` of the forward pass instead of computing it again.
-    flat, mean, inverse_std, scale = lax.optimization_barrier(saved)
-    shape, dtype = grad.shape, grad.dtype
-    grad = grad.reshape(flat.shape).astype(jnp.float32)
-    normed = (flat.astype(jnp.float32) - mean) * inverse_std
-    along = _weighted_means(grad * normed, scale)
-    grad_x = (grad * scale[None] - _weighted_means(grad, scale) - normed * along) * inverse_std
-    return grad_x.astype(dtype).reshape(shape), sum_rows(grad * normed), sum_rows(grad), None
-
-
-layer_norm.defvjp(_layer_norm, _layer_norm_backward)
-
-
-def _weighted_means(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """[M, C], [C] -> [M, 1], the means of x * weights. On CPU a product, as in `sum_rows`."""
-    return lax.platform_dependent(
-        x,
-        weights / weights.size,
-        cpu=lambda x, weights: x @ weights[:, None],
-        default=lambda x, weights: (x * weights[None]).sum(-1, keepdims=True),
-    )
-
-
-def sum_rows(x: jax.Array) -> jax.Array:
-    """[M, C] -> [C]. On CPU as a product with ones, several times as fast as the reduction."""
-    return lax.platform_dependent(
-        x,
-        cpu=lambda x: (jnp.ones((1, x.shape[0]), x.dtype) @ x)[0],
-        default=lambda x: x.sum(0),
-    )
-
-
-def linear_product(x: jax.Array, kernel: jax.Array, *args: Any, **options: Any) -> jax.Array:
-    """A linear layer's product, [..., C], [C, D] -> [..., D]; arguments are `lax.dot_general`'s."""
-    (inputs, outputs), rows = kernel.shape, x.shape[0]
-    if x.ndim == 2 and rows > inputs > outputs and not any(options.values()):
-        return _narrowing_product(x, kernel)
-    return lax.dot_general(x, kernel, *args, **options)
-
-
-@jax.custom_vjp
-def _narrowing_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return x @ kernel
-
-
-def _narrowing_product_backward(saved, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
-    grad_kernel = lax.platform_dependent(
-        x, grad, cpu=_turned_kernel_gradient, default=lambda x, grad: x.T @ grad
-    )
-    return grad @ kernel.T, grad_kernel
-
-
-def _turned_kernel_gradient(x: jax.Array, grad: jax.Array) -> jax.Array:
-    # Wide, the product is up to 1.7 times as fast as high, into which XLA turns it without the
-    # barrier.
-    return lax.optimization_barrier(grad.T @ x).T
-
-
-_narrowing_product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _narrowing_product_backward)
-
-
 Pads = tuple[tuple[int, int], tuple[int, int]]
 _NO_PLACE = -1
 
 
-def max_pool(x: jax.Array, pads: Pads) -> jax.Array:
-    """3x3 max-pool with stride 2: [B, H, W, C] -> [B, H', W', C], 2 H' + 1 being the padded height.
+def max_pool(x: Float[Array, "B H W C"], pads: Pads) -> Float[Array, "B h w C"]:
+    """3x3 max-pool with stride 2; the padded height is 2 h + 1, and so is the width.
 
     Of equal values in a window the first has the gradient, as in PyTorch.
 
@@ -173,9 +90,9 @@ def _max_pool_backward(pads: Pads, place: jax.Array, grad: jax.Array) -> tuple[j
     even_rows = [reached(0, 0) + reached(0, 2) + reached(2, 0) + reached(2, 2)]
     even_rows.append(reached(0, 1) + reached(2, 1))
     odd_rows = [reached(1, 0) + reached(1, 2), reached(1, 1)]
-    out = jnp.stack([jnp.stack(even_rows, 3), jnp.stack(odd_rows, 3)], 2)
+    out = jnp.stack([jnp.stack(even_rows, 3), jnp.stack(odd_rows, 3)], 2)  # [B, a, 2, b, 2, C]
     height, width = (2 * side for side in squares)
-    out = out.reshape(len(out), height, width, -1)
+    out = out.reshape(len(out), height, width, -1)  # [B, H, W, C]
     (above, below), (left, right) = pads
     # The last odd row and column of the squares are in no window.
     return (out[:, above : height - 1 - below, left : width - 1 - right],)

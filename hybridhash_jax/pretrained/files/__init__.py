@@ -1,0 +1,1 @@
+"""Readers of the files that weights are published in."""

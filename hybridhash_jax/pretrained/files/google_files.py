@@ -19,9 +19,10 @@ _PARAMETERS = "optimizer/target/"
 
 
 def looks_like_flax(head: bytes) -> bool:
-    """Could a file that starts so be a MessagePack map? (0x80, an empty one, starts a pickle.)
+    """Could a file that starts so be a MessagePack map?
 
-    The first eight bytes of a safetensors file are a length, the upper half of which is 0.
+    0x80, an empty map, starts a pickle. The first eight bytes of a safetensors file are a length,
+    the upper half of which is 0.
     """
     is_map = len(head) > 0 and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF))
     return is_map and head[4:8] != bytes(4)

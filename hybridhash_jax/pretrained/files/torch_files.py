@@ -56,8 +56,7 @@ def read_tensors(path: str | os.PathLike[str]) -> TensorFile:
             if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
                 return _read_safetensors(place)
             if head.startswith(b"\x80\x02"):
-                tensors, notes = torch_legacy.read(file)
-                return TensorFile(tensors, notes, {})
+                return TensorFile(*torch_legacy.read(file), {})
     except OSError as error:
         raise WeightFileError(
             f"cannot open the weight file {path}: {error.strerror or error}. Give the path of a "
@@ -90,51 +89,37 @@ def _read_torch_zip(file: IO[bytes]) -> TensorFile:
     try:
         with zipfile.ZipFile(file) as archive:
             root = _archive_root(archive)
-            _check_byte_order(archive, root)
-            notes: list[str] = []
+
+            def record(storage: torch_pickle.Storage) -> bytes:
+                try:
+                    return archive.read(f"{root}/data/{storage.key}")
+                except KeyError:
+                    raise WeightFileError(
+                        f"a tensor needs the record data/{storage.key}, which the file lacks; "
+                        "fetch or save it again."
+                    ) from None
+
             content = torch_pickle.unpickle(io.BytesIO(archive.read(f"{root}/data.pkl")))
-            storages: dict[str, np.ndarray] = {}
-            tensors = {
-                name: torch_pickle.materialize(
-                    name, tensor, storages, lambda storage: _record(archive, root, storage)
-                )
-                for name, tensor in torch_pickle.state_dict(content, notes).items()
-            }
-            return TensorFile(tensors, notes, {})
+            return TensorFile(*torch_pickle.read_state_dict(content, record), {})
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise WeightFileError(
             f"it is a truncated or damaged zip file ({error}). Fetch or save it again."
         ) from error
 
 
-def _record(archive: zipfile.ZipFile, root: str, storage: torch_pickle.Storage) -> bytes:
-    try:
-        return archive.read(f"{root}/data/{storage.key}")
-    except KeyError:
-        raise WeightFileError(
-            f"a tensor needs the record data/{storage.key}, which the file lacks; fetch or save "
-            "it again."
-        ) from None
-
-
 def _archive_root(archive: zipfile.ZipFile) -> str:
     names = archive.namelist()
     roots = [name[: -len("/data.pkl")] for name in names if name.endswith("/data.pkl")]
-    if len(roots) == 1:
-        return roots[0]
-    raise WeightFileError(
-        f"it is a zip file with {len(roots)} data.pkl records, where torch.save writes one; it "
-        f"holds {', '.join(names[:_NAMES_SHOWN]) or 'nothing'}. Give the .pth file itself."
-    )
-
-
-def _check_byte_order(archive: zipfile.ZipFile, root: str) -> None:
-    # Older versions write no such record, and ran on little-endian machines.
-    if f"{root}/byteorder" not in archive.namelist():
-        return
-    order = archive.read(f"{root}/byteorder")
+    if len(roots) != 1:
+        raise WeightFileError(
+            f"it is a zip file with {len(roots)} data.pkl records, where torch.save writes one; it "
+            f"holds {', '.join(names[:_NAMES_SHOWN]) or 'nothing'}. Give the .pth file itself."
+        )
+    # Older versions write no byte order, and ran on little-endian machines.
+    order = archive.read(f"{roots[0]}/byteorder") if f"{roots[0]}/byteorder" in names else b"little"
     if order != b"little":
         raise WeightFileError(
             f"it has byte order {order.decode('ascii', 'replace')!r}; only little-endian files "
             "are read. Load it in PyTorch on an x86 or ARM machine and save it again."
         )
+    return roots[0]

@@ -2,7 +2,6 @@
 
 import collections
 import math
-import pickle
 from collections.abc import Callable
 from typing import IO, Any, NamedTuple
 
@@ -10,8 +9,9 @@ import ml_dtypes
 import numpy as np
 
 from hybridhash_jax.pretrained.errors import WeightFileError
+from input_pipeline.restricted_pickle import load_restricted
 
-STORAGE_DTYPES = {
+_DTYPES = {
     "DoubleStorage": np.dtype("<f8"),
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
@@ -26,6 +26,10 @@ STORAGE_DTYPES = {
 # Where training programs keep the weights, the first that is there; the averaged ones come last.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema")
 _NAMES_SHOWN = 5
+_ADVICE = (
+    "is no part of a state dict and was not run. If you trust the file, load it in PyTorch and save "
+    "only the tensors: torch.save(model.state_dict(), path)."
+)
 
 
 class _StorageType(NamedTuple):
@@ -37,14 +41,9 @@ class _StorageType(NamedTuple):
 class Storage(NamedTuple):
     """Where a tensor's numbers are: a record of the file, and how many it should hold."""
 
-    kind: _StorageType
+    dtype: np.dtype
     key: str
     numel: int
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of the numbers."""
-        return STORAGE_DTYPES[self.kind.name]
 
 
 class Tensor(NamedTuple):
@@ -56,43 +55,14 @@ class Tensor(NamedTuple):
     stride: Any
 
 
-class _WeightsUnpickler(pickle.Unpickler):
-    """Admits what a state dict is made of. Everything found is inert until it is checked."""
+def unpickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
+    """The next pickle of `file`, which ends up just behind it; adds its storages to `storages`.
 
-    def __init__(self, file: IO[bytes], storages: dict[str, Storage]):
-        super().__init__(file)
-        self.storages = storages
+    Raises:
+      WeightFileError: it is damaged, or asks for more than tensors; nothing of it was run.
+    """
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if (module_name, global_name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if module_name == "torch" and global_name in STORAGE_DTYPES:
-            return _StorageType(global_name)
-        if module_name == "torch._utils" and global_name == "_rebuild_tensor_v2":
-            return _make_rebuild_tensor()
-        if module_name == "torch._utils" and global_name == "_rebuild_parameter":
-            return _make_rebuild_parameter()
-        raise WeightFileError(
-            f"its pickle asks for {module_name}.{global_name}, which is no part of a state dict "
-            "and was not run. If you trust the file, load it in PyTorch and save only the "
-            "tensors: torch.save(model.state_dict(), path)."
-        )
-
-    def persistent_load(self, pid: Any, /) -> Storage:
-        # Before version 1.6 a sixth entry could name a view of a storage; it was seldom used.
-        if isinstance(pid, tuple) and pid[5:] == (None,):
-            pid = pid[:5]
-        match pid:
-            case ("storage", _StorageType() as kind, str() as key, str(), int() as numel):
-                self.storages[key] = Storage(kind, key, numel)
-                return self.storages[key]
-        raise WeightFileError(f"its pickle refers to {pid!r:.80}, which is no tensor storage.")
-
-
-# A pickle may set attributes of any object it was given. These functions are therefore made
-# anew each time: what a file does to one of them ends with that file.
-def _make_rebuild_tensor() -> Any:
-    def rebuild(
+    def rebuild_tensor(
         storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, meta: Any = None
     ) -> Tensor:
         if meta:
@@ -102,33 +72,42 @@ def _make_rebuild_tensor() -> Any:
             )
         return Tensor(storage, offset, size, stride)
 
-    return rebuild
+    def storage_of(pid: Any) -> Storage:
+        # Before version 1.6 a sixth entry could name a view of a storage; it was seldom used.
+        if isinstance(pid, tuple) and pid[5:] == (None,):
+            pid = pid[:5]
+        match pid:
+            case ("storage", _StorageType() as kind, str() as key, str(), int() as numel):
+                found = Storage(_DTYPES[kind.name], key, numel)
+                if storages is not None:
+                    storages[key] = found
+                return found
+        raise WeightFileError(f"its pickle refers to {pid!r:.80}, which is no tensor storage.")
+
+    allowed = {("torch", name): _StorageType(name) for name in _DTYPES} | {
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+        ("torch._utils", "_rebuild_parameter"): lambda data, _grad, _hooks: data,
+    }
+    return load_restricted(
+        file, allowed, advice=_ADVICE, error=WeightFileError, persistent_load=storage_of
+    )
 
 
-def _make_rebuild_parameter() -> Any:
-    return lambda data, _grad, _hooks: data
+def read_state_dict(
+    content: Any, read: Callable[[Storage], bytes]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """(named tensors, each a contiguous array of its own; notes) of what was pickled.
 
-
-def unpickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
-    """The next pickle of `file`, which ends up just behind it; adds its storages to `storages`.
+    Args:
+      content: from `unpickle`.
+      read: gives the bytes of a storage.
 
     Raises:
-      WeightFileError: it is damaged, or asks for more than tensors; nothing of it was run.
+      WeightFileError: it is no state dict, also under none of the usual keys, or what the pickle
+        says does not fit what the file holds.
     """
-    try:
-        return _WeightsUnpickler(file, {} if storages is None else storages).load()
-    except WeightFileError:
-        raise
-    except Exception as error:  # A damaged pickle can fail in any way; all of them mean this.
-        raise WeightFileError(f"its pickle is damaged or malicious ({error!r}).") from error
-
-
-def state_dict(content: Any, notes: list[str]) -> dict[str, Tensor]:
-    """The named tensors of what was pickled; appends to `notes` from where they were taken.
-
-    Raises:
-      WeightFileError: it is no state dict, also under none of the usual keys.
-    """
+    notes = []
     while isinstance(content, dict):
         wrapped = [key for key in _WRAPPERS if isinstance(content.get(key), dict)]
         if not wrapped:
@@ -153,61 +132,46 @@ def state_dict(content: Any, notes: list[str]) -> dict[str, Tensor]:
             f"tensors, such as {', '.join(others[:_NAMES_SHOWN])}. Save only the state dict, at "
             f"the top or under one of {', '.join(map(repr, _WRAPPERS))}."
         )
-    return content
+    flat: dict[str, np.ndarray] = {}
+    arrays = {name: _array(f"tensor {name!r}", t, flat, read) for name, t in content.items()}
+    return arrays, notes
 
 
-def materialize(
-    name: str, tensor: Tensor, storages: dict[str, np.ndarray], read: Callable[[Storage], bytes]
+def _array(
+    what: str, tensor: Tensor, flat: dict[str, np.ndarray], read: Callable[[Storage], bytes]
 ) -> np.ndarray:
-    """The tensor as a contiguous array of its own.
-
-    Args:
-      name: the tensor's, for messages.
-      tensor: what the pickle says about it.
-      storages: those that were read before, by key; added to.
-      read: gives the bytes of a storage.
-
-    Raises:
-      WeightFileError: what the pickle says does not fit what the file holds.
-    """
-    what = f"tensor {name!r}"
+    """The tensor's values; `flat` keeps the storages that were read."""
     storage, offset, size, stride = tensor
-    if not (
-        isinstance(storage, Storage)
-        and _are_counts((offset,))
-        and _are_counts(size)
-        and _are_counts(stride)
-        and len(size) == len(stride)
+    counts = (offset,), size, stride
+    if not (isinstance(storage, Storage) and all(map(_are_counts, counts))) or len(size) != len(
+        stride
     ):
         raise WeightFileError(f"{what} has a malformed shape or storage; the file is damaged.")
-    if storage.key not in storages:
-        storages[storage.key] = _numbers(what, storage, read(storage))
-    flat = storages[storage.key]
-    if flat.dtype != storage.dtype:
+    if storage.key not in flat:
+        data = read(storage)
+        if len(data) != storage.numel * storage.dtype.itemsize:
+            raise WeightFileError(
+                f"{what} needs {storage.numel} elements of {storage.dtype} but its record has "
+                f"{len(data)} bytes; the file is damaged."
+            )
+        flat[storage.key] = np.frombuffer(data, storage.dtype)
+    values = flat[storage.key]
+    if values.dtype != storage.dtype:
         raise WeightFileError(f"{what} reads storage {storage.key} under a second dtype.")
+    if not math.prod(size):
+        return np.empty(size, values.dtype)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if math.prod(size) and last >= len(flat):
+    if last >= len(values):
         raise WeightFileError(
-            f"{what} of shape {size} reaches element {last} of a storage of {len(flat)}; the "
+            f"{what} of shape {size} reaches element {last} of a storage of {len(values)}; the "
             "file is damaged."
         )
-    if not math.prod(size):
-        return np.empty(size, flat.dtype)
-    byte_strides = [step * flat.itemsize for step in stride]
+    strides = [step * values.itemsize for step in stride]
     try:
-        return np.lib.stride_tricks.as_strided(flat[offset:], size, byte_strides).copy(order="C")
+        return np.lib.stride_tricks.as_strided(values[offset:], size, strides).copy(order="C")
     except (ValueError, MemoryError) as error:  # Strides of 0 can claim any size.
         raise WeightFileError(f"{what} of shape {size} does not fit in memory.") from error
 
 
 def _are_counts(values: Any) -> bool:
     return isinstance(values, tuple) and all(type(v) is int and v >= 0 for v in values)
-
-
-def _numbers(what: str, storage: Storage, data: bytes) -> np.ndarray:
-    if len(data) != storage.numel * storage.dtype.itemsize:
-        raise WeightFileError(
-            f"{what} needs {storage.numel} elements of {storage.dtype} but its record has "
-            f"{len(data)} bytes; the file is damaged."
-        )
-    return np.frombuffer(data, storage.dtype)

@@ -1,0 +1,1 @@
+"""Names of weights in other programs, and ours: a table an architecture."""

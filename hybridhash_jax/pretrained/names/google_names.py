@@ -5,7 +5,7 @@ apart from keys and values, which are joined head by head.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +20,12 @@ _OF_BLOCK |= {"MlpBlock_0/Dense_0": "mlp/fc1", "MlpBlock_0/Dense_1": "mlp/fc2"}
 
 
 class Converted(NamedTuple):
-    """Attributes:
-    arrays: by our paths. names: those the file has for them.
-    heads: of each attention module, by its path. unknown: names that have no counterpart.
+    """Google's parameters by our paths.
+
+    Attributes:
+      names: those the file has for them.
+      heads: of each attention module, by its path.
+      unknown: names that have no counterpart.
     """
 
     arrays: dict[str, np.ndarray]
@@ -41,7 +44,7 @@ def to_ours(theirs: Mapping[str, np.ndarray]) -> Converted:
     counterparts = _counterparts(levels)
     found = Converted({}, {}, {}, [])
     joined = set()
-    for block, attention in _attentions(levels):
+    for block, attention in _attentions(levels).items():
         joined |= _join_attention(theirs, block, attention, found)
     for name, array in theirs.items():
         if name in joined:
@@ -71,7 +74,7 @@ def to_theirs(
     order = sorted((int(m[1]), int(m[3])) for m in (path.split("/") for path in layers))
     levels = [level for level, _ in order]
     modules = {ours: theirs for theirs, ours in _counterparts(levels).items()}
-    blocks = {attention: block for block, attention in _attentions(levels)}
+    blocks = {attention: block for block, attention in _attentions(levels).items()}
     theirs, homeless = {}, []
     for path, array in ours.items():
         module, _, leaf = path.rpartition("/")
@@ -127,14 +130,15 @@ def _counterparts(levels: Sequence[int]) -> dict[str, str]:
     return pairs
 
 
-def _attentions(levels: Sequence[int]) -> Iterator[tuple[str, str]]:
-    for n, layer in enumerate(_layers(levels)):
-        yield f"EncoderNDBlock_{n}/MultiHeadAttention_0", f"{layer}/attention"
+def _attentions(levels: Sequence[int]) -> dict[str, str]:
+    return {
+        f"EncoderNDBlock_{n}/MultiHeadAttention_0": f"{layer}/attention"
+        for n, layer in enumerate(_layers(levels))
+    }
 
 
-def _layers(levels: Sequence[int]) -> Iterator[str]:
-    for n, level in enumerate(levels):
-        yield f"levels/{level}/layers/{n - list(levels).index(level)}"
+def _layers(levels: Sequence[int]) -> list[str]:
+    return [f"levels/{level}/layers/{n - levels.index(level)}" for n, level in enumerate(levels)]
 
 
 def _join_attention(

@@ -88,6 +88,7 @@ images.pack(Path(sys.argv[1]), read=read)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_pack_goes_on_to_the_same_bytes(tmp_path):
     cut = tmp_path / "cut"
     command = [sys.executable, "-c", KILLED, os.fspath(cut)]

@@ -218,6 +218,7 @@ def test_a_record_that_ends_early_has_no_image():
             image_in(record[:length])
 
 
+@pytest.mark.slow
 def test_neither_opening_nor_reading_imports_tensorflow(packed):
     code = (
         "import sys; from input_pipeline.packed.records import open_packed\n"

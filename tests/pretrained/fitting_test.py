@@ -9,9 +9,9 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from hybridhash_jax import pretrained
+from hybridhash_jax.parameters import parameter_paths
 from hybridhash_jax.pretrained import positions
-from hybridhash_jax.pretrained.adapt import ACTIONS, LEFT_OUT, LOADED, NEW, TRANSFORMED
-from hybridhash_jax.pretrained.table import group
+from hybridhash_jax.pretrained.account import ACTIONS, LEFT_OUT, LOADED, NEW, TRANSFORMED, group
 from hybridhash_jax.pretrained.writing import encode
 from tests.pretrained.pretrained_files import (
     assert_same,
@@ -267,6 +267,6 @@ def test_names_are_grouped_without_hiding_any():
 def test_parameters_are_float32_and_on_their_devices_after_loading(folder):
     model = small_network()
     pretrained.load_pretrained(model, folder / "hash.safetensors")
-    for value in pretrained.parameter_paths(model).values():
+    for value in parameter_paths(model).values():
         assert isinstance(value[...], jnp.ndarray) and value.dtype == jnp.float32
-    assert isinstance(model.norm.scale, nnx.Param)
+    assert isinstance(nnx.state(model)["backbone"]["norm"]["scale"], nnx.Param)

@@ -1,0 +1,81 @@
+"""Paths of parameters, and the patterns on them that users give."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+# A network's parts keep the paths that they had when there was one backbone, so that weight files,
+# old checkpoints and patterns in configurations stay what they are.
+_NOT_IN_PATHS = "backbone"
+
+
+def leaf_name(key_path: Sequence[Any]) -> str:
+    """The name of a leaf of a training state, such as `params/levels/0/position_embedding/value`.
+
+    Args:
+      key_path: as `jax.tree_util` gives it.
+    """
+    parts = jax.tree_util.keystr(tuple(key_path), simple=True, separator="/").split("/")
+    return "/".join(part for part in parts if part != _NOT_IN_PATHS)
+
+
+def parameter_path(key_path: Sequence[Any]) -> str:
+    """The path of a parameter, such as `levels/0/layers/1/attention/qkv/kernel`.
+
+    Args:
+      key_path: as `jax.tree_util` gives it, to the parameter or to its value.
+    """
+    return leaf_name(key_path).removesuffix("/value")
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """A pytree's leaves by `leaf_name`: the names of arrays in checkpoints."""
+    return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def parameter_paths(model: nnx.Module) -> dict[str, nnx.Param]:
+    """Every parameter of `model` by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(
+        nnx.state(model, nnx.Param), is_leaf=lambda x: isinstance(x, nnx.Param)
+    )
+    return {parameter_path(path): leaf for path, leaf in leaves}
+
+
+def map_paths(function: Callable[[str], Any], params: Any) -> Any:
+    """A pytree like `params` of what `function` says of each parameter's path."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: function(parameter_path(path)), params)
+
+
+def matches(patterns: Sequence[str], *names: str) -> bool:
+    """Is one of the patterns found in one of the names?"""
+    return any(re.search(pattern, name) for pattern in patterns for name in names)
+
+
+def check_patterns(
+    option: str, patterns: Sequence[str], names: Iterable[str], what: str = "parameter"
+) -> None:
+    """Refuses a pattern that is found in no name, as a misspelled one would be.
+
+    Args:
+      option: where the patterns were given, for the message.
+      patterns: regular expressions.
+      names: all that there are.
+      what: a word for one of them.
+
+    Raises:
+      ValueError: a pattern is no regular expression, or is found in no name.
+    """
+    names = list(names)
+    for pattern in patterns:
+        try:
+            found = any(re.search(pattern, name) for name in names)
+        except (re.error, TypeError) as error:
+            raise ValueError(f"{option}: {pattern!r} is no regular expression ({error})") from None
+        if not found:
+            some = ", ".join(names[:: max(1, len(names) // 6)])
+            raise ValueError(
+                f"{option}: {pattern!r} matches no {what}. There are, for example: {some}"
+            )
