@@ -13,20 +13,70 @@ from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.pretrained.errors import WeightFileError
 from hybridhash_jax.workdir.checkpoints import committed_steps, fingerprint
 
-CHECKPOINTS = ("latest", "selected")
-_CONFIG, _FOLDER = "config.json", "checkpoints"
 # The moving average, where a run keeps one, is what it evaluates and what starts others.
 _AVERAGE, _PARAMETERS = "ema/", "params/"
+
+# --- File names of a workdir, and which of its checkpoints counts. ---
+_CONFIG, _FOLDER = "config.json", "checkpoints"
 _SELECTED_BY = {
-    "hash": {
-        "query": "map_expected",
-        "validation": "validation_map_expected",
-        "last": "step",
-    },
+    "hash": {"query": "map_expected", "validation": "validation_map_expected", "last": "step"},
     "classify": {"validation": "top1", "last": "step"},
 }
 
 
+def is_run(folder: Path) -> bool:
+    """Is it a workdir with checkpoints, or one checkpoint of it?"""
+    return (folder / _FOLDER).is_dir() or _is_checkpoint(folder)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return folder.name.isdigit() and (folder / "state").is_dir() and (folder / "meta").is_dir()
+
+
+def selected_step(
+    history: Sequence[Mapping[str, Any]], selected_by: str, task: str = "hash"
+) -> int | None:
+    """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
+    measure = _SELECTED_BY[task][selected_by]
+    return max(history, key=lambda record: record[measure])["step"] if history else None
+
+
+def _choose(folder: Path, checkpoint: str) -> tuple[Path, int]:
+    """(workdir, step) of a folder that `is_run`."""
+    if _is_checkpoint(folder):
+        return folder.parent.parent, int(folder.name)
+    steps = committed_steps(folder / _FOLDER)
+    if not steps:
+        raise WeightFileError(f"there is no checkpoint in {folder / _FOLDER}; train that run first")
+    if checkpoint == "latest":
+        return folder, steps[-1]
+    if checkpoint == "selected":
+        history = _meta(folder / _FOLDER / str(steps[-1])).get("history", [])
+        config = _config(folder)
+        selected_by = config["evaluation"]["selected_by"]
+        chosen = selected_step(history, selected_by, config.get("task", "hash"))
+        if chosen in steps:
+            return folder, chosen
+        raise WeightFileError(
+            f"the checkpoint that {folder} selects (step {chosen}) is not there; there are "
+            f"{steps}. Choose one of them, or latest."
+        )
+    if checkpoint.isdigit() and int(checkpoint) in steps:
+        return folder, int(checkpoint)
+    raise WeightFileError(f"checkpoint={checkpoint!r}: {folder} has latest, selected and {steps}")
+
+
+def _config(workdir: Path) -> dict[str, Any]:
+    path = workdir / _CONFIG
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise WeightFileError(
+            f"{path} cannot be read ({error}); it says what the run's network is. Restore it."
+        ) from None
+
+
+# --- Their content. ---
 class RunParameters(NamedTuple):
     """The parameters of one checkpoint, by path.
 
@@ -42,11 +92,6 @@ class RunParameters(NamedTuple):
     step: int
 
 
-def is_run(folder: Path) -> bool:
-    """Is it a workdir with checkpoints, or one checkpoint of it?"""
-    return (folder / _FOLDER).is_dir() or _is_checkpoint(folder)
-
-
 def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
     """Reads one checkpoint's parameters and checks them against their fingerprints.
 
@@ -58,11 +103,7 @@ def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
     Raises:
       WeightFileError: there is none, it is damaged, or it holds no parameters.
     """
-    folder = folder.absolute()
-    if _is_checkpoint(folder):
-        workdir, step = folder.parent.parent, int(folder.name)
-    else:
-        workdir, step = folder, _choose(folder, checkpoint)
+    workdir, step = _choose(folder.absolute(), checkpoint)
     where = workdir / _FOLDER / str(step)
     try:
         arrays, others = _restore(where)
@@ -81,46 +122,8 @@ def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
     return RunParameters(named, others, VARIANTS.get(model.get("variant", ""), {}) | model, step)
 
 
-def selected_step(
-    history: Sequence[Mapping[str, Any]], selected_by: str, task: str = "hash"
-) -> int | None:
-    """The step of the evaluation that evaluation.selected_by selects, the first among equals."""
-    measure = _SELECTED_BY[task][selected_by]
-    return max(history, key=lambda record: record[measure])["step"] if history else None
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    return folder.name.isdigit() and (folder / "state").is_dir() and (folder / "meta").is_dir()
-
-
-def _choose(workdir: Path, checkpoint: str) -> int:
-    steps = committed_steps(workdir / _FOLDER)
-    if not steps:
-        raise WeightFileError(
-            f"there is no checkpoint in {workdir / _FOLDER}; train that run first"
-        )
-    if checkpoint == "latest":
-        return steps[-1]
-    if checkpoint == "selected":
-        history = _meta(workdir / _FOLDER / str(steps[-1])).get("history", [])
-        config = _config(workdir)
-        selected_by = config["evaluation"]["selected_by"]
-        chosen = selected_step(history, selected_by, config.get("task", "hash"))
-        if chosen in steps:
-            return chosen
-        raise WeightFileError(
-            f"the checkpoint that {workdir} selects (step {chosen}) is not there; there are "
-            f"{steps}. Choose one of them, or latest."
-        )
-    if checkpoint.isdigit() and int(checkpoint) in steps:
-        return int(checkpoint)
-    raise WeightFileError(
-        f"checkpoint={checkpoint!r}: {workdir} has {', '.join(CHECKPOINTS)} and {steps}"
-    )
-
-
 def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(parameters or their average, by their paths in the state; paths of other arrays)."""
+    """(parameters or their average, by their names in the state; names of other arrays)."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         stored = checkpointer.metadata(where / "state").item_metadata.tree
         averaged = any(path.startswith(_AVERAGE) for path in stored)
@@ -142,13 +145,3 @@ def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
 def _meta(where: Path) -> dict[str, Any]:
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         return dict(checkpointer.restore(where / "meta", args=ocp.args.JsonRestore()))
-
-
-def _config(workdir: Path) -> dict[str, Any]:
-    path = workdir / _CONFIG
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise WeightFileError(
-            f"{path} cannot be read ({error}); it says what the run's network is. Restore it."
-        ) from None
