@@ -1,14 +1,15 @@
 """Heads: what makes embeddings or logits of a backbone's features."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from hybridhash_jax.models.backbone import Backbone, TokenBackbone
 from hybridhash_jax.models.interaction import GlobalBranch, max_pool
 from hybridhash_jax.models.layers import weight_count
-from hybridhash_jax.models.nest import NestBackbone
 
 
 class HashHead(nnx.Module):
@@ -19,7 +20,7 @@ class HashHead(nnx.Module):
 
     attribute = "hash_head"
 
-    def __init__(self, backbone: NestBackbone, outputs: int, *, rngs: nnx.Rngs):
+    def __init__(self, backbone: TokenBackbone, outputs: int, *, rngs: nnx.Rngs):
         width, options = backbone.width, backbone.options
         self.conv_1x3 = options.conv(width, width, (1, 3), rngs=rngs)
         self.conv_3x1 = options.conv(width, width, (3, 1), rngs=rngs)
@@ -48,7 +49,7 @@ class LinearHead(nnx.Linear):
 
     attribute = "hash_head"
 
-    def __init__(self, backbone: NestBackbone, outputs: int, *, rngs: nnx.Rngs):
+    def __init__(self, backbone: Backbone, outputs: int, *, rngs: nnx.Rngs):
         zeros, dtype = nnx.initializers.zeros_init(), backbone.options.dtype
         super().__init__(backbone.width, outputs, kernel_init=zeros, dtype=dtype, rngs=rngs)
 
@@ -78,7 +79,7 @@ class ClassifierHead(LinearHead):
 
 
 Head = HashHead | LinearHead
-HEADS: dict[str, type[HashHead] | type[LinearHead]] = {
+HEADS: dict[str, Any] = {
     "hybridhash": HashHead,
     "linear": LinearHead,
     "tanh": TanhHead,

@@ -1,16 +1,16 @@
 """A network: a backbone and a head."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from hybridhash_jax.models.backbone import Backbone
 from hybridhash_jax.models.choices import check_choices
 from hybridhash_jax.models.heads import HEADS, Head
 from hybridhash_jax.models.initialization import initialize
-from hybridhash_jax.models.layers import LayerOptions
 from hybridhash_jax.models.nest import NestBackbone
 from hybridhash_jax.models.remat import call
 from hybridhash_jax.models.variants import VARIANTS
@@ -19,32 +19,6 @@ _PLAIN_NEST = {"interaction": "none", "token_pooling": "block", "token_heads": 1
 # How often the classifier's first version drew from its source before its weights. A seed gives the
 # same weights as ever.
 _DRAWS_BEFORE_CLASSIFIER = 10
-
-
-class Backbone(Protocol):
-    """What a network needs of a backbone.
-
-    `HashHead` also needs `tokens` (`TokenOptions`).
-
-    Attributes:
-      image_size: side of the images, in pixels.
-      width: channels of the features.
-      grid: side of the feature map; 1 for vectors of features.
-      options: what all its layers share.
-    """
-
-    image_size: int
-    width: int
-    grid: int
-    options: LayerOptions
-
-    def stages(self, images: jax.Array, key: jax.Array | None = None) -> dict[str, jax.Array]:
-        """Outputs by name, "features" the last: a map [B, G, G, C], or vectors [B, C]."""
-        ...
-
-    def multiply_adds(self) -> int:
-        """Of one image."""
-        ...
 
 
 class Network(nnx.Module):

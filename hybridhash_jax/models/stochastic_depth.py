@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 
-def image_keys(key: jax.Array, num_images: int) -> jax.Array:
+def image_keys(key: Key[Array, "..."], num_images: int) -> Key[Array, " {num_images}"]:
     """Keys [B], one an image, so that what is drawn for it does not depend on its neighbours.
 
     Args:
@@ -23,8 +24,8 @@ def image_keys(key: jax.Array, num_images: int) -> jax.Array:
 
 
 def branch_scales(
-    rates: Sequence[float], key: jax.Array | None, num_images: int
-) -> jax.Array | None:
+    rates: Sequence[float], key: Key[Array, "..."] | None, num_images: int
+) -> Float[Array, "layers 2 B"] | None:
     """What each image's two branches of every layer are multiplied by: 0, or 1 / (1 - rate).
 
     Args:
@@ -33,7 +34,7 @@ def branch_scales(
       num_images: B.
 
     Returns:
-      float32 [layers, 2, B]; None without a key or where all rates are 0: nothing is dropped.
+      float32; None without a key or where all rates are 0: nothing is dropped.
     """
     if key is None or not any(rates):
         return None
@@ -42,8 +43,8 @@ def branch_scales(
     return (draw(image_keys(key, num_images)) < keep) / keep
 
 
-def drop_path(x: jax.Array, scale: jax.Array | None) -> jax.Array:
-    """Multiplies each sample of x [B, ...] by its `scale` [B]; None leaves x as it is."""
+def drop_path(x: Float[Array, "B ..."], scale: Float[Array, " B"] | None) -> Float[Array, "B ..."]:
+    """Multiplies each sample by its `scale`; None leaves x as it is."""
     if scale is None:
         return x
     return x * scale.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))

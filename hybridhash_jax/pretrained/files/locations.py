@@ -10,30 +10,20 @@ _BUCKETS = ("gs://", "s3://")
 
 
 def locate(path: str | os.PathLike[str]) -> Any:
-    """The place that `path` names, after making sure that it exists.
-
-    Args:
-      path: a local path, or one in a bucket (gs://, s3://).
-
-    Returns:
-      A `pathlib.Path`, or for a bucket the object of etils.epath with the same methods.
+    """The existing place that `path` names: a `pathlib.Path`, in a bucket an `epath.Path`.
 
     Raises:
       WeightFileError: nothing is there, or the bucket cannot be reached.
     """
     text = os.fspath(path)
-    if "://" in text:
-        return _locate_in_bucket(text)
-    place = Path(text).expanduser() if isinstance(path, str) else path
-    if not Path(place).exists():
-        raise WeightFileError(
-            f"cannot open the weight file {text}: No such file or directory. Give a .safetensors, "
-            ".pth, .pt or .flax file, a folder of Google's, or a workdir of this program."
-        )
-    return place if hasattr(place, "open") else Path(place)
-
-
-def _locate_in_bucket(text: str) -> Any:
+    if "://" not in text:
+        place = Path(text).expanduser() if isinstance(path, str) else path
+        if not Path(place).exists():
+            raise WeightFileError(
+                f"cannot open the weight file {text}: No such file or directory. Give a "
+                ".safetensors, .pth, .pt or .flax file, a folder of Google's, or a workdir."
+            )
+        return place if hasattr(place, "open") else Path(place)
     if not text.startswith(_BUCKETS):
         raise WeightFileError(
             f"cannot read {text}: paths may be local or start with {' or '.join(_BUCKETS)}. "
@@ -41,15 +31,13 @@ def _locate_in_bucket(text: str) -> Any:
         )
     from etils import epath  # only here: local files need none of what it brings
 
-    place = epath.Path(text)
     try:
-        found = place.exists()
+        if (place := epath.Path(text)).exists():
+            return place
     except Exception as error:  # Each bucket's client has errors of its own.
         raise WeightFileError(
             f"cannot reach {text} ({type(error).__name__}: {error}). Install the client "
             "(pip install gcsfs for gs://, s3fs for s3://) and check network and permissions, or "
             "copy it here first, such as with: gcloud storage cp -r"
         ) from error
-    if not found:
-        raise WeightFileError(f"there is nothing at {text}; check bucket and folder name")
-    return place
+    raise WeightFileError(f"there is nothing at {text}; check bucket and folder name")
