@@ -31,6 +31,18 @@ def weight_count(module: nnx.Linear | nnx.Conv) -> int:
 _ZEROS = nnx.initializers.zeros_init()
 
 
+class LayerNorm(nnx.LayerNorm):
+    """LayerNorm over channels, statistics in float32."""
+
+    def __call__(
+        self, x: Float[Array, "*groups C"], *, mask: jax.Array | None = None
+    ) -> Float[Array, "*groups C"]:
+        """[..., C] normalised."""
+        assert mask is None and self.scale is not None and self.bias is not None
+        x = x.astype(self.dtype)
+        return formulations.layer_norm(x, self.scale[...], self.bias[...], self.epsilon)
+
+
 class Convolution(nnx.Conv):
     """A convolution with bias, of stride 1 and size-keeping zero padding."""
 
@@ -78,9 +90,7 @@ class LayerOptions:
 
     def norm(self, channels: int, *, rngs: nnx.Rngs):
         """LayerNorm over channels, eps 1e-6, statistics in float32."""
-        return nnx.LayerNorm(
-            channels, epsilon=1e-6, dtype=self.dtype, use_fast_variance=False, rngs=rngs
-        )
+        return LayerNorm(channels, epsilon=1e-6, dtype=self.dtype, rngs=rngs)
 
 
 class Attention(nnx.Module):

@@ -201,8 +201,7 @@ def test_data_parallel_sums_each_gradient_once_and_gathers_no_parameter():
     assert sorted(gathered(run)) == sorted(OF_BATCH)
     sums = [shape for kind, shape in collectives(run.program) if kind == "all-reduce"]
     leaves = jax.tree.leaves(run.layout.state.params)
-    # On CPU the gradient of a 3x3 kernel is summed as the 16 tiles that it is computed from.
-    parameters = sum(x.size * 16 // 9 if x.shape[:2] == (3, 3) else x.size for x in leaves)
+    parameters = sum(x.size for x in leaves)
     of_embeddings, of_scalars = BATCH * BITS, 8
     total = sum(int(np.prod(shape)) for shape in sums)
     assert parameters + of_embeddings <= total <= parameters + of_embeddings + of_scalars
@@ -242,8 +241,9 @@ def test_each_parameter_is_gathered_once_a_pass_and_no_activation(sizes, remat):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("sizes", [(8, 1), (1, 8), (4, 2)])
-def test_rematerialisation_saves_memory_in_every_layout(sizes):
+# Where all parameters are on every device they take most of it here; remat_test has that layout.
+@pytest.mark.parametrize("sizes", [(1, 8), (4, 2)])
+def test_rematerialisation_saves_memory_where_parameters_are_split(sizes):
     kept = {remat: run_of(*sizes, remat).working_bytes for remat in ("none", "layers")}
     assert kept["layers"] < kept["none"]
     if sizes[1] == 8:  # or whole gradients take most of it

@@ -29,6 +29,11 @@ def plain_attention(qkv):
     return out.reshape(*out.shape[:2], -1)
 
 
+def plain_norm(x, scale, bias):
+    mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) / jnp.sqrt(var + 1e-6) * scale[None, None] + bias[None, None]
+
+
 def plain_convolution(x, kernel):
     numbers = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
@@ -44,6 +49,11 @@ CASES = {
     "gelu": (formulations.gelu, lambda x: jax.nn.gelu(x, approximate=False), (normal(0, 7, 9),)),
     "attend": (attention, plain_attention, (FEW_SCORES,)),
     "attend_in_parts": (attention, plain_attention, (MANY_SCORES,)),
+    "layer_norm": (
+        lambda x, scale, bias: formulations.layer_norm(x, scale, bias, 1e-6),
+        plain_norm,
+        (3 + normal(0, 2, 5, 8), normal(1, 8), normal(2, 8)),
+    ),
     "convolve_3x3": (
         convolve,
         plain_convolution,
