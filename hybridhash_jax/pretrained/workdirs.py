@@ -83,7 +83,7 @@ def _is_checkpoint(folder: Path) -> bool:
 
 def _choose(workdir: Path, checkpoint: str) -> int:
     try:
-        return choose_step(workdir, checkpoint, _config(workdir))
+        return choose_step(workdir, checkpoint)
     except (CheckpointError, ValueError) as error:
         raise WeightFileError(str(error)) from error
 

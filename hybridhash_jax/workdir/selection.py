@@ -6,6 +6,7 @@ from typing import Any
 
 from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.checkpoints import CheckpointError, committed_steps, read_meta
+from hybridhash_jax.workdir.config import load_config
 from input_pipeline.options import Option
 
 # Which number of an evaluation's record is the largest at the selected step.
@@ -30,17 +31,16 @@ def selected_step(
     return max(history, key=lambda record: record[measure])["step"] if history else None
 
 
-def choose_step(workdir: Path, which: str, config: Mapping[str, Any]) -> int:
+def choose_step(workdir: Path, which: str) -> int:
     """The step of the checkpoint that `which` names.
 
     Args:
       workdir: of one run.
       which: "selected" (as in the run's results), "latest", or a step.
-      config: the run's configuration.
 
     Raises:
       CheckpointError: there is no checkpoint, or not this one, or it cannot be read.
-      ValueError: `which` is none of these.
+      ValueError: `which` is none of these, or the run's configuration cannot be read.
     """
     folder = workdir / names.CHECKPOINTS
     steps = committed_steps(folder)
@@ -50,8 +50,8 @@ def choose_step(workdir: Path, which: str, config: Mapping[str, Any]) -> int:
         return steps[-1]
     if which == "selected":
         history = read_meta(folder / str(steps[-1])).get("history", [])
-        selected_by = config["evaluation"]["selected_by"]
-        step = selected_step(history, selected_by, config.get("task", "hash"))
+        config = load_config(workdir)
+        step = selected_step(history, config.evaluation.selected_by, config.task)
     elif which.isdigit():
         step = int(which)
     else:

@@ -68,5 +68,5 @@ def test_what_can_be_chosen_is_there():
     assert CHOICES["gelu"] == tuple(GELUS)
     for remat in CHOICES["remat"]:
         assert call(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), remat, jnp.ones((1, 2))).shape == (1, 2)
-    with pytest.raises(ValueError, match="gelu='fast' is unknown; accepted: exact, tanh"):
+    with pytest.raises(ValueError, match="gelu='fast' .*accepted: exact, tanh"):
         check_choices(gelu="fast")

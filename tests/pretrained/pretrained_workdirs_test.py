@@ -72,16 +72,26 @@ def test_other_heads_and_options_than_the_run_s_are_noticed(tmp_path):
     assert note in loaded.notes
 
 
-@pytest.mark.parametrize("checkpoint", ["11", "newest"])
-def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(workdir, checkpoint):
-    with pytest.raises(pretrained.WeightFileError, match=r"latest, selected and \[10, 20, 30\]"):
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ("11", r"no checkpoint .*11; there are: \[10, 20, 30\]"),
+        ("newest", r"accepted: selected, latest, or one of \[10, 20, 30\]"),
+    ],
+)
+def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(
+    workdir, checkpoint, message
+):
+    with pytest.raises(pretrained.WeightFileError, match=message):
         load(workdir, checkpoint=checkpoint)
 
 
 def test_a_selected_checkpoint_that_was_deleted_is_refused(workdir, tmp_path):
     run = shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "10")
-    with pytest.raises(pretrained.WeightFileError, match=r"step 10\) is not there.*20, 30"):
+    with pytest.raises(
+        pretrained.WeightFileError, match=r"no checkpoint .*10; there are: \[20, 30\]"
+    ):
         load(run, checkpoint="selected")
 
 
@@ -119,7 +129,7 @@ def test_a_run_without_its_configuration_or_checkpoints_is_refused(workdir, tmp_
         load(run)
     shutil.rmtree(run / "checkpoints")
     (run / "checkpoints").mkdir()
-    with pytest.raises(pretrained.WeightFileError, match="no checkpoint.*train that run first"):
+    with pytest.raises(pretrained.WeightFileError, match="no checkpoint.*train first"):
         load(run)
 
 
