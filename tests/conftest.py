@@ -40,6 +40,13 @@ jaxtyping.install_import_hook(
                 "ranking",
             )
         ),
+        *(
+            f"hybridhash_jax.models.{name}"
+            for name in (
+                "blocks", "heads", "interaction", "layers", "nest", "network",
+                "stochastic_depth",
+            )
+        ),
     ],
     "beartype.beartype",
 )  # fmt: skip
@@ -54,6 +61,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def pytest_collection_modifyitems(items):
     """Slow files first, so that no worker is left with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def types_are_never_mixed_in_silence(request):
+    """In the rooms of pure functions. Not in whole steps: Optax itself mixes types."""
+    room = request.path.parent.name
+    strict = room in ("methods", "models", "preprocess") and "step" not in request.path.name
+    with jax.numpy_dtype_promotion("strict" if strict else "standard"):
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

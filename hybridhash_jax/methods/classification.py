@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from hybridhash_jax.methods.method import Examples, Method
 from hybridhash_jax.preprocess.mixing import Mixing, mix
@@ -73,7 +74,9 @@ class Classification(Method):
         return mean_cross_entropy(outputs, examples.targets, examples.mask), state
 
 
-def mean_cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
+def mean_cross_entropy(
+    logits: Float[Array, "B classes"], targets: Shaped[Array, "B classes"], mask: Bool[Array, " B"]
+) -> Float[Array, ""]:
     """Mean of -sum(targets * log softmax(logits)) over the images that `mask` keeps.
 
     Args:
@@ -85,10 +88,13 @@ def mean_cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array) -
       A float32 scalar; 0 where no image is kept.
     """
     losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), targets.astype(jnp.float32))
-    return jnp.sum(jnp.where(mask, losses, 0)) / jnp.maximum(jnp.sum(mask), 1)
+    count = jnp.sum(mask, dtype=jnp.float32)
+    return jnp.sum(jnp.where(mask, losses, 0)) / jnp.maximum(count, 1)
 
 
-def is_among_top(logits: jax.Array, class_ids: jax.Array, k: int) -> jax.Array:
+def is_among_top(
+    logits: Float[Array, "B classes"], class_ids: Int[Array, " B"], k: int
+) -> Bool[Array, " B"]:
     """Whether the right class is among the k largest logits, bool [B].
 
     Of equal logits the class of the lower number comes first, so a network that cannot tell

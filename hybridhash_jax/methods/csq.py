@@ -13,6 +13,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.method import Examples, Method
 from input_pipeline.options import Option
@@ -71,8 +72,12 @@ class CSQ(Method):
 
 
 def central_loss(
-    outputs: jax.Array, targets: jax.Array, mask: jax.Array, *, quantization: float
-) -> jax.Array:
+    outputs: Float[Array, "B K"],
+    targets: Float[Array, "B K"],
+    mask: Bool[Array, " B"],
+    *,
+    quantization: float,
+) -> Float[Array, ""]:
     """The loss of the module's docstring, a mean over the images that `mask` keeps.
 
     Args:
@@ -84,12 +89,13 @@ def central_loss(
     # BCE((1 + tanh z) / 2, (1 + c) / 2) without a logarithm of 0.
     losses = jax.nn.softplus(-2 * targets * outputs)
     losses += quantization * jnp.square(jnp.abs(jnp.tanh(outputs)) - 1)
-    return jnp.sum(jnp.where(mask[:, None], losses, 0)) / jnp.maximum(
-        jnp.sum(mask) * outputs.shape[1], 1
-    )
+    count = jnp.sum(mask, dtype=losses.dtype) * outputs.shape[1]
+    return jnp.sum(jnp.where(mask[:, None], losses, 0)) / jnp.maximum(count, 1)
 
 
-def centres_of_labels(labels: jax.Array, centres: jax.Array, ties: jax.Array) -> jax.Array:
+def centres_of_labels(
+    labels: Shaped[Array, "B classes"], centres: Float[Array, "classes K"], ties: Float[Array, " K"]
+) -> Float[Array, "B K"]:
     """Each image's centre: by bit what most centres of its labels have, `ties` where they are even.
 
     Args:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.method import Examples, Method, Rows, WholeRows, everywhere
 from input_pipeline.options import Option
@@ -143,7 +144,9 @@ class HybridHash(Method):
         return bank_loss(outputs, labels, mask, bank, **options), bank
 
 
-def similarity(labels: jax.Array, other_labels: jax.Array) -> jax.Array:
+def similarity(
+    labels: Shaped[Array, "B classes"], other_labels: Shaped[Array, "M classes"]
+) -> Bool[Array, "B M"]:
     """[B, classes] and [M, classes] multi-hot -> bool [B, M]: is a label shared?"""
     shared = labels.astype(jnp.float32) @ other_labels.astype(jnp.float32).T
     return shared > 0.5
@@ -178,11 +181,11 @@ Arrays = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def pair_sums(
-    embeddings: jax.Array,
-    labels: jax.Array,
-    other_embeddings: jax.Array,
-    other_labels: jax.Array,
-    pair_mask: jax.Array,
+    embeddings: Float[Array, "B K"],
+    labels: Shaped[Array, "B classes"],
+    other_embeddings: Float[Array, "M K"],
+    other_labels: Shaped[Array, "M classes"],
+    pair_mask: Bool[Array, "B M"],
     *,
     alpha: float,
 ) -> PairSums:
@@ -199,7 +202,7 @@ def pair_sums(
     Returns:
       Scalars, float32 or the embeddings' type where that is wider.
     """
-    dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
+    dtype = jnp.float64 if embeddings.dtype == jnp.float64 else jnp.float32
     theta = alpha * jnp.matmul(
         embeddings.astype(dtype), other_embeddings.astype(dtype).T, precision="highest"
     )
@@ -214,9 +217,9 @@ def pair_sums(
 
 
 def bank_loss(
-    embeddings: jax.Array,
-    labels: jax.Array,
-    mask: jax.Array,
+    embeddings: Float[Array, "B K"],
+    labels: Shaped[Array, "B classes"],
+    mask: Bool[Array, " B"],
     bank: MemoryBank,
     *,
     alpha: float = 0.5,
@@ -274,8 +277,12 @@ def _sums_over_rows(batch: Arrays, bank: Arrays, *, alpha: float) -> PairSums:
 
 
 def batch_loss(
-    embeddings: jax.Array, labels: jax.Array, mask: jax.Array, *, alpha: float = 0.5
-) -> jax.Array:
+    embeddings: Float[Array, "B K"],
+    labels: Shaped[Array, "B classes"],
+    mask: Bool[Array, " B"],
+    *,
+    alpha: float = 0.5,
+) -> Float[Array, ""]:
     """Loss over the pairs inside a batch, gradient through both sides; no image with itself."""
     different = ~jnp.eye(embeddings.shape[0], dtype=bool)
     pair_mask = mask[:, None] & mask[None, :] & different

@@ -11,7 +11,7 @@ network's parameters, is saved with them, and is split over devices where its ro
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ State = Any  # a pytree of arrays; every method has its own
 Sums = TypeVar("Sums", bound=Callable[[Any, Any], Any])
 
 
+@runtime_checkable
 class Rows(Protocol):
     """How the rows of a state lie on the devices, for losses that compare a batch with them."""
 

@@ -40,7 +40,7 @@ def branch_scales(
         return None
     keep = 1.0 - jnp.asarray(rates, jnp.float32)[:, None, None]
     draw = jax.vmap(lambda key: jax.random.uniform(key, (len(rates), 2)), out_axes=-1)
-    return (draw(image_keys(key, num_images)) < keep) / keep
+    return (draw(image_keys(key, num_images)) < keep).astype(jnp.float32) / keep
 
 
 def drop_path(x: Float[Array, "B ..."], scale: Float[Array, " B"] | None) -> Float[Array, "B ..."]:

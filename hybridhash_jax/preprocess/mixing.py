@@ -84,6 +84,6 @@ def _boxes(centre: Sequence[jax.Array], share: jax.Array, size: Sequence[int]) -
     for place, length in zip(centre, size, strict=True):
         middle, half = place * length, jnp.sqrt(share) * length / 2
         first, last = jnp.round(middle - half)[:, None], jnp.round(middle + half)[:, None]
-        pixel = jnp.arange(length)[None, :]
+        pixel = jnp.arange(length, dtype=jnp.float32)[None, :]
         inside.append((pixel >= first) & (pixel < last))
     return inside[0][:, :, None] & inside[1][:, None, :]

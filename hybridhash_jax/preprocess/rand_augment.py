@@ -158,7 +158,9 @@ def transform(images: jax.Array, matrix: jax.Array) -> jax.Array:
       matrix: [B, 3, 3], see `shape_matrix`.
     """
     height, width = images.shape[1:3]
-    y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
+    y, x = jnp.meshgrid(
+        jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32), indexing="ij"
+    )
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     points = jnp.stack([x - centre_x, y - centre_y, jnp.ones_like(x)]).reshape(3, -1)
     points = points.astype(jnp.float32)
@@ -227,6 +229,6 @@ def _rectangles(drawn: Sequence[jax.Array], size: Sequence[int]) -> jax.Array:
     for length, side, place in zip(lengths, size, places, strict=True):
         length = jnp.clip(jnp.round(length), 1, side)
         first = jnp.floor(place * (side - length + 1))[:, None]
-        pixel = jnp.arange(side)[None, :]
+        pixel = jnp.arange(side, dtype=jnp.float32)[None, :]
         inside.append((pixel >= first) & (pixel < first + length[:, None]))
     return inside[0][:, :, None] & inside[1][:, None, :]

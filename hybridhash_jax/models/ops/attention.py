@@ -33,7 +33,8 @@ def _attend(qkv: jax.Array, *, num_heads: int) -> jax.Array:
     groups, tokens, channels = qkv.shape
     parts = jnp.split(qkv, 3, axis=-1)
     query, key, value = (x.reshape(groups, tokens, num_heads, -1) for x in parts)  # [G, N, H, D]
-    out = jax.nn.dot_product_attention(query, key, value)
+    with jax.numpy_dtype_promotion("standard"):  # it adds a float32 bias of its own
+        out = jax.nn.dot_product_attention(query, key, value)
     return out.reshape(groups, tokens, channels // 3)
 
 

@@ -26,7 +26,9 @@ def _normal_distribution(x: jax.Array) -> jax.Array:
 def _gelu_backward(x: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
     wide = lax.optimization_barrier(x).astype(jnp.float32)
     density = (2 * jnp.pi) ** -0.5 * jnp.exp(-0.5 * jnp.square(wide))
-    return ((grad * (_normal_distribution(wide) + wide * density)).astype(x.dtype),)
+    return (
+        (grad.astype(jnp.float32) * (_normal_distribution(wide) + wide * density)).astype(x.dtype),
+    )
 
 
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
@@ -48,7 +50,9 @@ def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float):
     wide = flat.astype(jnp.float32)
     mean = wide.mean(-1, keepdims=True)
     inverse_std = lax.rsqrt(jnp.square(wide - mean).mean(-1, keepdims=True) + eps)
-    out = (wide - mean) * inverse_std * scale[None] + bias[None]
+    out = (wide - mean) * inverse_std * scale[None].astype(wide.dtype) + bias[None].astype(
+        wide.dtype
+    )
     return out.astype(x.dtype).reshape(x.shape), (flat, mean, inverse_std, scale)
 
 
@@ -58,7 +62,7 @@ def _layer_norm_backward(saved, grad: jax.Array):
     shape, dtype = grad.shape, grad.dtype
     grad = grad.reshape(flat.shape).astype(jnp.float32)
     normed = (flat.astype(jnp.float32) - mean) * inverse_std
-    scaled = grad * scale[None]
+    scaled = grad * scale[None].astype(jnp.float32)
     along = (scaled * normed).mean(-1, keepdims=True)
     grad_x = (scaled - scaled.mean(-1, keepdims=True) - normed * along) * inverse_std
     return grad_x.astype(dtype).reshape(shape), (grad * normed).sum(0), grad.sum(0), None

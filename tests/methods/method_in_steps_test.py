@@ -43,7 +43,9 @@ class Toy(Method):
         kept = jax.lax.stop_gradient(outputs)
         seen = state["rows"]["outputs"].at[examples.index].set(kept, mode="drop")
         state = state | {"rows": state["rows"] | {"outputs": seen}}
-        return jnp.sum(jnp.where(examples.mask, errors, 0)) / jnp.sum(examples.mask), state
+        return jnp.sum(jnp.where(examples.mask, errors, 0)) / examples.mask.sum(
+            dtype=jnp.float32
+        ), state
 
     def end_epoch(self, state, step):
         return state | {"epochs": state["epochs"] + 1}
