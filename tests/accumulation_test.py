@@ -75,6 +75,7 @@ def take_steps(kind: str, parts: int, steps: int = 2):
     return np.asarray(metrics), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "parts"), [("bank", 4), ("batch", 2), ("classifier", 4)])
 def test_parts_train_as_one_batch(kind, parts):
     metrics, state = take_steps(kind, 1)

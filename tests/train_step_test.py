@@ -135,12 +135,14 @@ def test_one_and_eight_devices_give_the_same_losses():
     assert len(eight.state.params.hash_head.to_bits.kernel[...].sharding.device_set) == 8
 
 
+@pytest.mark.slow
 def test_the_step_is_a_function_of_seed_and_step():
     first, second = SmallRun("batch", 1), SmallRun("batch", 1)
     assert first.losses() == second.losses()
     jax.tree.map(np.testing.assert_array_equal, first.state.params, second.state.params)
 
 
+@pytest.mark.slow
 def test_what_lies_in_padding_changes_nothing():
     states = []
     for filler in (0, 255):
@@ -181,6 +183,7 @@ def test_frozen_parameters_stay_as_they_are_and_the_others_learn():
         assert np.array_equal(before[path], after) == frozen, path
 
 
+@pytest.mark.slow
 def test_the_backward_pass_of_a_frozen_prefix_is_not_computed():
     def flops(frozen):
         run = SmallRun("batch", 1, frozen=frozen)
@@ -194,6 +197,7 @@ def test_the_backward_pass_of_a_frozen_prefix_is_not_computed():
     assert flops(("^levels/0/layers/0/mlp",)) > 0.9 * everything
 
 
+@pytest.mark.slow
 def test_frozen_parts_and_factors_go_through_a_checkpoint(tmp_path):
     options: Any = {"frozen": PREFIX, "factors": ("^hash_head=1", ".=0.1")}
     first, second = SmallRun("bank", 1, **options), SmallRun("bank", 1, **options)

@@ -122,6 +122,7 @@ def undisturbed() -> list[float]:
     return run.train(run.first_state(), range(STEPS))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [(8, 1), (1, 8), (4, 2), (8, 1, "layers"), (1, 8, "layers"), (1, 8, "dots"), (2, 2, "none", 4)],
@@ -133,6 +134,7 @@ def test_the_losses_do_not_depend_on_the_layout(options):
     np.testing.assert_allclose(losses, undisturbed(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_other_devices_in_another_layout(tmp_path):
     store = CheckpointStore(tmp_path / "checkpoints")
     losses, state, done = [], None, 0
@@ -330,6 +332,7 @@ def test_the_backward_pass_is_left_no_whole_parameter():
         assert of_size(x.sharding.shard_shape(x.shape)) != of_size(x.shape)
 
 
+@pytest.mark.slow
 def test_codes_do_not_depend_on_the_layout():
     packed = []
     for sizes in ((1, 1), (8, 1), (2, 4)):

@@ -69,6 +69,7 @@ def take_steps(run, state, mesh, batch, steps, seed=0):
     return losses, states
 
 
+@pytest.mark.slow
 def test_one_device_and_eight_train_alike():
     found = []
     for count in (1, 8):

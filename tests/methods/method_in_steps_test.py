@@ -74,6 +74,7 @@ def test_rows_are_split_over_devices_and_other_arrays_are_on_each(toy):
     assert state.method["epochs"].sharding.is_fully_replicated
 
 
+@pytest.mark.slow
 def test_its_parameters_learn_and_its_state_goes_on_between_epochs(toy, tmp_path):
     config = make_config(num_epochs=2, optimizer__learning_rate_factors=("^method/proxies=3",))
     train(config, tmp_path / "whole", StopAt())
@@ -123,6 +124,7 @@ def test_learned_codes_stand_for_the_images_that_were_trained_on(toy):
     np.testing.assert_array_equal(database.codes[:5], encoded.codes[:5])
 
 
+@pytest.mark.slow
 def test_a_run_of_csq_learns_its_centres(tmp_path):
     config = make_config(method__name="csq", bits=(16,), num_epochs=4)
     (entry,) = train(config, tmp_path, StopAt())

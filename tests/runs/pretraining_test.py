@@ -70,6 +70,7 @@ def test_its_run_leaves_what_it_promises(finished):
     assert len([x for x in lines if x["kind"] == "train"]) == 16
 
 
+@pytest.mark.slow
 def test_stopped_inside_an_epoch_it_goes_on_to_the_same_end(finished, tmp_path):
     config = make_config(**CLASSIFY)
     with pytest.raises(Interrupted, match="after step 21"):
@@ -114,6 +115,7 @@ def test_hashing_starts_from_a_classifier(finished, caplog, monkeypatch):
     assert "plain NesT has no hash head" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_network_that_hashes_trains_from_a_classifier(finished, tmp_path):
     (entry,) = train(make_config(init__weights=str(finished), num_epochs=2), tmp_path, StopAt())
     assert entry["init_from"].startswith(f"{finished} (own run): 34 loaded")

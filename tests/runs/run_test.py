@@ -77,6 +77,7 @@ def test_waiting_for_images_counts_and_is_told(tmp_path, monkeypatch):
         assert line["waiting_for_images"] > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 8, 19])
 def test_a_run_stopped_at_any_step_goes_on_to_the_same_end(finished, tmp_path, step):
     with pytest.raises(Interrupted, match=f"after step {step}"):
@@ -95,6 +96,7 @@ class StopDuringEvaluation(StopAt):
         return self.asked > 2
 
 
+@pytest.mark.slow
 def test_a_run_stopped_during_its_last_evaluation_still_records_it(finished, tmp_path):
     with pytest.raises(Interrupted, match="after step 24"):
         train(make_config(), tmp_path, StopDuringEvaluation(24))
@@ -203,6 +205,7 @@ def test_a_workdir_with_a_run_of_unknown_configuration_is_refused(tmp_path):
         train(make_config(), tmp_path, StopAt())
 
 
+@pytest.mark.slow
 def test_several_lengths_are_trained_one_after_another_into_one_table(tmp_path, capsys):
     console.set_up()
     config = make_config(bits=(4, 8), num_epochs=1)
@@ -230,6 +233,7 @@ def test_one_length_and_several_do_not_share_a_workdir(finished, tmp_path):
         train(make_config(), tmp_path, StopAt())
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
     config = make_config(
         optimizer__name="sgd", optimizer__learning_rate=1e38, optimizer__clip_norm=None
@@ -242,6 +246,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
     assert steps == [0]
 
 
+@pytest.mark.slow
 def test_selection_on_held_out_images_never_looks_at_the_queries(tmp_path):
     config = make_config(evaluation__selected_by="validation", num_epochs=2)
     (entry,) = train(config, tmp_path, StopAt())
@@ -252,6 +257,7 @@ def test_selection_on_held_out_images_never_looks_at_the_queries(tmp_path):
     assert entry["map_expected"] == best["map_expected"]
 
 
+@pytest.mark.slow
 def test_the_last_evaluation_can_be_selected(tmp_path):
     config = make_config(evaluation__selected_by="last", num_epochs=2, loss__pairs="batch")
     (entry,) = train(config, tmp_path, StopAt())

@@ -43,6 +43,7 @@ def fixture_finished(source, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_frozen_levels_are_those_of_the_file_and_the_rest_has_learned(source, finished):
     before, after = parameters(source[1]), read_run(finished).arrays
     for path, array in after.items():
@@ -69,6 +70,7 @@ def test_the_rate_rises_over_the_warmup(finished):
     assert rates[:4] == pytest.approx([0.0005, 0.0015, 0.002, 0.002], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_without_the_file_to_the_same_end(source, finished, tmp_path, capsys):
     copy = shutil.copytree(source[0], tmp_path / "source")
     config, workdir = config_from(copy), tmp_path / "run"
