@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 import configs
 from configs import default
-from hybridhash_jax.config_fields import flat_fields
+from hybridhash_jax.config_fields import GONE, RENAMED, flat_fields
 
 USAGE = """\
 Trains and evaluates deep hashing networks.
@@ -158,6 +158,10 @@ def _explain(error: Exception, arguments: Sequence[str]) -> str:
     if not unknown:
         return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     name = unknown[0]
+    if name in RENAMED:
+        return f"--config.{name} is now --config.{RENAMED[name]}"
+    if name in GONE:
+        return f"--config.{name} is no longer there; leave it out (see CHANGELOG.md)"
     near = difflib.get_close_matches(name, fields, n=3, cutoff=0.5)
     group = [field for field in fields if field.startswith(name.rpartition(".")[0] + ".")]
     known = ", ".join(group or fields)

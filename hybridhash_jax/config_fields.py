@@ -8,6 +8,9 @@ from ml_collections import ConfigDict
 
 # An ml_collections ConfigDict. Type checkers know nothing of its fields.
 Config: TypeAlias = Any
+# Fields of earlier versions: their name now, or the only value that is left of their choices.
+RENAMED = {"init.from": "init.weights"}
+GONE = {"data.decoder": "exact", "evaluation.metrics_on": None}
 
 
 class ConfigError(ValueError):

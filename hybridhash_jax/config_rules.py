@@ -87,5 +87,10 @@ def check_config(config: Config) -> None:
             "evaluation.selected_by='query' is for hashing; accepted for task=classify: "
             "validation (the best top-1), last"
         )
+    if fields["task"] == "classify" and fields["method.name"] != "hybridhash":
+        problems.append(
+            f"method.name={fields['method.name']!r} learns codes and task=classify learns classes; "
+            "leave one of them out"
+        )
     if problems:
         raise ConfigError("the configuration cannot be run:\n  " + "\n  ".join(problems))

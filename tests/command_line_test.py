@@ -23,6 +23,8 @@ def refused(done: subprocess.CompletedProcess) -> str:
     [
         (["--config.optimizer.learning_rat=1"], ["Did you mean optimizer.learning_rate"]),
         (["--config.optimiser.name=sgd"], ["there is no such field", "optimizer.name"]),
+        (["--config.init.from=w.pth"], ["--config.init.from is now --config.init.weights"]),
+        (["--config.data.decoder=fast"], ["--config.data.decoder is no longer there"]),
         (["--config.batch_size=many"], ["batch_size", "many"]),
         (["--config.loss.pairs=all"], ["accepted: bank, batch"]),
         (["--config.batch_size=0"], ["at least 1"]),

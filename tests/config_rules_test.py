@@ -72,6 +72,13 @@ def test_an_impossible_value_is_refused_with_what_is_accepted(field, value, mess
     assert field in str(error.value)
 
 
+def test_a_method_of_hashing_is_refused_where_classes_are_learned():
+    config = digits.get_config()
+    config.task, config.evaluation.selected_by, config.method.name = "classify", "last", "csq"
+    with pytest.raises(ConfigError, match="method.name='csq' learns codes and task=classify"):
+        check_config(config)
+
+
 def test_all_impossible_values_are_named_in_one_message():
     config = digits.get_config()
     config.batch_size = 0

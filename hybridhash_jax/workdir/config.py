@@ -8,14 +8,17 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import default
-from hybridhash_jax.config_fields import Config, ConfigError, flat_fields, to_json
+from hybridhash_jax.config_fields import (
+    GONE,
+    RENAMED,
+    Config,
+    ConfigError,
+    flat_fields,
+    to_json,
+)
 from hybridhash_jax.methods import METHODS
 from hybridhash_jax.workdir import names
 from input_pipeline.atomic_file import write_atomically
-
-# Fields of earlier versions: their name now, or the only value that is left of their choices.
-_RENAMED = {"init.from": "init.weights"}
-_GONE = {"data.decoder": "exact", "evaluation.metrics_on": None}
 
 
 def save_config(workdir: Path, config: Config) -> None:
@@ -56,14 +59,14 @@ def saved_fields(workdir: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read ({error})") from None
     fields: dict[str, Any] = {}
     for name, value in flat.items():
-        if name in _GONE:
-            if _GONE[name] not in (None, value):
+        if name in GONE:
+            if GONE[name] not in (None, value):
                 raise ConfigError(
                     f"{path} has {name}={value!r}, which this version no longer has; go on with "
                     "the version that trained it, or start again"
                 )
             continue
-        *groups, last = _RENAMED.get(name, name).split(".")
+        *groups, last = RENAMED.get(name, name).split(".")
         place = fields
         for group in groups:
             place = place.setdefault(group, {})
