@@ -14,6 +14,7 @@ from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.evaluators import Evaluation, Evaluator, create_evaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
+from hybridhash_jax.report.files import write_sweep
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.state import TrainState
@@ -64,8 +65,6 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     ]
     entries = [run.entry for run in finished]
     if len(config.bits) > 1 and jax.process_index() == 0:
-        from hybridhash_jax.report.files import write_sweep
-
         results.write_results(workdir, entries)
         reports = [(f"{run.entry['bits']}bits", run.report) for run in finished]
         page = write_sweep(workdir, reports, draw=config.evaluation.report)

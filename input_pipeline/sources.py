@@ -1,7 +1,6 @@
 """Where a batch's pixels come from: an array in memory, or image files that threads decode."""
 
 import concurrent.futures
-import os
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +10,7 @@ from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.transforms import WORDS, ImageTransform
 from input_pipeline.options import Option
+from input_pipeline.threads import available_cores
 
 OPTIONS = (Option("num_workers", "decoding threads", at_least=0, may_change=True),)
 
@@ -119,10 +119,3 @@ class DecodedSource:
     def close(self) -> None:
         """Ends the threads; there are no batches after it."""
         self._pool.shutdown(cancel_futures=True)
-
-
-def available_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -24,6 +24,7 @@ from hybridhash_jax.methods.classification import is_among_top, mean_cross_entro
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.workdir import log, names
+from hybridhash_jax.workdir.checkpoints import model_fingerprint
 
 Sums = Mapping[str, jax.Array]
 _TOP = 5
@@ -91,9 +92,14 @@ class ClassEvaluator(Evaluator):
                 "none of the validation images could be read; there is nothing to measure"
             )
         seconds = time.perf_counter() - started
-        record = {name: total / images for name, total in totals.items()}
-        record |= {"validation": int(images), "evaluate_seconds": seconds}
-        return Evaluation(record | {"images_per_second": images / seconds})
+        record = {
+            **{name: total / images for name, total in totals.items()},
+            "validation": int(images),
+            "parameters_fingerprint": model_fingerprint(state.evaluated_params),
+            "evaluate_seconds": seconds,
+            "images_per_second": images / seconds,
+        }
+        return Evaluation(record)
 
     def facts(self) -> dict[str, Any]:
         """What is learned, of how many classes."""

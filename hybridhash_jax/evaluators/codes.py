@@ -68,10 +68,11 @@ class CodeEvaluator(Evaluator):
         encoded = time.perf_counter()
         record = evaluate_codes(query, database, exp.top_k)
         record |= {"queries": len(query), "database": len(database)}
+        record["parameters_fingerprint"] = query.fingerprint
         measured = time.perf_counter()
         if len(exp.held_out):
             held_out, train = (
-                self._encode_rows(state, rows, should_stop, on_images)
+                self._encode_rows(state, rows, query.fingerprint, should_stop, on_images)
                 for rows in (exp.held_out, exp.train_rows)
             )
             record["validation_map_expected"] = metrics.mean_average_precision(
@@ -96,8 +97,11 @@ class CodeEvaluator(Evaluator):
     ) -> tuple[CodeSet, CodeSet]:
         """The codes of queries and database; the method's own where it learned some."""
         splits = self.experiment.dataset.splits
-        query = self._encode_rows(state, splits.query, should_stop, on_images)
-        database = self._encode_rows(state, splits.database, should_stop, on_images)
+        model = model_fingerprint(state.evaluated_params)
+        query, database = (
+            self._encode_rows(state, rows, model, should_stop, on_images)
+            for rows in (splits.query, splits.database)
+        )
         learned = self.experiment.method.database_codes(state.method)
         if learned is None:
             return query, database
@@ -117,7 +121,12 @@ class CodeEvaluator(Evaluator):
         return dataclasses.replace(database, packed=packed)
 
     def _encode_rows(
-        self, state: TrainState, rows: np.ndarray, should_stop: ShouldStop, on_images: OnImages
+        self,
+        state: TrainState,
+        rows: np.ndarray,
+        model: str | None,
+        should_stop: ShouldStop,
+        on_images: OnImages,
     ) -> CodeSet:
         exp, dataset = self.experiment, self.experiment.dataset
         names = exp.image_names(rows)
@@ -138,7 +147,7 @@ class CodeEvaluator(Evaluator):
             names=names[readable],
             rows=rows[readable],
             class_names=dataset.class_names,
-            fingerprint=model_fingerprint(state.evaluated_params),
+            fingerprint=model,
             protocol=dataset.protocol,
             top_k=exp.top_k,
         )

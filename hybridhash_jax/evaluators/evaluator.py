@@ -14,7 +14,6 @@ from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState
-from hybridhash_jax.workdir.checkpoints import model_fingerprint
 
 ShouldStop = Callable[[], bool]
 OnImages = Callable[[int], object]
@@ -55,7 +54,7 @@ class Evaluator(abc.ABC):
     def measure(
         self, state: TrainState, should_stop: ShouldStop, on_images: OnImages
     ) -> Evaluation:
-        """Looks at all images and measures; `evaluate` completes the record.
+        """Looks at all images and measures; `evaluate` adds step and epoch to the record.
 
         Raises:
           DataError: an image cannot be read and data.on_unreadable is "error".
@@ -117,7 +116,6 @@ class Evaluator(abc.ABC):
         found = self.measure(state, should_stop, on_images)
         record = {"step": step, "epoch": step / self.experiment.steps_per_epoch}
         record |= found.record
-        record["parameters_fingerprint"] = model_fingerprint(state.evaluated_params)
         if warning := self.warning(record):
             logger.warning("%s", warning)
         return dataclasses.replace(found, record=record)

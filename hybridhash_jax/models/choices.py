@@ -20,7 +20,6 @@ OPTIONS = (
     Option("dtype", "type of the computation", ("auto", "float32", "bfloat16")),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
-CHOICES = {name: option.choices for name, option in _BY_NAME.items()}
 
 
 def check_choices(**given: str) -> None:

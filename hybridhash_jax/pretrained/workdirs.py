@@ -1,6 +1,5 @@
 """Reads the parameters of our own runs: Orbax checkpoints, whatever optimizer and bank they had."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from hybridhash_jax.config_fields import ConfigError
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.pretrained.errors import WeightFileError
 from hybridhash_jax.workdir import names
@@ -17,6 +17,7 @@ from hybridhash_jax.workdir.checkpoints import (
     fingerprint,
     read_meta,
 )
+from hybridhash_jax.workdir.config import read_config
 from hybridhash_jax.workdir.selection import choose_step
 
 # The moving average, where a run keeps one, is what it evaluates and what starts others.
@@ -109,10 +110,7 @@ def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _config(workdir: Path) -> dict[str, Any]:
-    path = workdir / names.CONFIG
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise WeightFileError(
-            f"{path} cannot be read ({error}); it says what the run's network is. Restore it."
-        ) from None
+        return read_config(workdir)
+    except ConfigError as error:
+        raise WeightFileError(f"{error}; it says what the run's network is. Restore it.") from None

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from hybridhash_jax.report import figures, page, published, retrieval_grid
+from hybridhash_jax.workdir import names
 from input_pipeline.atomic_file import write_atomically, write_json
 
-REPORT_FILE, PAGE_FILE = "report.json", "report.html"
 _OF_THE_DATA = ("queries", "database", "classes", "labels_per_image")
 
 
@@ -57,24 +57,24 @@ def write_report(
         draw: takes a second or two.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / REPORT_FILE, report)
+    write_json(directory / names.REPORT, report)
     if not draw:
-        return directory / REPORT_FILE
+        return directory / names.REPORT
     ways: dict[str, Callable[[Any, Path], None]] = {
         "pr_curve.png": figures.plot_precision_recall,
         "precision_at_n.png": figures.plot_precision_at_n,
         "bit_balance.png": figures.plot_bit_balance,
     }
     if report.get("training") or report.get("evaluations"):
-        ways["training.png"] = figures.plot_training
+        ways[names.TRAINING_FIGURE] = figures.plot_training
     for name, way in ways.items():
         way(report, directory / name)
     if images:
         retrieval_grid.draw_retrieval(report, images, directory / "retrieval.png")
     pictures = {name: (directory / name).read_bytes() for name in ways}
     text = page.render_report(report, images, pictures)
-    write_atomically(directory / PAGE_FILE, text.encode())
-    return directory / PAGE_FILE
+    write_atomically(directory / names.PAGE, text.encode())
+    return directory / names.PAGE
 
 
 def write_sweep(
@@ -92,7 +92,7 @@ def write_sweep(
                 "map": report["map"],
                 "radius_2": report["radius_2"],
                 "distinct_codes": report["code_health"]["distinct_codes"],
-                "report": f"{folder}/{PAGE_FILE}",
+                "report": f"{folder}/{names.PAGE}",
                 **report.get("selection", {}),
             }
             for folder, report in reports
@@ -100,10 +100,10 @@ def write_sweep(
         "published": published.published_for(first["dataset"]["protocol"], first["top_k"]),
         "run": first["run"],
     }
-    write_json(directory / REPORT_FILE, sweep)
+    write_json(directory / names.REPORT, sweep)
     if not draw:
-        return directory / REPORT_FILE
+        return directory / names.REPORT
     figures.plot_over_bits(sweep, directory / "map_over_bits.png")
     pictures = {"map_over_bits.png": (directory / "map_over_bits.png").read_bytes()}
-    write_atomically(directory / PAGE_FILE, page.render_sweep(sweep, pictures).encode())
-    return directory / PAGE_FILE
+    write_atomically(directory / names.PAGE, page.render_sweep(sweep, pictures).encode())
+    return directory / names.PAGE

@@ -45,24 +45,27 @@ def load_config(workdir: Path) -> Config:
     return ConfigDict(_with_tuples(values)).lock()
 
 
+def read_config(workdir: Path) -> dict[str, Any]:
+    """What config.json says, word for word; a ConfigError if it cannot be read."""
+    path = workdir / names.CONFIG
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error})") from None
+
+
 def saved_fields(workdir: Path) -> dict[str, Any]:
     """What config.json says, as nested dictionaries with the names of today.
 
     Raises:
       ConfigError: it cannot be read, or asks for what is no longer there.
     """
-    path = workdir / names.CONFIG
-    try:
-        saved = json.loads(path.read_text())
-        flat = dict(flat_fields(saved))
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error})") from None
     fields: dict[str, Any] = {}
-    for name, value in flat.items():
+    for name, value in flat_fields(read_config(workdir)):
         if name in GONE:
             if GONE[name] not in (None, value):
                 raise ConfigError(
-                    f"{path} has {name}={value!r}, which this version no longer has; go on with "
+                    f"{workdir / names.CONFIG} has {name}={value!r}, which this version no longer has; go on with "
                     "the version that trained it, or start again"
                 )
             continue

@@ -6,7 +6,7 @@ from typing import Any
 
 from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.checkpoints import CheckpointError, committed_steps, read_meta
-from hybridhash_jax.workdir.config import load_config
+from hybridhash_jax.workdir.config import read_config
 from input_pipeline.options import Option
 
 # Which number of an evaluation's record is the largest at the selected step.
@@ -50,8 +50,9 @@ def choose_step(workdir: Path, which: str) -> int:
         return steps[-1]
     if which == "selected":
         history = read_meta(folder / str(steps[-1])).get("history", [])
-        config = load_config(workdir)
-        step = selected_step(history, config.evaluation.selected_by, config.task)
+        config = read_config(workdir)  # whatever else a run of an earlier version had
+        selected_by = config["evaluation"]["selected_by"]
+        step = selected_step(history, selected_by, config.get("task", "hash"))
     elif which.isdigit():
         step = int(which)
     else:

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from hybridhash_jax import models
-from hybridhash_jax.models.choices import CHOICES, check_choices
+from hybridhash_jax.models.choices import check_choices
 from hybridhash_jax.models.heads import HEADS
 from hybridhash_jax.models.layers import GELUS, LayerOptions
 from hybridhash_jax.models.remat import call
@@ -65,8 +65,9 @@ def test_an_unknown_head_is_refused():
 
 
 def test_what_can_be_chosen_is_there():
-    assert CHOICES["gelu"] == tuple(GELUS)
-    for remat in CHOICES["remat"]:
+    choices = {option.name: option.choices for option in models.OPTIONS}
+    assert choices["gelu"] == tuple(GELUS)
+    for remat in choices["remat"]:
         assert call(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), remat, jnp.ones((1, 2))).shape == (1, 2)
     with pytest.raises(ValueError, match="gelu='fast' .*accepted: exact, tanh"):
         check_choices(gelu="fast")

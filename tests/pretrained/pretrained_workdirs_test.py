@@ -1,5 +1,6 @@
 """Starting from our own runs, whatever optimizer, bank and bits they had."""
 
+import json
 import logging
 import shutil
 
@@ -93,6 +94,15 @@ def test_a_selected_checkpoint_that_was_deleted_is_refused(workdir, tmp_path):
         pretrained.WeightFileError, match=r"no checkpoint .*10; there are: \[20, 30\]"
     ):
         load(run, checkpoint="selected")
+
+
+@pytest.mark.parametrize("checkpoint", ["selected", "latest"])
+def test_a_run_with_an_option_that_is_gone_still_gives_its_weights(workdir, tmp_path, checkpoint):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"data": {"decoder": "fast"}}))
+    model, _ = load(run, checkpoint=checkpoint)
+    assert_same(model, load(workdir, checkpoint=checkpoint)[0])
 
 
 def test_a_damaged_checkpoint_is_refused_with_the_others(workdir, tmp_path):
