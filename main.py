@@ -6,7 +6,10 @@ python main.py --help
 
 import sys
 
-from hybridhash_jax import command_line
+from input_pipeline import signals
 
 if __name__ == "__main__":
+    signals.listen()
+    from hybridhash_jax import command_line  # after it: Ctrl-C counts from the first line on
+
     command_line.main(sys.argv[1:], "python main.py")

@@ -5,6 +5,8 @@ import importlib
 import sys
 from typing import NamedTuple, NoReturn
 
+from input_pipeline import signals
+
 
 class Verb(NamedTuple):
     """What follows `hybridhash`.
@@ -52,6 +54,7 @@ VERBS = {
 
 def main() -> NoReturn:
     """Runs the verb that the command line names; exits with 2 where there is no such verb."""
+    signals.listen()
     verb, *arguments = sys.argv[1:] or ["--help"]
     if verb in ("--help", "-h", "help"):
         print(_help())

@@ -1,5 +1,6 @@
 """Runs the mode that the flags name, and turns expected errors into one message."""
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -21,11 +22,18 @@ from hybridhash_jax.train import TrainingDivergedError
 from hybridhash_jax.workdir.checkpoints import CheckpointError, committed_steps
 from hybridhash_jax.workdir.config import load_config
 from hybridhash_jax.workdir.names import CHECKPOINTS
+from input_pipeline import signals
 from input_pipeline.errors import DataError
 
 # Errors whose message is written for the user. A ValueError is one as well: every function here
 # that takes a user's value explains what it accepts. Anything else is a fault of ours.
 _EXPLAINED = (CheckpointError, TrainingDivergedError, DataError, OSError, ValueError)
+_OUT_OF_MEMORY = (
+    "out of memory. Training: give a smaller --config.batch_size, a --config.accumulation_steps of "
+    "2 or more, --config.model.remat=layers, or a smaller --config.model.variant; "
+    "--mode=tune_batch finds the largest batch that fits. Evaluation: give a smaller "
+    "--config.evaluation.batch_size. What was saved before is intact"
+)
 # What may differ between the machines of one run.
 _OF_THE_MACHINE = ("data.dir", "data.download", "data.num_workers")
 
@@ -40,9 +48,9 @@ def run_mode() -> None:
         processes.finish()
     except Interrupted as stop:
         _end(str(stop), stop.exit_code)
-    except KeyboardInterrupt:
-        _end("stopped at once; the last saved state is intact", 130)
     except Exception as error:
+        if _is_out_of_memory(error):
+            _end(f"error: {_OUT_OF_MEMORY}", 1)
         # A bucket or a download that cannot be reached is another matter. JAX raises a bare
         # ValueError for some failures of gloo.
         of_jax = isinstance(error, RuntimeError) or type(error) is ValueError
@@ -60,18 +68,20 @@ def _start_mode() -> None:
     given = flags.FLAGS
     absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax reports every file at INFO
     host_memory.compute_on_calling_thread()
+    signals.listen(processes.end_by_signal)
     processes.start(
         given.coordinator_address,
         given.num_processes,
         given.process_id,
         initialization_timeout=given.initialization_timeout,
     )
+    _find_devices()
     console.set_up(quiet=jax.process_index() > 0)
     workdir = Path(given.workdir).expanduser()
     compilation_cache.set_up(given.compilation_cache, workdir)
     _agree_on_run(workdir)
     if given.mode == "train":
-        train(given.config, workdir, StopRequest())
+        train(given.config, workdir, StopRequest(end=processes.end_by_signal))
     elif given.mode == "tune_batch":
         tune_batch(given.config, workdir)
     elif given.codes is not None:
@@ -79,6 +89,28 @@ def _start_mode() -> None:
     else:
         config = load_config(workdir) if given.config is None else given.config
         evaluate_checkpoint(config, workdir, given.checkpoint)
+
+
+def _find_devices() -> None:
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        raise ValueError(
+            f"JAX cannot use the devices of JAX_PLATFORMS={asked}; leave that variable out, or set "
+            "it to cpu"
+            if asked
+            else f"JAX finds no device that it can use: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        of_jax = isinstance(error, jax.errors.JaxRuntimeError)
+        if isinstance(error, MemoryError) or (of_jax and "RESOURCE_EXHAUSTED" in str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _agree_on_run(workdir: Path) -> None:

@@ -84,10 +84,10 @@ def _train_length(
     evaluator = create_evaluator(experiment)
     evaluations = _SelectedEvaluation(evaluator, workdir, stop)
     loop = TrainingLoop(experiment, workdir, stop, evaluations.evaluate)
-    stop.install()  # only now: while data are fetched, Ctrl-C ends the program at once
     try:
-        state, history = loop.run(state)
-        selected = evaluations.of_selected(state, history, loop.store)
+        with stop.heard():  # only now: before, there is nothing to save
+            state, history = loop.run(state)
+            selected = evaluations.of_selected(state, history, loop.store)
     finally:
         loop.store.close()
         experiment.close()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from input_pipeline import signals
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS
 from input_pipeline.lists.listed import LIST_FILES
@@ -56,7 +57,8 @@ def check_image_folder(directory: str) -> None:
 def run_command(work: Callable[[], str], when_stopped: str) -> int:
     """Prints what `work` returns, or its error as one line; returns the exit code."""
     try:
-        text = work()
+        with signals.raised():
+            text = work()
     except (DataError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

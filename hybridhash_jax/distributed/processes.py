@@ -13,6 +13,8 @@ from pathlib import Path
 
 import jax
 
+from input_pipeline import signals
+
 # A process that sends no heartbeat for so long counts as dead, and JAX ends the others.
 _HEARTBEAT_SECONDS = 60
 # At the end the others wait while process 0 writes the report of a large database.
@@ -263,6 +265,11 @@ def leave(exit_code: int) -> None:
     goodbye.start()
     goodbye.join(_LEAVE_SECONDS)
     _exit(exit_code)
+
+
+def end_by_signal(number: int) -> None:
+    """Ends the process at once after a signal."""
+    signals.end(number, _end_shell)
 
 
 def finish() -> None:

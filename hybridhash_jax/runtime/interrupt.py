@@ -2,12 +2,14 @@
 
 import signal
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 import jax
 import numpy as np
+
+from input_pipeline import signals
 
 # However fast the calls are: the next ones may be slow.
 _MOST_CALLS = 20
@@ -63,23 +65,26 @@ class StopRequest:
     longer: schedulers grant 30 seconds and more between the signal and the end.
     """
 
-    def __init__(self, compare_every_seconds: float = 3.0):
+    def __init__(self, compare_every_seconds: float = 3.0, end: signals.Answer = signals.end):
+        """`end` ends the process, given the signal's number."""
         self.signal_number: int | None = None
+        self._end = end
         self._agreed = False
         # Batches of an evaluation take another time than steps.
         self._steps = _Pace(compare_every_seconds)
         self._batches = _Pace(compare_every_seconds)
 
-    def install(self) -> Self:
-        """Takes over SIGTERM and SIGINT."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
-        return self
+    def heard(self) -> AbstractContextManager[None]:
+        """SIGTERM and SIGINT are remembered inside the block, in the main thread."""
+        return signals.answered_by(self._on_signal)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+    def _on_signal(self, number: int) -> None:
+        if self.signal_number is not None:
+            if number == signal.SIGINT:
+                self._end(number)
+            return
         self.signal_number = number
+        signals.say("stopping after this step, then saving; Ctrl-C again stops now")
 
     def requested(self, step: int) -> bool:
         """Should the run stop at this step? The same answer in every process."""

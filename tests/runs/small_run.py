@@ -1,5 +1,6 @@
 """The shipped digits configuration, shrunk to a network that compiles and trains in seconds."""
 
+import contextlib
 import json
 import os
 import sys
@@ -60,8 +61,8 @@ class StopAt(StopRequest):
         super().__init__()
         self.step = step
 
-    def install(self):
-        return self
+    def heard(self):
+        return contextlib.nullcontext()
 
     def requested(self, step: int) -> bool:
         return step == self.step
