@@ -1,0 +1,3 @@
+"""Deep hashing for image retrieval."""
+
+__version__ = "0.2.0"

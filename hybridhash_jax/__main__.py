@@ -5,6 +5,7 @@ import importlib
 import sys
 from typing import NamedTuple, NoReturn
 
+from hybridhash_jax import __version__
 from input_pipeline import signals
 
 
@@ -50,6 +51,12 @@ VERBS = {
         "hybridhash_jax.tools.convert_weights",
     ),
 }
+# Modes of training that look like verbs.
+_OF_TRAIN = {
+    "evaluate": "train --mode=evaluate",
+    "eval": "train --mode=evaluate",
+    "tune_batch": "train --mode=tune_batch",
+}
 
 
 def main() -> NoReturn:
@@ -59,8 +66,12 @@ def main() -> NoReturn:
     if verb in ("--help", "-h", "help"):
         print(_help())
         sys.exit(0)
+    if verb == "--version":
+        print(f"hybridhash_jax {__version__}")
+        sys.exit(0)
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=2, cutoff=0.5)
+        near = [_OF_TRAIN[verb]] if verb in _OF_TRAIN else []
+        near += difflib.get_close_matches(verb, VERBS, n=2, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         print(f"error: {verb!r} is no verb.{hint} Verbs: {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(2)

@@ -4,7 +4,7 @@ Nothing here takes long to import: help and mistakes are answered before JAX is 
 """
 
 import difflib
-import re
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +14,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import configs
-from configs import default
-from hybridhash_jax.config_fields import GONE, RENAMED, flat_fields
+from hybridhash_jax.flag_errors import did_you_mean, explain
+from hybridhash_jax.workdir import names, saved_config
+from hybridhash_jax.workdir.config import has_config, load_config
 
 USAGE = """\
 Trains and evaluates deep hashing networks.
@@ -23,6 +24,7 @@ Trains and evaluates deep hashing networks.
   {program} --config=configs/digits.py --workdir=runs/digits
   {program} --config=configs/cifar10.py --workdir=runs/cifar10 --config.bits=16,32,48,64
   {program} --config=configs/pretrain_imagenet.py --workdir=runs/pretrained (its backbone)
+  {program} --workdir=runs/digits (goes on with the run that is there)
   {program} --mode=tune_batch --config=configs/cifar10.py --workdir=runs/cifar10
   {program} --mode=evaluate --workdir=runs/digits
   {program} --mode=evaluate --codes=CODES --workdir=runs/codes
@@ -82,26 +84,41 @@ def _make_parser(program: str) -> Callable[[Sequence[str]], list[str]]:
             _check_flags(rest)
             return rest
         except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-            print(f"error: {_explain(error, arguments)}", file=sys.stderr)
+            print(f"error: {explain(error, arguments)}", file=sys.stderr)
             sys.exit(1)
 
     return parse
 
 
 def _find_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments, where --config=NAME that is no file has become a file of `configs`."""
-    found = list(arguments)
+    """The arguments, where --config is a file: for NAME one of `configs`, else the workdir's own."""
+    found, workdir, has_one = list(arguments), None, False
     for place, argument in enumerate(found):
-        flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-config") and equals:
-            found[place] = f"{flag}={_config_path(value)}"
-        elif flag in ("--config", "-config") and place + 1 < len(found):
-            found[place + 1] = _config_path(found[place + 1])
+        flag, equals, value = argument.lstrip("-").partition("=")
+        if flag not in ("config", "workdir") or not argument.startswith("-"):
+            continue
+        where = place if equals else place + 1
+        value = value if equals else "".join(found[where : where + 1])
+        if flag == "workdir":
+            workdir = value
+        elif value:
+            has_one = True
+            found[where] = f"--config={_config_path(value)}" if equals else _config_path(value)
+    measures_codes = any(argument.lstrip("-").startswith("codes") for argument in found)
+    if not (has_one or measures_codes) and workdir and has_config(Path(workdir).expanduser()):
+        found.insert(1, f"--config={_saved(Path(workdir))}")
     return found
 
 
+def _saved(place: Path) -> str:
+    load_config(place.expanduser())  # its message is lost where ml_collections calls it
+    return f"{saved_config.__file__}:{place.expanduser().absolute()}"
+
+
 def _config_path(given: str) -> str:
-    if Path(given).is_file():
+    if Path(given).is_dir() or given.endswith(".json"):
+        return _saved(Path(given))
+    if Path(given).is_file() or Path(given.partition(":")[0]).is_file():
         return given
     folder = Path(configs.__file__).parent
     name = given.removeprefix("configs/").removesuffix(".py")
@@ -112,7 +129,7 @@ def _config_path(given: str) -> str:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     raise flags.IllegalFlagValueError(
         f"--config={given}: there is no such file, and no such configuration in configs/."
-        f"{_did_you_mean(near)} Known: {', '.join(known)}"
+        f"{did_you_mean(near)} Known: {', '.join(known)}"
     )
 
 
@@ -120,20 +137,56 @@ def _check_flags(rest: Sequence[str]) -> None:
     values = flags.FLAGS
     if len(rest) > 1:
         raise flags.IllegalFlagValueError(f"{rest[1]!r} is no flag; see --help")
-    if values.workdir is None:
-        raise flags.IllegalFlagValueError("--workdir=FOLDER is missing; see --help")
-    if "://" in values.workdir:
-        raise flags.IllegalFlagValueError(
-            f"--workdir={values.workdir} is no folder of a file system; mount the bucket (for "
-            "example with gcsfuse) and give the folder, see docs/pods.md"
-        )
+    if not values.workdir:
+        given = "is missing" if values.workdir is None else "is empty (an unset variable?)"
+        raise flags.IllegalFlagValueError(f"--workdir=FOLDER {given}; see --help")
+    for name in ("workdir", "codes", "compilation_cache"):
+        _check_path(name, values[name].value)
+    _check_workdir(Path(values.workdir).expanduser(), writes=values.mode != "evaluate")
     if values.config is None and values.mode != "evaluate":
         raise flags.IllegalFlagValueError(
-            "--config=FILE is missing, for example --config=configs/digits.py; see --help"
+            "--config=FILE is missing, for example --config=configs/digits.py, and "
+            f"--workdir={values.workdir} has no {names.CONFIG} to go on with; see --help"
         )
     _check_codes(values)
     if values.config is not None:
         values.config.to_dict()  # raises the error of a file that could not be read
+
+
+def _check_path(name: str, given: str | None) -> None:
+    """Refuses what no path of a file system can be here."""
+    if given is None:
+        return
+    if "://" in given:
+        raise flags.IllegalFlagValueError(
+            f"--{name}={given} is no folder of a file system; mount the bucket (for "
+            "example with gcsfuse) and give the folder, see docs/pods.md"
+        )
+    try:
+        Path(given).expanduser()
+    except RuntimeError as error:
+        raise flags.IllegalFlagValueError(
+            f"--{name}={given}: there is no home directory that ~ could mean; give the whole path"
+        ) from error
+    utf8 = sys.getfilesystemencoding().lower().replace("-", "") == "utf8"
+    if not given.isascii() and not (utf8 and given.isprintable()):
+        raise flags.IllegalFlagValueError(
+            f"--{name}={given!r} cannot be written in this locale, in which file names are "
+            f"{sys.getfilesystemencoding()}: set LC_ALL=C.UTF-8, or give a path of plain letters"
+        )
+
+
+def _check_workdir(workdir: Path, *, writes: bool) -> None:
+    """Refuses a workdir that is no folder, or cannot be made or written to."""
+    there = next(
+        path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists()
+    )
+    if not there.is_dir():
+        raise flags.IllegalFlagValueError(f"--workdir={workdir}: {there} is a file, not a folder")
+    if writes and not os.access(there, os.W_OK | os.X_OK):
+        raise flags.IllegalFlagValueError(
+            f"--workdir={workdir}: {there} cannot be written to; give a folder that can"
+        )
 
 
 def _check_codes(values: flags.FlagValues) -> None:
@@ -148,25 +201,3 @@ def _check_codes(values: flags.FlagValues) -> None:
         raise flags.IllegalFlagValueError(
             "--top_k is for --codes; otherwise give --config.evaluation.top_k"
         )
-
-
-def _explain(error: Exception, arguments: Sequence[str]) -> str:
-    """The message, and for an unknown field the nearest ones and all that exist."""
-    given = re.findall(r"^--?config\.([\w.]+)", "\n".join(arguments), re.MULTILINE)
-    fields = [name for name, _ in flat_fields(default.get_config())]
-    unknown = [name for name in given if name not in fields]
-    if not unknown:
-        return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    name = unknown[0]
-    if name in RENAMED:
-        return f"--config.{name} is now --config.{RENAMED[name]}"
-    if name in GONE:
-        return f"--config.{name} is no longer there; leave it out (see CHANGELOG.md)"
-    near = difflib.get_close_matches(name, fields, n=3, cutoff=0.5)
-    group = [field for field in fields if field.startswith(name.rpartition(".")[0] + ".")]
-    known = ", ".join(group or fields)
-    return f"--config.{name}: there is no such field.{_did_you_mean(near)} Fields: {known}"
-
-
-def _did_you_mean(near: Sequence[str]) -> str:
-    return f" Did you mean {' or '.join(near)}?" if near else ""

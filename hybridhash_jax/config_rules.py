@@ -24,7 +24,7 @@ _HASHING = tuple(name for name, method in METHODS.items() if method.learns == "c
 # Fields of the run itself.
 _RUN = (
     Option("task", "what is learned", ("hash", "classify")),
-    Option("seed", "of everything random in training", at_least=0),
+    Option("seed", "of everything random in training", at_least=0, at_most=2**63 - 1),
     Option("bits", "code lengths", problem=_bits_problem),
     Option("batch_size", "images in a training batch", at_least=1),
     Option("num_epochs", "length of the training", at_least=1),

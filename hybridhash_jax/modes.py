@@ -58,7 +58,7 @@ def run_mode() -> None:
         if processes.are_several() and lost:
             _end(f"error: {_lost_peer(error)}", processes.LOST_EXIT_CODE)
         if isinstance(error, _EXPLAINED):
-            _end(f"error: {error}", 1)
+            _end(f"error: {_in_words(error)}", 1)
         if not processes.are_several():
             raise
         _end(traceback.format_exc(), 1)
@@ -91,10 +91,17 @@ def _start_mode() -> None:
         evaluate_checkpoint(config, workdir, given.checkpoint)
 
 
+def _in_words(error: Exception) -> str:
+    """The message; of an error of the system without its number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{os.fspath(error.filename)}: {error.strerror}"
+    return str(error)
+
+
 def _find_devices() -> None:
     try:
         jax.devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter for a platform that is absent
         asked = os.environ.get("JAX_PLATFORMS")
         raise ValueError(
             f"JAX cannot use the devices of JAX_PLATFORMS={asked}; leave that variable out, or set "

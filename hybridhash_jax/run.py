@@ -58,6 +58,9 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
         config = config_of_length(config, config.bits[0])
     check_run(config)
     check_kind(config, workdir)
+    for bits in config.bits:  # before anything is fetched
+        own = config_of_length(config, bits)
+        check_occupied(own, folder_of_length(config, bits, workdir), MAY_CHANGE)
     dataset = create_dataset(config)
     finished = [
         _train_length(config, bits, dataset, folder_of_length(config, bits, workdir), stop)
@@ -77,9 +80,7 @@ def _train_length(
     config: Config, bits: int, dataset: Dataset, workdir: Path, stop: StopRequest
 ) -> _Finished:
     experiment = create_experiment(config, dataset, bits)
-    own = config_of_length(config, bits)
-    check_occupied(own, workdir, MAY_CHANGE)
-    experiment, state = start_run(experiment, own, workdir)
+    experiment, state = start_run(experiment, config_of_length(config, bits), workdir)
     logger.info("%s\nworkdir: %s", describe(experiment), workdir)
     evaluator = create_evaluator(experiment)
     evaluations = _SelectedEvaluation(evaluator, workdir, stop)

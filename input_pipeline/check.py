@@ -213,7 +213,7 @@ def _everything(findings: Findings) -> str:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser("check", __doc__, _EXAMPLES)
+    parser = make_parser("input_pipeline.check", __doc__, _EXAMPLES)
     add = parser.add_argument
     add("--dir", metavar="IMAGES", help="folder that the paths in the lists start from")
     add(

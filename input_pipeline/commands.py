@@ -13,10 +13,15 @@ from input_pipeline.splits import DATABASE_RULES
 from input_pipeline.threads import available_cores
 
 
-def make_parser(command: str, description: str | None, examples: str) -> argparse.ArgumentParser:
-    """The parser of `python -m input_pipeline.COMMAND`."""
+def make_parser(module: str, description: str | None, examples: str) -> argparse.ArgumentParser:
+    """The parser of `python -m MODULE`, whose help says `hybridhash VERB` where that was called."""
+    program = f"python -m {module}"
+    if Path(sys.argv[0]).name == "hybridhash":
+        verb = f"hybridhash {module.rpartition('.')[2].replace('_', '-')}"
+        examples = examples.replace(program, verb)
+        program = verb
     return argparse.ArgumentParser(
-        prog=f"python -m input_pipeline.{command}",
+        prog=program,
         description=description,
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -24,7 +24,7 @@ SOURCES = {
 }
 OPTIONS = (
     Option("name", "data set", tuple(SOURCES)),
-    Option("split_seed", "of the splits", at_least=0),
+    Option("split_seed", "of the splits", at_least=0, at_most=2**64 - 1),
     Option("query_per_class", "queries of each class", at_least=1),
     Option("train_per_class", "training images of each class", at_least=1),
     Option("database", "which images are searched", DATABASE_RULES),

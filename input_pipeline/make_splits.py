@@ -88,7 +88,7 @@ def _not_ours(ignored: Sequence[str], raw: Path, out: Path) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("make_splits", __doc__, _EXAMPLES)
+    parser = make_parser("input_pipeline.make_splits", __doc__, _EXAMPLES)
     sets = parser.add_subparsers(dest="data_set", required=True, metavar="DATA_SET")
     draws: dict[str, tuple[Callable[[argparse.Namespace], DrawnSplits], str]] = {
         "nuswide_21": (draw_nuswide_21, "the unpacked ImageList.zip and Groundtruth.zip"),

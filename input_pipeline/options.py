@@ -64,4 +64,8 @@ class Option:
         if not limits:
             return []
         holds = math.isfinite(value) and all(test(value, x) for x, test in limits.values())
-        return [] if holds else [f"{words} {limit:g}" for words, (limit, _) in limits.items()]
+        return [] if holds else [f"{words} {_in_words(x)}" for words, (x, _) in limits.items()]
+
+
+def _in_words(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"

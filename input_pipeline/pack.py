@@ -47,7 +47,7 @@ _SHOWN = 20
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("pack", __doc__, _EXAMPLES)
+    parser = make_parser("input_pipeline.pack", __doc__, _EXAMPLES)
     add = parser.add_argument
     add("--dir", required=True, metavar="IMAGES", help="folder that the images are in")
     add(

@@ -1,12 +1,19 @@
 """A user's mistakes on the command line end in one message, exit code 1, and no traceback."""
 
+import json
 import os
+import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
 import pytest
 
+from configs import default
+from hybridhash_jax import modes
+from hybridhash_jax.workdir.config import load_config
 from tests.runs.main_process import run_main
 from tests.runs.small_run import CONFIG, ENVIRONMENT, MAIN, ROOT, flags
 
@@ -25,7 +32,21 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--config.optimiser.name=sgd"], ["there is no such field", "optimizer.name"]),
         (["--config.init.from=w.pth"], ["--config.init.from is now --config.init.weights"]),
         (["--config.data.decoder=fast"], ["--config.data.decoder is no longer there"]),
-        (["--config.batch_size=many"], ["batch_size", "many"]),
+        (["--config.batch_size=many"], ["batch_size=many; accepted: a whole number"]),
+        (["--config.num_epochs=0.5"], ["num_epochs=0.5; accepted: a whole number"]),
+        (["--config.num_epochs="], ["num_epochs=; accepted: a whole number"]),
+        (["--config.evaluation.top_k=True"], ["evaluation.top_k=True; accepted: a whole number"]),
+        (["--config.evaluation.report=nein"], ["report=nein; accepted: true or false"]),
+        (["--config.optimizer.clip_norm=1,5"], ["clip_norm=1,5; accepted: a number, such as 0.5"]),
+        (["--config.seed=9223372036854775808"], ["seed", "at most 9223372036854775807"]),
+        (["--config.lr=1"], ["Did you mean optimizer.learning_rate?"]),
+        (["--config.epochs=1"], ["Did you mean num_epochs?"]),
+        (["--config.optimizer=sgd"], ["is a group of fields", "optimizer.name"]),
+        (["--batch_size=1"], ["--batch_size is no flag. Did you mean --config.batch_size"]),
+        (["--num_epochs=1"], ["Did you mean --config.num_epochs?"]),
+        (["--lr=1"], ["Did you mean --config.optimizer.learning_rate?"]),
+        (["--method=csq"], ["Did you mean --config.method.name?"]),
+        (["--resume=runs/x"], ["Did you mean --workdir?"]),
         (["--config.loss.pairs=all"], ["accepted: bank, batch"]),
         (["--config.batch_size=0"], ["at least 1"]),
         (["--config.accumulation_steps=5"], ["use a multiple of 5, for example 60 or 65"]),
@@ -40,7 +61,13 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--mode=test"], ["train", "evaluate"]),
         (["--worddir=x"], ["worddir"]),
         (["stray"], ["'stray' is no flag"]),
-        (["--workdir=gs://bucket/w"], ["gs://bucket/w is no folder", "gcsfuse"]),
+        (["--workdir=gs://bucket/w"], ["--workdir=gs://bucket/w is no folder", "gcsfuse"]),
+        (["--workdir="], ["--workdir=FOLDER is empty (an unset variable?)"]),
+        (["--workdir=/dev/null"], ["--workdir=/dev/null: /dev/null is a file, not a folder"]),
+        (["--workdir=/dev/null/w"], ["/dev/null is a file, not a folder"]),
+        (["--workdir=~nobody_of_this_name/w"], ["no home directory that ~ could mean"]),
+        (["--compilation_cache=gs://b"], ["--compilation_cache=gs://b is no folder"]),
+        (["--mode=evaluate", "--codes=gs://b"], ["--codes=gs://b is no folder"]),
         (["--num_processes=2"], ["--coordinator_address and --process_id missing"]),
         (
             ["--coordinator_address=h:1", "--num_processes=2", "--process_id=2"],
@@ -147,6 +174,9 @@ MISTAKES = [
     ["--workdir=w", "--config=digits", "--mode=evaluate", "--codes=x"],
     ["--workdir=w", "--config=digits", "--top_k=5"],
     ["--workdir=gs://bucket/w", "--config=digits"],
+    ["--workdir=", "--config=digits"],
+    ["--workdir=w", "--config=w/config.json"],
+    ["--workdir=w", "--config=digits", "--lr=1"],
 ]
 # Runs main.py and prints which of the large packages it has imported.
 SPY = """
@@ -204,6 +234,19 @@ def test_an_unknown_verb_is_refused_with_the_nearest():
     assert "'trian' is no verb. Did you mean train?" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("verb", "meant"),
+    [("evaluate", "train --mode=evaluate"), ("tune_batch", "train --mode=tune_batch")],
+)
+def test_a_mode_taken_for_a_verb_is_named(verb, meant):
+    assert f"Did you mean {meant}?" in run_verb(verb).stderr
+
+
+def test_the_version_is_told():
+    done = run_verb("--version")
+    assert re.fullmatch(r"hybridhash_jax \d+\.\d+\.\d+\n", done.stdout), done
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["check", "make-splits", "pack", "convert-weights"])
 def test_a_verb_is_the_command_of_its_module(verb):
@@ -213,7 +256,77 @@ def test_a_verb_is_the_command_of_its_module(verb):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
     )
     assert expected.returncode == 0
-    assert run_verb(verb, "--help").stdout == expected.stdout
+    helped = run_verb(verb, "--help").stdout
+    assert f"usage: hybridhash {verb} " in helped
+    assert "python -m" not in helped
+    options = [line.split()[0] for line in expected.stdout.splitlines() if line.startswith("  --")]
+    assert [line.split()[0] for line in helped.splitlines() if line.startswith("  --")] == options
+
+
+def saved_run(folder: Path, name: str = "w", **fields: object) -> Path:
+    """A workdir that holds a configuration and nothing else."""
+    config = json.loads(json.dumps(default.get_config().to_dict())) | fields
+    workdir = folder / name
+    workdir.mkdir(parents=True)
+    (workdir / "config.json").write_text(json.dumps(config))
+    return workdir
+
+
+def test_a_workdirs_own_configuration_is_read_and_overrides_apply_to_it(tmp_path):
+    workdir = saved_run(tmp_path, seed=5)
+    for given in ([], [f"--config={workdir}"], [f"--config={workdir}/config.json"]):
+        message = refused(run_main(f"--workdir={workdir}", *given, "--config.data.name=nothing"))
+        assert "data.name='nothing' (data set); accepted" in message
+    # The other configuration is compared with the workdir's own.
+    message = refused(run_main(f"--workdir={workdir}", "--config.seed=6"))
+    assert "seed: 5 there, 6 here" in message
+
+
+def test_a_sweeps_workdir_gives_all_its_lengths(tmp_path):
+    for bits in (64, 16):
+        saved_run(tmp_path / "sweep", f"{bits}bits", bits=[bits])
+    assert load_config(tmp_path / "sweep").bits == (16, 64)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"a": 1}'])
+def test_a_foreign_config_json_is_refused(tmp_path, content):
+    workdir = saved_run(tmp_path)
+    (workdir / "config.json").write_text(content)
+    for mode in ("train", "evaluate"):
+        message = refused(run_main(f"--workdir={workdir}", f"--mode={mode}"))
+        assert f"{workdir}/config.json" in message
+
+
+def test_a_device_that_is_absent_is_named(tmp_path):
+    command = [*MAIN, f"--workdir={tmp_path}/w"]
+    environment = ENVIRONMENT | {"JAX_PLATFORMS": "cuda"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "JAX cannot use the devices of JAX_PLATFORMS=cuda" in refused(done)
+
+
+def test_a_path_that_the_locale_cannot_write_is_refused(tmp_path):
+    environment = ENVIRONMENT | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [*MAIN, f"--workdir={tmp_path}/Gemälde"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "cannot be written in this locale" in refused(done)
+    assert "LC_ALL=C.UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError()], ids=["host", "device"])
+def test_too_little_memory_is_explained(monkeypatch, capsys, error):
+    if not isinstance(error, MemoryError):
+        error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(modes, "_start_mode", fail)
+    with pytest.raises(SystemExit) as end:
+        modes.run_mode()
+    assert end.value.code == 1
+    message = capsys.readouterr().err
+    for part in ("out of memory", "batch_size", "accumulation_steps", "--mode=tune_batch"):
+        assert part in message
 
 
 def test_train_is_main_py(tmp_path):

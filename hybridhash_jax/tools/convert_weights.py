@@ -17,10 +17,10 @@ from hybridhash_jax.pretrained.network import looks_like, shapes_of
 from hybridhash_jax.pretrained.sources import Source, read_source
 from hybridhash_jax.pretrained.writing import Encoded, encode
 from input_pipeline.atomic_file import write_atomically
+from input_pipeline.commands import make_parser
 from input_pipeline.errors import DataError
 
 _EXAMPLES = """\
-examples:
   python -m hybridhash_jax.tools.convert_weights --from=runs/cifar10 --to=hybridhash.safetensors
   python -m hybridhash_jax.tools.convert_weights --from=nest-b_imagenet --to=nest_base.safetensors
   python -m hybridhash_jax.tools.convert_weights --from=jx_nest_base.pth --to=nest_base.flax
@@ -28,12 +28,7 @@ examples:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m hybridhash_jax.tools.convert_weights",
-        description=__doc__,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("hybridhash_jax.tools.convert_weights", __doc__, _EXAMPLES)
     parser.add_argument("--from", dest="source", required=True, metavar="PATH")
     parser.add_argument(
         "--to", type=Path, required=True, metavar="OUT", help="OUT.safetensors or OUT.flax"

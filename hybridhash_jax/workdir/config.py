@@ -16,7 +16,6 @@ from hybridhash_jax.config_fields import (
     flat_fields,
     to_json,
 )
-from hybridhash_jax.methods import METHODS
 from hybridhash_jax.workdir import names
 from input_pipeline.atomic_file import write_atomically
 
@@ -27,31 +26,56 @@ def save_config(workdir: Path, config: Config) -> None:
     write_atomically(workdir / names.CONFIG, to_json(config).encode())
 
 
-def load_config(workdir: Path) -> Config:
+def has_config(workdir: Path) -> bool:
+    """Does the workdir hold a run, or a sweep over code lengths?"""
+    return (workdir / names.CONFIG).is_file() or bool(_lengths(workdir))
+
+
+def load_config(place: Path) -> Config:
     """The configuration that a workdir was trained with; fields that came later at their defaults.
+
+    Args:
+      place: a workdir, of one code length or several, or a config.json.
 
     Raises:
       ConfigError: there is none that can be read.
     """
     config = default.get_config()
+    lengths = [] if place.suffix == ".json" else _lengths(place)
     try:
-        saved = saved_fields(workdir)
+        saved = saved_fields(lengths[0] if lengths else place)
     except ConfigError as error:
         raise ConfigError(
-            f"{error}. --mode=evaluate needs a workdir that --mode=train wrote (for a sweep over "
-            "lengths, one of its subfolders such as 32bits)."
+            f"{error}. Give a workdir that --mode=train wrote, or its {names.CONFIG}."
         ) from None
+    if lengths:
+        saved["bits"] = [int(folder.name.removesuffix("bits")) for folder in lengths]
     values = _merged(config.to_dict(), saved)
     return ConfigDict(_with_tuples(values)).lock()
 
 
-def read_config(workdir: Path) -> dict[str, Any]:
-    """What config.json says, word for word; a ConfigError if it cannot be read."""
-    path = workdir / names.CONFIG
+def _lengths(workdir: Path) -> list[Path]:
+    """The folders of a sweep over code lengths, the shortest first."""
+    folders = [path.parent for path in workdir.glob(f"*bits/{names.CONFIG}")]
+    numbered = [folder for folder in folders if folder.name.removesuffix("bits").isdecimal()]
+    return sorted(numbered, key=lambda folder: int(folder.name.removesuffix("bits")))
+
+
+def read_config(place: Path) -> dict[str, Any]:
+    """What the config.json of a workdir says, word for word; `place` may be the file itself.
+
+    Raises:
+      ConfigError: it cannot be read, or is of another program.
+    """
+    path = place if place.suffix == ".json" else place / names.CONFIG
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error})") from None
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        raise ConfigError(f"{path} cannot be read ({reason})") from None
+    if not isinstance(content, dict) or not {"bits", "data", "optimizer"} <= content.keys():
+        raise ConfigError(f"{path} is no configuration of this program")
+    return content
 
 
 def saved_fields(workdir: Path) -> dict[str, Any]:
@@ -165,6 +189,8 @@ def check_same_run(config: Config, workdir: Path, may_change: Collection[str]) -
 
 def _groups_of_other_methods(fields: dict[str, Any]) -> list[str]:
     """The options that this run does not use."""
+    from hybridhash_jax.methods import METHODS  # a second, which flag errors need not wait
+
     own = "classification" if fields["task"] == "classify" else fields["method.name"]
     return [f"{method.group}." for name, method in METHODS.items() if name != own]
 
