@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from hybridhash_jax.experiment import Experiment
+from input_pipeline.messages import counted, shortened
 
 
 def describe(experiment: Experiment) -> str:
@@ -27,7 +28,7 @@ def describe(experiment: Experiment) -> str:
     rates = config.optimizer.learning_rate_factors
     options = ", ".join(f"{k} {v}" for k, v in config[exp.method.group].items())
     training = (
-        f"training: {config.num_epochs} epochs of {exp.steps_per_epoch} steps, batch "
+        f"training: {counted(config.num_epochs, 'epoch')} of {counted(exp.steps_per_epoch, 'step')}, batch "
         f"{config.batch_size}; {config.optimizer.name}, learning rate "
         f"{config.optimizer.learning_rate:g} ({config.optimizer.schedule})"
         + (f"; rates times {', '.join(rates)}" if rates else "")
@@ -42,8 +43,16 @@ def describe(experiment: Experiment) -> str:
         f"parameters start from: {exp.init_note}",
         data,
         f"      {exp.dataset.provenance}",
+        f"      {_classes(exp)}",
         devices,
         training,
         f"          {options}",
     ]
     return "\n".join(lines)
+
+
+def _classes(exp: Experiment) -> str:
+    """The classes with their training images, ten of them."""
+    counts = exp.dataset.labels[exp.train_rows].sum(axis=0, dtype=int).tolist()
+    named = [f"{name} {n:,}" for name, n in zip(exp.dataset.class_names, counts, strict=True)]
+    return f"training images of each class: {shortened(named, 10)}"

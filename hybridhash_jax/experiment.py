@@ -29,7 +29,7 @@ from hybridhash_jax.image_sources import Sources, create_sources
 from hybridhash_jax.methods import Method
 from hybridhash_jax.optimizer import frozen_mask
 from hybridhash_jax.preprocess.augmentation import prepare_images
-from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import (
     Step,
@@ -120,7 +120,8 @@ class Experiment:
         if path is None:
             return state, None
         network = self.build_network()
-        loaded = pretrained.load_pretrained(network, path, **options)
+        with progress(f"loading weights from {path}"):
+            loaded = pretrained.load_pretrained(network, path, **options)
         logger.info("%s", loaded.describe())
         params = self.layout.place_params(nnx.split(network)[1])
         # The step gives its buffers away, so the average needs its own.

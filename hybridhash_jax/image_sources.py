@@ -7,6 +7,7 @@ import numpy as np
 
 from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.distributed.agreement import agree
+from hybridhash_jax.runtime.console import progress
 from input_pipeline.dataset import Dataset
 from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset
 from input_pipeline.images.decode import DecodeOptions
@@ -42,16 +43,17 @@ def create_dataset(config: Config) -> Dataset:
     Several processes compare what they loaded, so all must call it.
     """
     data = config.data
-    dataset = load_dataset(
-        data.name,
-        data.protocol,
-        source=data.source,
-        directory=data.dir,
-        split_seed=data.split_seed,
-        download=data.download,
-        lists=ListFiles(data.lists, data.train_list, data.query_list, data.database_list),
-        folder=FolderSplits(data.query_per_class, data.train_per_class, data.database),
-    )
+    with progress(f"reading the data set {data.name}"):
+        dataset = load_dataset(
+            data.name,
+            data.protocol,
+            source=data.source,
+            directory=data.dir,
+            split_seed=data.split_seed,
+            download=data.download,
+            lists=ListFiles(data.lists, data.train_list, data.query_list, data.database_list),
+            folder=FolderSplits(data.query_per_class, data.train_per_class, data.database),
+        )
     agree({"checksum of the data set": dataset.checksum})
     return dataset
 

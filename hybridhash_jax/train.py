@@ -12,7 +12,7 @@ import numpy as np
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.runtime import compilation_cache, host_memory
-from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train_step import Metrics
@@ -175,15 +175,15 @@ class TrainingLoop:
         return state
 
     def _first_step(self, state: TrainState, batch: Mapping) -> tuple[TrainState, Metrics]:
-        """A process's first step: compiles, and says so."""
+        """A process's first step, which is compiled."""
         exp, started = self.experiment, time.perf_counter()
         compiled_before = compilation_cache.COUNTS.compiled
-        logger.info("compiling the training step ...")
-        state, metrics = exp.train_step(state, batch, exp.run_key)
+        with progress("compiling the training step"):
+            state, metrics = exp.train_step(state, batch, exp.run_key)
         counts = compilation_cache.COUNTS
         cached = counts.found > 0 and counts.compiled == compiled_before
         logger.info(
-            "compiled it in %.1f s%s",
+            "compiled the training step in %.1f s%s",
             time.perf_counter() - started,
             " (kept from an earlier start)" if cached else "",
         )

@@ -33,6 +33,7 @@ from input_pipeline.lists.label_lists import (
 )
 from input_pipeline.lists.listed import LIST_FILES, ListProblem, list_path, list_problems
 from input_pipeline.messages import shortened
+from input_pipeline.progress import Progress
 from input_pipeline.splits import LIST_PROTOCOLS
 
 _EXAMPLES = """\
@@ -108,8 +109,6 @@ def _class_names(
 def _check_images(
     options: argparse.Namespace, lists: Sequence[LabelList], findings: Findings
 ) -> None:
-    from tqdm import tqdm
-
     places: dict[str, str] = {}
     for listed in lists:
         for row, name in enumerate(listed.paths):
@@ -117,13 +116,13 @@ def _check_images(
                 places[name] = listed.place(row)
     names = list(places)
     started = time.perf_counter()
-    with tqdm(total=len(names), unit="image", disable=None) as bar:
+    with Progress("checking", len(names)) as told:
         facts = check_images(
             FileReader(options.dir, names),
             len(names),
             DecodeOptions(options.allow_truncated, options.max_pixels),
             num_workers=options.num_workers,
-            progress=bar.update,
+            progress=told.update,
         )
     findings.tables.append(image_table(names, facts, time.perf_counter() - started))
     findings.problems += [

@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 
 
+def counted(count: int, what: str) -> str:
+    """Such as "1 epoch" and "1,000 epochs"."""
+    return f"{count:,} {what}" + "s" * (count != 1)
+
+
 def shortened(names: Sequence[str], shown: int = 5, separator: str = ", ") -> str:
     """The first `shown` names and how many more there are: `a, b, c and 12 more`."""
     if len(names) <= shown:

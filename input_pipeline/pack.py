@@ -29,6 +29,7 @@ from input_pipeline.lists.listed import LIST_FILES
 from input_pipeline.messages import shortened
 from input_pipeline.packed.packing import PackingSummary, pack_images
 from input_pipeline.packed.records import PACKING_FILE
+from input_pipeline.progress import Progress
 from input_pipeline.sets.image_sets import (
     FolderSplits,
     ListFiles,
@@ -100,13 +101,11 @@ def _load(options: argparse.Namespace) -> Dataset:
 
 
 def _pack(options: argparse.Namespace) -> PackingSummary:
-    from tqdm import tqdm
-
     data = _load(options)
     images = data.images
     assert isinstance(images, EncodedImages)
     total = len(np.unique(np.concatenate(list(data.splits.by_name().values()))))
-    with tqdm(total=total, unit="image", disable=None) as bar:
+    with Progress("packing", total) as told:
         return pack_images(
             images.names,
             data.labels,
@@ -123,7 +122,7 @@ def _pack(options: argparse.Namespace) -> PackingSummary:
                 options.allow_truncated, options.max_pixels, options.apply_orientation
             ),
             on_unreadable=options.on_unreadable,
-            progress=bar.update,
+            progress=told.update,
         )
 
 

@@ -21,6 +21,7 @@ from hybridhash_jax.evaluators.evaluator import (
 )
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.methods.classification import is_among_top, mean_cross_entropy
+from hybridhash_jax.runtime import compilation_cache
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.workdir import log, names
@@ -63,7 +64,7 @@ class ClassEvaluator(Evaluator):
         self, state: TrainState, should_stop: ShouldStop, on_images: OnImages
     ) -> Evaluation:
         """See `Evaluator.measure`."""
-        started = time.perf_counter()
+        started, compiling = time.perf_counter(), compilation_cache.COUNTS.seconds
         totals = dict.fromkeys(("top1", "top5", "loss", "images"), 0.0)
 
         def fetch(sums: Sums) -> None:
@@ -92,12 +93,13 @@ class ClassEvaluator(Evaluator):
                 "none of the validation images could be read; there is nothing to measure"
             )
         seconds = time.perf_counter() - started
+        compiling = compilation_cache.COUNTS.seconds - compiling
         record = {
             **{name: total / images for name, total in totals.items()},
             "validation": int(images),
             "parameters_fingerprint": model_fingerprint(state.evaluated_params),
             "evaluate_seconds": seconds,
-            "images_per_second": images / seconds,
+            "images_per_second": images / (seconds - compiling),
         }
         return Evaluation(record)
 

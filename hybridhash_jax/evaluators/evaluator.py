@@ -6,13 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jax
-from tqdm import tqdm
-
 from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.experiment import Experiment
-from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.state import TrainState
 
 ShouldStop = Callable[[], bool]
@@ -128,11 +125,9 @@ class Evaluator(abc.ABC):
     def evaluate_with_progress(
         self, state: TrainState, step: int, should_stop: ShouldStop = lambda: False
     ) -> Evaluation | None:
-        """`evaluate` under a progress bar; None if it was asked to stop."""
-        quiet = None if jax.process_index() == 0 else True  # None: only on a terminal
-        total = self.num_images
-        with tqdm(total=total, desc="evaluating", unit="img", leave=False, disable=quiet) as bar:
+        """`evaluate`, telling how far it is; None if it was asked to stop."""
+        with progress("evaluating", self.num_images) as told:
             try:
-                return self.evaluate(state, step, should_stop, bar.update)
+                return self.evaluate(state, step, should_stop, told.update)
             except EvaluationStopped:
                 return None

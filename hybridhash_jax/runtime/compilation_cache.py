@@ -17,14 +17,19 @@ OFF = "off"
 LIMIT = 8 * 2**30  # bytes in the folder, at a start
 _ENVIRONMENT = "JAX_COMPILATION_CACHE_DIR"
 _ASKED = "/jax/compilation_cache/compile_requests_use_cache"
+_DURATIONS = (
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
 _FOUND = "/jax/compilation_cache/cache_hits"
 
 
 class Counts:
-    """How many programs were needed since `set_up`, and how many of them the cache had."""
+    """How many programs were needed since `set_up`, how many of them the cache had, seconds."""
 
     def __init__(self) -> None:
         self.asked = self.found = 0
+        self.seconds = 0.0  # of compiling or of reading what was compiled
 
     @property
     def compiled(self) -> int:
@@ -36,8 +41,14 @@ class Counts:
         self.asked += event == _ASKED
         self.found += event == _FOUND
 
+    def add(self, event: str, seconds: float, **details: object) -> None:
+        """Takes one of JAX's durations."""
+        if event in _DURATIONS:
+            self.seconds += seconds
+
 
 COUNTS = Counts()
+jax.monitoring.register_event_duration_secs_listener(COUNTS.add)
 
 
 def set_up(place: str | None, workdir: Path) -> Path | None:

@@ -2,8 +2,12 @@
 
 import logging
 import sys
+import time
 
+import jax
 from tqdm import tqdm
+
+from input_pipeline.progress import Progress
 
 logger = logging.getLogger("hybridhash_jax")
 
@@ -13,8 +17,15 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else record.levelname.lower() + ": "
+        if not sys.stdout.isatty():  # a log: when was it?
+            prefix = time.strftime("%H:%M:%S ") + prefix
         tqdm.write(prefix + record.getMessage(), file=sys.stdout)
         sys.stdout.flush()
+
+
+def progress(what: str, total: int | None = None, unit: str = "images") -> Progress:
+    """Tells in the log how far long work is, in the first process; see `Progress`."""
+    return Progress(what, total, unit, tell=logger.info, quiet=jax.process_index() > 0)
 
 
 def set_up(*, quiet: bool = False) -> None:

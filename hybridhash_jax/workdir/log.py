@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.workdir import names
 from input_pipeline.atomic_file import write_atomically
+from input_pipeline.progress import duration
 
 _DRAWN_STEPS = 1000
 _WAITING_WORTH_SAYING = 0.05  # of the time
@@ -41,6 +43,7 @@ class RunLog:
         self._writes = jax.process_index() == 0
 
     def __enter__(self) -> Self:
+        self._started = time.monotonic()
         self._bar = tqdm(
             total=self.total_steps,
             initial=self.start_step,
@@ -87,7 +90,20 @@ class RunLog:
             speed = _speed(rate)
             if waiting is not None and waiting >= _WAITING_WORTH_SAYING:
                 speed += f" ({waiting:.0%} of the time waiting for images)"
-            logger.info("epoch %.2f, step %d: loss %.4f, %s", epoch, step, values["loss"], speed)
+            left = duration(self._seconds_left(step))
+            logger.info(
+                "epoch %.2f, step %d: loss %.4f, %s, %s left",
+                epoch,
+                step,
+                values["loss"],
+                speed,
+                left,
+            )
+
+    def _seconds_left(self, step: int) -> float:
+        """By the pace since the start, evaluations and all."""
+        passed = time.monotonic() - self._started
+        return passed / max(step - self.start_step, 1) * (self.total_steps - step)
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """An evaluation's record."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from input_pipeline.annotations.annotation_files import (
     RawAnnotations,
@@ -18,6 +17,7 @@ from input_pipeline.annotations.annotation_files import (
 )
 from input_pipeline.errors import DataError
 from input_pipeline.messages import shortened
+from input_pipeline.progress import Progress
 
 NUSWIDE_CONCEPTS = 81
 NUSWIDE_IMAGES = 269_648
@@ -65,8 +65,10 @@ def read_nuswide(directory: str | os.PathLike[str], concepts: int = 21) -> RawAn
     names = _concept_names(roots, folder)
     paths = _read_image_list(image_list)
     columns = np.empty((len(names), len(paths)), np.uint8)
-    for i, name in enumerate(tqdm(names, desc="label files", unit="file", disable=None)):
-        columns[i] = _read_bits(folder / f"Labels_{name}.txt", len(paths), image_list)
+    with Progress("reading labels", len(names), "files") as told:
+        for i, name in enumerate(names):
+            columns[i] = _read_bits(folder / f"Labels_{name}.txt", len(paths), image_list)
+            told.update(1)
     order = sorted(
         range(len(names)), key=lambda i: (-int(columns[i].sum(dtype=np.int64)), names[i])
     )
