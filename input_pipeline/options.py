@@ -64,7 +64,11 @@ class Option:
         if not limits:
             return []
         holds = math.isfinite(value) and all(test(value, x) for x, test in limits.values())
-        return [] if holds else [f"{words} {_in_words(x)}" for words, (x, _) in limits.items()]
+        return (
+            []
+            if holds
+            else [f"{words} {_in_words(x)}" for words, (x, _) in limits.items() if x is not None]
+        )
 
 
 def _in_words(limit: float) -> str:

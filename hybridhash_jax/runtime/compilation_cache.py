@@ -41,10 +41,10 @@ class Counts:
         self.asked += event == _ASKED
         self.found += event == _FOUND
 
-    def add(self, event: str, seconds: float, **details: object) -> None:
+    def add(self, event: str, duration_secs: float, **details: object) -> None:
         """Takes one of JAX's durations."""
         if event in _DURATIONS:
-            self.seconds += seconds
+            self.seconds += duration_secs
 
 
 COUNTS = Counts()
