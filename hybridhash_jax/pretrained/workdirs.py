@@ -14,6 +14,7 @@ from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.checkpoints import (
     CheckpointError,
     committed_steps,
+    explained,
     fingerprint,
     read_meta,
 )
@@ -66,10 +67,10 @@ def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
         expected = read_meta(where)["fingerprint"]
         found = fingerprint({path: jax.numpy.asarray(x) for path, x in arrays.items()})
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
+        complete = committed_steps(workdir / names.CHECKPOINTS)
         raise WeightFileError(
-            f"checkpoint {where} cannot be read ({type(error).__name__}: {first:.300}). Complete "
-            f"ones: {committed_steps(workdir / names.CHECKPOINTS)}; give one as WORKDIR/checkpoints/STEP."
+            f"{explained(where, error)} Complete ones: {complete}; give one as "
+            "WORKDIR/checkpoints/STEP."
         ) from error
     if any(expected.get(path) != value for path, value in found.items()):
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")

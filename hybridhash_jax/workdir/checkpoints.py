@@ -19,6 +19,8 @@ from orbax.checkpoint import checkpoint_managers
 from hybridhash_jax.parameters import flatten
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.workdir import names
+from hybridhash_jax.workdir.damage import is_damage, is_full_disk, reason
+from input_pipeline.messages import shortened
 from input_pipeline.options import Option
 
 State = TypeVar("State")
@@ -30,6 +32,10 @@ OPTIONS = (
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written or read."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint was read, and what it holds is not what was written."""
 
 
 class _KeepLatestAndBest(checkpoint_managers.PreservationPolicy):
@@ -101,26 +107,28 @@ class CheckpointStore:
 
     def _write_error(self, error: Exception) -> CheckpointError:
         intact = ", ".join(str(step) for step in committed_steps(self.directory)) or "none yet"
+        what = "Is the disk full? Make room" if is_full_disk(error) else "Mend that"
         return CheckpointError(
-            f"could not write a checkpoint to {self.directory}: {_first_line(error)}. "
-            f"Is the disk full? Checkpoints that are intact: step {intact}. Make room and start "
-            "the same command again to go on from there."
+            f"could not write a checkpoint to {self.directory}: {reason(error)}. {what}, and start "
+            "the same command again to go on. Checkpoints that are intact: step "
+            f"{intact}."
         )
 
     def restore_latest(self, like: State) -> tuple[State, dict[str, Any]] | None:
-        """The newest readable checkpoint, or None where there is none at all.
+        """The newest checkpoint that is intact, or None where there is none at all.
 
         A damaged one is reported, moved to `damaged_checkpoints` beside the directory, and the one
         before is used.
 
         Raises:
-          CheckpointError: there are checkpoints, but all of them are damaged.
+          CheckpointError: all of them are damaged; or one could not be read for another reason, and
+            stays where it is.
         """
         steps = self.steps()
         for step in reversed(steps):
             try:
                 return self.restore(step, like)
-            except CheckpointError as error:
+            except DamagedCheckpointError as error:
                 moved = self._set_aside(step)
                 logger.warning("%s; moved to %s", error, moved)
         if steps:
@@ -134,7 +142,8 @@ class CheckpointStore:
         """One checkpoint, in the structure, shapes and shardings of `like`, and its meta data.
 
         Raises:
-          CheckpointError: it is missing, damaged, or of another network.
+          DamagedCheckpointError: what was read is not what was written.
+          CheckpointError: it is missing, cannot be read now, or is of another network or data set.
         """
         where = self.directory / str(step)
         if not where.is_dir():
@@ -144,6 +153,7 @@ class CheckpointStore:
             meta = read_meta(where)
             expected = meta.pop("fingerprint")
             stored = {path: _stored_name(path, expected) for path in flat}
+            self._check_shapes(where, {stored[path]: x.shape for path, x in flat.items()})
             abstract = {
                 stored[path]: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
                 for path, x in flat.items()
@@ -151,14 +161,28 @@ class CheckpointStore:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             restored = self._manager.restore(step, args=args)["state"]
             found = fingerprint(restored)
+        except CheckpointError:
+            raise
         except Exception as error:
-            raise CheckpointError(
-                f"checkpoint {where} cannot be read ({_first_line(error)})"
-            ) from error
+            raise explained(where, error) from error
         if found != expected:
-            raise CheckpointError(f"checkpoint {where} is damaged: its arrays have changed")
+            raise DamagedCheckpointError(f"checkpoint {where} is damaged: its arrays have changed")
         leaves = [restored[name] for name in stored.values()]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), meta
+
+    def _check_shapes(self, where: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises where another network, method or data set made the checkpoint."""
+        there = stored_shapes(where) or wanted  # restoring says what is damaged
+        words = [
+            f"{name}: {there.get(name, 'nothing')} there, {wanted.get(name, 'nothing')} here"
+            for name in sorted(there.keys() | wanted.keys())
+            if there.get(name) != wanted.get(name)
+        ]
+        if words:
+            raise CheckpointError(
+                f"checkpoint {where} is of another network or other data, in {len(words)} arrays: "
+                f"{shortened(words, 3)}. Give the configuration and the data of that run."
+            )
 
     def _set_aside(self, step: int) -> Path:
         target = self.directory.parent / names.DAMAGED / str(step)
@@ -182,6 +206,25 @@ def read_meta(where: Path) -> dict[str, Any]:
     """What is kept beside the arrays of one checkpoint: the history, and their fingerprint."""
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         return dict(checkpointer.restore(where.absolute() / "meta", args=ocp.args.JsonRestore()))
+
+
+def stored_shapes(where: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays of one checkpoint, by name; empty where it is damaged."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        found = checkpointer.metadata(where.absolute() / "state").item_metadata
+    return {path: tuple(entry.shape) for path, entry in found.tree.items()} if found else {}
+
+
+def explained(where: Path, error: Exception) -> CheckpointError:
+    """An error of reading a checkpoint, as what it is."""
+    if is_damage(error):
+        return DamagedCheckpointError(
+            f"checkpoint {where} is damaged: a file of it is missing, cut short or changed"
+        )
+    return CheckpointError(
+        f"checkpoint {where} cannot be read now ({reason(error)}); it stays as it is. Mend that, "
+        "and start the same command again."
+    )
 
 
 def _stored_name(path: str, stored: Mapping[str, Any]) -> str:
@@ -226,8 +269,3 @@ def committed_steps(directory: Path) -> list[int]:
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

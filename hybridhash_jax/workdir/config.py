@@ -73,7 +73,7 @@ def read_config(place: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
         raise ConfigError(f"{path} cannot be read ({reason})") from None
-    if not isinstance(content, dict) or not {"bits", "data", "optimizer"} <= content.keys():
+    if not isinstance(content, dict) or not content.keys() & {"bits", "model", "data"}:
         raise ConfigError(f"{path} is no configuration of this program")
     return content
 

@@ -36,7 +36,7 @@ def test_fields_that_came_later_have_their_defaults(tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="needs a workdir that --mode=train"):
+    with pytest.raises(ConfigError, match="Give a workdir that --mode=train wrote"):
         load_config(tmp_path)
 
 
