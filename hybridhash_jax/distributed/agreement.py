@@ -52,14 +52,9 @@ def agree_at_start(facts: Mapping[str, str]) -> None:
 def check_shared(workdir: Path, look_seconds: float = 15.0) -> None:
     """Raises in every process if one of them does not see what process 0 writes to the workdir.
 
-    To be called once.
-
-    Args:
-      workdir: as every process names it; where it is not there yet, its nearest parent is tried.
-      look_seconds: how long each process looks: network file systems take a moment.
-
-    Raises:
-      DisagreementError: the same in every process; names those that do not see it.
+    To be called once. Where the workdir is not there yet, its nearest parent is tried. Each process
+    looks for `look_seconds`: network file systems take a moment. The DisagreementError names the
+    processes that do not see it.
     """
     if jax.process_count() == 1:
         return
