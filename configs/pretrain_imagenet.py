@@ -1,17 +1,13 @@
 """Pre-training of NesT on ImageNet-1k, or on any images in class folders, at 224 pixels.
 
-Data:     a folder with train and val, each with a subfolder a class. A folder whose subfolders are
-          the classes will do: --config.data.query_per_class of each are then held out.
-Packed:   python -m input_pipeline.pack --name=imagenet --dir=FOLDER --class_folders --out=PACKED \\
-            --resize=256
+Data:     a folder with train and val, each with a subfolder a class, or one folder of classes, of
+          which --config.data.query_per_class are held out; packed ones: docs/data.md.
 Command:  python main.py --config=configs/pretrain_imagenet.py --workdir=runs/pretrained \\
             --config.data.dir=FOLDER
-          (packed: --config.data.source=packed --config.data.dir=PACKED/imagenet/1.0.0)
 Hashing starts from it with --config.init.weights=runs/pretrained and a variant of the same widths,
 such as nest_tiny; "paper" takes the first 15 of nest_base's 20 last layers.
 Hardware: accelerators. The paper's recipe (arXiv 2105.12723): 300 epochs, 2.5e-4 for every 256
-images of a batch, so 1e-3 for these 1,024.
-Expected: not measured here.
+images of a batch, so 1e-3 for these 1,024. Expected: not measured here.
 """
 
 from configs import default, recipes

@@ -56,13 +56,10 @@ def gradients_through_outputs(
 
     Args:
       apply: (params, inputs of B images) -> outputs [B, ...], each image's from its own inputs.
-      loss: (outputs, params) -> (scalar, anything).
+      loss: (outputs, params) -> (scalar, anything); returned with the gradients.
       params: what the gradient is taken of.
       inputs: arrays [B, ...]; `parts` divides B.
       parts: how many; 1 is one pass.
-
-    Returns:
-      What `loss` returned, and the gradients.
     """
     if parts == 1:
         return jax.value_and_grad(lambda p: loss(apply(p, inputs), p), has_aux=True)(params)

@@ -103,13 +103,17 @@ def tune_batch(config: Config, workdir: Path) -> list[Trial]:
             if size % (parts * mesh.size) == 0 and size > 0:
                 attempt(size, remat, parts)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / names.TUNING, _summary(trials, own))
+    best = _best(trials, own)
+    flags = {name: trial.flags for name, trial in best.items()}
+    tried = [dataclasses.asdict(trial) for trial in trials]
+    write_json(workdir / names.TUNING, {"trials": tried, "best": flags})
     if not largest:
         raise ValueError(
             f"not even a batch of {unit} fits; try --config.model.remat=layers, a smaller "
             "--config.model.variant or a smaller --config.model.image_size"
         )
-    logger.info("%s", _advice(trials, own))
+    for name, trial in best.items():
+        logger.info("%22s: %s (%.1f images/s)", name, trial.flags, trial.images_per_second)
     return trials
 
 
@@ -231,15 +235,3 @@ def _best(trials: list[Trial], own: tuple[str, int]) -> dict[str, Trial]:
         "fastest": max(fitting, key=lambda trial: trial.images_per_second or 0),
         "largest, saving memory": max(fitting, key=lambda trial: trial.batch_size),
     }
-
-
-def _summary(trials: list[Trial], own: tuple[str, int]) -> dict[str, Any]:
-    best = {name: trial.flags for name, trial in _best(trials, own).items()}
-    return {"trials": [dataclasses.asdict(trial) for trial in trials], "best": best}
-
-
-def _advice(trials: list[Trial], own: tuple[str, int]) -> str:
-    return "\n".join(
-        f"{name:>22}: {trial.flags} ({trial.images_per_second:,.1f} images/s)"
-        for name, trial in _best(trials, own).items()
-    )

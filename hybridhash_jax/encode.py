@@ -67,7 +67,7 @@ def encode_split(
     should_stop: Callable[[], bool] = lambda: False,
     on_batch: Callable[[int], object] = lambda images: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The packed codes of a split, every image exactly once.
+    """The packed codes uint8 [N, ceil(K / 8)] of a split, and which are readable, bool [N].
 
     Args:
       encode: from `compile_encode`.
@@ -77,10 +77,6 @@ def encode_split(
       mesh: what the batches are split over.
       should_stop: asked before each batch.
       on_batch: told how many images each finished batch had.
-
-    Returns:
-      uint8 [N, ceil(K / 8)], and bool [N]: False where the image could not be read and its code
-      means nothing.
 
     Raises:
       EvaluationStopped: `should_stop` said so.

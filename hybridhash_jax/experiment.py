@@ -200,10 +200,7 @@ class Experiment:
 def create_experiment(config: Config, dataset: Dataset, length: int | None = None) -> Experiment:
     """Builds everything for one run; nothing is trained or written yet.
 
-    Args:
-      config: of the run.
-      dataset: what `config.data` names.
-      length: bits of a code, None for the first of config.bits; a classifier has none.
+    `length` is the bits of a code, None for the first of config.bits; a classifier has none.
 
     Raises:
       ValueError: sizes, batch, labels or patterns that do not fit; the message says what would.

@@ -54,7 +54,7 @@ def create_dataset(config: Config) -> Dataset:
             lists=ListFiles(data.lists, data.train_list, data.query_list, data.database_list),
             folder=FolderSplits(data.query_per_class, data.train_per_class, data.database),
         )
-    agree({"checksum of the data set": dataset.checksum})
+    agree("data", {"checksum of the data set": dataset.checksum})
     return dataset
 
 

@@ -13,7 +13,7 @@ from absl import logging as absl_logging
 from hybridhash_jax.batch_tuning import tune_batch
 from hybridhash_jax.config_fields import flat_fields
 from hybridhash_jax.distributed import processes
-from hybridhash_jax.distributed.agreement import agree_at_start, check_shared, program_facts
+from hybridhash_jax.distributed.agreement import agree, check_shared, program_facts
 from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
 from hybridhash_jax.run import train
 from hybridhash_jax.runtime import compilation_cache, console, host_memory
@@ -138,7 +138,7 @@ def _agree_on_run(workdir: Path) -> None:
         if name not in _OF_THE_MACHINE
     }
     facts |= {f"checkpoints in {folder}": str(steps) for folder, steps in _checkpoints(workdir)}
-    agree_at_start(facts)
+    agree("facts", facts)
     check_shared(workdir)
 
 

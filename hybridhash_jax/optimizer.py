@@ -136,12 +136,8 @@ def parse_factor(entry: str) -> tuple[str, float]:
 def learning_rate_multipliers(params: Any, factors: Sequence[str]) -> Any:
     """A pytree of floats like `params`: the factor of the first pattern found in the path, else 1.
 
-    Args:
-      params: the parameters, or their shapes; only paths are used.
-      factors: entries for `parse_factor`.
-
     Raises:
-      ValueError: an entry is none, or its pattern is found in no path.
+      ValueError: an entry of `factors` is none for `parse_factor`, or is found in no path.
     """
     parsed = [parse_factor(entry) for entry in factors]
     _check("learning_rate_factors", [pattern for pattern, _ in parsed], params)
@@ -171,27 +167,22 @@ def make_optimizer(
     learning_rate_factors: Sequence[str] = (),
     frozen: Sequence[str] = (),
 ) -> optax.GradientTransformation:
-    """The gradient transformation.
+    """The gradient transformation; of `params`, or their shapes, only paths are used.
 
     "rmsprop" has PyTorch's semantics, as the authors used it: decay 0.99, eps 1e-8 outside the
     root, accumulator from 0, no momentum. Weight decay is added to the gradient before it, as L2,
-    for "rmsprop" and "sgd"; it is decoupled for "adamw".
+    for "rmsprop" and "sgd" (which has `momentum`); it is decoupled for "adamw" (`beta1`, `beta2`).
 
     Args:
-      params: the parameters, or their shapes; only paths are used.
-      name: one of `OPTIMIZERS`.
-      learning_rate: a number or a schedule.
       weight_decay, weight_decay_exclude: its strength, and patterns of what is spared.
       clip_norm: largest global norm of the gradient; None does not clip.
-      momentum: for "sgd". beta1, beta2: for "adamw".
       learning_rate_factors: "PATTERN=FACTOR" entries; the first pattern found in a parameter's
         path multiplies its learning rate, and with "adamw" the strength of its decay.
       frozen: patterns of parameters that get no update and no decay, have no state here, and do
         not count in the norm that is clipped.
 
     Raises:
-      ValueError: the name is unknown, or a pattern matches nothing; see `frozen_mask` and
-        `learning_rate_multipliers`.
+      ValueError: the name is unknown, or a pattern matches nothing.
     """
     _BY_NAME["name"].check(name)
     mask = weight_decay_mask(params, weight_decay_exclude)

@@ -57,16 +57,9 @@ def matches(patterns: Sequence[str], *names: str) -> bool:
 def check_patterns(
     option: str, patterns: Sequence[str], names: Iterable[str], what: str = "parameter"
 ) -> None:
-    """Refuses a pattern that is found in no name, as a misspelled one would be.
+    """Refuses a pattern that is found in no name, as a misspelled one would be, with a ValueError.
 
-    Args:
-      option: where the patterns were given, for the message.
-      patterns: regular expressions.
-      names: all that there are.
-      what: a word for one of them.
-
-    Raises:
-      ValueError: a pattern is no regular expression, or is found in no name.
+    `option` says where the patterns were given, `what` is a word for one of `names`.
     """
     names = list(names)
     for pattern in patterns:

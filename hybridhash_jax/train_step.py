@@ -39,15 +39,12 @@ def make_train_step(
 
     Args:
       graphdef: the network's structure, from `nnx.split`.
-      optimizer: its updates are applied to the parameters.
+      optimizer, schedule: its updates are applied, its learning rate is reported.
       method: its loss is taken, and its state goes on.
       augment: from `preprocess.augmentation.make_augment`.
-      schedule: the optimizer's learning rate, to be reported as a metric.
-      frozen: booleans like the parameters, True where no gradient is taken (it is 0 then, and
-        what would compute it is dropped); None takes all. See `optimizer.frozen_mask`.
+      frozen: booleans like the parameters, True where no gradient is taken; None takes all.
       ema_decay: of the parameters' moving average, if the state has one.
-      accumulation_steps: parts that the batch is computed in, with the same result in less
-        memory; see `accumulation.gradients_through_outputs`.
+      accumulation_steps: parts of the batch, see `accumulation.gradients_through_outputs`.
       layout: how the state lies on its mesh; None needs no care, everything is on every device.
 
     The batch holds image uint8 [B, h, w, 3], label [B, classes], index [B] (rows of the training

@@ -15,18 +15,16 @@ class Dataset:
     """A data set together with one protocol's splits of it.
 
     Attributes:
-      name: a key of `datasets.SOURCES`.
-      protocol: a key of `splits.PROTOCOLS` or `splits.LIST_PROTOCOLS`, or "folder".
+      name, protocol: of `datasets.SOURCES` and of `splits`.
       class_names: one name a class.
       images: uint8 [N, H, W, 3], or the files to decode.
       labels: uint8 [N, classes], multi-hot.
-      splits: rows of `images` and `labels` that train, query and fill the database.
+      splits: rows of `images` and `labels`.
       top_k: the protocol's mAP@top_k; None ranks the whole database.
       provenance: one sentence about where the images come from.
       official: whether they are the published files; None if that cannot be told.
       checksum: first 16 hex digits of a SHA-256 over images and labels; for files over names,
-        labels and splits. Results are comparable only where checksum, protocol and split seed
-        agree.
+        labels and splits.
     """
 
     name: str

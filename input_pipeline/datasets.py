@@ -48,19 +48,16 @@ def load_dataset(
     """Finds all images of a data set, in memory or as files, and a protocol's splits.
 
     Args:
-      name: a key of `SOURCES`.
+      name, source: a key of `SOURCES` and one of its values.
       protocol: of `splits.PROTOCOLS` for images in memory; else the same as `name`.
-      source: one of the name's `SOURCES`.
       directory: where the files are; None for the usual place of an archive.
-      split_seed: in [0, 2**64); the same seed gives the same splits on every machine. List
-        files are splits already.
+      split_seed: in [0, 2**64). List files are splits already.
       download: whether missing archive files may be downloaded.
-      lists: for list-file sets.
-      folder: for "folder"; query_per_class also for "class_folders".
+      lists, folder: for list-file sets, and for "folder" (query_per_class also "class_folders").
 
     Raises:
-      ValueError: for an unknown name, protocol or source, or images too few for the protocol.
-      DataError: if files are missing, damaged or cannot be downloaded, or lists break a rule.
+      ValueError: an unknown name, protocol or source, or images too few for the protocol.
+      DataError: files are missing, damaged or cannot be downloaded, or lists break a rule.
     """
     _check_names(name, protocol, source)
     if source in ("archive", "tfds"):

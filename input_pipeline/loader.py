@@ -74,19 +74,13 @@ def make_train_iterator(
       batch_size: global; process p of P gets its p-th slice of batch_size / P rows.
       seed: order of the images and their augmentation, in [0, 2**64).
       start_step: the first step to deliver; earlier ones are not read.
-      process_index: usually `jax.process_index()`.
-      process_count: usually `jax.process_count()`.
+      process_index, process_count: p and P.
       prefetch_batches: how many batches are prepared ahead, in background threads; 0 for none.
-      unreadable: what to do with images that cannot be read; None raises.
-
-    Returns:
-      A Grain iterator of `Batch`; its `close()` ends the threads early, otherwise they end with
-      the iterator.
+      unreadable: what to do with images that cannot be read; None raises a DataError.
 
     Raises:
-      ValueError: for no rows, rows outside the images, a batch size that the processes cannot
-        share equally, or a negative step.
-      DataError: from the iterator: an image cannot be read.
+      ValueError: no rows, rows outside the images, a batch size that the processes cannot share
+        equally, or a negative step.
     """
     if len(rows) == 0:
         raise ValueError("there are no rows to train on; give at least one training image")

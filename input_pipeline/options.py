@@ -11,13 +11,9 @@ class Option:
     """One field: what it is for, and what it may be. None passes wherever the field has a None.
 
     Attributes:
-      name: inside its group.
-      sentence: what it is for.
+      name, sentence: its name inside its group, and what it is for.
       choices: all accepted values; empty for a number or something with a `problem` of its own.
-      at_least: the lowest number.
-      above: what the number must exceed.
-      at_most: the highest number.
-      below: what the number must stay below.
+      at_least, above, at_most, below: limits of a number.
       may_change: a run that goes on may have another value, for the results are the same.
       problem: value -> what is wrong with it, None for nothing.
     """

@@ -27,12 +27,9 @@ def load_restricted(
       allowed: what (module, name) stands for. A pickle may set attributes of functions and classes
         it is given, so make them anew for each file.
       advice: ends the message about any other name: "..., which {advice}".
-      error: what is raised; stand-ins and `persistent_load` raise it too.
+      error: what is raised for a damaged pickle or another name; nothing of it was run.
       persistent_load: from a persistent id to an object; None refuses them.
       encoding: of Python 2's strings; "bytes" leaves them as they are.
-
-    Raises:
-      error: the pickle is damaged or asks for another name; nothing of it was run.
     """
 
     class Restricted(pickle.Unpickler):

@@ -94,13 +94,8 @@ def class_splits(
     """Draws the same number of queries and training images from every class.
 
     Each class's images are permuted by the seed, in [0, 2**64): the first are queries, the next
-    training images, the rest database. `class_ids` is int [N], 0..C-1.
-
-    Returns:
-      `Splits`, ordered by class and, inside a class, by the permutation.
-
-    Raises:
-      ValueError: for a class with too few images or an unknown `database` rule.
+    training images, the rest database. `class_ids` is int [N], 0..C-1. The splits are ordered by
+    class. ValueError: a class with too few images, or an unknown `database` rule.
     """
     train, query, rest = [], [], []
     for class_id in range(int(np.max(class_ids, initial=-1)) + 1):
@@ -135,15 +130,10 @@ def _join(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def hold_out(rows: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sets a random part of `rows`, int [M], aside, for example for validation.
+    """Sets a random part of `rows`, int [M], aside: (kept, held_out), both in their order.
 
-    The part is `fraction`, in [0, 1), rounded, but one row at least unless it is 0.
-
-    Returns:
-      (kept, held_out), int64, together all of `rows`; both keep their order.
-
-    Raises:
-      ValueError: for a fraction outside [0, 1), or one that would leave nothing to keep.
+    The part is `fraction`, in [0, 1), rounded, but one row at least unless it is 0. ValueError: a
+    fraction outside [0, 1), or one that would leave nothing to keep.
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"the held-out fraction must be in [0, 1), got {fraction}")

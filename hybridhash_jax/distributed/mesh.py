@@ -25,13 +25,8 @@ OPTIONS = (
 def make_mesh(num_devices: int | None = None, data: int | None = None, fsdp: int = 1) -> Mesh:
     """A mesh of two axes over all devices or the first `num_devices`.
 
-    A batch is split over both axes; parameters are split over "fsdp" alone, so that "data" counts
-    their copies.
-
-    Args:
-      num_devices: None is all.
-      data: None is all that `fsdp` leaves.
-      fsdp: 1 is plain data parallelism.
+    A batch is split over both axes; parameters are split over "fsdp" alone (1: plain data
+    parallelism), so that "data" (None: all that `fsdp` leaves) counts their copies.
 
     Raises:
       ValueError: more devices are asked for than there are, or fewer than the processes own, or

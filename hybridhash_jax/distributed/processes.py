@@ -59,10 +59,8 @@ _shell: subprocess.Popen[bytes] | None = None
 def find_launcher(environ: Mapping[str, str], *, tpu: bool = False) -> str | None:
     """What started this process together with others, in words; None for a process on its own.
 
-    Args:
-      environ: environment variables.
-      tpu: whether this machine has TPU chips and their library, see `has_tpu`. Such a machine may
-        be one of many without any variable that says so: JAX asks its metadata server.
+    `tpu` says whether this machine has TPU chips and their library, see `has_tpu`. Such a machine may
+    be one of many without any variable that says so: JAX asks its metadata server.
 
     Raises:
       ValueError: it may be one of several, but nothing says how many there are.
@@ -164,15 +162,9 @@ def start(
     """Joins the other processes of this run; a process on its own starts nothing.
 
     The flags win over what the environment says: `num_processes` 1 alone keeps the process on its
-    own. Next count JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, then what a
-    launcher sets. Returns when all processes are there.
-
-    Args:
-      coordinator_address: HOST:PORT of process 0.
-      num_processes: how many there are.
-      process_id: this one's number, from 0.
-      initialization_timeout: seconds to wait for the others; then the process ends with exit code
-        1 and says what it waited for.
+    own. Next count JAX_COORDINATOR_ADDRESS (HOST:PORT of process 0), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID (from 0), then what a launcher sets. Returns when all processes are there; after
+    `initialization_timeout` seconds the process ends with exit code 1 and says what it waited for.
 
     Raises:
       ValueError: flags that are incomplete or cannot be, or an environment that does not say

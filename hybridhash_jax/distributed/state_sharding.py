@@ -147,19 +147,12 @@ def _resharded(x: jax.Array, there: NamedSharding, back: NamedSharding) -> jax.A
 
 
 def make_layout(abstract_state: TrainState, row_leaves: Any, mesh: Mesh) -> Layout:
-    """The layout of a state, from the shapes of its arrays.
+    """The layout of a state, from the shapes of its arrays, on a mesh of two axes.
 
     Parameters, what the optimizer keeps of their shapes, and their average are split over "fsdp"
-    (see `parameter_spec`). Rows of the method's state are split over all devices, or are on each
-    of them where the devices do not divide them; its other arrays are on each device.
-
-    Args:
-      abstract_state: shapes and types.
-      row_leaves: booleans like the method's state, see `Method.row_leaves`.
-      mesh: of two axes.
-
-    Raises:
-      ValueError: an fsdp axis that no parameter can be split over.
+    (see `parameter_spec`). Rows of the method's state (`row_leaves`, booleans like it) are split over
+    all devices, or are on each of them where the devices do not divide them; its other arrays are on
+    each device. ValueError: an fsdp axis that no parameter can be split over.
     """
     fsdp = mesh.shape[FSDP]
     _check_divisible(abstract_state.params, mesh)

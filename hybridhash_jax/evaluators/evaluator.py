@@ -88,16 +88,10 @@ class Evaluator(abc.ABC):
         source: str,
         entry: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Writes the report of an evaluation, and says where it is; {} where there is none.
+        """Writes the report of an evaluation, and says where it is; returns its content, {} for none.
 
-        Args:
-          workdir: where to.
-          evaluation: what to tell of.
-          source: what was evaluated, in words.
-          entry: of results.json, if it is the end of a training run, which is told of as well.
-
-        Returns:
-          The report's content.
+        `source` says what was evaluated, in words. `entry` is that of results.json at the end of a
+        training run, which is told of as well.
         """
         del workdir, evaluation, source, entry
         return {}

@@ -77,15 +77,12 @@ class Classification(Method):
 def mean_cross_entropy(
     logits: Float[Array, "B classes"], targets: Shaped[Array, "B classes"], mask: Bool[Array, " B"]
 ) -> Float[Array, ""]:
-    """Mean of -sum(targets * log softmax(logits)) over the images that `mask` keeps.
+    """Mean of -sum(targets * log softmax(logits)) over the images that `mask` keeps; 0 for none.
 
     Args:
       logits: [B, classes], of any float type; computed in float32.
       targets: [B, classes], probabilities.
       mask: bool [B]; False leaves an image out.
-
-    Returns:
-      A float32 scalar; 0 where no image is kept.
     """
     losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), targets.astype(jnp.float32))
     count = jnp.sum(mask, dtype=jnp.float32)

@@ -98,13 +98,7 @@ def centres_of_labels(
 ) -> Float[Array, "B K"]:
     """Each image's centre: by bit what most centres of its labels have, `ties` where they are even.
 
-    Args:
-      labels: [B, classes] multi-hot.
-      centres: [classes, K].
-      ties: [K].
-
-    Returns:
-      [B, K] of -1 and +1.
+    Labels [B, classes] multi-hot, centres [classes, K], ties [K] -> [B, K] of -1 and +1.
     """
     votes = labels.astype(centres.dtype) @ centres
     return jnp.where(votes == 0, ties, jnp.sign(votes))

@@ -189,18 +189,13 @@ def pair_sums(
     *,
     alpha: float,
 ) -> PairSums:
-    """The sums over all pairs of one and the other.
+    """The sums over all pairs of one and the other; scalars, float32 or wider.
 
     Args:
-      embeddings: [B, K].
-      labels: [B, classes] multi-hot.
-      other_embeddings: [M, K].
-      other_labels: [M, classes].
+      embeddings, other_embeddings: [B, K] and [M, K].
+      labels, other_labels: [B, classes] and [M, classes] multi-hot.
       pair_mask: bool [B, M]; False leaves a pair out.
       alpha: scale of the inner products.
-
-    Returns:
-      Scalars, float32 or the embeddings' type where that is wider.
     """
     dtype = jnp.float64 if embeddings.dtype == jnp.float64 else jnp.float32
     theta = alpha * jnp.matmul(

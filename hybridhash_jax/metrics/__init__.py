@@ -13,7 +13,6 @@ from hybridhash_jax.metrics.arguments import TIE_RULES
 from hybridhash_jax.metrics.average_precision import (
     average_precisions,
     mean_average_precision,
-    queries_without_relevant,
     ranked_precisions,
 )
 from hybridhash_jax.metrics.code_health import CodeStatistics, code_statistics, collapse_symptoms
@@ -50,7 +49,6 @@ __all__ = [
     "discounted_gains",
     "mean_average_precision",
     "measure",
-    "queries_without_relevant",
     "rank",
     "rank_grid",
     "ranked_precisions",

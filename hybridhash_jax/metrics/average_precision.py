@@ -98,16 +98,3 @@ def ranked_precisions(
         lowest, highest = (other, result) if ties == "optimistic" else (result, other)
         precision_sums.bounds(items, relevant, places, harmonic, lowest, highest)
     return result
-
-
-def queries_without_relevant(query_labels: npt.ArrayLike, database_labels: npt.ArrayLike) -> int:
-    """Counts the queries that share no label with any database item; their AP is 0.
-
-    Labels and errors are those of `rank`; an empty database has nothing relevant.
-    """
-    queries, database = arguments.check_labels(query_labels, database_labels)
-    if queries.ndim == 1:
-        found = np.isin(queries, database)
-    else:
-        found = (queries & np.any(database, axis=0, keepdims=True)).any(axis=1)
-    return int(np.count_nonzero(~found))

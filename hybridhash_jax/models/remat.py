@@ -60,16 +60,10 @@ def whole(params: Tree) -> Tree:
 def call_in_turn(
     layers: Sequence[Any], remat: str, x: jax.Array, scales: jax.Array | None
 ) -> jax.Array:
-    """Calls equal layers one after the other, each as `call` does.
+    """Calls equal layers one after the other, each as `call` does, with `scales`, an entry a layer.
 
     They are the body of one loop: otherwise XLA may recompute all of them at once, and then no
-    memory is saved.
-
-    Args:
-      layers: modules of the same structure, called with (x, an entry of `scales` or None).
-      remat: see `call`; not "none".
-      x: what the first is given.
-      scales: an entry a layer, or None.
+    memory is saved. `remat` is not "none".
     """
     if len(layers) == 1:
         return call(layers[0], remat, x, None if scales is None else scales[0])

@@ -28,13 +28,8 @@ def branch_scales(
 ) -> Float[Array, "layers 2 B"] | None:
     """What each image's two branches of every layer are multiplied by: 0, or 1 / (1 - rate).
 
-    Args:
-      rates: probability of a branch being dropped, one a layer.
-      key: one, or one an image.
-      num_images: B.
-
-    Returns:
-      float32; None without a key or where all rates are 0: nothing is dropped.
+    `rates` are the probabilities of a branch being dropped, one a layer; `key` is one, or one an
+    image. None without a key or where all rates are 0: nothing is dropped.
     """
     if key is None or not any(rates):
         return None

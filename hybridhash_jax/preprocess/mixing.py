@@ -24,24 +24,14 @@ class Mixing(NamedTuple):
 def mix(
     images: jax.Array, targets: jax.Array, mask: jax.Array, key: jax.Array, mixing: Mixing
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes every image of a batch with another one of it.
+    """Mixes every image [B, H, W, C] of a batch, and its targets [B, classes], with another one of it.
 
     Mixup (Zhang et al., ICLR 2018) is a weighted mean of both images. CutMix (Yun et al., ICCV
     2019) pastes a box of the other image, of the share 1 - lambda of the area, around a random
     centre and cut off at the border; the targets' weights are those of the pixels that remain.
 
     Shares, boxes and partners are drawn from `key` for the whole batch, so it is mixed the same
-    way on any number of devices. An image whose partner is padding stays as it is.
-
-    Args:
-      images: float [B, H, W, C], the global batch.
-      targets: float32 [B, classes].
-      mask: bool [B]; False is padding.
-      key: JAX PRNG key; a new one each step.
-      mixing: what to do.
-
-    Returns:
-      Images and targets of the same shapes and types.
+    way on any number of devices. An image whose partner is padding (`mask` False) stays as it is.
     """
     if not (mixing.mixup or mixing.cutmix) or not mixing.probability:
         return images, targets

@@ -41,21 +41,11 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def rand_augment(images: jax.Array, key: jax.Array, magnitude: float) -> jax.Array:
-    """Applies up to two random operations to each image.
+    """Applies up to two random operations to each image: float32 [B, H, W, 3] in 0..255.
 
     All is drawn from `key` for the whole batch, so it is the same on any number of devices.
-
-    Args:
-      images: [B, H, W, 3], uint8 or floats in 0..255.
-      key: JAX PRNG key; a new one each step.
-      magnitude: strength from 0 (off) to 10 (30 degrees, 0.45 of the side, brightness times 0.1
-        or 1.9, 4 of 8 bits).
-
-    Returns:
-      float32 [B, H, W, 3] in 0..255.
-
-    Raises:
-      ValueError: `magnitude` is not in 0..10.
+    `images` are [B, H, W, 3], uint8 or floats in 0..255. `magnitude` is from 0 (off) to 10 (30 degrees,
+    0.45 of the side, brightness times 0.1 or 1.9, 4 of 8 bits).
     """
     OPTIONS[0].check(magnitude)
     height, width = images.shape[1:3]
@@ -76,14 +66,7 @@ def random_erasing(images: jax.Array, key: jax.Array, probability: float) -> jax
 
     The rectangle covers 2 % to 33 % of the area, its sides' ratio is 0.3 to 3.3 (both before it
     is made to fit in) and it lies inside the image. All is drawn from `key` for the whole batch.
-
-    Args:
-      images: float [B, H, W, C], normalised: the noise has mean 0 and variance 1.
-      key: JAX PRNG key; a new one each step.
-      probability: of an image being changed; 0 is off.
-
-    Returns:
-      Images of the same shape and type.
+    `images` are float [B, H, W, C], normalised: the noise has mean 0 and variance 1.
     """
     if not probability:
         return images
@@ -97,15 +80,9 @@ def random_erasing(images: jax.Array, key: jax.Array, probability: float) -> jax
 
 
 def change_colours(images: jax.Array, operation: jax.Array, strength: jax.Array) -> jax.Array:
-    """Applies each image's operation, where it is one of colour.
+    """Applies each image's operation, where it is one of colour, to float32 [B, H, W, 3] in 0..255.
 
-    Args:
-      images: float32 [B, H, W, 3] in 0..255.
-      operation: int [B], places in `OPERATIONS`; -1 for none.
-      strength: [B], from -1 to 1.
-
-    Returns:
-      float32 [B, H, W, 3] in 0..255.
+    `operation`: int [B], places in `OPERATIONS`, -1 for none; `strength`: [B], from -1 to 1.
     """
     strength = strength.reshape(-1, 1, 1, 1)
     factor, size = 1 + 0.9 * strength, jnp.abs(strength)

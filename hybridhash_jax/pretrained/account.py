@@ -94,14 +94,9 @@ def _natural_order(line: str) -> list[tuple[int, str]]:
 
 
 def group(names: Collection[str], among: Iterable[str]) -> dict[str, list[str]]:
-    """Groups names as `levels/2/layers/{0..14}/*`; a star stands for all names there are.
+    """Groups names as `levels/2/layers/{0..14}/*`: label -> the names that it stands for.
 
-    Args:
-      names: what to list, each once.
-      among: all names, of which a star must not hide one that is not listed.
-
-    Returns:
-      label -> the names that it stands for.
+    `among` are all names, of which a star must not hide one that is not listed.
     """
     chosen, total, listed = set(names), {}, {}
     for name in chosen.union(among):

@@ -37,14 +37,10 @@ class Fitted(NamedTuple):
 
 
 def fit(source: Source, target: Target, allow_missing: Sequence[str] = ()) -> Fitted:
-    """Fits `source` to `target`.
+    """Fits `source`, what was read, to `target`, what is to be filled.
 
-    Args:
-      source: what was read.
-      target: what is to be filled.
-      allow_missing: regular expressions, searched in the file's names and our parameter paths;
-        what they match may stay unexplained: such parameters keep their initial values, such
-        entries are left out.
+    What the regular expressions `allow_missing` find in the file's names and our parameter paths may
+    stay unexplained: such parameters keep their initial values, such entries are left out.
 
     Raises:
       IncompatibleWeightsError: all that is unexplained, with the variant the file looks like.

@@ -25,11 +25,8 @@ def load_pretrained(
 ) -> Loaded:
     """Fills `model`, in place, from weights of any kind that `sources.read_source` knows.
 
-    Args:
-      model: parameters that the file has not keep their values.
-      path: a file or folder; what it is, its content decides.
-      allow_missing: regular expressions, for what may stay unexplained (see `fitting.fit`).
-      checkpoint: of one of our workdirs: "latest", "selected" or a step.
+    Parameters that the file has not keep their values; see `fitting.fit` for `allow_missing`.
+    `checkpoint` is of one of our workdirs: "latest", "selected" or a step.
 
     Raises:
       WeightFileError: the file is missing, broken, or nothing of the kind.

@@ -48,10 +48,8 @@ def is_run(folder: Path) -> bool:
 def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
     """Reads one checkpoint's parameters and checks them against their fingerprints.
 
-    Args:
-      folder: a workdir of one code length, or WORKDIR/checkpoints/STEP.
-      checkpoint: of a workdir: "latest", "selected" (by the run's evaluation.selected_by), or a
-        step.
+    `folder` is a workdir of one code length, of which `checkpoint` names one ("latest", "selected" or
+    a step), or WORKDIR/checkpoints/STEP.
 
     Raises:
       WeightFileError: there is none, it is damaged, or it holds no parameters.

@@ -46,10 +46,9 @@ def encode(
 
     Args:
       source: what was read.
-      path: where it will go; the ending decides the format: .safetensors has PyTorch's names (the
-        authors', or timm's for a plain NesT without a hash head), .flax has Google's.
-      num_heads: attention heads of each level, where the source does not tell and the widths are
-        not those of a named variant.
+      path: its ending decides the format: .safetensors has PyTorch's names (the authors', or timm's
+        for a plain NesT without a hash head), .flax has Google's.
+      num_heads: attention heads of each level, where neither the source nor its widths tell.
       leave_out: regular expressions, searched in the source's names and our paths.
 
     Raises:

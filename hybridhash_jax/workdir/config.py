@@ -153,12 +153,8 @@ def check_occupied(config: Config, workdir: Path, may_change: Collection[str]) -
 def check_same_run(config: Config, workdir: Path, may_change: Collection[str]) -> None:
     """Refuses a workdir whose configuration differs in a way that changes results.
 
-    Fields that came after it was saved count as saved at their defaults, which change nothing.
-
-    Args:
-      config: of the run that is asked for.
-      workdir: of the run that is there.
-      may_change: fields that change nothing about results, see `config_rules.MAY_CHANGE`.
+    Fields that came after it was saved count as saved at their defaults, which change nothing;
+    `may_change` are fields that never do (`config_rules.MAY_CHANGE`).
 
     Raises:
       ConfigError: names every such field with both values, or the file cannot be read.

@@ -30,12 +30,8 @@ def results_entry(
 ) -> dict[str, Any]:
     """A run's entry of results.json: the selected evaluation, the best and the last.
 
-    Args:
-      evaluator: of the run, see `evaluators.Evaluator`.
-      history: the records of all evaluations.
-      step: of the selected evaluation.
-      train_images_per_second: of training alone.
-      fingerprint: the final parameters' checksum: equal in two runs that are bit-identical.
+    `history` are the records of all evaluations, `step` is that of the selected one. The
+    `fingerprint` of the final parameters is equal in two runs that are bit-identical.
     """
     experiment = evaluator.experiment
     config, dataset = experiment.config, experiment.dataset

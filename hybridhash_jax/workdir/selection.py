@@ -32,11 +32,7 @@ def selected_step(
 
 
 def choose_step(workdir: Path, which: str) -> int:
-    """The step of the checkpoint that `which` names.
-
-    Args:
-      workdir: of one run.
-      which: "selected" (as in the run's results), "latest", or a step.
+    """The step of the checkpoint of one run that `which` names: "selected", "latest", or a step.
 
     Raises:
       CheckpointError: there is no checkpoint, or not this one, or it cannot be read.

@@ -26,8 +26,7 @@ class ImageTransform:
     """From an image file's bytes to uint8 [size, size, 3].
 
     Attributes:
-      size: of the result; the network's image size.
-      resize: the shorter side after resizing, at least `size`.
+      size, resize: of the result, and of the shorter side before cropping, in pixels.
       horizontal_flip: training: mirror half of the images.
       random_area: training: (smallest, largest) share of the image's area that is cropped,
         with a random shape of 3:4 to 4:3, and resized to `size`; None: `size` out of `resize`.

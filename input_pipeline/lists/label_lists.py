@@ -92,7 +92,7 @@ def read_class_names(directory: str | os.PathLike[str]) -> tuple[str, ...] | Non
 def parse_list(
     data: bytes, file: str, num_classes: int | None = None
 ) -> tuple[LabelList, list[str]]:
-    """Parses a list file's text (UTF-8) as far as possible.
+    """Parses a list file's text (UTF-8) as far as possible; `num_classes` is at least 1.
 
     Blanks and carriage returns that end lines, empty lines at the end and a byte order mark are
     ignored. `num_classes` None takes as many labels as most of the first 1,000 lines have.
@@ -100,9 +100,6 @@ def parse_list(
     Returns:
       (list, problems): the images that could be made out, and a `file:line: ...` for every one
       that could not, that is listed a second time, is absolute or leaves the image folder.
-
-    Raises:
-      ValueError: for `num_classes` below 1.
     """
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, got {num_classes}")

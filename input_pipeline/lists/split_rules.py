@@ -25,14 +25,10 @@ def generator_splits(
     The generator of nuswide_21 in the HashNet/DeepHash lists. All images are visited once in a
     random order. Each goes through its labels in column order: a label with training quota left
     makes it a training image; failing that, one with query quota left a query; failing that, the
-    next label is asked. What no label takes is in the database only.
-
-    Returns:
-      `Splits` of exactly C * train_per_class and C * query_per_class images, both in the order
-      of the visit, and of all images that are no queries, in file order, as database.
+    next label is asked. Images that are no queries, in file order, are the database.
 
     Raises:
-      ValueError: for a negative quota, or if the images run out before all quotas are full.
+      ValueError: a negative quota, or the images run out before all quotas are full.
     """
     if min(train_per_class, query_per_class) < 0:
         raise ValueError(

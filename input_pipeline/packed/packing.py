@@ -79,16 +79,13 @@ def pack_images(
     of the three are left away. Every image is decoded once to see that it can be.
 
     Args:
-      names: N relative paths, each once.
-      labels: uint8 [N, classes], 0 or 1.
+      names, labels: N relative paths, each once; uint8 [N, classes], 0 or 1.
       splits: rows of `names`, none of the three empty.
       read: gives the encoded image of a row, to several threads at once; `UnreadableImage` and
         `OSError` count as unreadable.
-      out: a folder for packed data sets; made if it is not there.
-      name: of lower-case letters, digits and underscores, starting with a letter.
+      out, name: a folder for packed data sets; lower-case letters, digits and underscores.
       class_names: a name a label.
-      resize: see `shard_writer.prepare_image`, as for `quality`, 1 to 100.
-      quality: of resized images.
+      resize, quality: see `shard_writer.prepare_image`; quality is 1 to 100.
       images_per_shard: images in each file but the last.
       num_workers: threads that decode.
       options: what counts as readable.
@@ -98,7 +95,6 @@ def pack_images(
     Raises:
       DataError: unreadable images (`unreadable.txt` in the directory names all of them), a full
         disk, or another data set in that place, also one begun with other settings.
-      ValueError: for arguments out of range.
     """
     start = time.perf_counter()
     contents = Contents(names, labels, splits, tuple(class_names))

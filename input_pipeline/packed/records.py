@@ -32,13 +32,12 @@ class PackedSet:
 
     Attributes:
       directory: the one with the shards, local or a bucket's.
-      lists: train, query and database. Record i is the i-th image in order of first appearance
-        through them, which is the order of `listed.join_lists`.
+      lists: train, query and database. Record i is the i-th image in order of first appearance.
       class_names: one a label.
       resize: what the shorter side was brought to, in pixels; None if no image was changed.
       apply_orientation: whether the resized images were turned as their EXIF data say.
       left_out: names of unreadable images that are in no record and no list.
-      shards: paths of the ArrayRecord files, each with `shard_lengths` records.
+      shards, shard_lengths: paths of the ArrayRecord files, and their numbers of records.
     """
 
     directory: str
@@ -59,11 +58,8 @@ def open_packed(directory: str | os.PathLike[str]) -> PackedSet:
     """Finds and checks a packed data set; reads its lists, but no image.
 
     `directory` is `OUT/NAME/1.0.0`, `OUT/NAME`, or `OUT` if it holds one data set only; a local
-    path or a bucket's (`gs://...`, which needs the package gcsfs).
-
-    Raises:
-      DataError: if there is none or several, or one that is not complete, of another format
-        version, damaged or lacking shards.
+    path or a bucket's (`gs://...`, which needs the package gcsfs). DataError: none or several, or
+    one that is not complete, of another format version, or damaged.
     """
     with _explained(os.fspath(directory)):
         root = _find(_path(directory))

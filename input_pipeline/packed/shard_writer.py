@@ -50,10 +50,7 @@ def write_shard(
 
     `images` are (image, its bytes or why there are none), which `encode` makes records of, in
     this order. With `skip` unreadable images are left out; otherwise one of them is enough for the
-    shard not to be written, but all of them are found.
-
-    Raises:
-      DataError: if it cannot be written, for example because the disk is full.
+    shard not to be written, but all of them are found. DataError if it cannot be written.
     """
     digest, count, left_out = hashlib.sha256(), 0, []
     part = path.with_name(path.name + INCOMPLETE_SUFFIX)

@@ -90,12 +90,11 @@ def read_cifar10(
       directory: a folder with the unpacked files, one containing `cifar-10-batches-py`,
         `cifar-10-batches-bin`, `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz` (tried in
         that order), or the path of such an archive. None: `DEFAULT_DIRECTORY`.
-      download: whether to fetch the official python archive (170 MB) into `directory` if
-        nothing is there.
+      download: whether to fetch the official python archive (170 MB) if nothing is there.
       images_per_file: how many images each of the six files must hold; tests make smaller ones.
 
     Raises:
-      DataError: if files are missing, damaged or unsafe, or cannot be downloaded.
+      DataError: files are missing, damaged or unsafe, or cannot be downloaded.
     """
     root = Path(directory or DEFAULT_DIRECTORY).expanduser().absolute()
     found = _find(root)

@@ -42,11 +42,8 @@ def load_lists(name: str, directory: str, files: ListFiles) -> Dataset:
     """Joins three list files (HashNet's format), whose paths are relative to `directory`.
 
     `name` is a key of `splits.LIST_PROTOCOLS`, whose sizes the lists must have; `classes.txt`
-    beside them names the classes, a line each.
-
-    Raises:
-      DataError: a list is missing or malformed, has other sizes than `name`'s, an image is both
-        query and database or query and train, or two lists disagree about an image's labels.
+    beside them names the classes. DataError: a list is missing or malformed or has other sizes, a
+    query is also in another list, or two lists disagree about an image's labels.
     """
     folder = files.directory or directory
     parts = listed.load_lists(folder, (files.train, files.query, files.database))

@@ -50,7 +50,7 @@ def test_every_source_file_and_version_is_compared():
 
 
 def test_one_process_agrees_with_itself():
-    agree({"anything": "at all"})
+    agree("facts", {"anything": "at all"})
 
 
 @pytest.mark.slow
@@ -127,7 +127,9 @@ def told_by_both(compare: str, tmp_path: Path) -> str:
 
 @pytest.mark.slow
 def test_what_differs_later_is_told_to_both(tmp_path):
-    said = told_by_both("agreement.agree({'kept': 'x', 'data': 'ab' * (1 + number)})", tmp_path)
+    said = told_by_both(
+        "agreement.agree('facts', {'kept': 'x', 'data': 'ab' * (1 + number)})", tmp_path
+    )
     assert "data: ab in process 0; abab in process 1" in said
     assert "kept" not in said
 

@@ -206,9 +206,13 @@ def test_a_query_with_nothing_relevant_counts_zero_in_the_mean(ties):
 
 
 def test_queries_without_relevant_are_counted():
-    assert metrics.queries_without_relevant([1, 2, 9, 9], [1, 2, 3]) == 2
+    def count(queries, database) -> int:
+        codes = [np.ones((len(labels), 1)) for labels in (queries, database)]
+        return metrics.rank(codes[0], queries, codes[1], database).queries_without_relevant
+
+    assert count([1, 2, 9, 9], [1, 2, 3]) == 2
     queries = [[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 1, 0]]
-    assert metrics.queries_without_relevant(queries, [[1, 0, 0], [0, 0, 1]]) == 2
+    assert count(queries, [[1, 0, 0], [0, 0, 1]]) == 2
 
 
 def test_code_statistics_of_hand_written_codes():

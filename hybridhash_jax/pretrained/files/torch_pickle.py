@@ -97,15 +97,10 @@ def unpickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> Any
 def read_state_dict(
     content: Any, read: Callable[[Storage], bytes]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(named tensors, each a contiguous array of its own; notes) of what was pickled.
+    """(named tensors, each a contiguous array of its own; notes) of what `unpickle` gave.
 
-    Args:
-      content: from `unpickle`.
-      read: gives the bytes of a storage.
-
-    Raises:
-      WeightFileError: it is no state dict, also under none of the usual keys, or what the pickle
-        says does not fit what the file holds.
+    `read` gives the bytes of a storage. WeightFileError: it is no state dict, also under none of the
+    usual keys, or what the pickle says does not fit what the file holds.
     """
     notes = []
     while isinstance(content, dict):
