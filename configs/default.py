@@ -53,7 +53,7 @@ def get_config() -> Any:
     # Weights to start from: timm's NesT or the authors' HybridHash (.pth, .safetensors), Google's
     # NesT (folder or .flax, also gs://), or a workdir of this program. None: random.
     config.init.weights = placeholder(str)
-    config.init.checkpoint = "latest"  # of a workdir; or "selected", or a step
+    config.init.checkpoint = "selected"  # of a workdir; or "latest", or a step
     config.init.allow_missing = ()  # regular expressions on names that may stay unexplained
 
     config.data = ConfigDict()
@@ -64,6 +64,7 @@ def get_config() -> Any:
     config.data.dir = placeholder(str)  # None: ~/.cache/hybridhash_jax/NAME
     config.data.download = True  # fetch what is missing
     config.data.split_seed = 0
+    config.data.splits = "drawn"  # or "kept": those that the workdir kept when its run began
     config.data.horizontal_flip = False  # of training images
     config.data.crop_padding = 0  # images in memory: black border to crop from, before resizing
 
@@ -72,8 +73,8 @@ def get_config() -> Any:
     config.data.train_list = "train.txt"
     config.data.query_list = "test.txt"
     config.data.database_list = "database.txt"
-    config.data.query_per_class = 100  # name "folder": sizes of its splits
-    config.data.train_per_class = 500
+    config.data.query_per_class = placeholder(int)  # name "folder"; None: a tenth of each class
+    config.data.train_per_class = placeholder(int)  # None: half of each class
     config.data.database = "rest"  # or "train_and_rest", "train"
     config.data.resize = 256  # shorter side; the network's image size is then cropped out
     config.data.random_area = placeholder(tuple)  # train on a random (from, to) share of the area

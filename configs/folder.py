@@ -1,11 +1,11 @@
 """A folder of your own photographs, one subfolder a class; no lists needed.
 
-The splits are drawn from the seed (--config.data.split_seed): so many queries and training images
-of each class, the rest is the database.
+The splits are drawn from the seed (--config.data.split_seed): a tenth of each class are queries,
+half of it are training images, the rest is the database.
 
 Command:  python main.py --config=configs/folder.py --workdir=runs/folder \\
-            --config.data.dir=PHOTOGRAPHS \\
-            --config.data.query_per_class=20 --config.data.train_per_class=100
+            --config.data.dir=PHOTOGRAPHS
+Sizes of your own: --config.data.query_per_class=20 --config.data.train_per_class=100
 Another database: --config.data.database=train_and_rest or train.
 """
 
@@ -17,6 +17,4 @@ def get_config():
     config = lists.get_config()
     config.data.name = "folder"
     config.data.protocol = "folder"
-    config.data.query_per_class = 20
-    config.data.train_per_class = 100
     return config

@@ -42,6 +42,8 @@ MODES = "evaluate: only measure a checkpoint of the workdir. tune_batch: find th
 flags.DEFINE_enum("mode", "train", ["train", "evaluate", "tune_batch"], MODES)
 WHICH = "For --mode=evaluate: selected, latest, or a checkpoint's step."
 flags.DEFINE_string("checkpoint", "selected", WHICH)
+OUTPUT = "For --mode=evaluate: where results go; default: the workdir's folder evaluation."
+flags.DEFINE_string("output", None, OUTPUT)
 CODES = (
     "For --mode=evaluate: measure these codes instead. A folder with query.npz and database.npz, "
     "the two files, or four .npy files (codes and labels of queries, of the database), with commas."
@@ -140,7 +142,7 @@ def _check_flags(rest: Sequence[str]) -> None:
     if not values.workdir:
         given = "is missing" if values.workdir is None else "is empty (an unset variable?)"
         raise flags.IllegalFlagValueError(f"--workdir=FOLDER {given}; see --help")
-    for name in ("workdir", "codes", "compilation_cache"):
+    for name in ("workdir", "output", "codes", "compilation_cache"):
         _check_path(name, values[name].value)
     _check_workdir(Path(values.workdir).expanduser(), writes=values.mode != "evaluate")
     if values.config is None and values.mode != "evaluate":
@@ -197,6 +199,8 @@ def _check_codes(values: flags.FlagValues) -> None:
         raise flags.IllegalFlagValueError(
             "--codes are measured without a network: leave --config out (--top_k is the cut-off)"
         )
+    if values.output is not None and values.mode != "evaluate":
+        raise flags.IllegalFlagValueError("--output needs --mode=evaluate; see --help")
     if values.codes is None and values.top_k is not None:
         raise flags.IllegalFlagValueError(
             "--top_k is for --codes; otherwise give --config.evaluation.top_k"

@@ -18,6 +18,7 @@ from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.methods import METHODS, Method
 from hybridhash_jax.optimizer import make_optimizer, make_schedule
 from hybridhash_jax.preprocess.augmentation import Augment, make_augment
+from hybridhash_jax.runtime.console import logger
 
 
 def create_method(config: Config) -> Method:
@@ -99,6 +100,14 @@ def configured_optimizer(
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """What `config.optimizer` asks for, and its learning rate as a function of the step."""
     options = dict(config.optimizer)
+    longest = config.num_epochs / 10
+    if options["warmup_epochs"] > longest:
+        logger.info(
+            "the warm-up takes %g epochs, a tenth of the run, instead of %g",
+            longest,
+            options["warmup_epochs"],
+        )
+        options["warmup_epochs"] = longest
     names = ("schedule", "warmup_epochs", "step_epochs", "step_factor", "learning_rate")
     schedule = make_schedule(
         total_steps=total_steps,

@@ -7,8 +7,8 @@ from hybridhash_jax.experiment import Experiment
 from input_pipeline.messages import counted, shortened
 
 
-def describe(experiment: Experiment) -> str:
-    """What will run, in a few lines."""
+def describe(experiment: Experiment, parameters: str | None = None) -> str:
+    """What will run, in a few lines; of an evaluation, whose `parameters` are named."""
     exp = experiment
     config, splits, mesh = exp.config, exp.dataset.splits, exp.mesh
     size = f"{exp.num_parameters:,} parameters, {exp.gflop_per_image:.3g} GFLOP forward"
@@ -40,14 +40,14 @@ def describe(experiment: Experiment) -> str:
     )
     lines = [
         model,
-        f"parameters start from: {exp.init_note}",
+        f"parameters: {parameters}" if parameters else f"parameters start from: {exp.init_note}",
         data,
         f"      {exp.dataset.provenance}",
         f"      {_classes(exp)}",
         devices,
-        training,
-        f"          {options}",
     ]
+    if parameters is None:
+        lines += [training, f"          {options}"]
     return "\n".join(lines)
 
 

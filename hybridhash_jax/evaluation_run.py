@@ -1,5 +1,8 @@
 """Evaluation without training: of a checkpoint, or of codes that are already there."""
 
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +19,52 @@ from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.report.files import report_content, write_report
 from hybridhash_jax.report.findings import describe_retrieval
 from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.state import evaluated_part
 from hybridhash_jax.workdir import log, names, results
 from hybridhash_jax.workdir.checkpoints import CheckpointStore
 from hybridhash_jax.workdir.config import check_one_length, check_same_run
+from hybridhash_jax.workdir.data_record import change_of_data
 from hybridhash_jax.workdir.init_note import load_init_note
 from hybridhash_jax.workdir.selection import choose_step
 
 
-def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") -> dict[str, Any]:
-    """Evaluates one checkpoint of a workdir without training; writes to its folder `evaluation`.
+def evaluate_checkpoint(
+    config: Config, workdir: Path, which: str = "selected", output: Path | None = None
+) -> dict[str, Any]:
+    """Evaluates one checkpoint of a workdir without training; returns the entry of results.json.
 
-    `config` is as trained; fields that change nothing about the network may differ. `which` is
-    "selected" (by evaluation.selected_by), "latest", or a step. Returns the entry of results.json.
+    Args:
+      config: as trained; fields that change nothing about the network may differ.
+      workdir: of one run.
+      which: "selected" (by evaluation.selected_by), "latest", or a step.
+      output: where results go; None is the workdir's folder `evaluation`, of another checkpoint
+        than the selected one `evaluation-STEP`.
     """
     check_run(config)
     check_one_length(config, workdir)
     check_same_run(config, workdir, MAY_CHANGE)
     step = choose_step(workdir, which)
-    experiment = create_experiment(config, create_dataset(config))
-    experiment = experiment.starting_from(load_init_note(workdir))
-    logger.info("%s\nworkdir: %s", describe(experiment), workdir)
+    name = names.EVALUATION if which == "selected" else f"{names.EVALUATION}-{step}"
+    folder = output or workdir / name
+    _check_writable(folder)
+    dataset = create_dataset(config, workdir)
+    if change := change_of_data(workdir, dataset):
+        logger.warning("these are not the images that the run was trained on: %s", change)
+    experiment = create_experiment(config, dataset).starting_from(load_init_note(workdir))
+    source = f"checkpoint {step} ({which}) of {workdir}"
+    logger.info("%s", describe(experiment, parameters=source))
     evaluator = create_evaluator(experiment)
     store = CheckpointStore(workdir / names.CHECKPOINTS, read_only=True)
     try:
-        state, _ = store.restore(step, experiment.create_state())
-        evaluation = evaluator.evaluate_with_progress(state, step)
+        part = evaluated_part(
+            experiment.layout.state, method=experiment.method.learns_database_codes
+        )
+        state, meta = store.restore(step, part, whole=False)
+        evaluation = evaluator.evaluate_with_progress(state, step, epoch=_epoch(step, meta))
     finally:
         store.close()
         experiment.close()
-        results.list_unreadable(workdir, experiment.unreadable)
+        results.list_unreadable(folder, experiment.unreadable)
     assert evaluation is not None
     logger.info("checkpoint %d: %s", step, log.describe(evaluation.record))
     entry = {
@@ -55,25 +75,50 @@ def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") 
         **evaluation.record,
         **results.provenance(),
     }
-    folder = workdir / names.EVALUATION
     evaluator.keep(folder / names.CODES, evaluation)
     if jax.process_index() == 0:
-        report = evaluator.write_report(folder, evaluation, f"checkpoint {step} of {workdir}")
+        report = evaluator.write_report(folder, evaluation, source)
         entry |= results.measured_in_report(report)
         results.write_results(folder, [entry])
     return entry
 
 
-def evaluate_code_files(paths: str, workdir: Path, top_k: int | None = None) -> dict[str, Any]:
-    """Measures codes that this or another program wrote; writes to `workdir`/evaluation.
+def _epoch(step: int, meta: Mapping[str, Any]) -> float | None:
+    """The epoch that a checkpoint was trained to, whatever images are evaluated now."""
+    if "epoch" in meta:
+        return meta["epoch"]
+    return next((one["epoch"] for one in meta.get("history", ()) if one["step"] == step), None)
 
-    `paths` are those of `codes.files.load_code_sets`; `top_k` None is what the files say, else all.
-    Returns the content of the report.
+
+def _check_writable(folder: Path) -> None:
+    """Refuses a place where nothing can be written, before hours of encoding."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise ValueError(f"{folder} cannot be written to; give another place with --output=FOLDER")
+
+
+def evaluate_code_files(
+    paths: str, workdir: Path, top_k: int | None = None, output: Path | None = None
+) -> dict[str, Any]:
+    """Measures codes that this or another program wrote; returns the content of the report.
+
+    Args:
+      paths: see `codes.files.load_code_sets`.
+      workdir: made if it is not there.
+      top_k: cut-off of mAP; None: what the files say, else all.
+      output: where the report goes; None is `workdir`/evaluation.
 
     Raises:
       CodeFileError: the files cannot be used.
-      ValueError: `top_k` is below 1.
+      ValueError: `top_k` is below 1, or the report of other codes is there.
     """
+    folder = output or workdir / names.EVALUATION
+    _check_writable(folder)
+    other = _evaluated_before(folder)
+    if other not in (None, paths):
+        raise ValueError(
+            f"{folder} holds the evaluation of {other}; choose another --workdir or --output"
+        )
     query, database = load_code_sets(paths)
     cut_off = database.top_k if top_k is None else top_k
     findings = describe_retrieval(query, database, cut_off)
@@ -86,6 +131,14 @@ def evaluate_code_files(paths: str, workdir: Path, top_k: int | None = None) -> 
         run=results.run_facts(),
     )
     if jax.process_index() == 0:
-        page = write_report(workdir / names.EVALUATION, report, {}, draw=True)
+        page = write_report(folder, report, {}, draw=True)
         logger.info("%s\nreport: %s", results.measured_line(report), page)
     return report
+
+
+def _evaluated_before(folder: Path) -> str | None:
+    """What the report of a folder is of; None where there is none."""
+    try:
+        return json.loads((folder / names.REPORT).read_text())["codes"]["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -25,7 +25,7 @@ from hybridhash_jax.configured import (
 )
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, make_layout
-from hybridhash_jax.image_sources import Sources, create_sources
+from hybridhash_jax.image_sources import Sources, check_enough, create_sources
 from hybridhash_jax.methods import Method
 from hybridhash_jax.optimizer import frozen_mask
 from hybridhash_jax.preprocess.augmentation import prepare_images
@@ -263,15 +263,11 @@ def _training_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(rows that are trained on, rows that are held out)."""
     splits = dataset.splits
+    check_enough(dataset, config.batch_size, searches=method.learns == "codes")
     used = {"training": splits.train}
     if method.learns == "classes":
         used["query"] = splits.query
     for name, rows in used.items():
-        if not len(rows):
-            raise ValueError(
-                f"{dataset.name} has no {name} images; task={config.task} trains on its training "
-                "images and measures on its queries"
-            )
         try:
             method.check_labels(dataset.labels[rows])
         except ValueError as error:

@@ -2,14 +2,18 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from configs import default
 from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.distributed.agreement import agree
 from hybridhash_jax.runtime.console import progress
+from hybridhash_jax.workdir import names
 from input_pipeline.dataset import Dataset
-from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset
+from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset, load_kept, unused_fields
+from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.sources import ArraySource, DecodedSource, Source
@@ -37,25 +41,91 @@ class Sources:
         self.evaluation.close()
 
 
-def create_dataset(config: Config) -> Dataset:
+def create_dataset(config: Config, workdir: Path | None = None) -> Dataset:
     """Loads the data set that `config.data` names; errors as `datasets.load_dataset`.
 
-    Several processes compare what they loaded, so all must call it.
+    Several processes compare what they loaded, so all must call it. `workdir` is where the splits
+    lie that data.splits="kept" asks for.
     """
     data = config.data
     with progress(f"reading the data set {data.name}"):
-        dataset = load_dataset(
+        dataset = _load(config, workdir)
+    agree("data", {"checksum of the data set": dataset.checksum})
+    return dataset
+
+
+def _load(config: Config, workdir: Path | None) -> Dataset:
+    data = config.data
+    _check_fields(data)
+    directory = _existing(data)
+    if data.splits == "drawn":
+        return load_dataset(
             data.name,
             data.protocol,
             source=data.source,
-            directory=data.dir,
+            directory=directory,
             split_seed=data.split_seed,
             download=data.download,
             lists=ListFiles(data.lists, data.train_list, data.query_list, data.database_list),
             folder=FolderSplits(data.query_per_class, data.train_per_class, data.database),
         )
-    agree("data", {"checksum of the data set": dataset.checksum})
-    return dataset
+    lists = None if workdir is None else workdir / names.LISTS
+    if data.source != "files" or lists is None or not lists.is_dir():
+        raise ConfigError(
+            "data.splits='kept' is for a workdir that has kept the splits of image files, and "
+            f"{lists or 'this run'} has none: leave it out"
+        )
+    return load_kept(data.name, directory, str(lists))
+
+
+def _check_fields(data: Config) -> None:
+    """Refuses fields that were given and mean nothing for this data set."""
+    usual = default.get_config().data
+    for name in unused_fields(data.name, data.source):
+        if data[name] != usual[name]:
+            raise ConfigError(
+                f"data.{name}={data[name]!r} means nothing for data.name={data.name}, "
+                f"data.source={data.source}; leave it out"
+            )
+
+
+def _existing(data: Config) -> str | None:
+    """The folder of the data, which is looked for before anything is read."""
+    if data.dir is None or "://" in data.dir:
+        return data.dir
+    folder = Path(data.dir).expanduser()
+    if data.source in ("files", "packed", "arrays") and not folder.is_dir():
+        raise DataError(f"--config.data.dir={data.dir}: there is no such folder")
+    return str(folder)
+
+
+def check_enough(dataset: Dataset, batch_size: int, *, searches: bool) -> None:
+    """Refuses a data set that a run can make nothing of, before anything is built.
+
+    Raises:
+      ValueError: a split is empty (the database only where the run `searches`), there are fewer
+        than two classes to tell apart, or a batch is larger than the training set.
+    """
+    splits = dataset.splits
+    for name, rows in splits.by_name().items():
+        if not len(rows) and (searches or name != "database"):
+            sizes = ", ".join(f"{key} {len(x):,}" for key, x in splits.by_name().items())
+            raise ValueError(
+                f"the {name} split of {dataset.name} has no images ({sizes}); take fewer for the "
+                "others, or choose another --config.data.database"
+            )
+    classes = int(dataset.labels[splits.train].any(axis=0).sum())
+    if classes < 2:
+        raise ValueError(
+            f"the training images of {dataset.name} have {classes} class"
+            f"{'es' * (classes != 1)}, and two are needed to tell apart (with one class every image "
+            "is relevant, and mAP is 1 whatever the codes)"
+        )
+    if batch_size > len(splits.train):
+        raise ValueError(
+            f"batch_size={batch_size} is more than the {len(splits.train):,} training images of "
+            f"{dataset.name}; give --config.batch_size={len(splits.train)} or less"
+        )
 
 
 def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources:

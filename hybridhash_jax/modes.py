@@ -80,15 +80,16 @@ def _start_mode() -> None:
     workdir = Path(given.workdir).expanduser()
     compilation_cache.set_up(given.compilation_cache, workdir)
     _agree_on_run(workdir)
+    output = Path(given.output).expanduser() if given.output else None
     if given.mode == "train":
         train(given.config, workdir, StopRequest(end=processes.end_by_signal))
     elif given.mode == "tune_batch":
         tune_batch(given.config, workdir)
     elif given.codes is not None:
-        evaluate_code_files(given.codes, workdir, given.top_k)
+        evaluate_code_files(given.codes, workdir, given.top_k, output)
     else:
         config = load_config(workdir) if given.config is None else given.config
-        evaluate_checkpoint(config, workdir, given.checkpoint)
+        evaluate_checkpoint(config, workdir, given.checkpoint, output)
 
 
 def _in_words(error: Exception) -> str:

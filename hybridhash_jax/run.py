@@ -1,5 +1,6 @@
 """Training: one code length or several, from the configuration to the report."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from hybridhash_jax.workdir.config import (
     folder_of_length,
     save_config,
 )
+from hybridhash_jax.workdir.data_record import check_data, save_data
+from hybridhash_jax.workdir.lock import check_free, held
 from hybridhash_jax.workdir.selection import selected_step
 from input_pipeline.dataset import Dataset
 
@@ -58,13 +61,15 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
         config = config_of_length(config, config.bits[0])
     check_run(config)
     check_kind(config, workdir)
-    for bits in config.bits:  # before anything is fetched
-        own = config_of_length(config, bits)
-        check_occupied(own, folder_of_length(config, bits, workdir), MAY_CHANGE)
-    dataset = create_dataset(config)
+    folders = {bits: folder_of_length(config, bits, workdir) for bits in config.bits}
+    for bits, folder in folders.items():  # before anything is fetched
+        check_free(folder)
+        check_occupied(config_of_length(config, bits), folder, MAY_CHANGE)
+    dataset = create_dataset(config, folders[config.bits[0]])
+    for folder in folders.values():
+        check_data(folder, dataset)
     finished = [
-        _train_length(config, bits, dataset, folder_of_length(config, bits, workdir), stop)
-        for bits in config.bits
+        _train_length(config, bits, dataset, folder, stop) for bits, folder in folders.items()
     ]
     entries = [run.entry for run in finished]
     if len(config.bits) > 1 and jax.process_index() == 0:
@@ -80,7 +85,13 @@ def _train_length(
     config: Config, bits: int, dataset: Dataset, workdir: Path, stop: StopRequest
 ) -> _Finished:
     experiment = create_experiment(config, dataset, bits)
-    experiment, state = start_run(experiment, config_of_length(config, bits), workdir)
+    with held(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
+        return _train_held(experiment, config_of_length(config, bits), workdir, stop)
+
+
+def _train_held(experiment: Experiment, own: Config, workdir: Path, stop: StopRequest) -> _Finished:
+    """Trains one length in a workdir that no other process holds."""
+    experiment, state = start_run(experiment, own, workdir)
     logger.info("%s\nworkdir: %s", describe(experiment), workdir)
     evaluator = create_evaluator(experiment)
     evaluations = _SelectedEvaluation(evaluator, workdir, stop)
@@ -123,6 +134,7 @@ def start_run(experiment: Experiment, own: Config, workdir: Path) -> tuple[Exper
         state, loaded = experiment.load_weights(state)
     if jax.process_index() == 0:
         save_config(workdir, own)
+        save_data(workdir, experiment.dataset)
         if not resumes:
             init_note.save_init(workdir, loaded and loaded.account())
     note = init_note.load_init_note(workdir) if resumes else loaded and loaded.summary

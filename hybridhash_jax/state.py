@@ -36,6 +36,16 @@ class TrainState:
         return self.params if self.ema is None else self.ema
 
 
+def evaluated_part(state: TrainState, *, method: bool) -> TrainState:
+    """The state without what an evaluation does not need; `method`: whether its state is needed."""
+    return dataclasses.replace(
+        state,
+        params=state.params if state.ema is None else None,
+        opt_state=None,
+        method=state.method if method else None,
+    )
+
+
 def first_state(
     params: Any, optimizer: optax.GradientTransformation, method: Any, *, averaged: bool = False
 ) -> TrainState:

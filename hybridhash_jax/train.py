@@ -142,7 +142,8 @@ class TrainingLoop:
         stopping = self.stop.requested(step)
         # A run stopped during an evaluation left a checkpoint of this step without its record.
         if record or ((save_now or stopping) and self._saved_step != step):
-            self.store.save(step, state, {"history": self.history})
+            meta = {"history": self.history, "epoch": step / exp.steps_per_epoch}
+            self.store.save(step, state, meta)
             self._saved_step = step
         if stopping:
             self.store.wait()

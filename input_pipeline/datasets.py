@@ -1,5 +1,6 @@
 """One function from a data set's and a protocol's name to images, labels and splits."""
 
+import dataclasses
 from collections.abc import Iterable
 
 from input_pipeline.dataset import Dataset, checksum, one_hot
@@ -24,6 +25,7 @@ SOURCES = {
 }
 OPTIONS = (
     Option("name", "data set", tuple(SOURCES)),
+    Option("splits", "which splits", ("drawn", "kept"), may_change=True),
     Option("split_seed", "of the splits", at_least=0, at_most=2**64 - 1),
     Option("query_per_class", "queries of each class", at_least=1),
     Option("train_per_class", "training images of each class", at_least=1),
@@ -32,6 +34,24 @@ OPTIONS = (
     Option("lists", "where the list files are", may_change=True),
     Option("download", "whether missing files are fetched", may_change=True),
 )
+
+
+_OF_LISTS = ("lists", "train_list", "query_list", "database_list")
+_OF_FOLDERS = ("query_per_class", "train_per_class", "database")
+_OF_FILES = ("resize", "random_area", "on_unreadable", "allow_truncated", "apply_orientation")
+
+
+def unused_fields(name: str, source: str) -> tuple[str, ...]:
+    """Fields of the group `data` that mean nothing for a data set."""
+    if source in ("archive", "tfds", "arrays"):
+        return (*_OF_LISTS, *_OF_FOLDERS, *_OF_FILES, "max_pixels")
+    if source == "packed":
+        return _OF_LISTS
+    if name == "folder":
+        return _OF_LISTS
+    if name == "class_folders":
+        return (*_OF_LISTS, "train_per_class", "database")
+    return _OF_FOLDERS
 
 
 def load_dataset(
@@ -76,6 +96,20 @@ def load_dataset(
     if name == "folder":
         return image_sets.load_folder(directory, split_seed, rules)
     return image_sets.load_lists(name, directory, lists or ListFiles())
+
+
+def load_kept(name: str, directory: str | None, lists: str) -> Dataset:
+    """The data set `name` of image files with the splits of three list files, whatever it has now.
+
+    Raises:
+      DataError: no such lists, or they are damaged.
+      ValueError: no directory.
+    """
+    if directory is None:
+        raise ValueError(f"{name} is not downloaded: say where its files are, --config.data.dir")
+    found = image_sets.load_lists("lists", directory, ListFiles(lists))
+    top_k = LIST_PROTOCOLS.get(name, LIST_PROTOCOLS["lists"]).top_k
+    return dataclasses.replace(found, name=name, protocol=name, top_k=top_k)
 
 
 def _load_in_memory(

@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         help="for classification: train and val, each with a subfolder a class, as ImageNet has "
         "them, or one folder, of which --query_per_class images a class are for validation",
     )
-    folder.add_argument("--train_per_class", type=int, default=500, help="default 500")
-    folder.add_argument("--query_per_class", type=int, default=100, help="default 100")
+    folder.add_argument("--train_per_class", type=int, help="default half of each")
+    folder.add_argument("--query_per_class", type=int, help="default a tenth of each")
     add_database_option(folder)
     folder.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
     written = parser.add_argument_group("what is written")

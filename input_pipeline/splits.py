@@ -87,30 +87,33 @@ LIST_PROTOCOLS: dict[str, ListProtocol] = {
 def class_splits(
     class_ids: np.ndarray,
     seed: int,
-    query_per_class: int,
-    train_per_class: int,
+    query_per_class: int | np.ndarray,
+    train_per_class: int | np.ndarray,
     database: DatabaseRule,
 ) -> Splits:
-    """Draws the same number of queries and training images from every class.
+    """Draws so many queries and training images, int or [C], from every class.
 
     Each class's images are permuted by the seed, in [0, 2**64): the first are queries, the next
     training images, the rest database. `class_ids` is int [N], 0..C-1. The splits are ordered by
     class. ValueError: a class with too few images, or an unknown `database` rule.
     """
     train, query, rest = [], [], []
-    for class_id in range(int(np.max(class_ids, initial=-1)) + 1):
+    classes = int(np.max(class_ids, initial=-1)) + 1
+    queries = np.broadcast_to(query_per_class, classes).tolist()
+    trained = np.broadcast_to(train_per_class, classes).tolist()
+    for class_id, (num_query, num_train) in enumerate(zip(queries, trained, strict=True)):
         members = np.flatnonzero(class_ids == class_id)
-        needed = query_per_class + train_per_class
+        needed = num_query + num_train
         if len(members) < needed:
             raise ValueError(
-                f"class {class_id} has {len(members)} images, too few for {query_per_class} "
-                f"queries + {train_per_class} training images = {needed} a class; give the "
+                f"class {class_id} has {len(members)} images, too few for {num_query} "
+                f"queries + {num_train} training images = {needed} a class; give the "
                 f"complete data set (there are {len(class_ids)} images in all) or a smaller "
                 "protocol"
             )
         members = members[permutation(len(members), seed, _CLASS_SPLIT_STREAM, class_id)]
-        query.append(members[:query_per_class])
-        train.append(members[query_per_class:needed])
+        query.append(members[:num_query])
+        train.append(members[num_query:needed])
         rest.append(members[needed:])
     return Splits(_join(train), _join(query), database_rows(database, train, rest))
 

@@ -13,6 +13,7 @@ import numpy as np
 from hybridhash_jax import metrics
 from hybridhash_jax.codes import binary
 from hybridhash_jax.codes.files import SIDES, CodeFileError, CodeSet, load_code_sets, save_codes
+from hybridhash_jax.config_fields import Config
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.encode import compile_encode, encode_split
 from hybridhash_jax.evaluators.evaluator import (
@@ -94,7 +95,8 @@ class CodeEvaluator(Evaluator):
         """See `collapse_warning`; codes of the untrained network may be alike."""
         if not record["step"]:
             return None
-        return collapse_warning(record, self.experiment.bits, self.experiment.num_classes)
+        exp = self.experiment
+        return collapse_warning(record, exp.bits, exp.num_classes, _advice(exp.config))
 
     def encode_sides(
         self, state: TrainState, should_stop: ShouldStop, on_images: OnImages
@@ -269,7 +271,21 @@ def evaluate_codes(query: CodeSet, database: CodeSet, top_k: int | None) -> dict
     }
 
 
-def collapse_warning(record: Mapping[str, Any], bits: int, num_classes: int) -> str | None:
+def _advice(config: Config) -> list[str]:
+    """What may help against a collapse, of what is not set already."""
+    advice = ["a lower --config.optimizer.learning_rate"]
+    if config.method.name == "hybridhash" and config.loss.pairs != "batch":
+        advice.insert(0, "--config.loss.pairs=batch")
+    if not config.optimizer.warmup_epochs:
+        advice.append("a warm-up (--config.optimizer.warmup_epochs)")
+    if config.init.weights is None and config.model.initializer != "fan_in":
+        advice.append("--config.model.initializer=fan_in")
+    return advice
+
+
+def collapse_warning(
+    record: Mapping[str, Any], bits: int, num_classes: int, advice: Sequence[str]
+) -> str | None:
     """Says in plain words that the codes have collapsed, and what to try; None if they have not."""
     symptoms = metrics.collapse_symptoms(
         bits,
@@ -282,7 +298,5 @@ def collapse_warning(record: Mapping[str, Any], bits: int, num_classes: int) -> 
         return None
     return (
         f"the codes have collapsed at epoch {record['epoch']:g}: {'; '.join(symptoms)}. Such codes "
-        "cannot tell images apart. Try --config.loss.pairs=batch, a lower "
-        "--config.optimizer.learning_rate or a warm-up (optimizer.warmup_epochs), and "
-        "--config.model.initializer=fan_in when nothing pre-trained is loaded."
+        f"cannot tell images apart. Try {' or '.join(advice)}."
     )

@@ -102,10 +102,16 @@ class Evaluator(abc.ABC):
         step: int,
         should_stop: ShouldStop = lambda: False,
         on_images: OnImages = lambda images: None,
+        *,
+        epoch: float | None = None,
     ) -> Evaluation:
-        """Measures the state after `step` steps; errors as `measure`."""
+        """Measures the state after `step` steps; errors as `measure`.
+
+        `epoch` is what to call it where other images were trained on.
+        """
         found = self.measure(state, should_stop, on_images)
-        record = {"step": step, "epoch": step / self.experiment.steps_per_epoch}
+        epoch = step / self.experiment.steps_per_epoch if epoch is None else epoch
+        record = {"step": step, "epoch": epoch}
         record |= found.record
         if warning := self.warning(record):
             logger.warning("%s", warning)
@@ -117,11 +123,15 @@ class Evaluator(abc.ABC):
         return None
 
     def evaluate_with_progress(
-        self, state: TrainState, step: int, should_stop: ShouldStop = lambda: False
+        self,
+        state: TrainState,
+        step: int,
+        should_stop: ShouldStop = lambda: False,
+        epoch: float | None = None,
     ) -> Evaluation | None:
         """`evaluate`, telling how far it is; None if it was asked to stop."""
         with progress("evaluating", self.num_images) as told:
             try:
-                return self.evaluate(state, step, should_stop, told.update)
+                return self.evaluate(state, step, should_stop, told.update, epoch=epoch)
             except EvaluationStopped:
                 return None

@@ -139,6 +139,11 @@ class Method(abc.ABC):
         """Does it have an `end_epoch` of its own?"""
         return type(self).end_epoch is not Method.end_epoch
 
+    @property
+    def learns_database_codes(self) -> bool:
+        """Does it have `database_codes` of its own?"""
+        return type(self).database_codes is not Method.database_codes
+
     def database_codes(self, state: State) -> jax.Array | None:
         """Learned embeddings [n, K] of the training images, whose signs are their codes.
 

@@ -21,7 +21,7 @@ def load_pretrained(
     path: str | os.PathLike[str],
     *,
     allow_missing: Sequence[str] = (),
-    checkpoint: str = "latest",
+    checkpoint: str = "selected",
 ) -> Loaded:
     """Fills `model`, in place, from weights of any kind that `sources.read_source` knows.
 

@@ -54,7 +54,7 @@ class Source:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-def read_source(path: str | os.PathLike[str], checkpoint: str = "latest") -> Source:
+def read_source(path: str | os.PathLike[str], checkpoint: str = "selected") -> Source:
     """Reads weights of any of the four kinds: timm's NesT, Google's, HybridHash's, or a run of ours.
 
     Args:
@@ -127,7 +127,7 @@ def _from_run(place: Any, run: workdirs.RunParameters) -> Source:
         unused=dict.fromkeys(run.others, _TRAINING_STATE),
         heads=heads_by_module(run.arrays, *sizes),
         options=_told(run.config),
-        notes=[f"checkpoint of step {run.step}"],
+        notes=[f"checkpoint of step {run.step}{run.chosen}"],
     )
 
 

@@ -31,13 +31,14 @@ class RunParameters(NamedTuple):
     Attributes:
       others: names of the training state's arrays, which were not read.
       config: the run's config.model with the variant's sizes filled in.
-      step: of the checkpoint.
+      step: of the checkpoint. chosen: how, where a workdir was given.
     """
 
     arrays: dict[str, np.ndarray]
     others: list[str]
     config: dict[str, Any]
     step: int
+    chosen: str
 
 
 def is_run(folder: Path) -> bool:
@@ -45,7 +46,7 @@ def is_run(folder: Path) -> bool:
     return (folder / names.CHECKPOINTS).is_dir() or _is_checkpoint(folder)
 
 
-def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
+def read_run(folder: Path, checkpoint: str = "selected") -> RunParameters:
     """Reads one checkpoint's parameters and checks them against their fingerprints.
 
     `folder` is a workdir of one code length, of which `checkpoint` names one ("latest", "selected" or
@@ -56,9 +57,9 @@ def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
     """
     folder = folder.absolute()
     if _is_checkpoint(folder):
-        workdir, step = folder.parent.parent, int(folder.name)
+        workdir, step, chosen = folder.parent.parent, int(folder.name), ""
     else:
-        workdir, step = folder, _choose(folder, checkpoint)
+        workdir, step, chosen = folder, _choose(folder, checkpoint), f" ({checkpoint})"
     where = workdir / names.CHECKPOINTS / str(step)
     try:
         arrays, others = _restore(where)
@@ -74,7 +75,8 @@ def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")
     named = {path.partition("/")[2].removesuffix("/value"): array for path, array in arrays.items()}
     model = {k: v for k, v in _config(workdir).get("model", {}).items() if v is not None}
-    return RunParameters(named, others, VARIANTS.get(model.get("variant", ""), {}) | model, step)
+    sizes = VARIANTS.get(model.get("variant", ""), {}) | model
+    return RunParameters(named, others, sizes, step, chosen)
 
 
 def _is_checkpoint(folder: Path) -> bool:

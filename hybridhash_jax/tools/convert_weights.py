@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
         "--to", type=Path, required=True, metavar="OUT", help="OUT.safetensors or OUT.flax"
     )
     parser.add_argument(
-        "--checkpoint", default="latest", help="of a workdir: latest (default), selected, or a step"
+        "--checkpoint",
+        default="selected",
+        help="of a workdir: selected (default), latest, or a step",
     )
     parser.add_argument(
         "--num_heads",

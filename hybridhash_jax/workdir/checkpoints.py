@@ -138,8 +138,12 @@ class CheckpointStore:
             )
         return None
 
-    def restore(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
+    def restore(
+        self, step: int, like: State, *, whole: bool = True
+    ) -> tuple[State, dict[str, Any]]:
         """One checkpoint, in the structure, shapes and shardings of `like`, and its meta data.
+
+        Without `whole` the checkpoint may hold more than `like`, which is not read.
 
         Raises:
           DamagedCheckpointError: what was read is not what was written.
@@ -153,36 +157,22 @@ class CheckpointStore:
             meta = read_meta(where)
             expected = meta.pop("fingerprint")
             stored = {path: _stored_name(path, expected) for path in flat}
-            self._check_shapes(where, {stored[path]: x.shape for path, x in flat.items()})
+            shapes = {stored[path]: tuple(x.shape) for path, x in flat.items()}
+            _check_shapes(where, shapes, whole=whole)
             abstract = {
                 stored[path]: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
                 for path, x in flat.items()
             }
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            restored = self._manager.restore(step, args=args)["state"]
+            restored = _restore_arrays(where, abstract)
             found = fingerprint(restored)
         except CheckpointError:
             raise
         except Exception as error:
             raise explained(where, error) from error
-        if found != expected:
+        if found != {name: expected.get(name) for name in (expected if whole else found)}:
             raise DamagedCheckpointError(f"checkpoint {where} is damaged: its arrays have changed")
         leaves = [restored[name] for name in stored.values()]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), meta
-
-    def _check_shapes(self, where: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises where another network, method or data set made the checkpoint."""
-        there = stored_shapes(where) or wanted  # restoring says what is damaged
-        words = [
-            f"{name}: {there.get(name, 'nothing')} there, {wanted.get(name, 'nothing')} here"
-            for name in sorted(there.keys() | wanted.keys())
-            if there.get(name) != wanted.get(name)
-        ]
-        if words:
-            raise CheckpointError(
-                f"checkpoint {where} is of another network or other data, in {len(words)} arrays: "
-                f"{shortened(words, 3)}. Give the configuration and the data of that run."
-            )
 
     def _set_aside(self, step: int) -> Path:
         target = self.directory.parent / names.DAMAGED / str(step)
@@ -206,6 +196,31 @@ def read_meta(where: Path) -> dict[str, Any]:
     """What is kept beside the arrays of one checkpoint: the history, and their fingerprint."""
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         return dict(checkpointer.restore(where.absolute() / "meta", args=ocp.args.JsonRestore()))
+
+
+def _check_shapes(where: Path, wanted: Mapping[str, tuple[int, ...]], *, whole: bool) -> None:
+    """Raises where another network, method or data set made the checkpoint."""
+    there = stored_shapes(where) or wanted  # restoring says what is damaged
+    words = [
+        f"{name}: {there.get(name, 'nothing')} there, {wanted.get(name, 'nothing')} here"
+        for name in sorted(there.keys() | wanted.keys() if whole else wanted.keys())
+        if there.get(name) != wanted.get(name)
+    ]
+    if words:
+        raise CheckpointError(
+            f"checkpoint {where} is of another network or other data, in {len(words)} arrays: "
+            f"{shortened(words, 3)}. Give the configuration and the data of that run."
+        )
+
+
+def _restore_arrays(where: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+    args = ocp.args.PyTreeRestore(
+        item=dict(wanted),
+        restore_args=ocp.checkpoint_utils.construct_restore_args(dict(wanted)),
+        partial_restore=True,
+    )
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(where / "state", args=args)
 
 
 def stored_shapes(where: Path) -> dict[str, tuple[int, ...]]:

@@ -167,7 +167,8 @@ def check_same_run(config: Config, workdir: Path, may_change: Collection[str]) -
         ) from None
     saved = dict(flat_fields(json.loads(to_json(default.get_config())))) | saved
     given = dict(flat_fields(json.loads(to_json(config))))
-    unused = _groups_of_other_methods(given) if saved["task"] == given["task"] else ()
+    unused = _groups_of_other_methods(given) if saved["task"] == given["task"] else []
+    unused += _fields_without_effect(saved, given)
     different = [
         f"{name}: {saved.get(name)!r} there, {given.get(name)!r} here"
         for name in sorted(saved.keys() | given.keys())
@@ -180,7 +181,20 @@ def check_same_run(config: Config, workdir: Path, may_change: Collection[str]) -
             f"{workdir} holds a run with another configuration:\n  "
             + "\n  ".join(different)
             + "\nChoose another --workdir, or give the same values to go on with that run."
+            + _how_to_train_longer(workdir, different, saved, given)
         )
+
+
+def _how_to_train_longer(
+    workdir: Path, different: Collection[str], saved: dict[str, Any], given: dict[str, Any]
+) -> str:
+    longer = (given["num_epochs"] or 0) > (saved["num_epochs"] or 0)
+    if len(different) > 1 or not longer:
+        return ""
+    return (
+        " The length of a run decides its learning rates, so it cannot be changed: to train "
+        f"longer, start a new run from this one with --config.init.weights={workdir}."
+    )
 
 
 def _groups_of_other_methods(fields: dict[str, Any]) -> list[str]:
@@ -189,6 +203,19 @@ def _groups_of_other_methods(fields: dict[str, Any]) -> list[str]:
 
     own = "classification" if fields["task"] == "classify" else fields["method.name"]
     return [f"{method.group}." for name, method in METHODS.items() if name != own]
+
+
+def _fields_without_effect(saved: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """Fields that mean nothing for these data, or without a file to start from."""
+    from input_pipeline.datasets import unused_fields  # not for flag errors either
+
+    found = []
+    if saved["data.name"] == given["data.name"]:
+        fields = unused_fields(given["data.name"], given["data.source"])
+        found += [f"data.{name}" for name in fields]
+    if given["init.weights"] is None and saved["init.weights"] is None:
+        found.append("init.")
+    return found
 
 
 def _merged(defaults: Any, saved: Any) -> Any:

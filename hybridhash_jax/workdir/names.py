@@ -5,7 +5,10 @@ results, report and pictures over all of them.
 """
 
 CONFIG = "config.json"  # the whole configuration; says which run this is
+LOCK = "lock.json"  # the process that trains here
 INIT = "init.json"  # what the parameters started from
+DATA = "data.json"  # which images the run is of
+LISTS = "lists"  # its splits, as list files
 CHECKPOINTS = "checkpoints"  # a folder a step
 DAMAGED = "damaged_checkpoints"  # checkpoints that could not be read
 CODES = "codes"  # query.npz and database.npz of the selected evaluation

@@ -37,7 +37,8 @@ def results_entry(
     config, dataset = experiment.config, experiment.dataset
     main, columns = evaluator.measured[0], ("epoch", *evaluator.measured)
     selected = next(record for record in history if record["step"] == step)
-    best = max(history, key=lambda record: record[main])
+    trained = [record for record in history if record["step"]] or history
+    best = max(trained, key=lambda record: record[main])
     return {
         "dataset": dataset.name,
         "protocol": dataset.protocol,

@@ -22,13 +22,16 @@ def selected_step(
 ) -> int | None:
     """The step of the evaluation that evaluation.selected_by selects, the first among equals.
 
+    The untrained network is a baseline: it counts only where nothing else was evaluated.
+
     Args:
       history: the records of all evaluations; None is returned for none.
       selected_by: evaluation.selected_by of the run.
       task: of the run.
     """
     measure = _MEASURES[task][selected_by]
-    return max(history, key=lambda record: record[measure])["step"] if history else None
+    trained = [record for record in history if record["step"]] or history
+    return max(trained, key=lambda record: record[measure])["step"] if trained else None
 
 
 def choose_step(workdir: Path, which: str) -> int:
@@ -49,6 +52,7 @@ def choose_step(workdir: Path, which: str) -> int:
         config = read_config(workdir)  # whatever else a run of an earlier version had
         selected_by = config["evaluation"]["selected_by"]
         step = selected_step(history, selected_by, config.get("task", "hash"))
+        step = steps[-1] if step is None else step  # stopped before its first evaluation
     elif which.isdigit():
         step = int(which)
     else:

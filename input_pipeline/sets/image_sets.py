@@ -29,12 +29,18 @@ class ListFiles:
     database: str = LIST_FILES["database"]
 
 
+_QUERY_SHARE, _TRAIN_SHARE = 0.1, 0.5
+
+
 @dataclass(frozen=True)
 class FolderSplits:
-    """How a folder with one subfolder a class is split; see `splits.class_splits`."""
+    """How a folder with one subfolder a class is split; see `splits.class_splits`.
 
-    query_per_class: int = 100
-    train_per_class: int = 500
+    None takes a tenth of each class as queries, and half of it for training.
+    """
+
+    query_per_class: int | None = None
+    train_per_class: int | None = None
     database: DatabaseRule = "rest"
 
 
@@ -72,21 +78,45 @@ def load_folder(directory: str, seed: int, rules: FolderSplits) -> Dataset:
       ValueError: a class with too few images.
     """
     found = scan_folder(directory)
-    try:
-        splits = class_splits(
-            found.class_ids, seed, rules.query_per_class, rules.train_per_class, rules.database
-        )
-    except ValueError as error:
-        names = [f"{i} = {name}" for i, name in enumerate(found.class_names)]
-        raise ValueError(
-            f"{directory}: {error}. Sizes are data.query_per_class and data.train_per_class. "
-            f"Classes: {shortened(names, 20)}"
-        ) from None
+    counts = np.bincount(found.class_ids)
+    query = _per_class(rules.query_per_class, counts, _QUERY_SHARE)
+    train = _per_class(rules.train_per_class, counts, _TRAIN_SHARE)
+    _check_counts(directory, found.class_names, counts, query, train)
+    splits = class_splits(found.class_ids, seed, query, train, rules.database)
     ignored = f"; {len(found.ignored)} other files ignored" if found.ignored else ""
     return _make_folder("folder", directory, found, splits, ignored)
 
 
-def load_class_folders(directory: str, seed: int, validation_per_class: int) -> Dataset:
+def _per_class(given: int | None, counts: np.ndarray, share: float) -> np.ndarray:
+    """How many images of each class; at least one."""
+    if given is not None:
+        return np.full(len(counts), given)
+    return np.maximum(1, np.round(share * counts).astype(np.int64))
+
+
+def _check_counts(
+    directory: str, names: Sequence[str], counts: np.ndarray, query: np.ndarray, train: np.ndarray
+) -> None:
+    """Refuses sizes that some classes do not have, naming all of these."""
+    short = np.flatnonzero(counts < query + train)
+    if not len(short):
+        return
+    listed = shortened([f"{names[i]} {counts[i]:,}" for i in short.tolist()], 20)
+    least = int(counts.min())
+    fits = (
+        f"sizes that fit: --config.data.query_per_class={max(1, least // 6)} "
+        f"--config.data.train_per_class={max(1, least // 2)}, or leave both out for shares of each "
+        "class"
+        if least > 1
+        else "a class needs two images at least: move such folders away, or add images"
+    )
+    raise ValueError(
+        f"{directory}: {len(short)} of {len(names)} classes have too few images for "
+        f"{int(query[short[0]])} queries and {int(train[short[0]])} training images: {listed}; {fits}"
+    )
+
+
+def load_class_folders(directory: str, seed: int, validation_per_class: int | None) -> Dataset:
     """Takes training and validation images from subfolders that are classes, as ImageNet has them.
 
     With `train` and `val` in the folder, each with a subfolder a class, those are the two parts.
@@ -116,19 +146,21 @@ def load_class_folders(directory: str, seed: int, validation_per_class: int) -> 
     return _make_folder("class_folders", os.fspath(root), both, splits, ", in train and val")
 
 
-def _held_out_folders(directory: str, seed: int, per_class: int) -> Dataset:
+def _held_out_folders(directory: str, seed: int, per_class: int | None) -> Dataset:
     found = scan_folder(directory)
     counts = np.bincount(found.class_ids)
-    if counts.min() <= per_class:
-        small = found.class_names[int(counts.argmin())]
+    drawn_of_each = _per_class(per_class, counts, _QUERY_SHARE)
+    if (counts <= drawn_of_each).any():
+        least = int(counts.argmin())
         raise ValueError(
-            f"{directory}: class {small} has {counts.min()} images, of which {per_class} would be "
+            f"{directory}: class {found.class_names[least]} has {counts[least]} images, of which "
+            f"{drawn_of_each[least]} would be "
             "held out for validation and none left to train on; give a smaller "
             "--config.data.query_per_class"
         )
-    drawn = class_splits(found.class_ids, seed, per_class, 0, "rest")
+    drawn = class_splits(found.class_ids, seed, drawn_of_each, 0, "rest")
     splits = Splits(drawn.database, drawn.query, drawn.database)
-    held_out = f"; {per_class} of each for validation"
+    held_out = f"; {per_class or 'a tenth'} of each for validation"
     return _make_folder("class_folders", directory, found, splits, held_out)
 
 

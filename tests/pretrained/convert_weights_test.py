@@ -45,7 +45,8 @@ def refused(capsys, source, out, *options):
 
 def test_a_trained_network_makes_the_round_trip_bit_for_bit(capsys, runs, tmp_path):
     out = tmp_path / "hybridhash.safetensors"
-    text = converted(capsys, runs / "hash", out)
+    text = converted(capsys, runs / "hash", out, "--checkpoint=latest")
+    assert "checkpoint of step 8 (latest)" in text
     assert "read" in text and "(own run)" in text and "(HybridHash)" in text
     assert "left out: opt_state/momentum; training state" in text
     model, original = small_network(), small_network(seed=8)

@@ -113,7 +113,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_others(workdir, tmp_path):
         data[len(data) // 2] ^= 255
         path.write_bytes(data)
     with pytest.raises(pretrained.WeightFileError, match=r"30.*(damaged|cannot be read)"):
-        load(run)
+        load(run, checkpoint="latest")
     model, _ = load(run / "checkpoints" / "20")
     assert_same(model, small_network(seed=20))
 
