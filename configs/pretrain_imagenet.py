@@ -8,10 +8,8 @@ Command:  python main.py --config=configs/pretrain_imagenet.py --workdir=runs/pr
             --config.data.dir=FOLDER
           (packed: --config.data.source=packed --config.data.dir=PACKED/imagenet/1.0.0)
 Hashing starts from it with --config.init.weights=runs/pretrained and a variant of the same widths,
-such as nest_tiny; "paper" takes the first 15 of nest_base's 20 last layers.
-Hardware: accelerators. The paper's recipe (arXiv 2105.12723): 300 epochs, 2.5e-4 for every 256
-images of a batch, so 1e-3 for these 1,024.
-Expected: not measured here.
+such as nest_tiny; "paper" takes the first 15 of nest_base's 20 last layers. For accelerators: the
+paper's recipe (arXiv 2105.12723), 300 epochs, 2.5e-4 for every 256 images of a batch.
 """
 
 from configs import default, recipes
