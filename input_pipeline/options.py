@@ -10,16 +10,9 @@ from typing import Any
 class Option:
     """One field: what it is for, and what it may be. None passes wherever the field has a None.
 
-    Attributes:
-      name: inside its group.
-      sentence: what it is for.
-      choices: all accepted values; empty for a number or something with a `problem` of its own.
-      at_least: the lowest number.
-      above: what the number must exceed.
-      at_most: the highest number.
-      below: what the number must stay below.
-      may_change: a run that goes on may have another value, for the results are the same.
-      problem: value -> what is wrong with it, None for nothing.
+    `choices` are all accepted values; without them it is a number within the limits, or has a
+    `problem` of its own: value -> what is wrong with it, None for nothing. With `may_change` a run
+    that goes on may have another value, for the results are the same.
     """
 
     name: str

@@ -1,8 +1,4 @@
-"""Reads the annotations of MIRFlickr and PASCAL VOC 2012 as their publishers ship them.
-
-Only the annotations are opened, never an image: the paths are what the publishers' own files and
-folders say, relative to the folder that the images are kept in.
-"""
+"""Reads the annotations of MIRFlickr and PASCAL VOC 2012 as published, without opening an image."""
 
 import os
 import re
@@ -57,9 +53,6 @@ def read_mirflickr(directory: str | os.PathLike[str]) -> RawAnnotations:
     more (`_r1`) relevant ones. `directory` holds them or `mirflickr25k_annotations_v080`.
 
     Paths are `im1.jpg` and so on, behind `mirflickr/` if that folder lies beside the annotations.
-
-    Raises:
-      DataError: for missing files or a line that is not an image number.
     """
     root = existing_folder(directory)
     folder = first_existing(
@@ -88,9 +81,6 @@ def read_voc2012(directory: str | os.PathLike[str]) -> RawAnnotations:
     `ImageSets/Main/<class>_trainval.txt` is an image's name and 1 (has the class), -1 (has not)
     or 0 (has only objects marked as difficult), which counts as absent. `directory` is `VOC2012`,
     which paths are relative to, or contains `VOC2012` or `VOCdevkit/VOC2012`.
-
-    Raises:
-      DataError: for missing files, wrong lines, or classes that list other images.
     """
     root = existing_folder(directory)
     main = first_existing(

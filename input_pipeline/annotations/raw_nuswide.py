@@ -50,9 +50,6 @@ def read_nuswide(directory: str | os.PathLike[str], concepts: int = 21) -> RawAn
     `directory` is the folder that the archives were unpacked in.
 
     Classes are ordered by name, as are concepts with equally many images; images keep their order.
-
-    Raises:
-      DataError: for missing files, wrong lines or files of unequal length.
     """
     root = existing_folder(directory)
     roots = [root / name for name in _NUSWIDE_ROOTS]
