@@ -1,12 +1,8 @@
-"""A folder of your own photographs, one subfolder a class; no lists needed.
-
-The splits are drawn from the seed (--config.data.split_seed): so many queries and training images
-of each class, the rest is the database.
+"""A folder of your own photographs, one subfolder a class; no lists needed. See docs/data.md.
 
 Command:  python main.py --config=configs/folder.py --workdir=runs/folder \\
             --config.data.dir=PHOTOGRAPHS \\
             --config.data.query_per_class=20 --config.data.train_per_class=100
-Another database: --config.data.database=train_and_rest or train.
 """
 
 from configs import lists
