@@ -1,13 +1,8 @@
-"""HybridHash on CIFAR-10 with the published recipe, at 224 px.
+"""HybridHash on CIFAR-10 with the published recipe, at 224 px; protocols are in docs/data.md.
 
-Protocol: cifar10-1 (5,000 training, 1,000 query, 59,000 database images), mAP over all.
 Command:  python main.py --config=configs/cifar10.py --workdir=runs/cifar10
-Other protocols: --config.data.protocol=cifar10 or cifar10-2.
-The paper starts from ImageNet weights of NesT-B. Without them (this config as it is) the network
-starts from random parameters, and 5,000 images are too few for 55 million of them: give the
-authors' checkpoint with --config.init.weights=FILE, or use configs/cifar10_32px.py.
-Hardware: an accelerator; on two CPU cores one step of 64 images takes minutes.
-Expected: not measured here yet.
+For an accelerator. 5,000 images are too few for 55 million random parameters: give the authors'
+checkpoint (--config.init.weights=FILE), as the paper does, or use configs/cifar10_32px.py.
 """
 
 from configs import default

@@ -1,6 +1,5 @@
-"""A 32-pixel HybridHash on CIFAR-10, from random parameters, on any machine.
+"""A 32-pixel HybridHash on CIFAR-10 (protocol cifar10-2), from random parameters, on any machine.
 
-Protocol: cifar10-2 (50,000 training images, which are also the database; 10,000 queries).
 Command:  python main.py --config=configs/cifar10_32px.py --workdir=runs/cifar10_32px
 A larger network, for an accelerator: --config.model.variant=small_32px
 """

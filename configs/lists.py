@@ -1,9 +1,7 @@
 """Your own images and three list files: train.txt, test.txt (the queries) and database.txt.
 
-A line is `relative/path.jpg` and a 0/1 label vector, separated by spaces (the format of HashNet
-and DeepHash); two images are similar if they share a label.
+Their format is in docs/data.md, as is how to check them.
 
-Check:    python -m input_pipeline.check --name=lists --dir=IMAGES --lists=LISTS
 Command:  python main.py --config=configs/lists.py --workdir=runs/lists \\
             --config.data.dir=IMAGES --config.data.lists=LISTS
 A small network at 32 pixels from random parameters, for any machine. With an accelerator:

@@ -5,9 +5,8 @@ Data:     a folder with train and val, each with a subfolder a class, or one fol
 Command:  python main.py --config=configs/pretrain_imagenet.py --workdir=runs/pretrained \\
             --config.data.dir=FOLDER
 Hashing starts from it with --config.init.weights=runs/pretrained and a variant of the same widths,
-such as nest_tiny; "paper" takes the first 15 of nest_base's 20 last layers.
-Hardware: accelerators. The paper's recipe (arXiv 2105.12723): 300 epochs, 2.5e-4 for every 256
-images of a batch, so 1e-3 for these 1,024. Expected: not measured here.
+such as nest_tiny; "paper" takes the first 15 of nest_base's 20 last layers. For accelerators: the
+paper's recipe (arXiv 2105.12723), 300 epochs, 2.5e-4 for every 256 images of a batch.
 """
 
 from configs import default, recipes

@@ -8,8 +8,7 @@ Command:  python main.py --config=configs/pretrain_tiny_imagenet32.py --workdir=
 Hashing starts from it with the same --config.model.variant:
           python main.py --config=configs/cifar10_32px.py --workdir=runs/cifar10_32px \\
             --config.model.variant=small_32px --config.init.weights=runs/pretrained32
-Hardware: an accelerator; without one --config.model.variant=tiny_32px.
-Expected: not measured here.
+Without an accelerator: --config.model.variant=tiny_32px.
 """
 
 from configs import default, recipes

@@ -10,11 +10,7 @@ from input_pipeline.errors import DataError
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file under a temporary name beside its own, then renames it.
-
-    Raises:
-      DataError: if it cannot be written; an older file of that name is still there then.
-    """
+    """Writes a file under a temporary name, then renames it; DataError leaves an older one."""
     target = Path(path)
     # A name of its own, so that two processes on one disk do not write into one file.
     part = target.with_name(f".{target.name}.{os.getpid()}.part")

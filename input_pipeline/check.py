@@ -56,11 +56,7 @@ class Findings:
 
 
 def check(options: argparse.Namespace) -> Findings:
-    """Runs all checks that the command line asks for.
-
-    Raises:
-      DataError: if the image folder is not there.
-    """
+    """Runs all checks that the command line asks for; DataError without the image folder."""
     if options.dir:
         check_image_folder(options.dir)
     findings = Findings()

@@ -14,28 +14,19 @@ from input_pipeline.splits import Splits
 class Dataset:
     """A data set together with one protocol's splits of it.
 
-    Attributes:
-      name, protocol: of `datasets.SOURCES` and of `splits`.
-      class_names: one name a class.
-      images: uint8 [N, H, W, 3], or the files to decode.
-      labels: uint8 [N, classes], multi-hot.
-      splits: rows of `images` and `labels`.
-      top_k: the protocol's mAP@top_k; None ranks the whole database.
-      provenance: one sentence about where the images come from.
-      official: whether they are the published files; None if that cannot be told.
-      checksum: first 16 hex digits of a SHA-256 over images and labels; for files over names,
-        labels and splits.
+    `checksum` is that of images and labels; for files of names, labels and splits. Results are
+    comparable only where checksum, protocol and split seed agree.
     """
 
-    name: str
-    protocol: str
+    name: str  # a key of `datasets.SOURCES`
+    protocol: str  # a key of `splits.PROTOCOLS`; for image files the same as the name
     class_names: tuple[str, ...]
-    images: np.ndarray | EncodedImages
-    labels: np.ndarray
-    splits: Splits
-    top_k: int | None
-    provenance: str
-    official: bool | None
+    images: np.ndarray | EncodedImages  # uint8 [N, H, W, 3], or the files to decode
+    labels: np.ndarray  # uint8 [N, classes], multi-hot
+    splits: Splits  # rows of `images` and `labels`
+    top_k: int | None  # the protocol's mAP@top_k; None ranks the whole database
+    provenance: str  # one sentence about where the images come from
+    official: bool | None  # whether they are the published files; None if that cannot be told
     checksum: str
 
 

@@ -67,13 +67,10 @@ def load_dataset(
 ) -> Dataset:
     """Finds all images of a data set, in memory or as files, and a protocol's splits.
 
-    Args:
-      name, source: a key of `SOURCES` and one of its values.
-      protocol: of `splits.PROTOCOLS` for images in memory; else the same as `name`.
-      directory: where the files are; None for the usual place of an archive.
-      split_seed: in [0, 2**64). List files are splits already.
-      download: whether missing archive files may be downloaded.
-      lists, folder: for list-file sets, and for "folder" (query_per_class also "class_folders").
+    `name` is a key of `SOURCES` and `source` one of its values; `protocol` is of `splits.PROTOCOLS`
+    for images in memory, else the same as `name`. `directory` None: the usual place of an archive.
+    `split_seed` is in [0, 2**64). `lists` are for list-file sets; `folder` for "folder", its
+    query_per_class also for "class_folders".
 
     Raises:
       ValueError: an unknown name, protocol or source, or images too few for the protocol.

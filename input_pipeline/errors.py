@@ -2,10 +2,7 @@
 
 
 class DataError(Exception):
-    """A data file is missing, damaged, unsafe to read or could not be downloaded.
-
-    The message names the file and says what to do next.
-    """
+    """A data file is missing, damaged, unsafe or not to be had; says which, and what to do."""
 
 
 class UnreadableImage(Exception):

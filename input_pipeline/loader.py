@@ -1,10 +1,7 @@
 """Batches as a pure function of (seed, step), from memory or from image files.
 
-Grain's usual pipeline handles one image at a time, and its cost per element is the cost of
-Python: about ten times that of copying a 32x32 image. So here one Grain element is one *batch*,
-computed from its step alone: which rows, which flips, which crops. Nothing needs to be saved to
-resume: step t has the same batch whenever, and on however many processes and threads, it is
-asked for.
+One Grain element is one *batch* (an element costs ten times what copying a 32x32 image does), made
+from its step alone: which rows, which flips, which crops. Nothing needs to be saved to resume.
 """
 
 import functools
@@ -41,11 +38,8 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
 def batch_indices(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np.ndarray:
     """Which images the global training batch of a step holds.
 
-    Epoch e, that is step // steps_per_epoch, visits every row once in the order of
-    `permutation(n, seed, e)`; its last batch is filled up with n, meaning "no image".
-
-    Returns:
-      int64 [batch_size], positions in `rows`, 0..n-1, or n for padding.
+    They are int64 [batch_size], positions in `rows`. Epoch e, that is step // steps_per_epoch,
+    visits every row once in the order of `permutation(n, seed, e)`; n pads its last batch.
     """
     n = len(rows)
     epoch, batch = divmod(step, steps_per_epoch(n, batch_size))
@@ -73,14 +67,10 @@ def make_train_iterator(
       rows: int [n], the rows of `source` to train on.
       batch_size: global; process p of P gets its p-th slice of batch_size / P rows.
       seed: order of the images and their augmentation, in [0, 2**64).
-      start_step: the first step to deliver; earlier ones are not read.
-      process_index, process_count: p and P.
       prefetch_batches: how many batches are prepared ahead, in background threads; 0 for none.
-      unreadable: what to do with images that cannot be read; None raises a DataError.
+      unreadable: what to do with images that cannot be read; None: a DataError from the iterator.
 
-    Raises:
-      ValueError: no rows, rows outside the images, a batch size that the processes cannot share
-        equally, or a negative step.
+    `close()` of the iterator ends the threads early, otherwise they end with it.
     """
     if len(rows) == 0:
         raise ValueError("there are no rows to train on; give at least one training image")

@@ -10,12 +10,9 @@ from typing import Any
 class Option:
     """One field: what it is for, and what it may be. None passes wherever the field has a None.
 
-    Attributes:
-      name, sentence: its name inside its group, and what it is for.
-      choices: all accepted values; empty for a number or something with a `problem` of its own.
-      at_least, above, at_most, below: limits of a number.
-      may_change: a run that goes on may have another value, for the results are the same.
-      problem: value -> what is wrong with it, None for nothing.
+    `choices` are all accepted values; without them it is a number within the limits, or has a
+    `problem` of its own: value -> what is wrong with it, None for nothing. With `may_change` a run
+    that goes on may have another value, for the results are the same.
     """
 
     name: str

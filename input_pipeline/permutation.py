@@ -1,11 +1,8 @@
 """Random orders and numbers that are the same on every machine and in every NumPy version.
 
-Splits and the order of training images are functions of a seed, so a published checksum or a
-resumed run depends on them for years. `numpy.random.Generator.permutation` may change between
-NumPy releases (NEP 19 guarantees raw bit streams, not the methods on top of them). What cannot
-change is Philox4x64-10 itself: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3"
-(SC 2011), a block cipher from (counter, key) to 64-bit words. So we set its key and counter
-directly, which leaves out NumPy's seed mixing as well, and sort the raw words.
+Published checksums and resumed runs depend on them, and NEP 19 lets NumPy's methods change between
+releases, but not raw bit streams: here the sorted words of Philox4x64-10 (Salmon et al., "Parallel
+Random Numbers: As Easy as 1, 2, 3", SC 2011), with its key and counter set directly.
 """
 
 import numpy as np
@@ -19,9 +16,6 @@ def permutation(n: int, *key: int) -> np.ndarray:
 
     `key` is one to three integers in [0, 2**64), for example a seed and an epoch; any other tuple,
     also of another length, gives an independent order.
-
-    Raises:
-      ValueError: for a negative `n`, no or too many key integers, or one out of range.
     """
     if n < 0:
         raise ValueError(f"permutation: n must be 0 or more, got {n}")

@@ -20,14 +20,14 @@ def load_restricted(
     persistent_load: Callable[[Any], Any] | None = None,
     encoding: str = "ASCII",
 ) -> Any:
-    """The next pickle of `file`, which ends up just behind it.
+    """The next pickle of `file`, of any protocol, also Python 2's; the file ends up behind it.
 
     Args:
-      file: any protocol, also written by Python 2.
       allowed: what (module, name) stands for. A pickle may set attributes of functions and classes
         it is given, so make them anew for each file.
       advice: ends the message about any other name: "..., which {advice}".
-      error: what is raised for a damaged pickle or another name; nothing of it was run.
+      error: raised, also by stand-ins and `persistent_load`, for a pickle that is damaged or asks
+        for another name; nothing of it was run.
       persistent_load: from a persistent id to an object; None refuses them.
       encoding: of Python 2's strings; "bytes" leaves them as they are.
     """

@@ -65,22 +65,17 @@ class ArraySource:
 
 
 class DecodedSource:
-    """Image files, decoded and transformed by threads.
+    """Image files, decoded and transformed by threads."""
 
-    Threads, not processes: libjpeg, Pillow and our kernels let go of the interpreter while they
-    work, pixels need no copying between processes, and nothing can be left behind at exit.
-    """
+    # Not by processes: libjpeg, Pillow and our kernels let go of the interpreter while they work,
+    # and pixels need no copying.
 
     words_per_image = WORDS
     # So that the last images of one batch and the first of the next are decoded side by side.
     batches_at_once = 2
 
     def __init__(self, encoded: EncodedImages, transform: ImageTransform, num_workers: int | None):
-        """`num_workers`: threads; 0 decodes where batches are asked for; None: a thread a core.
-
-        Raises:
-          ValueError: for a negative `num_workers`.
-        """
+        """`num_workers`: threads; 0 decodes where batches are asked for; None: a thread a core."""
         if num_workers is not None and num_workers < 0:
             raise ValueError(f"num_workers must be 0 or more, or None; got {num_workers}")
         self.encoded = encoded

@@ -1,7 +1,6 @@
 """Which images train, query and fill the database: pure functions of (labels, seed).
 
-Published deep-hashing code draws these splits without a fixed seed, so they cannot be repeated;
-here the same seed gives the same split on every machine.
+Published codes draw them without a seed; here a seed gives the same split on every machine.
 """
 
 from dataclasses import dataclass
@@ -22,12 +21,9 @@ _HOLD_OUT_STREAM = 2
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Image numbers of one protocol; each an int64 [M] array without repeats.
+    """Image numbers of one protocol, each an int64 [M] array without repeats.
 
-    Attributes:
-      train: images the network is trained on.
-      query: images that are searched for; disjoint from the other two.
-      database: images that are searched in; may contain `train`.
+    Queries are disjoint from the other two; the database may contain `train`.
     """
 
     train: np.ndarray
@@ -93,9 +89,9 @@ def class_splits(
 ) -> Splits:
     """Draws so many queries and training images, int or [C], from every class.
 
-    Each class's images are permuted by the seed, in [0, 2**64): the first are queries, the next
-    training images, the rest database. `class_ids` is int [N], 0..C-1. The splits are ordered by
-    class. ValueError: a class with too few images, or an unknown `database` rule.
+    The images of each class, whose `class_ids` are int [N], 0..C-1, are permuted by the seed, in
+    [0, 2**64): the first are queries, the next training images, the rest database. Rows are in
+    the order of class and permutation. ValueError for a class with too few images.
     """
     train, query, rest = [], [], []
     classes = int(np.max(class_ids, initial=-1)) + 1
@@ -133,10 +129,10 @@ def _join(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def hold_out(rows: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sets a random part of `rows`, int [M], aside: (kept, held_out), both in their order.
+    """(kept, held_out): `rows`, int [M], and a random part of them, both int64 in the old order.
 
-    The part is `fraction`, in [0, 1), rounded, but one row at least unless it is 0. ValueError: a
-    fraction outside [0, 1), or one that would leave nothing to keep.
+    The part is `fraction`, in [0, 1), rounded, but one row at least unless it is 0. ValueError if
+    none would be kept.
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"the held-out fraction must be in [0, 1), got {fraction}")

@@ -13,19 +13,12 @@ from input_pipeline.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class RawAnnotations:
-    """All images of a data set with their labels, before any split.
+    """All images of a data set with their labels, before any split."""
 
-    Attributes:
-      paths: image paths with `/`, relative to the folder of the images, in the publishers' order.
-      labels: uint8 [N, C] of 0 and 1.
-      class_names: one name a column of `labels`.
-      notes: what a user should know, for example a total that differs from the published one.
-    """
-
-    paths: list[str]
-    labels: np.ndarray
+    paths: list[str]  # with `/`, relative to the folder of the images, in the publishers' order
+    labels: np.ndarray  # uint8 [N, C] of 0 and 1
     class_names: tuple[str, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # what a user should know, such as a total that is not the published one
 
 
 def existing_folder(directory: str | os.PathLike[str]) -> Path:

@@ -1,8 +1,4 @@
-"""Reads the annotations of MIRFlickr and PASCAL VOC 2012 as their publishers ship them.
-
-Only the annotations are opened, never an image: the paths are what the publishers' own files and
-folders say, relative to the folder that the images are kept in.
-"""
+"""Reads the annotations of MIRFlickr and PASCAL VOC 2012 as published, without opening an image."""
 
 import os
 import re
@@ -53,9 +49,10 @@ def read_mirflickr(directory: str | os.PathLike[str]) -> RawAnnotations:
     """Reads the 38 annotation files of MIRFlickr-25k; images without a label are kept.
 
     Huiskes & Lew, "The MIR Flickr Retrieval Evaluation" (MIR 2008): each file lists the numbers
-    1..25000 of the images with its label; 24 are potential labels, 14 (`_r1`) relevant ones.
-    `directory` holds them or `mirflickr25k_annotations_v080`; paths are `im1.jpg` and so on, behind
-    `mirflickr/` if that folder lies beside them. DataError: missing files, or wrong lines.
+    1..25000 of the images that have its label, one a line. 24 files are potential labels, 14
+    more (`_r1`) relevant ones. `directory` holds them or `mirflickr25k_annotations_v080`.
+
+    Paths are `im1.jpg` and so on, behind `mirflickr/` if that folder lies beside the annotations.
     """
     root = existing_folder(directory)
     folder = first_existing(
@@ -82,8 +79,8 @@ def read_voc2012(directory: str | os.PathLike[str]) -> RawAnnotations:
 
     Everingham et al., "The PASCAL Visual Object Classes Challenge 2012": a line of
     `ImageSets/Main/<class>_trainval.txt` is an image's name and 1 (has the class), -1 (has not)
-    or 0 (has only difficult objects), which counts as absent. `directory` is `VOC2012`, or contains
-    it or `VOCdevkit/VOC2012`. DataError: missing files, wrong lines, classes of other images.
+    or 0 (has only objects marked as difficult), which counts as absent. `directory` is `VOC2012`,
+    which paths are relative to, or contains `VOC2012` or `VOCdevkit/VOC2012`.
     """
     root = existing_folder(directory)
     main = first_existing(

@@ -48,7 +48,6 @@ def read_nuswide(directory: str | os.PathLike[str], concepts: int = 21) -> RawAn
     Singapore" (CIVR 2009): `ImageList/Imagelist.txt` names 269,648 images, and each of the 81
     files `Groundtruth/AllLabels/Labels_<concept>.txt` has a 0 or 1 for every one of them.
     Classes are ordered by name, as are concepts with equally many images; images keep their order.
-    DataError: missing files, wrong lines, or files of unequal length.
     """
     root = existing_folder(directory)
     roots = [root / name for name in _NUSWIDE_ROOTS]

@@ -1,8 +1,7 @@
 """From the bytes of an image file to RGB pixels, the same as Pillow's, or a reason why not.
 
-JPEG, which nearly all photographs are, is decoded by libjpeg-turbo without Pillow around it:
-the same pixels in half the time. Whatever that will not do (CMYK, damaged data, other formats)
-goes to Pillow, whose verdict counts.
+JPEG is decoded by libjpeg-turbo without Pillow around it, in half the time. Whatever that will not
+do (CMYK, damaged data, other formats) goes to Pillow, whose verdict counts.
 """
 
 import io
@@ -23,27 +22,19 @@ _JPEG_START = b"\xff\xd8\xff"
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """What counts as readable.
+    """What counts as readable."""
 
-    Attributes:
-      allow_truncated: take a JPEG whose data end early, with grey where they are missing.
-      max_pixels: refuse larger images before they are decoded: a small file can claim a size
-        that no memory holds.
-      apply_orientation: turn the image as its EXIF orientation says. Published protocols do not.
-    """
-
-    allow_truncated: bool = False
+    allow_truncated: bool = False  # take a JPEG whose data end early, with grey for the rest
+    # Larger ones are refused undecoded: a small file can claim a size that no memory holds.
     max_pixels: int = MAX_PIXELS
-    apply_orientation: bool = False
+    apply_orientation: bool = False  # as EXIF says; published protocols do not
 
 
 def decode_image(data: bytes, options: DecodeOptions = DecodeOptions()) -> np.ndarray:
     """Decodes a file's bytes as `PIL.Image.open(...).convert("RGB")` would, into uint8 [h, w, 3].
 
-    Any format that Pillow reads; the first frame counts.
-
-    Raises:
-      UnreadableImage: no image, damaged or cut off, or larger than `options.max_pixels`.
+    Any format that Pillow reads; the first frame counts. `UnreadableImage` for no image, one that
+    is damaged or cut off, or larger than `options.max_pixels`.
     """
     if data.startswith(_JPEG_START) and not options.apply_orientation:
         pixels = _decode_jpeg(data, options)

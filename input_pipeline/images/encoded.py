@@ -18,19 +18,12 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class EncodedImages:
-    """The images of a data set, not decoded yet.
-
-    Attributes:
-      names: what each image is called in messages and lists.
-      reader: reads image i.
-      resized: the shorter side that larger images were packed with; None: as published.
-      turned: whether packing turned the resized ones as their EXIF orientation says.
-    """
+    """The images of a data set, not decoded yet, and what each is called in messages and lists."""
 
     names: Sequence[str]
     reader: Reader
-    resized: int | None = None
-    turned: bool = False
+    resized: int | None = None  # the shorter side that larger ones were packed with
+    turned: bool = False  # whether packing turned the resized ones as EXIF says
 
     def __len__(self) -> int:
         return len(self.names)

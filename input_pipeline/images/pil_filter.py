@@ -9,17 +9,12 @@ PRECISION_BITS = 32 - 8 - 2
 
 
 def bilinear_taps(length_in: int, length_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tabulates which pixels each output pixel reads along one axis, and Pillow's weights for them.
+    """(first, weight): the pixels that each output pixel reads along one axis, and their weights.
 
-    The filter is a triangle of half-width max(1, in/out) around the output pixel's centre, so
-    that downscaling averages. Follows `precompute_coeffs` and `normalize_coeffs_8bpc` of
-    Pillow's Resample.c, in float64 and in the same order of operations, since one unit in the
-    last place can move a weight.
-
-    Returns:
-      first: int32 [length_out], the first pixel each output pixel reads.
-      weight: int32 [taps, length_out], for pixels first, first + 1, ...; 2**22 is 1. Taps past
-        the image's edge weigh 0.
+    `first` is int32 [length_out]; `weight` int32 [taps, length_out], for pixels first, first + 1,
+    ...; 2**22 is 1, and taps past the image's edge weigh 0. The filter is a triangle of half-width
+    max(1, in/out) around the output pixel's centre. Follows `precompute_coeffs` and
+    `normalize_coeffs_8bpc` of Pillow's Resample.c, in float64 and the same order of operations.
     """
     scale = length_in / length_out
     support = max(scale, 1.0)

@@ -1,9 +1,7 @@
 """Cuts a crop out of a resized image without making the rest of it, compiled by Numba.
 
-Training reads 224 x 224 of an image that would be 341 x 256: filtering only the pixels that the
-crop needs halves the work, and Pillow's own `resize(box=...)` cannot be asked to do it exactly (its
-box is rounded to float32, which moves the filter). Numba, because NumPy makes an array a tap and
-holds the GIL, and these loops need threads.
+That halves the work. Pillow's own `resize(box=...)` cannot do it exactly (its box is rounded to
+float32, which moves the filter); NumPy would make an array a tap and hold the GIL.
 """
 
 import functools
@@ -60,11 +58,9 @@ _Window = tuple[int, int, np.ndarray, np.ndarray]
 # Photographs of a set share few sizes; a window is a few kilobytes.
 @functools.lru_cache(maxsize=4096)
 def _window(length_in: int, length_out: int, start: int, size: int, flip: bool) -> _Window:
-    """What `size` output pixels from `start` on read, along one axis.
+    """The range of input pixels that `size` output pixels from `start` on read along one axis.
 
-    Returns:
-      The range of input pixels that are read, int64 [size] first pixel of each and int32
-      [size, taps] weights. All of them lie inside the image.
+    And int64 [size] first pixel of each, int32 [size, taps] weights. All lie inside the image.
     """
     first, weight = bilinear_taps(length_in, length_out)
     taps, first = len(weight), first.astype(np.int64)

@@ -23,18 +23,14 @@ OPTIONS = (Option("resize", "shorter side before the crop", at_least=1),)
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """From an image file's bytes to uint8 [size, size, 3].
+    """From an image file's bytes to uint8 [size, size, 3]; flips and areas only in training.
 
-    Attributes:
-      size, resize: of the result, and of the shorter side before cropping, in pixels.
-      horizontal_flip: training: mirror half of the images.
-      random_area: training: (smallest, largest) share of the image's area that is cropped,
-        with a random shape of 3:4 to 4:3, and resized to `size`; None: `size` out of `resize`.
-      options: what counts as readable.
+    `random_area` is the (smallest, largest) share of the image's area that is cropped, with a
+    random shape of 3:4 to 4:3, and resized to `size`; None: `size` out of `resize`.
     """
 
     size: int
-    resize: int
+    resize: int  # the shorter side after resizing, at least `size`
     horizontal_flip: bool = False
     random_area: tuple[float, float] | None = None
     options: DecodeOptions = field(default_factory=DecodeOptions)
@@ -55,9 +51,7 @@ class ImageTransform:
         """Decodes, crops and writes one image file into `out`, uint8 [size, size, 3].
 
         `words` are its random numbers in training, uint64 [WORDS]; None in evaluation.
-
-        Raises:
-          UnreadableImage: see `decode_image`.
+        `UnreadableImage` as by `decode_image`.
         """
         pixels = np.ascontiguousarray(decode_image(data, self.options))
         if words is not None and self.random_area:

@@ -12,16 +12,11 @@ OPTIONS = (Option("on_unreadable", "what a broken image does", ON_UNREADABLE, ma
 
 @dataclass
 class Unreadable:
-    """What is done about images that cannot be read, and which they were.
+    """What is done about images that cannot be read, and which they were."""
 
-    Attributes:
-      names: what the images are called, by row; empty: by number.
-      skip: replace or leave out, and remember; False raises at the first.
-      reasons: row -> why, of those met so far. Filled by the threads that read.
-    """
-
-    names: Sequence[str] = ()
-    skip: bool = False
+    names: Sequence[str] = ()  # by row; empty: images are called by number
+    skip: bool = False  # replace or leave out, and remember; False raises at the first
+    # By row, of those met so far. Filled by the threads that read.
     reasons: dict[int, str] = field(default_factory=dict)
 
     def found(self, row: int, reason: str, *, replaceable: bool) -> None:

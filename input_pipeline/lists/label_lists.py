@@ -42,11 +42,7 @@ class LabelList:
 
 
 def read_list(path: str | os.PathLike[str], num_classes: int | None = None) -> LabelList:
-    """Reads a list file, also one ending in `.gz` or on a bucket (`gs://...`); see `parse_list`.
-
-    Raises:
-      DataError: if the file cannot be read, or for any line that `parse_list` objects to.
-    """
+    """Reads a list file, also in `.gz` or on a bucket; DataError for problems of `parse_list`."""
     file = os.fspath(path)
     found, problems = parse_list(read_list_bytes(path), file, num_classes)
     if problems:
@@ -59,11 +55,7 @@ def read_list(path: str | os.PathLike[str], num_classes: int | None = None) -> L
 
 
 def read_list_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The text of a list file, unpacked if its name ends in `.gz`.
-
-    Raises:
-      DataError: naming the file, and what is expected there.
-    """
+    """The text of a list file, unpacked if its name ends in `.gz`; DataError if there is none."""
     from etils import epath  # imported late: it takes a tenth of a second
 
     file = os.fspath(path)
@@ -92,14 +84,11 @@ def read_class_names(directory: str | os.PathLike[str]) -> tuple[str, ...] | Non
 def parse_list(
     data: bytes, file: str, num_classes: int | None = None
 ) -> tuple[LabelList, list[str]]:
-    """Parses a list file's text (UTF-8) as far as possible; `num_classes` is at least 1.
+    """(list, problems): the images that could be made out of a list file's text (UTF-8).
 
-    Blanks and carriage returns that end lines, empty lines at the end and a byte order mark are
-    ignored. `num_classes` None takes as many labels as most of the first 1,000 lines have.
-
-    Returns:
-      (list, problems): the images that could be made out, and a `file:line: ...` for every one
-      that could not, that is listed a second time, is absolute or leaves the image folder.
+    A problem is a `file:line: ...`, also for an image that is listed a second time, is absolute or
+    leaves the image folder. Blanks and carriage returns that end lines, empty lines at the end and
+    a byte order mark are ignored. `num_classes` None: as most of the first 1,000 lines have.
     """
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
@@ -153,10 +142,7 @@ def _path_of(raw: bytes) -> str:
 def write_list(path: str | os.PathLike[str], paths: Sequence[str], labels: np.ndarray) -> None:
     """Writes n relative paths, each once, and labels [n, classes] of 0 or 1, whole or not at all.
 
-    Raises:
-      ValueError: for lengths that differ, labels that are not 0 or 1, or a path that `read_list`
-        would not read back as it is; nothing is written.
-      DataError: if the file cannot be written.
+    ValueError for a path that `read_list` would not read back as it is; nothing is written then.
     """
     write_atomically(path, format_list(paths, labels, os.fspath(path)))
 

@@ -17,10 +17,7 @@ def parse_line(line: bytes, num_classes: int) -> tuple[bytes, bytes]:
     """Parts a line such as `b"images/1.jpg 0 1 0"` into its path and its label digits, `b"010"`.
 
     The labels are all fields 0 or 1 at the end of the line, without its break; whatever is before
-    them is the path, so it may contain blanks.
-
-    Raises:
-      ValueError: saying what is wrong with the line.
+    them is the path, which may contain blanks. ValueError says what is wrong with a line.
     """
     path, digits = line[: -2 * num_classes], line[1 - 2 * num_classes :: 2]
     # The quick way for nearly all lines: single blanks, and a path that ends in no label.
@@ -78,11 +75,9 @@ def label_that_is_no_label(path: bytes) -> str | None:
 def image_path(text: str) -> str:
     """The path relative to the image folder, in the one form that names are compared in.
 
-    `./` in front and empty steps go; backslashes become `/` where they are the only separators
-    (as in NUS-WIDE's own lists).
-
-    Raises:
-      ValueError: for a path that is absolute, leaves the image folder or names no file.
+    `./` in front and empty steps go; backslashes become `/` where they are the only separators (as
+    in NUS-WIDE's own lists). ValueError for a path that is absolute, leaves the folder or names no
+    file.
     """
     path = text.removeprefix("./")
     if _USUAL.fullmatch(path):

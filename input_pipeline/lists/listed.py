@@ -43,11 +43,7 @@ def load_lists(
     names: Sequence[str] = tuple(LIST_FILES.values()),
     num_classes: int | None = None,
 ) -> list[LabelList]:
-    """Reads the train, query and database list of a folder, also on a bucket, by these names.
-
-    Raises:
-      DataError: for a list that is missing or that `read_list` objects to.
-    """
+    """Reads the train, query and database list of a folder, also on a bucket, by these names."""
     return [read_list(list_path(directory, name), num_classes) for name in names]
 
 
@@ -59,10 +55,8 @@ def list_path(directory: str | os.PathLike[str], name: str) -> str:
 def join_lists(train: LabelList, query: LabelList, database: LabelList) -> ListedImages:
     """Numbers the images of three lists, each image once however many lists it is in.
 
-    Overlaps are kept as they are; `list_problems` tells which are mistakes.
-
-    Raises:
-      DataError: if two lists have other labels for one image, or another number of labels.
+    Overlaps are kept; `list_problems` tells which are mistakes. DataError for two lists with other
+    labels for one image, or another number of labels.
     """
     lists = (train, query, database)
     if problems := [*_width_problems(lists), *_label_problems(lists)]:

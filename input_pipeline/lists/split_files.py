@@ -82,10 +82,7 @@ def table(summary: dict[str, Any]) -> str:
 def write_splits(drawn: DrawnSplits, out: Path, overwrite: bool) -> dict[str, Any]:
     """Writes the five files into the folder `out`, all of them or none; returns the summary.
 
-    Raises:
-      DataError: for files that differ without `overwrite`, or a name that no list can hold.
-      ValueError: if a split would be empty.
-      OSError: if `out` cannot be written.
+    DataError for files that differ without `overwrite`, or a name that no list can hold.
     """
     _check_writable(drawn)
     existed = out.is_dir()

@@ -25,10 +25,10 @@ def generator_splits(
     The generator of nuswide_21 in the HashNet/DeepHash lists. All images are visited once in a
     random order. Each goes through its labels in column order: a label with training quota left
     makes it a training image; failing that, one with query quota left a query; failing that, the
-    next label is asked. Images that are no queries, in file order, are the database.
+    next label is asked. ValueError if the images run out before all quotas are full.
 
-    Raises:
-      ValueError: a negative quota, or the images run out before all quotas are full.
+    Training images and queries are in the order of the visit; the database has all images that are
+    no queries, in file order.
     """
     if min(train_per_class, query_per_class) < 0:
         raise ValueError(
@@ -63,9 +63,6 @@ def permutation_splits(
     """Cuts one random order of all images: first training images, then queries, then the rest.
 
     The rule of mirflickr (4,000 and 1,000 of 25,000) and voc2012 (of 11,540).
-
-    Raises:
-      ValueError: for sizes below 0 or above `n` together, or an unknown `database` rule.
     """
     if min(num_train, num_query) < 0 or num_train + num_query > n:
         raise ValueError(

@@ -1,8 +1,7 @@
 """The TFDS builder of packed data sets: what a record holds and how TFDS finds the shards.
 
-TensorFlow is not needed, neither for writing nor for reading with `tfds.data_source`. TFDS's own
-`download_and_prepare` shuffles and cannot go on where it stopped, so `packing` writes the shards
-and this builder gives it the records and the metadata.
+TFDS's own `download_and_prepare` shuffles and cannot go on where it stopped, so `packing` writes
+the shards; this builder gives it records and metadata. TensorFlow is not needed.
 """
 
 import io
@@ -70,11 +69,7 @@ class PackedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return encoded.SerializeToString(deterministic=True)
 
     def write_metadata(self, directory: Path, shard_lengths: Sequence[int], num_bytes: int) -> None:
-        """Writes TFDS's `features.json` and, last and at once, `dataset_info.json`.
-
-        Raises:
-          DataError, OSError: if they cannot be written.
-        """
+        """Writes TFDS's `features.json` and, last and at once, `dataset_info.json`."""
         lengths = [int(length) for length in shard_lengths]
         split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=lengths, num_bytes=num_bytes)
         self.info.set_splits(SplitDict([split]))

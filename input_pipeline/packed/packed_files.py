@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from input_pipeline.packed.records import (
 )
 from input_pipeline.packed.shard_writer import SIDECAR_SUFFIX, Shard
 from input_pipeline.splits import Splits
-
-if TYPE_CHECKING:
-    from input_pipeline.packed.packed_builder import PackedImages
 
 UNREADABLE_FILE = "unreadable.txt"
 # What decides the bytes of a shard.
@@ -69,11 +66,7 @@ class Contents:
 
 
 def already_packed(directory: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """`packing.json`'s content if the directory holds just this, complete; None if nothing.
-
-    Raises:
-      DataError: if another data set, or one of TFDS's own, is there.
-    """
+    """`packing.json` if just this is there, complete; None if nothing, DataError if another."""
     if not (directory / INFO_FILE).exists():
         return None
     try:
@@ -88,11 +81,7 @@ def already_packed(directory: Path, settings: dict[str, Any]) -> dict[str, Any] 
 
 
 def claim(directory: Path, settings: dict[str, Any]) -> None:
-    """Makes the directory, or takes over what an earlier run with these settings left.
-
-    Raises:
-      DataError: if it was begun with other settings, or cannot be written.
-    """
+    """Makes the directory, or takes over what an earlier run with just these settings left."""
     part = directory / PART_FILE
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -128,20 +117,10 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def finish(
-    directory: Path,
-    builder: "PackedImages",
-    contents: Contents,
-    shards: Sequence[Shard],
-    settings: dict[str, Any],
+def write_lists_and_packing(
+    directory: Path, contents: Contents, shards: Sequence[Shard], settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Writes everything beside the complete shards, TFDS's `dataset_info.json` last.
-
-    Returns what `packing.json` holds.
-
-    Raises:
-      DataError: if it cannot be written, or a split has no readable image.
-    """
+    """Writes all but TFDS's metadata beside the complete shards; returns `packing.json`."""
     member, splits = contents.membership(), np.array(list(LIST_FILES))
     left_out = [image for shard in shards for image in shard.left_out]
     lists = contents.without([row for row, _ in left_out]).list_files()
@@ -162,7 +141,6 @@ def finish(
     classes = "".join(f"{name}\n" for name in contents.class_names).encode()
     for name, data in (lists | {CLASSES_FILE: classes, PACKING_FILE: _json(packing)}).items():
         write_atomically(directory / name, data)
-    builder.write_metadata(directory, [x.images for x in shards], sum(x.bytes for x in shards))
     return packing
 
 

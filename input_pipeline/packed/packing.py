@@ -6,11 +6,10 @@ directory for a data set.
 """
 
 import contextlib
-import functools
 import importlib.metadata
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,7 @@ from input_pipeline.packed.packed_files import (
     already_packed,
     claim,
     clean_up,
-    finish,
+    write_lists_and_packing,
 )
 from input_pipeline.packed.records import VERSION, lists_checksum
 from input_pipeline.packed.shard_writer import Shard, complete_shard, prepare_image, write_shard
@@ -79,16 +78,11 @@ def pack_images(
     of the three are left away. Every image is decoded once to see that it can be.
 
     Args:
-      names, labels: N relative paths, each once; uint8 [N, classes], 0 or 1.
+      names: N relative paths, each once, for labels uint8 [N, classes] of 0 and 1.
       splits: rows of `names`, none of the three empty.
       read: gives the encoded image of a row, to several threads at once; `UnreadableImage` and
         `OSError` count as unreadable.
-      out, name: a folder for packed data sets; lower-case letters, digits and underscores.
-      class_names: a name a label.
-      resize, quality: see `shard_writer.prepare_image`; quality is 1 to 100.
-      images_per_shard: images in each file but the last.
-      num_workers: threads that decode.
-      options: what counts as readable.
+      resize: see `shard_writer.prepare_image`, as for `quality`, 1 to 100.
       on_unreadable: "error" looks through all images, then raises; "skip" leaves some out.
       progress: called with the number of images done since the last call.
 
@@ -111,10 +105,18 @@ def pack_images(
         "decoding": asdict(options),
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
     }
+
+    def prepare(row: int) -> tuple[int, bytes | UnreadableImage]:
+        try:
+            return row, prepare_image(read(row), options, resize, quality)
+        except UnreadableImage as error:
+            return row, error
+        except OSError as error:
+            return row, UnreadableImage(str(error))
+
     packing, reused = already_packed(directory, settings), None
     if packing is None:
         claim(directory, settings)
-        prepare = functools.partial(_prepare, read, options, resize, quality)
         skip = on_unreadable == "skip"
         packing, reused = _pack(contents, settings, directory, prepare, skip, num_workers, progress)
     clean_up(directory, packing)
@@ -165,21 +167,6 @@ def _check_options(
         )
 
 
-def _prepare(
-    read: Callable[[int], bytes],
-    options: DecodeOptions,
-    resize: int | None,
-    quality: int,
-    row: int,
-) -> tuple[int, bytes | UnreadableImage]:
-    try:
-        return row, prepare_image(read(row), options, resize, quality)
-    except UnreadableImage as error:
-        return row, error
-    except OSError as error:
-        return row, UnreadableImage(str(error))
-
-
 def _pack(
     contents: Contents,
     settings: dict[str, Any],
@@ -210,17 +197,13 @@ def _pack(
             progress(len(rows))
         else:
             with contextlib.closing(map_in_threads(prepare, rows, num_workers)) as images:
-                shard = write_shard(path, _counted(images, progress), encode, skip=skip)
+                shard = write_shard(path, images, encode, progress, skip=skip)
         shards.append(shard)
     if not skip:
         _refuse_unreadable(contents, shards, directory / UNREADABLE_FILE)
-    return finish(directory, builder, contents, shards, settings), reused
-
-
-def _counted(images: Iterable[Any], progress: Callable[[int], object]) -> Iterator[Any]:
-    for image in images:
-        yield image
-        progress(1)
+    packing = write_lists_and_packing(directory, contents, shards, settings)
+    builder.write_metadata(directory, [x.images for x in shards], sum(x.bytes for x in shards))
+    return packing, reused
 
 
 def _refuse_unreadable(contents: Contents, shards: Sequence[Shard], file: Path) -> None:

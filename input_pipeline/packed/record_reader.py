@@ -39,12 +39,9 @@ class RecordReader:
         return self._ends[-1]
 
     def read(self, row: int) -> bytes:
-        """The encoded image of record `row`, the bytes that were packed.
+        """The encoded image of record `row`; UnreadableImage for a damaged one.
 
-        Raises:
-          UnreadableImage: if the record is damaged.
-          DataError: if its shard is missing, incomplete or cannot be reached.
-          IndexError: if there is no such row.
+        DataError if its shard is missing, incomplete or cannot be reached.
         """
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} records")
@@ -87,11 +84,7 @@ def _check(shard: _Shard) -> None:
 
 
 def image_in(record: bytes) -> bytes:
-    """The bytes of feature `image` in a serialized `tf.train.Example`.
-
-    Raises:
-      ValueError: if it is no such message or has no image.
-    """
+    """The bytes of feature `image` in a serialized `tf.train.Example`; ValueError if none."""
     from google.protobuf.message import DecodeError
     from tensorflow_datasets.proto import tf_example_generated_pb2  # late: it takes 0.3 s
 

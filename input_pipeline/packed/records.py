@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,26 +28,19 @@ PACK = "python -m input_pipeline.pack"
 
 @dataclass(frozen=True, eq=False)
 class PackedSet:
-    """A complete packed data set: its lists and where its records are.
+    """A complete packed data set: its lists (train, query, database) and where its records are.
 
-    Attributes:
-      directory: the one with the shards, local or a bucket's.
-      lists: train, query and database. Record i is the i-th image in order of first appearance.
-      class_names: one a label.
-      resize: what the shorter side was brought to, in pixels; None if no image was changed.
-      apply_orientation: whether the resized images were turned as their EXIF data say.
-      left_out: names of unreadable images that are in no record and no list.
-      shards, shard_lengths: paths of the ArrayRecord files, and their numbers of records.
+    Record i is the i-th image by first appearance through the lists, as in `listed.join_lists`.
     """
 
     directory: str
     lists: tuple[LabelList, LabelList, LabelList]
     class_names: tuple[str, ...]
-    resize: int | None
-    apply_orientation: bool
-    left_out: tuple[str, ...]
+    resize: int | None  # pixels of the shorter side; None: no image was changed
+    apply_orientation: bool  # whether the resized images were turned as their EXIF data say
+    left_out: tuple[str, ...]  # names of unreadable images, in no record and no list
     shards: tuple[str, ...]
-    shard_lengths: tuple[int, ...]
+    shard_lengths: tuple[int, ...]  # in records
 
     def open_reader(self) -> RecordReader:
         """A reader of all records; no file is opened before its first `read`."""
@@ -62,11 +55,24 @@ def open_packed(directory: str | os.PathLike[str]) -> PackedSet:
     one that is not complete, of another format version, or damaged.
     """
     with _explained(os.fspath(directory)):
-        root = _find(_path(directory))
-        packing = _read_packing(root)
+        from etils import epath  # imported late: it takes a tenth of a second
+
+        root = _find(epath.Path(directory).expanduser())
+        packing = json.loads((root / PACKING_FILE).read_bytes())
+        if packing["format_version"] != FORMAT_VERSION:
+            raise DataError(
+                f"{root} has format version {packing['format_version']}, this program reads "
+                f"{FORMAT_VERSION}; pack again with {PACK}"
+            )
         lists = _read_lists(root, packing)
         files = [shard["file"] for shard in packing["shards"]]
-        _check_shards(root, files)
+        present = {path.name for path in root.iterdir()}
+        missing = [file for file in files if file not in present]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(files)} shards in {root} are missing, first {missing[0]}; "
+                f"copy them again, or pack again with {PACK}"
+            )
         settings = packing["settings"]
         return PackedSet(
             directory=os.fspath(root),
@@ -83,12 +89,6 @@ def open_packed(directory: str | os.PathLike[str]) -> PackedSet:
 def lists_checksum(contents: Iterable[bytes]) -> str:
     """SHA-256 over the contents of the three list files, in the order of `LIST_FILES`."""
     return hashlib.sha256(b"".join(contents)).hexdigest()
-
-
-def _path(directory: str | os.PathLike[str]) -> Any:
-    from etils import epath  # imported late: it takes a tenth of a second
-
-    return epath.Path(directory).expanduser()
 
 
 @contextlib.contextmanager
@@ -139,16 +139,6 @@ def _holds_packing(path: Any) -> bool:
     return (path / PACKING_FILE).exists() or (path / PART_FILE).exists()
 
 
-def _read_packing(root: Any) -> dict[str, Any]:
-    packing = json.loads((root / PACKING_FILE).read_bytes())
-    if packing["format_version"] != FORMAT_VERSION:
-        raise DataError(
-            f"{root} has format version {packing['format_version']}, this program reads "
-            f"{FORMAT_VERSION}; pack again with {PACK}"
-        )
-    return packing
-
-
 def _read_lists(root: Any, packing: dict[str, Any]) -> tuple[LabelList, LabelList, LabelList]:
     contents = {name: (root / name).read_bytes() for name in LIST_FILES.values()}
     if lists_checksum(contents.values()) != packing["lists_sha256"]:
@@ -160,13 +150,3 @@ def _read_lists(root: Any, packing: dict[str, Any]) -> tuple[LabelList, LabelLis
         parse_list(data, os.fspath(root / name))[0] for name, data in contents.items()
     )
     return train, query, database
-
-
-def _check_shards(root: Any, shards: Sequence[str]) -> None:
-    present = {path.name for path in root.iterdir()}
-    missing = [shard for shard in shards if shard not in present]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(shards)} shards in {root} are missing, first {missing[0]}; "
-            f"copy them again, or pack again with {PACK}"
-        )

@@ -43,14 +43,15 @@ def write_shard(
     path: Path,
     images: Iterable[tuple[int, bytes | UnreadableImage]],
     encode: Callable[[int, bytes], bytes],
+    progress: Callable[[int], object] = lambda _: None,
     *,
     skip: bool,
 ) -> Shard:
     """Writes a shard and a small JSON file beside it that says it is complete.
 
-    `images` are (image, its bytes or why there are none), which `encode` makes records of, in
-    this order. With `skip` unreadable images are left out; otherwise one of them is enough for the
-    shard not to be written, but all of them are found. DataError if it cannot be written.
+    `images` are (image, its bytes or why there are none), which `encode` makes records of.
+    Without `skip` an unreadable image keeps the shard from being written, but all are found.
+    DataError if it cannot be written, for example because the disk is full.
     """
     digest, count, left_out = hashlib.sha256(), 0, []
     part = path.with_name(path.name + INCOMPLETE_SUFFIX)
@@ -66,6 +67,7 @@ def write_shard(
                 digest.update(len(record).to_bytes(8, "little"))
                 digest.update(record)
                 count += 1
+            progress(1)
         if left_out and not skip:
             return Shard(path.name, 0, 0, "", tuple(left_out))
         with _explained(path):
@@ -103,9 +105,7 @@ def prepare_image(data: bytes, options: DecodeOptions, resize: int | None, quali
 
     Its shorter side becomes `resize` pixels, the longer one rounded down as by torchvision's
     `Resize`, and it a JPEG of this quality; None, or an image that is no larger, keeps the bytes.
-
-    Raises:
-      UnreadableImage: see `decode.decode_image`.
+    `UnreadableImage` as by `decode.decode_image`.
     """
     pixels = decode_image(data, options)
     height, width = pixels.shape[:2]

@@ -17,7 +17,7 @@ def load_arrays(name: str, directory: str) -> Dataset:
 
     Images are uint8 [N, H, W, 3], labels integers [N], classes from 0. The validation images are
     the queries; the training images are also the database. A file classes.txt may name the
-    classes. DataError: a file is missing, damaged, needs unpickling, or does not fit the others.
+    classes, a line each; otherwise they are called by their numbers.
     """
     root = Path(directory).expanduser().absolute()
     images = [_load(root / f"{part}_images.npy") for part in _PARTS]

@@ -86,22 +86,20 @@ def read_cifar10(
 ) -> PooledImages:
     """Reads CIFAR-10 from wherever it is under `directory`, downloading it if it is not.
 
-    Args:
-      directory: a folder with the unpacked files, one containing `cifar-10-batches-py`,
-        `cifar-10-batches-bin`, `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz` (tried in
-        that order), or the path of such an archive. None: `DEFAULT_DIRECTORY`.
-      download: whether to fetch the official python archive (170 MB) if nothing is there.
-      images_per_file: how many images each of the six files must hold; tests make smaller ones.
-
-    Raises:
-      DataError: files are missing, damaged or unsafe, or cannot be downloaded.
+    `directory` holds the unpacked files, or `cifar-10-batches-py`, `cifar-10-batches-bin`,
+    `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz` (tried in that order), or is such an
+    archive; None: `DEFAULT_DIRECTORY`. `download` fetches the python archive (170 MB) into it.
     """
     root = Path(directory or DEFAULT_DIRECTORY).expanduser().absolute()
     found = _find(root)
     if found is None:
         if not download:
             raise DataError(f"no CIFAR-10 files in {root}, and downloading is off. {_advice(root)}")
-        found = _download(root)
+        found = root / PYTHON_ARCHIVE
+        try:
+            fetch(PYTHON_URL, found, PYTHON_ARCHIVE_MD5)
+        except DataError as error:
+            raise DataError(f"{error}. {_advice(root)}") from error
     blobs = _folder_blobs(found) if found.is_dir() else _archive_blobs(found)
     return _pool(blobs, found, images_per_file)
 
@@ -122,15 +120,6 @@ def _advice(root: Path) -> str:
         f"Put {PYTHON_ARCHIVE} from {PYTHON_URL} into the folder {root} (it need not be "
         "unpacked), or say where the files are with --config.data.dir=FOLDER"
     )
-
-
-def _download(root: Path) -> Path:
-    target = root / PYTHON_ARCHIVE
-    try:
-        fetch(PYTHON_URL, target, PYTHON_ARCHIVE_MD5)
-    except DataError as error:
-        raise DataError(f"{error}. {_advice(root)}") from error
-    return target
 
 
 def _folder_blobs(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -17,7 +17,7 @@ def load_pickled_dict(data: bytes, name: str) -> dict[str, Any]:
     """Reads a pickled dict of plain values and uint8 arrays; gives it text keys.
 
     Any protocol up to 4, also written by Python 2, whose strings arrive as `bytes`. `name` is the
-    file's. DataError: a damaged pickle, or one that holds anything else.
+    file's, for error messages. DataError for a pickle that names anything else.
     """
     advice = "no CIFAR-10 batch needs: the file may be malicious; nothing of it was run"
     try:

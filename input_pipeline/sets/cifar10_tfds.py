@@ -21,9 +21,6 @@ def read_cifar10_tfds(directory: str | None) -> PooledImages:
 
     TFDS shuffles when it prepares, but keeps each image's number in "id"; sorting by it gives
     the archive's order, and so the archive's splits and checksum.
-
-    Raises:
-      DataError: if TFDS cannot be imported, or has no prepared CIFAR-10 there.
     """
     examples = [x for source in _open(directory) for x in _sorted_examples(source)]
     version = importlib.metadata.version("tensorflow-datasets")

@@ -11,9 +11,7 @@ TIMEOUT_SECONDS = 30
 def fetch(url: str, target: Path, md5: str) -> None:
     """Downloads `url` to `target`, which appears only once it is complete and its MD5 right.
 
-    Raises:
-      DataError: if the host cannot be reached, stays silent for 30 s or answers with an error,
-        if the folder cannot be written, or if the MD5 differs (what arrived is deleted).
+    DataError for a host that fails or stays silent for 30 s, or another MD5.
     """
     import pooch  # late, with requests: most runs download nothing
     from requests.exceptions import RequestException

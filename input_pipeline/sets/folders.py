@@ -14,18 +14,15 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".ti
 
 @dataclass(frozen=True, eq=False)
 class FolderImages:
-    """The images of a folder and the class of each: a function of the names alone.
+    """The images of a folder and the class of each: a function of the names alone; all sorted.
 
-    Attributes:
-      names: paths with `/` relative to the folder, sorted; each starts with its class's name.
-      class_ids: int64 [N], rows of `class_names`, the subfolders with images, sorted.
-      ignored: what was left out, sorted: files that are no images by their suffix or lie in no
-        class, and folders (with a `/` at the end) that hold no images or lead back to others.
+    `ignored` are files that are no images by their suffix or lie in no class, and folders (with a
+    `/` at the end) that hold no images or lead back to others.
     """
 
-    names: list[str]
-    class_ids: np.ndarray
-    class_names: tuple[str, ...]
+    names: list[str]  # paths with `/` relative to the folder; each starts with its class's name
+    class_ids: np.ndarray  # int64 [N], rows of `class_names`
+    class_names: tuple[str, ...]  # the subfolders with images
     ignored: tuple[str, ...]
 
 
@@ -35,9 +32,6 @@ def scan_folder(directory: str | os.PathLike[str]) -> FolderImages:
     Each subfolder is a class. Names that start with a dot are passed over. A link to a folder is
     followed unless it leads back into `directory`, to a folder that contains the link, or to one
     that was reached before, so no image is counted twice and no loop is entered.
-
-    Raises:
-      DataError: if the folder, or one in it, cannot be read, or has no subfolder with images.
     """
     root = Path(directory).expanduser().absolute()
     if not root.is_dir():

@@ -48,8 +48,7 @@ def load_lists(name: str, directory: str, files: ListFiles) -> Dataset:
     """Joins three list files (HashNet's format), whose paths are relative to `directory`.
 
     `name` is a key of `splits.LIST_PROTOCOLS`, whose sizes the lists must have; `classes.txt`
-    beside them names the classes. DataError: a list is missing or malformed or has other sizes, a
-    query is also in another list, or two lists disagree about an image's labels.
+    beside them names the classes, a line each. DataError for what `list_problems` finds.
     """
     folder = files.directory or directory
     parts = listed.load_lists(folder, (files.train, files.query, files.database))
@@ -71,12 +70,7 @@ def load_lists(name: str, directory: str, files: ListFiles) -> Dataset:
 
 
 def load_folder(directory: str, seed: int, rules: FolderSplits) -> Dataset:
-    """Takes each subfolder as a class and draws the splits.
-
-    Raises:
-      DataError: no such folder, or no class with images in it.
-      ValueError: a class with too few images.
-    """
+    """Takes each subfolder as a class and draws the splits; ValueError for too small a class."""
     found = scan_folder(directory)
     counts = np.bincount(found.class_ids)
     query = _per_class(rules.query_per_class, counts, _QUERY_SHARE)
@@ -122,10 +116,6 @@ def load_class_folders(directory: str, seed: int, validation_per_class: int | No
     With `train` and `val` in the folder, each with a subfolder a class, those are the two parts.
     Otherwise its subfolders are the classes, and the seed draws some images of each for
     validation. The validation images are the queries; the training images are also the database.
-
-    Raises:
-      DataError: no such folder, no class with images in it, or a class of `val` not in `train`.
-      ValueError: a class without an image to train on.
     """
     root = Path(directory).expanduser()
     if not ((root / "train").is_dir() and (root / "val").is_dir()):
@@ -165,11 +155,7 @@ def _held_out_folders(directory: str, seed: int, per_class: int | None) -> Datas
 
 
 def load_packed(name: str, directory: str) -> Dataset:
-    """Opens what `input_pipeline.pack` made, on a disk or a bucket, with the splits it had.
-
-    Raises:
-      DataError: nothing packed there, or incomplete, or other sizes than `name`'s.
-    """
+    """Opens what `input_pipeline.pack` made, on a disk or a bucket, with the splits it had."""
     packed = records.open_packed(directory)
     # What packing left out as unreadable is missing from the lists as well.
     name_of_sizes = "lists" if packed.left_out else name

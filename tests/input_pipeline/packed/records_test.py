@@ -115,7 +115,7 @@ def test_a_bucket_without_its_package_says_which_is_needed(monkeypatch):
     def fail(directory):
         raise ImportError("Please install gcsfs")
 
-    monkeypatch.setattr(records, "_path", fail)
+    monkeypatch.setattr(records, "_find", fail)
     with pytest.raises(DataError, match="gs://bucket/set: .*pip install gcsfs"):
         open_packed("gs://bucket/set")
 
@@ -127,7 +127,7 @@ def test_whatever_a_bucket_answers_is_explained(monkeypatch):
     def fail(directory):
         raise CredentialsError("no credentials")
 
-    monkeypatch.setattr(records, "_path", fail)
+    monkeypatch.setattr(records, "_find", fail)
     with pytest.raises(DataError, match="gs://bucket/set .CredentialsError: no credentials"):
         open_packed("gs://bucket/set")
 
