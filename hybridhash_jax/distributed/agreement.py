@@ -28,16 +28,10 @@ class DisagreementError(ValueError):
     """The processes differ; says in what, and which has what."""
 
 
-def agree_at_start(facts: Mapping[str, str]) -> None:
-    """As `agree`, where even the versions of JAX may differ; to be called once.
+def agree_at_start(facts: Mapping[str, str], name: str = "facts") -> None:
+    """As `agree`, where even the versions of JAX may differ; to be called once for each `name`.
 
     The texts go through JAX's coordination service, so that nothing is compiled.
-
-    Args:
-      facts: name -> value, of everything that must be the same.
-
-    Raises:
-      DisagreementError: the same in every process; names each fact with its values.
     """
     if jax.process_count() == 1:
         return
@@ -46,20 +40,15 @@ def agree_at_start(facts: Mapping[str, str]) -> None:
         known = [json.loads(text) for text in texts]
         return "" if all(k == known[0] for k in known) else describe_differences(known)
 
-    _judge("facts", json.dumps(dict(facts)), judge)
+    _judge(name, json.dumps(dict(facts)), judge)
 
 
 def check_shared(workdir: Path, look_seconds: float = 15.0) -> None:
     """Raises in every process if one of them does not see what process 0 writes to the workdir.
 
-    To be called once.
-
-    Args:
-      workdir: as every process names it; where it is not there yet, its nearest parent is tried.
-      look_seconds: how long each process looks: network file systems take a moment.
-
-    Raises:
-      DisagreementError: the same in every process; names those that do not see it.
+    To be called once. Where the workdir is not there yet, its nearest parent is tried; each process
+    looks for `look_seconds`, as network file systems take a moment. The DisagreementError, the same
+    in every process, names those that do not see it.
     """
     if jax.process_count() == 1:
         return
@@ -90,13 +79,8 @@ def check_shared(workdir: Path, look_seconds: float = 15.0) -> None:
 def agree(facts: Mapping[str, str]) -> None:
     """Raises in every process if what one knows differs from what another knows.
 
-    Every process must call it at the same point. One process on its own agrees with itself.
-
-    Args:
-      facts: name -> value, of everything that must be the same.
-
-    Raises:
-      DisagreementError: the same in every process; names each fact with its values.
+    Every process must call it at the same point, and a disagreement ends the run. The
+    DisagreementError, the same in every process, names each fact that differs with its values.
     """
     if jax.process_count() == 1:
         return
@@ -104,19 +88,10 @@ def agree(facts: Mapping[str, str]) -> None:
 
     text = json.dumps(dict(facts), sort_keys=True).encode()
     digest = np.frombuffer(hashlib.sha256(text).digest(), np.uint8)
+    # One process may load for hours and one may end: collectives wait, and notice it at once.
     digests = multihost_utils.process_allgather(digest)
-    if (digests == digests[:1]).all():
-        return
-    own = np.asarray([jax.process_index(), len(text)], np.int32)
-    order, lengths = multihost_utils.process_allgather(own).T
-    padded = np.zeros(lengths.max(), np.uint8)
-    padded[: len(text)] = np.frombuffer(text, np.uint8)
-    rows = multihost_utils.process_allgather(padded)
-    texts = {
-        int(process): bytes(row[:length])
-        for process, length, row in zip(order, lengths, rows, strict=True)
-    }
-    raise DisagreementError(describe_differences([json.loads(texts[i]) for i in sorted(texts)]))
+    if not (digests == digests[:1]).all():
+        agree_at_start(facts, "later_facts")
 
 
 def describe_differences(facts: Sequence[Mapping[str, str]]) -> str:

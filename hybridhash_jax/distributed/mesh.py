@@ -26,12 +26,7 @@ def make_mesh(num_devices: int | None = None, data: int | None = None, fsdp: int
     """A mesh of two axes over all devices or the first `num_devices`.
 
     A batch is split over both axes; parameters are split over "fsdp" alone, so that "data" counts
-    their copies.
-
-    Args:
-      num_devices: None is all.
-      data: None is all that `fsdp` leaves.
-      fsdp: 1 is plain data parallelism.
+    their copies. `data` of None is all that `fsdp` leaves; `fsdp` of 1 is plain data parallelism.
 
     Raises:
       ValueError: more devices are asked for than there are, or fewer than the processes own, or

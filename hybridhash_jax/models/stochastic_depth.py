@@ -8,12 +8,7 @@ from jaxtyping import Array, Float, Key
 
 
 def image_keys(key: Key[Array, "..."], num_images: int) -> Key[Array, " {num_images}"]:
-    """Keys [B], one an image, so that what is drawn for it does not depend on its neighbours.
-
-    Args:
-      key: one key, or already one an image.
-      num_images: B.
-    """
+    """One key an image (of one, or as they are): its draws do not depend on its neighbours."""
     if key.shape == (num_images,):
         return key
     if key.shape:
@@ -28,13 +23,8 @@ def branch_scales(
 ) -> Float[Array, "layers 2 B"] | None:
     """What each image's two branches of every layer are multiplied by: 0, or 1 / (1 - rate).
 
-    Args:
-      rates: probability of a branch being dropped, one a layer.
-      key: one, or one an image.
-      num_images: B.
-
-    Returns:
-      float32; None without a key or where all rates are 0: nothing is dropped.
+    A layer's rate is the probability of a branch being dropped. None without a key (or one an
+    image), or where all rates are 0.
     """
     if key is None or not any(rates):
         return None

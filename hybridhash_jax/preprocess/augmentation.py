@@ -20,14 +20,8 @@ def make_augment(
 ) -> Augment:
     """The function (images uint8 [B, h, w, 3], keys) -> normalised float32 [B, size, size, 3].
 
-    Args:
-      size: the network's image size.
-      horizontal_flip: see `pixels.augment`.
-      crop_padding: see `pixels.augment`.
-      magnitude: see `rand_augment.rand_augment`; 0 is off.
-      random_erasing: its probability.
-
-    The three keys are those of crops and flips, of RandAugment and of erasing.
+    The three keys are those of crops and flips (see `pixels.augment`), of RandAugment and of
+    erasing; `random_erasing` is its probability.
     """
 
     def augment(images: jax.Array, keys: Keys) -> jax.Array:

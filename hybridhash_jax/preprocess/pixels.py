@@ -17,17 +17,9 @@ OPTIONS = (Option("crop_padding", "black pixels around an image before it is cro
 
 
 def normalize(images: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Computes (x / 255 - mean) / std per channel, in float32, then casts.
+    """Computes (x / 255 - mean) / std per channel of RGB [B, H, W, 3], in float32, then casts.
 
-    Args:
-        images: [B, H, W, 3], uint8 or floats in 0..255, RGB.
-        dtype: of the result, for example bfloat16.
-
-    Returns:
-        `dtype` [B, H, W, 3].
-
-    Raises:
-        ValueError: `images` has not four axes, or not three channels.
+    The images are uint8 or floats in 0..255; another shape is a ValueError.
     """
     _check_images(images, "normalize")
     if images.shape[-1] != 3:
@@ -48,15 +40,8 @@ def resize(images: jax.Array, size: int | tuple[int, int]) -> jax.Array:
     that downscaling averages), in fixed point with 22 bits, one axis after the other, rounded
     to 8 bits after each. An axis that keeps its length is not filtered.
 
-    Args:
-        images: uint8 [B, h, w, C], h and w at least 1.
-        size: (H, W), or one number for both; the aspect ratio is not kept.
-
-    Returns:
-        uint8 [B, H, W, C].
-
-    Raises:
-        ValueError: `images` is not uint8 with four axes, or a length is below 1.
+    `size` is (H, W), or one number for both: uint8 [B, h, w, C] -> uint8 [B, H, W, C]. Other
+    images, or a length below 1, are a ValueError.
     """
     _check_images(images, "resize", np.uint8)
     height, width = (size, size) if isinstance(size, int) else size
@@ -77,19 +62,10 @@ def augment(
 
     The image at position i uses `fold_in(key, i)`: it is padded with `crop_padding` black
     pixels on every side, cut back to H x W at one of (2 crop_padding + 1)^2 equally likely
-    places, then mirrored with probability 1/2.
+    places, then mirrored with probability 1/2. Black is 0, so augment before `normalize`.
 
-    Args:
-        images: [B, H, W, C], the global batch; black is 0, so augment before `normalize`.
-        key: JAX PRNG key; a new one each step.
-        horizontal_flip: whether to mirror.
-        crop_padding: p, 0 or more; 0 does not crop.
-
-    Returns:
-        [B, H, W, C] of the dtype of `images`; `images` itself when there is nothing to do.
-
-    Raises:
-        ValueError: `images` has not four axes, or `crop_padding` is negative.
+    `images` [B, H, W, C], the global batch, keep their shape and dtype. Another shape, or a
+    negative `crop_padding`, is a ValueError.
     """
     _check_images(images, "augment")
     if crop_padding < 0:

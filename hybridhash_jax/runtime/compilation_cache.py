@@ -41,16 +41,11 @@ COUNTS = Counts()
 
 
 def set_up(place: str | None, workdir: Path) -> Path | None:
-    """Turns the cache on; to be called once, before anything is compiled.
+    """Turns the cache on and returns its folder; to be called once, before anything is compiled.
 
-    Args:
-      place: a folder, or "off"; None is what JAX_COMPILATION_CACHE_DIR says, else the folder
-        .compilation_cache beside the workdir, which other runs share.
-      workdir: where the run is kept.
-
-    Returns:
-      The folder, or None where nothing is kept: it was asked for, or nothing can be written there,
-      which is no reason not to train.
+    `place` is a folder, or "off"; None is what JAX_COMPILATION_CACHE_DIR says, else the folder
+    .compilation_cache beside the workdir, which other runs share. Returns None where nothing is
+    kept: it is off, or nothing can be written there, which is no reason not to train.
     """
     if place == OFF:
         jax.config.update("jax_enable_compilation_cache", False)

@@ -28,14 +28,9 @@ def results_entry(
     train_images_per_second: float | None,
     fingerprint: str,
 ) -> dict[str, Any]:
-    """A run's entry of results.json: the selected evaluation, the best and the last.
+    """A run's entry of results.json: the selected evaluation (at `step`), the best and the last.
 
-    Args:
-      evaluator: of the run, see `evaluators.Evaluator`.
-      history: the records of all evaluations.
-      step: of the selected evaluation.
-      train_images_per_second: of training alone.
-      fingerprint: the final parameters' checksum: equal in two runs that are bit-identical.
+    `fingerprint` is the final parameters' checksum: equal in two runs that are bit-identical.
     """
     experiment = evaluator.experiment
     config, dataset = experiment.config, experiment.dataset
