@@ -72,7 +72,7 @@ def encode_split(
 
     Raises:
       EvaluationStopped: `should_stop` said so.
-      NotANumberError: embeddings are NaN.
+      NotANumberError: embeddings are NaN (how many, and of which images).
     """
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     done = 0

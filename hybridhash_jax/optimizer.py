@@ -108,7 +108,7 @@ def frozen_mask(params: Any, frozen: Sequence[str]) -> Any:
 
 
 def parse_factor(entry: str) -> tuple[str, float]:
-    """(pattern, factor) of "PATTERN=FACTOR", split at the last "="; the factor is above 0."""
+    """(pattern, factor) of "PATTERN=FACTOR", split at the last "="; else a ValueError."""
     pattern, separator, number = entry.rpartition("=") if isinstance(entry, str) else ("", "", "")
     try:
         factor = float(number)

@@ -145,7 +145,7 @@ def similarity(
 class PairSums(NamedTuple):
     """Sums over a set of pairs; additive over disjoint sets of pairs.
 
-    Of the loss over similar (`positive`) and over dissimilar pairs, and how many there are, float32.
+    Of the loss over similar (`positive`) and over dissimilar pairs; and their numbers, float32.
     """
 
     positive: jax.Array

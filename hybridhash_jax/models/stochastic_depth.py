@@ -8,7 +8,10 @@ from jaxtyping import Array, Float, Key
 
 
 def image_keys(key: Key[Array, "..."], num_images: int) -> Key[Array, " {num_images}"]:
-    """One key an image (of one, or as they are): its draws do not depend on its neighbours."""
+    """Keys [B], one an image, so that what is drawn for it does not depend on its neighbours.
+
+    `key` is one, or already one an image.
+    """
     if key.shape == (num_images,):
         return key
     if key.shape:
@@ -23,8 +26,8 @@ def branch_scales(
 ) -> Float[Array, "layers 2 B"] | None:
     """What each image's two branches of every layer are multiplied by: 0, or 1 / (1 - rate).
 
-    A layer's rate is the probability of a branch being dropped. None without a key (or one an
-    image), or where all rates are 0.
+    A layer's rate is the probability of a branch being dropped; `key` is one, or one an image.
+    None without a key or where all rates are 0: nothing is dropped.
     """
     if key is None or not any(rates):
         return None
