@@ -24,10 +24,10 @@ from hybridhash_jax.workdir.selection import choose_step
 
 
 def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") -> dict[str, Any]:
-    """Evaluates one checkpoint of a workdir without training; writes to its folder `evaluation`.
+    """Evaluates one checkpoint of a run without training; writes to its folder `evaluation`.
 
-    `config` is as trained; fields that change nothing about the network may differ. `which` is
-    "selected" (by evaluation.selected_by), "latest", or a step. Returns the entry of results.json.
+    `config` is as trained, but for fields that change nothing about the network; `which` is as
+    for `choose_step`. Returns the entry of evaluation/results.json.
     """
     check_run(config)
     check_one_length(config, workdir)
@@ -67,12 +67,8 @@ def evaluate_checkpoint(config: Config, workdir: Path, which: str = "selected") 
 def evaluate_code_files(paths: str, workdir: Path, top_k: int | None = None) -> dict[str, Any]:
     """Measures codes that this or another program wrote; writes to `workdir`/evaluation.
 
-    `paths` are those of `codes.files.load_code_sets`; `top_k` None is what the files say, else all.
-    Returns the content of the report.
-
-    Raises:
-      CodeFileError: the files cannot be used.
-      ValueError: `top_k` is below 1.
+    `paths` and errors are those of `codes.files.load_code_sets`; `top_k` is the cut-off of mAP,
+    None what the files say, else all. Returns the content of the report.
     """
     query, database = load_code_sets(paths)
     cut_off = database.top_k if top_k is None else top_k

@@ -16,19 +16,12 @@ from input_pipeline.sources import ArraySource, DecodedSource, Source
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """Makers of images.
-
-    Attributes:
-      train, evaluation: with and without augmentation.
-      in_memory: the images are arrays, and resizing and augmentation are the device's work;
-        otherwise they arrive cropped to the network's size.
-      names: what each image is called; empty for arrays.
-    """
+    """Makers of images, with and without augmentation."""
 
     train: Source
     evaluation: Source
-    in_memory: bool
-    names: Sequence[str]
+    in_memory: bool  # arrays, which the device resizes and augments; others arrive cropped
+    names: Sequence[str]  # what each image is called; empty for arrays
 
     def close(self) -> None:
         """Ends their threads."""
@@ -59,9 +52,7 @@ def create_dataset(config: Config) -> Dataset:
 def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources:
     """Arrays as they are; files through the transforms that `config.data` asks for.
 
-    Raises:
-      ConfigError: an option that does not fit this kind of images.
-      ValueError: sizes or areas that cannot be.
+    Raises a ConfigError for an option that does not fit this kind of images.
     """
     data, images = config.data, dataset.images
     if isinstance(images, np.ndarray):

@@ -73,12 +73,9 @@ class CheckpointStore:
         self._policy.best_step = step
 
     def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
-        """Saves in the background; an earlier save that failed is reported here.
+        """Saves in the background; a checkpoint of the same step is replaced.
 
-        A checkpoint of the same step is replaced.
-
-        Raises:
-          CheckpointError: this or the save before could not be written; older ones are intact.
+        A CheckpointError if this or the save before could not be written; older ones are intact.
         """
         flat = flatten(state)
         meta = dict(meta) | {"fingerprint": fingerprint(flat)}
@@ -111,10 +108,7 @@ class CheckpointStore:
         """The newest readable checkpoint, or None where there is none at all.
 
         A damaged one is reported, moved to `damaged_checkpoints` beside the directory, and the one
-        before is used.
-
-        Raises:
-          CheckpointError: there are checkpoints, but all of them are damaged.
+        before is used; a CheckpointError if all of them are damaged.
         """
         steps = self.steps()
         for step in reversed(steps):
@@ -133,8 +127,7 @@ class CheckpointStore:
     def restore(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
         """One checkpoint, in the structure, shapes and shardings of `like`, and its meta data.
 
-        Raises:
-          CheckpointError: it is missing, damaged, or of another network.
+        A CheckpointError if it is missing, damaged, or of another network.
         """
         where = self.directory / str(step)
         if not where.is_dir():

@@ -20,19 +20,13 @@ OPTION = Option("selected_by", "which evaluation counts", tuple(_MEASURES["hash"
 def selected_step(
     history: Sequence[Mapping[str, Any]], selected_by: str, task: str = "hash"
 ) -> int | None:
-    """The step of the evaluation that evaluation.selected_by selects, the first among equals.
-
-    Args:
-      history: the records of all evaluations; None is returned for none.
-      selected_by: evaluation.selected_by of the run.
-      task: of the run.
-    """
+    """The step that evaluation.selected_by selects, the first among equals; None of no records."""
     measure = _MEASURES[task][selected_by]
     return max(history, key=lambda record: record[measure])["step"] if history else None
 
 
 def choose_step(workdir: Path, which: str) -> int:
-    """The step of the checkpoint of one run that `which` names: "selected", "latest", or a step.
+    """The step of a run's checkpoint: "selected" (as in its results), "latest", or a step.
 
     Raises:
       CheckpointError: there is no checkpoint, or not this one, or it cannot be read.
