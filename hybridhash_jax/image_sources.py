@@ -13,15 +13,24 @@ from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.sources import ArraySource, DecodedSource, Source
 
+_READING_SECONDS = 4 * 3600  # that one process may read its data longer than another
+
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """Makers of images, with and without augmentation."""
+    """Makers of images.
+
+    Attributes:
+      train, evaluation: with and without augmentation.
+      in_memory: the images are arrays, and resizing and augmentation are the device's work;
+        otherwise they arrive cropped to the network's size.
+      names: what each image is called; empty for arrays.
+    """
 
     train: Source
     evaluation: Source
-    in_memory: bool  # arrays, which the device resizes and augments; others arrive cropped
-    names: Sequence[str]  # what each image is called; empty for arrays
+    in_memory: bool
+    names: Sequence[str]
 
     def close(self) -> None:
         """Ends their threads."""
@@ -45,14 +54,16 @@ def create_dataset(config: Config) -> Dataset:
         lists=ListFiles(data.lists, data.train_list, data.query_list, data.database_list),
         folder=FolderSplits(data.query_per_class, data.train_per_class, data.database),
     )
-    agree("data", {"checksum of the data set": dataset.checksum})
+    agree("data", {"checksum of the data set": dataset.checksum}, _READING_SECONDS)
     return dataset
 
 
 def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources:
     """Arrays as they are; files through the transforms that `config.data` asks for.
 
-    Raises a ConfigError for an option that does not fit this kind of images.
+    Raises:
+      ConfigError: an option that does not fit this kind of images.
+      ValueError: sizes or areas that cannot be.
     """
     data, images = config.data, dataset.images
     if isinstance(images, np.ndarray):

@@ -82,7 +82,12 @@ def _start_mode() -> None:
 
 
 def _agree_on_run(workdir: Path) -> None:
-    """Lets several processes compare what they were started with, before anything is loaded."""
+    """Lets several processes compare what they were started with, before anything is loaded.
+
+    Raises:
+      DisagreementError: they differ, or do not see one workdir; names what, with the values and
+        whose they are.
+    """
     if not processes.are_several():
         return
     given = flags.FLAGS

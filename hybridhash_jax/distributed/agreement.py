@@ -27,10 +27,19 @@ class DisagreementError(ValueError):
     """The processes differ; says in what, and which has what."""
 
 
-def agree_at_start(facts: Mapping[str, str], name: str = "facts") -> None:
-    """As `agree`, where even the versions of JAX may differ; to be called once for each `name`.
+def agree(subject: str, facts: Mapping[str, str], seconds: float = _ANSWER_SECONDS) -> None:
+    """Raises in every process if what one knows differs from what another knows.
 
-    The texts go through JAX's coordination service, so that nothing is compiled.
+    Every process must call it at the same point, once a subject. The texts go through JAX's
+    coordination service: nothing is compiled, and even the versions of JAX may differ.
+
+    Args:
+      subject: a word for the facts.
+      facts: name -> value, of everything that must be the same.
+      seconds: how long the slowest may take longer than the fastest to come here.
+
+    Raises:
+      DisagreementError: the same in every process; names each fact with its values.
     """
     if jax.process_count() == 1:
         return
@@ -39,15 +48,15 @@ def agree_at_start(facts: Mapping[str, str], name: str = "facts") -> None:
         known = [json.loads(text) for text in texts]
         return "" if all(k == known[0] for k in known) else describe_differences(known)
 
-    _judge(name, json.dumps(dict(facts)), judge)
+    _judge(subject, json.dumps(dict(facts)), judge, seconds)
 
 
 def check_shared(workdir: Path, look_seconds: float = 15.0) -> None:
     """Raises in every process if one of them does not see what process 0 writes to the workdir.
 
-    To be called once. Where the workdir is not there yet, its nearest parent is tried; each process
-    looks for `look_seconds`, as network file systems take a moment. The DisagreementError, the same
-    in every process, names those that do not see it.
+    To be called once. Where the workdir is not there yet, its nearest parent is tried. Each process
+    looks for `look_seconds`: network file systems take a moment. The DisagreementError names the
+    processes that do not see it.
     """
     if jax.process_count() == 1:
         return
@@ -73,24 +82,6 @@ def check_shared(workdir: Path, look_seconds: float = 15.0) -> None:
     finally:
         if token is not None:
             token.unlink(missing_ok=True)
-
-
-def agree(facts: Mapping[str, str]) -> None:
-    """Raises in every process if what one knows differs from what another knows.
-
-    Every process must call it at the same point, and a disagreement ends the run. The
-    DisagreementError, the same in every process, names each fact that differs with its values.
-    """
-    if jax.process_count() == 1:
-        return
-    from jax.experimental import multihost_utils
-
-    text = json.dumps(dict(facts), sort_keys=True).encode()
-    digest = np.frombuffer(hashlib.sha256(text).digest(), np.uint8)
-    # One process may load for hours and one may end: collectives wait, and notice it at once.
-    digests = multihost_utils.process_allgather(digest)
-    if not (digests == digests[:1]).all():
-        agree_at_start(facts, "later_facts")
 
 
 def describe_differences(facts: Sequence[Mapping[str, str]]) -> str:
@@ -130,17 +121,19 @@ def _store() -> Any:
     return ocp.multihost.get_jax_distributed_client()
 
 
-def _answer(name: str) -> str:
-    return _store().blocking_key_value_get(f"hybridhash_jax/{name}", _ANSWER_SECONDS * 1000)
+def _answer(name: str, seconds: float = _ANSWER_SECONDS) -> str:
+    return _store().blocking_key_value_get(f"hybridhash_jax/{name}", round(seconds * 1000))
 
 
-def _judge(name: str, own: str, judge: Callable[[Sequence[str]], str]) -> None:
+def _judge(
+    name: str, own: str, judge: Callable[[Sequence[str]], str], seconds: float = _ANSWER_SECONDS
+) -> None:
     """Raises what process 0 finds wrong with the texts of all, in the order of the processes."""
     _store().key_value_set(f"hybridhash_jax/{name}/{jax.process_index()}", own)
     if jax.process_index() == 0:
-        texts = [_answer(f"{name}/{process}") for process in range(jax.process_count())]
+        texts = [_answer(f"{name}/{process}", seconds) for process in range(jax.process_count())]
         _store().key_value_set(f"hybridhash_jax/{name}/verdict", judge(texts))
-    if verdict := _answer(f"{name}/verdict"):
+    if verdict := _answer(f"{name}/verdict", seconds):
         raise DisagreementError(verdict)
 
 
