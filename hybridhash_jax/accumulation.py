@@ -15,11 +15,7 @@ Loss = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 
 
 def check_parts(batch_size: int, parts: int, num_devices: int) -> None:
-    """Refuses a batch whose parts the devices cannot share evenly.
-
-    Raises:
-      ValueError: names the nearest batch sizes that divide.
-    """
+    """Refuses a batch whose parts the devices cannot share evenly; names the nearest that do."""
     unit = parts * num_devices
     if batch_size % unit:
         below = max(batch_size // unit, 1) * unit
@@ -54,12 +50,9 @@ def gradients_through_outputs(
     respect to them; then each part again, backwards from its share of that gradient. The result
     is that of one pass over the batch, for one more forward pass.
 
-    Args:
-      apply: (params, inputs of B images) -> outputs [B, ...], each image's from its own inputs.
-      loss: (outputs, params) -> (scalar, anything); returned with the gradients.
-      params: what the gradient is taken of.
-      inputs: arrays [B, ...]; `parts` divides B.
-      parts: how many; 1 is one pass.
+    `apply` maps (params, inputs of B images) to outputs [B, ...], each image's from its own inputs;
+    `loss` maps (outputs, params) to (scalar, anything). `parts` divides B. Returns what `loss`
+    returned, and the gradients.
     """
     if parts == 1:
         return jax.value_and_grad(lambda p: loss(apply(p, inputs), p), has_aux=True)(params)

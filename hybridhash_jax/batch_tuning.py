@@ -25,24 +25,18 @@ from input_pipeline.dataset import Dataset
 _FIRST = 8  # images a device of the first trial
 _SHARE = 0.9  # of the memory that may be planned with: what else runs needs some
 _MIB = 2**20
+_ROW = "%10s %8s %6s %12s %10s"
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One batch size, tried.
-
-    Attributes:
-      batch_size: over all devices.
-      remat, accumulation_steps: the fields of the configuration that it was tried with.
-      mib: memory of one device, as the compiled step plans it; None where it was too much to plan.
-      images_per_second: of a step after the first; None where it does not fit.
-    """
+    """One batch size over all devices, tried."""
 
     batch_size: int
     remat: str
     accumulation_steps: int
-    mib: float | None
-    images_per_second: float | None
+    mib: float | None  # of one device, as the step plans it; None where it was too much to plan
+    images_per_second: float | None  # of a step after the first; None where it does not fit
 
     @property
     def fits(self) -> bool:
@@ -84,7 +78,9 @@ def tune_batch(config: Config, workdir: Path) -> list[Trial]:
 
     def attempt(batch_size: int, remat: str, parts: int) -> bool:
         trial = run_trial(config, dataset, batch_size, remat, parts)
-        logger.info("%s", _row(trial))
+        mib = "-" if trial.mib is None else f"{trial.mib:,.0f}"
+        speed = f"{trial.images_per_second:,.1f}" if trial.fits else "too large"
+        logger.info(_ROW, batch_size, remat, parts, mib, speed)
         trials.append(trial)
         return trial.fits
 
@@ -92,9 +88,7 @@ def tune_batch(config: Config, workdir: Path) -> list[Trial]:
     unit = config.accumulation_steps * mesh.size
     highest = max(len(dataset.splits.train) // unit, 1) * unit
     logger.info("%s", limit_line(mesh))
-    logger.info(
-        "%10s %8s %6s %12s %10s", "batch_size", "remat", "parts", "MiB a device", "images/s"
-    )
+    logger.info(_ROW, "batch_size", "remat", "parts", "MiB a device", "images/s")
     largest = largest_that_fits(lambda size: attempt(size, *own), unit, highest)
     too_large = [trial.batch_size for trial in trials if not trial.fits]
     if too_large and largest:
@@ -104,26 +98,25 @@ def tune_batch(config: Config, workdir: Path) -> list[Trial]:
                 attempt(size, remat, parts)
     workdir.mkdir(parents=True, exist_ok=True)
     best = _best(trials, own)
-    flags = {name: trial.flags for name, trial in best.items()}
-    tried = [dataclasses.asdict(trial) for trial in trials]
-    write_json(workdir / names.TUNING, {"trials": tried, "best": flags})
+    summary = {
+        "trials": [dataclasses.asdict(trial) for trial in trials],
+        "best": {name: trial.flags for name, trial in best.items()},
+    }
+    write_json(workdir / names.TUNING, summary)
     if not largest:
         raise ValueError(
             f"not even a batch of {unit} fits; try --config.model.remat=layers, a smaller "
             "--config.model.variant or a smaller --config.model.image_size"
         )
     for name, trial in best.items():
-        logger.info("%22s: %s (%.1f images/s)", name, trial.flags, trial.images_per_second)
+        logger.info("%22s: %s (%s images/s)", name, trial.flags, f"{trial.images_per_second:,.1f}")
     return trials
 
 
 def largest_that_fits(fits: Callable[[int], bool], unit: int, highest: int) -> int:
     """The largest multiple of `unit` up to `highest` that fits, to an eighth; 0 if none does.
 
-    Args:
-      fits: whether a size does; what is below one that does is taken to fit as well.
-      unit: 1 or more.
-      highest: a multiple of `unit`.
+    What is below a size that fits is taken to fit as well. `highest` is a multiple of `unit`.
     """
     good, bad, size = 0, highest + unit, min(_FIRST * unit, highest)
     while size < bad:
@@ -214,15 +207,6 @@ def _made_up(batches: Any, batch_size: int) -> dict[str, np.ndarray]:
     made["index"] = np.arange(batch_size, dtype=made["index"].dtype)
     made["mask"] = np.ones(batch_size, bool)
     return made
-
-
-def _row(trial: Trial) -> str:
-    mib = "-" if trial.mib is None else f"{trial.mib:,.0f}"
-    speed = "too large" if not trial.fits else f"{trial.images_per_second:,.1f}"
-    return (
-        f"{trial.batch_size:>10} {trial.remat:>8} {trial.accumulation_steps:>6} {mib:>12} "
-        f"{speed:>10}"
-    )
 
 
 def _best(trials: list[Trial], own: tuple[str, int]) -> dict[str, Trial]:

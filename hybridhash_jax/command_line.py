@@ -62,9 +62,8 @@ flags.DEFINE_integer("initialization_timeout", 300, "Seconds to wait for the oth
 def main(arguments: Sequence[str], program: str = "hybridhash train") -> NoReturn:
     """Runs what the flags ask for, and exits with the codes of `USAGE`.
 
-    Args:
-      arguments: the flags; the end of sys.argv, where ml_collections reads some of them again.
-      program: what stands before them, for the help.
+    `arguments` are the end of sys.argv, where ml_collections reads some of them again; `program`
+    is what the help names before them.
     """
     app.run(_run_mode, argv=[program, *arguments], flags_parser=_make_parser(program))
 

@@ -71,23 +71,13 @@ def configured_augment(config: Config, method: Method, in_memory: bool, size: in
 
 
 def check_run(config: Config) -> None:
-    """Refuses what cannot run on these devices, before data are fetched.
-
-    Raises:
-      ConfigError: values that no run can have.
-      ValueError: a mesh or batches that do not fit the devices.
-    """
+    """Refuses what no run can have (ConfigError) or these devices cannot run (ValueError)."""
     check_config(config)
     configured_mesh(config)
 
 
 def configured_mesh(config: Config) -> Mesh:
-    """The devices that `config` asks for.
-
-    Raises:
-      ValueError: the mesh does not cover them, or they cannot divide the batches; the message
-        says what would do.
-    """
+    """The devices that `config` asks for; a ValueError says which mesh and batches would fit."""
     mesh = sharding.make_mesh(config.num_devices, **config.mesh)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
     check_parts(config.batch_size, config.accumulation_steps, mesh.size)

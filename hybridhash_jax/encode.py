@@ -15,15 +15,10 @@ from input_pipeline.messages import shortened
 
 
 class EncodedBatch(NamedTuple):
-    """What leaves the devices for B images: K / 8 bytes an image, on every process.
+    """What leaves the devices for B images: K / 8 bytes an image, on every process."""
 
-    Attributes:
-      packed: uint8 [B, ceil(K / 8)], as `codes.pack`.
-      is_nan: bool [B], whether any of the embedding's values is NaN; such a code means nothing.
-    """
-
-    packed: jax.Array
-    is_nan: jax.Array
+    packed: jax.Array  # uint8 [B, ceil(K / 8)], as `codes.pack`
+    is_nan: jax.Array  # bool [B]: one of the embedding's values is NaN, and the code means nothing
 
 
 Encode = Callable[[Any, jax.Array], EncodedBatch]
@@ -42,10 +37,8 @@ def compile_encode(
 ) -> Encode:
     """Jits (params, images) -> `EncodedBatch`, the images split over the devices of `mesh`.
 
-    Args:
-      embed: (params, images uint8 [B, H, W, 3]) -> embeddings [B, K].
-      mesh: what a batch is split over. Only packed codes are gathered from it.
-      layout: where the parameters lie; None is on every device.
+    `embed` maps (params, images uint8 [B, H, W, 3]) to embeddings [B, K]. The parameters lie as
+    `layout` says, without one on every device. Only packed codes are gathered.
     """
 
     def encode(params: Any, images: jax.Array) -> EncodedBatch:
@@ -69,14 +62,9 @@ def encode_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The packed codes uint8 [N, ceil(K / 8)] of a split, and which are readable, bool [N].
 
-    Args:
-      encode: from `compile_encode`.
-      params: the network's parameters.
-      batches: this process's slices, in order; padding comes last and is cut off.
-      names: [N], of the images of the split over all processes.
-      mesh: what the batches are split over.
-      should_stop: asked before each batch.
-      on_batch: told how many images each finished batch had.
+    `batches` are this process's slices, in order (padding comes last and is cut off), `names` [N]
+    those of the images over all processes. `should_stop` is asked before each batch, `on_batch`
+    told how many images each finished one had.
 
     Raises:
       EvaluationStopped: `should_stop` said so.

@@ -47,44 +47,30 @@ Batches = grain.DatasetIterator[loader.Batch]
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One run, of one code length. Made by `create_experiment`.
-
-    Attributes:
-      bits: length of the network's output: bits of a code, or classes.
-      train_rows: rows of the data set that are trained on.
-      held_out: rows of its training split that are kept for validation.
-      top_k: cut-off of mAP; None is all.
-      layout: where every array of the state lies on the mesh.
-      sources: makes the images of training and evaluation batches.
-      unreadable: images that could not be read, as far as this process met them.
-      graphdef: the network's structure.
-      train_step: jitted, (state, batch, run_key) -> (next state, metrics).
-      run_key: what all randomness inside the step is folded from.
-      init_note: what the parameters start from, in words.
-    """
+    """One run, of one code length. Made by `create_experiment`."""
 
     config: Config
     dataset: Dataset
     method: Method
-    bits: int
+    bits: int  # of a code; or the number of classes
     dtype: Any
-    train_rows: np.ndarray
-    held_out: np.ndarray
-    top_k: int | None
+    train_rows: np.ndarray  # rows of the data set
+    held_out: np.ndarray  # rows of its training split that are kept for validation
+    top_k: int | None  # cut-off of mAP; None is all
     mesh: Mesh
     layout: Layout
     sources: Sources
-    unreadable: Unreadable
+    unreadable: Unreadable  # as far as this process met them
     steps_per_epoch: int
     total_steps: int
     graphdef: Any
     optimizer: optax.GradientTransformation
-    train_step: Step
-    run_key: jax.Array
+    train_step: Step  # jitted
+    run_key: jax.Array  # all randomness inside the step is folded from it
     num_parameters: int
     gflop_per_image: float
     image_size: int
-    init_note: str
+    init_note: str  # what the parameters start from, in words
 
     @property
     def num_classes(self) -> int:
@@ -110,11 +96,7 @@ class Experiment:
         return create_state(make, self.layout.shardings, labels)
 
     def load_weights(self, state: TrainState) -> tuple[TrainState, pretrained.Loaded | None]:
-        """The state with parameters from init.weights, and what was loaded; None without it.
-
-        Raises:
-          ValueError: the file cannot be read or does not fit.
-        """
+        """The state with parameters from init.weights, and what was loaded; None without it."""
         options = dict(self.config.init)
         path = options.pop("weights")
         if path is None:
@@ -200,7 +182,7 @@ class Experiment:
 def create_experiment(config: Config, dataset: Dataset, length: int | None = None) -> Experiment:
     """Builds everything for one run; nothing is trained or written yet.
 
-    `length` is the bits of a code, None for the first of config.bits; a classifier has none.
+    `length` is the bits of a code, None the first of config.bits; a classifier has none.
 
     Raises:
       ValueError: sizes, batch, labels or patterns that do not fit; the message says what would.

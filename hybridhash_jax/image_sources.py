@@ -18,6 +18,8 @@ from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.sources import ArraySource, DecodedSource, Source
 
+_READING_SECONDS = 4 * 3600  # that one process may read its data longer than another
+
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
@@ -50,7 +52,7 @@ def create_dataset(config: Config, workdir: Path | None = None) -> Dataset:
     data = config.data
     with progress(f"reading the data set {data.name}"):
         dataset = _load(config, workdir)
-    agree("data", {"checksum of the data set": dataset.checksum})
+    agree("data", {"checksum of the data set": dataset.checksum}, _READING_SECONDS)
     return dataset
 
 

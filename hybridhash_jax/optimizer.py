@@ -56,9 +56,6 @@ def make_schedule(
     "constant"; "step", which multiplies by `step_factor` after each of `step_epochs`; or
     "warmup_cosine", a half cosine to 0. All of them rise linearly from 0 over the first
     `warmup_epochs`; "constant" and "step" are multiplied by that rise, the cosine begins after it.
-
-    Raises:
-      ValueError: the schedule is unknown, or the warm-up takes all of the steps.
     """
     _BY_NAME["schedule"].check(schedule)
     warmup_steps = round(warmup_epochs * steps_per_epoch)
@@ -89,10 +86,7 @@ def _with_warmup(schedule: optax.Schedule, warmup_steps: int) -> optax.Schedule:
 def weight_decay_mask(params: Any, exclude: Sequence[str]) -> Any:
     """A pytree of booleans like `params`: False where a pattern of `exclude` is found in the path.
 
-    Paths look like `levels/0/layers/1/attention/qkv/kernel`.
-
-    Raises:
-      ValueError: a pattern is no regular expression or is found in no path.
+    Paths look like `levels/0/layers/1/attention/qkv/kernel`; see `check_patterns`.
     """
     _check("weight_decay_exclude", exclude, params)
     return map_paths(lambda path: not matches(exclude, path), params)
@@ -101,8 +95,7 @@ def weight_decay_mask(params: Any, exclude: Sequence[str]) -> Any:
 def frozen_mask(params: Any, frozen: Sequence[str]) -> Any:
     """A pytree of booleans like `params`: True where a pattern of `frozen` is found in the path.
 
-    Raises:
-      ValueError: a pattern is no regular expression or is found in no path, or all are frozen.
+    A ValueError if all are frozen, and those of `check_patterns`.
     """
     _check("frozen", frozen, params)
     mask = map_paths(lambda path: matches(frozen, path), params)
@@ -115,11 +108,7 @@ def frozen_mask(params: Any, frozen: Sequence[str]) -> Any:
 
 
 def parse_factor(entry: str) -> tuple[str, float]:
-    """(pattern, factor) of "PATTERN=FACTOR"; the last "=" separates them.
-
-    Raises:
-      ValueError: it is not of that form, or the factor is not a finite number above 0.
-    """
+    """(pattern, factor) of "PATTERN=FACTOR", split at the last "="; else a ValueError."""
     pattern, separator, number = entry.rpartition("=") if isinstance(entry, str) else ("", "", "")
     try:
         factor = float(number)
@@ -136,8 +125,7 @@ def parse_factor(entry: str) -> tuple[str, float]:
 def learning_rate_multipliers(params: Any, factors: Sequence[str]) -> Any:
     """A pytree of floats like `params`: the factor of the first pattern found in the path, else 1.
 
-    Raises:
-      ValueError: an entry of `factors` is none for `parse_factor`, or is found in no path.
+    Errors are those of `parse_factor` and `check_patterns`.
     """
     parsed = [parse_factor(entry) for entry in factors]
     _check("learning_rate_factors", [pattern for pattern, _ in parsed], params)
@@ -171,18 +159,14 @@ def make_optimizer(
 
     "rmsprop" has PyTorch's semantics, as the authors used it: decay 0.99, eps 1e-8 outside the
     root, accumulator from 0, no momentum. Weight decay is added to the gradient before it, as L2,
-    for "rmsprop" and "sgd" (which has `momentum`); it is decoupled for "adamw" (`beta1`, `beta2`).
+    for "rmsprop" and "sgd"; it is decoupled for "adamw", and spares what `weight_decay_exclude`
+    finds. `momentum` is for "sgd", `beta1` and `beta2` are for "adamw". `clip_norm` is the largest
+    global norm of the gradient; None does not clip.
 
-    Args:
-      weight_decay, weight_decay_exclude: its strength, and patterns of what is spared.
-      clip_norm: largest global norm of the gradient; None does not clip.
-      learning_rate_factors: "PATTERN=FACTOR" entries; the first pattern found in a parameter's
-        path multiplies its learning rate, and with "adamw" the strength of its decay.
-      frozen: patterns of parameters that get no update and no decay, have no state here, and do
-        not count in the norm that is clipped.
-
-    Raises:
-      ValueError: the name is unknown, or a pattern matches nothing.
+    Of `params` only the paths are used. The first pattern of `learning_rate_factors`
+    ("PATTERN=FACTOR") in a path multiplies the learning rate, and with "adamw" the decay. What
+    `frozen` finds gets no update and no decay, has no state here, and does not count in the norm
+    that is clipped. Errors are those of `frozen_mask` and `learning_rate_multipliers`.
     """
     _BY_NAME["name"].check(name)
     mask = weight_decay_mask(params, weight_decay_exclude)

@@ -13,21 +13,13 @@ _NOT_IN_PATHS = "backbone"
 
 
 def leaf_name(key_path: Sequence[Any]) -> str:
-    """The name of a leaf of a training state, such as `params/levels/0/position_embedding/value`.
-
-    Args:
-      key_path: as `jax.tree_util` gives it.
-    """
+    """A leaf of a training state by name, such as `params/levels/0/position_embedding/value`."""
     parts = jax.tree_util.keystr(tuple(key_path), simple=True, separator="/").split("/")
     return "/".join(part for part in parts if part != _NOT_IN_PATHS)
 
 
 def parameter_path(key_path: Sequence[Any]) -> str:
-    """The path of a parameter, such as `levels/0/layers/1/attention/qkv/kernel`.
-
-    Args:
-      key_path: as `jax.tree_util` gives it, to the parameter or to its value.
-    """
+    """The path of a parameter or its value, such as `levels/0/layers/1/attention/qkv/kernel`."""
     return leaf_name(key_path).removesuffix("/value")
 
 
@@ -57,9 +49,9 @@ def matches(patterns: Sequence[str], *names: str) -> bool:
 def check_patterns(
     option: str, patterns: Sequence[str], names: Iterable[str], what: str = "parameter"
 ) -> None:
-    """Refuses a pattern that is found in no name, as a misspelled one would be, with a ValueError.
+    """Refuses a pattern that is no regular expression or, as a misspelled one, is in no name.
 
-    `option` says where the patterns were given, `what` is a word for one of `names`.
+    The ValueError names `option`, where the patterns were given, and calls a name a `what`.
     """
     names = list(names)
     for pattern in patterns:

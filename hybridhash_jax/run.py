@@ -126,7 +126,7 @@ def start_run(experiment: Experiment, own: Config, workdir: Path) -> tuple[Exper
     """Makes the first state and writes the configuration; returns what the run starts from.
 
     Where the workdir has checkpoints, init.weights is not read again: they replace the parameters.
-    The workdir is made after a file to start from was found to fit (else ValueError).
+    A missing workdir is made after init.weights was found to fit.
     """
     state, loaded = experiment.create_state(), None
     resumes = bool(committed_steps(workdir / names.CHECKPOINTS))

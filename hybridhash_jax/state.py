@@ -14,21 +14,13 @@ Tree = TypeVar("Tree")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """The state after some steps.
+    """The state after some steps."""
 
-    Attributes:
-      step: int32 scalar, the number of steps taken; randomness is drawn from (seed, step).
-      params: the network's parameters (an nnx.State).
-      opt_state: the optimizer's state.
-      method: the method's state, such as a memory bank; None where it keeps nothing.
-      ema: the parameters' moving average, or None where none is kept.
-    """
-
-    step: jax.Array
-    params: Any
+    step: jax.Array  # int32 scalar, steps taken; randomness is drawn from (seed, step)
+    params: Any  # an nnx.State
     opt_state: Any
-    method: Any = None
-    ema: Any = None
+    method: Any = None  # the method's state, such as a memory bank; None where it keeps nothing
+    ema: Any = None  # the parameters' moving average, or None where none is kept
 
     @property
     def evaluated_params(self) -> Any:
@@ -60,14 +52,7 @@ def create_state(make: Callable[..., Tree], shardings: Any, *arguments: Any) -> 
 
 
 def update_average(average: Tree, params: Tree, step: jax.Array, decay: float) -> Tree:
-    """The average decay * average + (1 - decay) * params, with the decay of `decay_at`.
-
-    Args:
-      average: a pytree.
-      params: one of the same structure.
-      step: how many updates came before.
-      decay: between 0 and 1.
-    """
+    """The new average, d * average + (1 - d) * params with d = `decay_at(step, decay)`."""
     kept = decay_at(step, decay)
     return jax.tree.map(lambda mean, new: mean + (1 - kept) * (new - mean), average, params)
 

@@ -37,19 +37,14 @@ def make_train_step(
 ) -> Step:
     """The function (state, batch, key) -> (next state, metrics).
 
-    Args:
-      graphdef: the network's structure, from `nnx.split`.
-      optimizer, schedule: its updates are applied, its learning rate is reported.
-      method: its loss is taken, and its state goes on.
-      augment: from `preprocess.augmentation.make_augment`.
-      frozen: booleans like the parameters, True where no gradient is taken; None takes all.
-      ema_decay: of the parameters' moving average, if the state has one.
-      accumulation_steps: parts of the batch, see `accumulation.gradients_through_outputs`.
-      layout: how the state lies on its mesh; None needs no care, everything is on every device.
-
     The batch holds image uint8 [B, h, w, 3], label [B, classes], index [B] (rows of the training
     images; n for padding) and mask [B]. `key` is the run's; the step's own is folded from it.
-    Metrics: loss, grad_norm and, with a schedule, learning_rate.
+    Metrics: loss, grad_norm and, with the optimizer's `schedule`, learning_rate.
+
+    No gradient is taken where `frozen` (see `optimizer.frozen_mask`) is True: it is 0 then.
+    `ema_decay` is of the parameters' moving average, if the state has one; `accumulation_steps`
+    the parts that the batch is computed in, see `accumulation.gradients_through_outputs`. Without
+    `layout` everything is on every device.
     """
     rows: Rows = layout or WholeRows()
 

@@ -22,8 +22,7 @@ Distances = UInt8[np.ndarray, "Q M"] | Int16[np.ndarray, "Q M"]
 def binarize(embeddings: npt.ArrayLike) -> Codes:
     """Takes the sign of each embedding, [N, K] real numbers; 0 and -0.0 count as +1.
 
-    Raises:
-        ValueError: `embeddings` is not two-dimensional, or holds NaN.
+    Another shape, or NaN, is a ValueError.
     """
     array = np.asarray(embeddings)
     _check_matrix("embeddings", array)
@@ -39,14 +38,9 @@ def binarize(embeddings: npt.ArrayLike) -> Codes:
 
 
 def check_codes(codes: npt.ArrayLike, name: str = "codes") -> Codes:
-    """Returns codes written as -1/+1 or as 0/1 in one form, and refuses everything else.
+    """Returns codes [N, K] of -1/+1 or 0/1, of bool or any real dtype, in one form.
 
-    Args:
-        codes: [N, K], K >= 1, of bool or any real dtype.
-        name: what the error message calls the array.
-
-    Raises:
-        ValueError: wrong number of axes, no bits, or a value that is no code bit.
+    Everything else is a ValueError, which calls the array `name`.
     """
     array = np.asarray(codes)
     _check_matrix(name, array)
@@ -63,24 +57,13 @@ def check_codes(codes: npt.ArrayLike, name: str = "codes") -> Codes:
 def pack(codes: npt.ArrayLike) -> Packed:
     """Packs codes, [N, K] of -1/+1 or 0/1, eight a byte: +1 is a set bit, the first the highest.
 
-    The unused low bits of the last byte are 0.
-
-    Raises:
-        ValueError: as `check_codes`.
+    The unused low bits of the last byte are 0. Errors are those of `check_codes`.
     """
     return np.packbits(check_codes(codes) > 0, axis=1)
 
 
 def unpack(packed: npt.ArrayLike, bits: int) -> Codes:
-    """Inverts `pack`.
-
-    Args:
-        packed: uint8 [N, ceil(bits / 8)].
-        bits: code length K, which the bytes alone do not tell.
-
-    Raises:
-        ValueError: `packed` is not a uint8 matrix, or its width does not fit `bits`.
-    """
+    """Inverts `pack`, for uint8 [N, ceil(bits / 8)]; another shape or type is a ValueError."""
     array = np.asarray(packed)
     _check_matrix("packed", array)
     if array.dtype != np.uint8:
@@ -97,12 +80,8 @@ def unpack(packed: npt.ArrayLike, bits: int) -> Codes:
 def hamming_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> Distances:
     """Counts the differing bits of every pair of codes: d = (K - a.b) / 2, exactly.
 
-    Args:
-        a: [Q, K] of -1/+1 or 0/1; Q may be 0.
-        b: [M, K], likewise.
-
-    Raises:
-        ValueError: as `check_codes`, or the code lengths differ, or K > 32767.
+    `a` [Q, K] and `b` [M, K] are of -1/+1 or 0/1; Q may be 0. A ValueError as from `check_codes`,
+    or where the code lengths differ, or K > 32767.
     """
     left, right = check_codes(a, "a"), check_codes(b, "b")
     if left.shape[1] != right.shape[1]:

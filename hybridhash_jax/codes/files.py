@@ -42,18 +42,7 @@ class CodeFileError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class CodeSet:
-    """Codes of N images.
-
-    Attributes:
-        packed: from `codes.pack`.
-        bits: K.
-        labels: multi-hot, or class ids.
-        names: strings, what each image is called.
-        rows: of the data set; None where there is no data set.
-        class_names: one a class, or empty.
-        fingerprint: of the model's parameters; None if unknown.
-        protocol, top_k: the data set's protocol and its cut-off; None if unknown, or all.
-    """
+    """Codes of N images; the fields are those of a file, and None where they are not known."""
 
     packed: Packed
     bits: int
@@ -90,11 +79,7 @@ class CodeSet:
 
 
 def save_codes(path: Path, codes: CodeSet) -> None:
-    """Writes one set, whole or not at all.
-
-    Raises:
-        DataError: it cannot be written.
-    """
+    """Writes one set, whole or not at all; a DataError if it cannot be written."""
     optional: dict[str, Any] = {
         "names": None if codes.names is None else np.asarray(codes.names, np.str_),
         "rows": codes.rows,
@@ -111,13 +96,9 @@ def save_codes(path: Path, codes: CodeSet) -> None:
 
 
 def load_code_sets(paths: str) -> tuple[CodeSet, CodeSet]:
-    """Reads queries and database from what `--codes` names.
+    """Reads queries and database from what `--codes` names: a folder, or files with commas.
 
-    Args:
-        paths: a folder with query.npz and database.npz, or comma-separated files.
-
-    Raises:
-        CodeFileError: files that are not there, not of the layout, or do not belong together.
+    A CodeFileError for files that are not there, not of the layout, or do not belong together.
     """
     files = [Path(part).expanduser() for part in paths.split(",")]
     if len(files) == 1 and files[0].is_dir():
@@ -137,11 +118,7 @@ def load_code_sets(paths: str) -> tuple[CodeSet, CodeSet]:
 
 
 def load_codes(path: Path) -> CodeSet:
-    """Reads one `.npz`.
-
-    Raises:
-        CodeFileError: it is missing, damaged, or not of the layout.
-    """
+    """Reads one `.npz`; a CodeFileError if it is missing, damaged, or not of the layout."""
     content = _load(path)
     if not isinstance(content, dict):
         raise CodeFileError(f"{path} is no .npz file; {_ACCEPTED}")

@@ -27,7 +27,7 @@ class DisagreementError(ValueError):
     """The processes differ; says in what, and which has what."""
 
 
-def agree(subject: str, facts: Mapping[str, str]) -> None:
+def agree(subject: str, facts: Mapping[str, str], seconds: float = _ANSWER_SECONDS) -> None:
     """Raises in every process if what one knows differs from what another knows.
 
     Every process must call it at the same point, once a subject. The texts go through JAX's
@@ -36,6 +36,7 @@ def agree(subject: str, facts: Mapping[str, str]) -> None:
     Args:
       subject: a word for the facts.
       facts: name -> value, of everything that must be the same.
+      seconds: how long the slowest may take longer than the fastest to come here.
 
     Raises:
       DisagreementError: the same in every process; names each fact with its values.
@@ -47,7 +48,7 @@ def agree(subject: str, facts: Mapping[str, str]) -> None:
         known = [json.loads(text) for text in texts]
         return "" if all(k == known[0] for k in known) else describe_differences(known)
 
-    _judge(subject, json.dumps(dict(facts)), judge)
+    _judge(subject, json.dumps(dict(facts)), judge, seconds)
 
 
 def check_shared(workdir: Path, look_seconds: float = 15.0) -> None:
@@ -120,17 +121,19 @@ def _store() -> Any:
     return ocp.multihost.get_jax_distributed_client()
 
 
-def _answer(name: str) -> str:
-    return _store().blocking_key_value_get(f"hybridhash_jax/{name}", _ANSWER_SECONDS * 1000)
+def _answer(name: str, seconds: float = _ANSWER_SECONDS) -> str:
+    return _store().blocking_key_value_get(f"hybridhash_jax/{name}", round(seconds * 1000))
 
 
-def _judge(name: str, own: str, judge: Callable[[Sequence[str]], str]) -> None:
+def _judge(
+    name: str, own: str, judge: Callable[[Sequence[str]], str], seconds: float = _ANSWER_SECONDS
+) -> None:
     """Raises what process 0 finds wrong with the texts of all, in the order of the processes."""
     _store().key_value_set(f"hybridhash_jax/{name}/{jax.process_index()}", own)
     if jax.process_index() == 0:
-        texts = [_answer(f"{name}/{process}") for process in range(jax.process_count())]
+        texts = [_answer(f"{name}/{process}", seconds) for process in range(jax.process_count())]
         _store().key_value_set(f"hybridhash_jax/{name}/verdict", judge(texts))
-    if verdict := _answer(f"{name}/verdict"):
+    if verdict := _answer(f"{name}/verdict", seconds):
         raise DisagreementError(verdict)
 
 

@@ -25,8 +25,8 @@ OPTIONS = (
 def make_mesh(num_devices: int | None = None, data: int | None = None, fsdp: int = 1) -> Mesh:
     """A mesh of two axes over all devices or the first `num_devices`.
 
-    A batch is split over both axes; parameters are split over "fsdp" alone (1: plain data
-    parallelism), so that "data" (None: all that `fsdp` leaves) counts their copies.
+    A batch is split over both axes; parameters are split over "fsdp" alone, so that "data" counts
+    their copies. `data` of None is all that `fsdp` leaves; `fsdp` of 1 is plain data parallelism.
 
     Raises:
       ValueError: more devices are asked for than there are, or fewer than the processes own, or

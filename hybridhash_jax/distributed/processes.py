@@ -25,13 +25,7 @@ LOST_EXIT_CODE = 128 + signal.SIGABRT
 # How long a process that ends with an error stays for the others to end with theirs.
 _LEAVE_SECONDS = 10.0
 
-_SLURM = (
-    "SLURM_JOB_ID",
-    "SLURM_STEP_NODELIST",
-    "SLURM_NTASKS",
-    "SLURM_PROCID",
-    "SLURM_LOCALID",
-)
+_SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 _FLAGS = ("coordinator_address", "num_processes", "process_id")
 # The same in the environment, as Kubeflow's trainer gives them. JAX reads the first alone.
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -59,11 +53,8 @@ _shell: subprocess.Popen[bytes] | None = None
 def find_launcher(environ: Mapping[str, str], *, tpu: bool = False) -> str | None:
     """What started this process together with others, in words; None for a process on its own.
 
-    `tpu` says whether this machine has TPU chips and their library, see `has_tpu`. Such a machine may
-    be one of many without any variable that says so: JAX asks its metadata server.
-
-    Raises:
-      ValueError: it may be one of several, but nothing says how many there are.
+    With `tpu`, see `has_tpu`, it may be one of many without any variable that says so: JAX asks its
+    metadata server. A ValueError if it may be one of several but nothing says how many there are.
     """
     if all(name in environ for name in _SLURM) and _number(environ["SLURM_NTASKS"]) > 1:
         return "SLURM"
@@ -121,14 +112,8 @@ def has_tpu() -> bool:
 def check_flags(
     coordinator_address: str | None, num_processes: int | None, process_id: int | None
 ) -> bool:
-    """Whether flags name the processes: all three of them, or none.
-
-    Raises:
-      ValueError: some are missing or cannot be; says which and what to give.
-    """
-    given = dict(
-        zip(_FLAGS, (coordinator_address, num_processes, process_id), strict=True),
-    )
+    """Whether flags name the processes: all three of them, or none; else a ValueError."""
+    given = dict(zip(_FLAGS, (coordinator_address, num_processes, process_id), strict=True))
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if len(missing) == len(given):
         return False
@@ -162,13 +147,12 @@ def start(
     """Joins the other processes of this run; a process on its own starts nothing.
 
     The flags win over what the environment says: `num_processes` 1 alone keeps the process on its
-    own. Next count JAX_COORDINATOR_ADDRESS (HOST:PORT of process 0), JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID (from 0), then what a launcher sets. Returns when all processes are there; after
-    `initialization_timeout` seconds the process ends with exit code 1 and says what it waited for.
+    own. Next count JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, then what a
+    launcher sets. Returns when all processes are there; after `initialization_timeout` seconds the
+    process ends with exit code 1 and says what it waited for.
 
     Raises:
-      ValueError: flags that are incomplete or cannot be, or an environment that does not say
-        enough.
+      ValueError: flags, or an environment, that do not say enough or say what cannot be.
     """
     if (coordinator_address, num_processes, process_id) == (None, None, None):
         coordinator_address, num_processes, process_id = _read_variables(os.environ)
@@ -183,11 +167,10 @@ def start(
     # Its handler would take SIGTERM away from `interrupt`, and swallow it before training.
     jax.config.update("jax_enable_preemption_service", False)
     _start_shell()
+    waits = f"the processes that {launcher} started"
     if by_flags:
-        waits = f"the coordinator, process 0 at {coordinator_address}, as process {process_id} of "
-        waits += f"{num_processes}"
-    else:
-        waits = f"the processes that {launcher} started"
+        which = f"process {process_id} of {num_processes}"
+        waits = f"the coordinator, process 0 at {coordinator_address}, as {which}"
     with _deadline(initialization_timeout, waits):
         try:
             jax.distributed.initialize(
@@ -249,10 +232,10 @@ def is_lost_peer(error: BaseException | None) -> bool:
 def leave(exit_code: int) -> None:
     """Ends the process after an error, without waiting for processes that go on.
 
-    All may end alike, so each stays a moment for the others to say why they end: the end of
-    process 0 is the end of the coordination service, and JAX aborts what still uses it. A process
-    that ends alone breaks the others' connections, which ends them with an explanation.
+    A process that ends alone breaks the others' connections, which ends them with an explanation.
     """
+    # Each stays a moment for the others to say why they end: the end of process 0 is the end of the
+    # coordination service, and JAX aborts what still uses it.
     goodbye = threading.Thread(target=_shutdown, daemon=True)
     goodbye.start()
     goodbye.join(_LEAVE_SECONDS)

@@ -27,16 +27,11 @@ class Layout:
     """How the state of a run lies on its mesh. Made by `make_layout`.
 
     It is the `methods.Rows` of the run as well: how losses see rows that are split.
-
-    Attributes:
-      mesh: with the axes data and fsdp.
-      state: the state's shapes and types, each leaf with its sharding.
-      rows: the leaves of the method's state whose first axis is the training images.
     """
 
     mesh: Mesh
-    state: TrainState
-    rows: tuple[Any, ...]
+    state: TrainState  # shapes and types, each leaf with its sharding
+    rows: tuple[Any, ...]  # leaves of the method's state whose first axis is the training images
 
     @property
     def shardings(self) -> TrainState:
@@ -85,12 +80,7 @@ class Layout:
         return jax.tree.map(lambda array: _resharded(array, whole, split), batch)
 
     def sum_over(self, sums: Sums) -> Sums:
-        """`sums` of (a batch, rows), added up over the devices' own rows.
-
-        Args:
-          sums: (arrays that are whole on every device, arrays split as the rows) -> a pytree of
-            scalars.
-        """
+        """`sums` of (a batch that is whole, rows) -> scalars, added up over devices' own rows."""
         if self._rows_are_whole:
             return sums
 
@@ -147,12 +137,12 @@ def _resharded(x: jax.Array, there: NamedSharding, back: NamedSharding) -> jax.A
 
 
 def make_layout(abstract_state: TrainState, row_leaves: Any, mesh: Mesh) -> Layout:
-    """The layout of a state, from the shapes of its arrays, on a mesh of two axes.
+    """The layout of a state, from the shapes of its arrays and `Method.row_leaves`.
 
     Parameters, what the optimizer keeps of their shapes, and their average are split over "fsdp"
-    (see `parameter_spec`). Rows of the method's state (`row_leaves`, booleans like it) are split over
-    all devices, or are on each of them where the devices do not divide them; its other arrays are on
-    each device. ValueError: an fsdp axis that no parameter can be split over.
+    (see `parameter_spec`). Rows of the method's state are split over all devices, or are on each
+    of them where the devices do not divide them; its other arrays are on each device. A ValueError
+    for an fsdp axis that no parameter can be split over.
     """
     fsdp = mesh.shape[FSDP]
     _check_divisible(abstract_state.params, mesh)

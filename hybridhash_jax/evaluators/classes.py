@@ -13,12 +13,7 @@ import numpy as np
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import compile_on_batches
 from hybridhash_jax.encode import EvaluationStopped
-from hybridhash_jax.evaluators.evaluator import (
-    Evaluation,
-    Evaluator,
-    OnImages,
-    ShouldStop,
-)
+from hybridhash_jax.evaluators.evaluator import Evaluation, Evaluator, OnImages, ShouldStop
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.methods.classification import is_among_top, mean_cross_entropy
 from hybridhash_jax.runtime import compilation_cache

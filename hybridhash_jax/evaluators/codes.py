@@ -16,12 +16,7 @@ from hybridhash_jax.codes.files import SIDES, CodeFileError, CodeSet, load_code_
 from hybridhash_jax.config_fields import Config
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.encode import compile_encode, encode_split
-from hybridhash_jax.evaluators.evaluator import (
-    Evaluation,
-    Evaluator,
-    OnImages,
-    ShouldStop,
-)
+from hybridhash_jax.evaluators.evaluator import Evaluation, Evaluator, OnImages, ShouldStop
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.report.files import report_content, write_report
 from hybridhash_jax.report.findings import describe_retrieval, shown_images

@@ -18,12 +18,10 @@ OnImages = Callable[[int], object]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """One evaluation.
+    """One evaluation: its numbers as metrics.jsonl keeps them, and the codes it was taken of.
 
-    Attributes:
-      record: its numbers, as metrics.jsonl keeps them; step, epoch, parameters_fingerprint,
-        evaluate_seconds and images_per_second are always among them.
-      codes: of queries and database, without the images that cannot be read; None for classes.
+    Step, epoch, parameters_fingerprint, evaluate_seconds and images_per_second are always in the
+    record. Codes are without the images that cannot be read; None for classes.
     """
 
     record: dict[str, Any]
@@ -31,18 +29,13 @@ class Evaluation:
 
 
 class Evaluator(abc.ABC):
-    """Measures the states of one experiment.
+    """Measures the states of one experiment."""
 
-    Attributes:
-      measured: numbers of a record that results tell of the selected, best and last evaluation;
-        the first of them is the one that says which is best.
-      told: other numbers of the selected record that belong into the results.
-      num_images: how many images an evaluation looks at.
-    """
-
+    # Numbers that results tell of the selected, best and last evaluation; the first says which is
+    # best. And others of the selected record.
     measured: ClassVar[tuple[str, ...]]
     told: ClassVar[tuple[str, ...]]
-    num_images: int
+    num_images: int  # that an evaluation looks at
 
     def __init__(self, experiment: Experiment):
         self.experiment = experiment
@@ -88,9 +81,9 @@ class Evaluator(abc.ABC):
         source: str,
         entry: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Writes the report of an evaluation, and says where it is; returns its content, {} for none.
+        """Writes the report of an evaluation and says where it is; returns its content, or {}.
 
-        `source` says what was evaluated, in words. `entry` is that of results.json at the end of a
+        `source` is what was evaluated, in words. `entry` is of results.json, if it is the end of a
         training run, which is told of as well.
         """
         del workdir, evaluation, source, entry

@@ -30,14 +30,7 @@ OPTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Method):
-    """Supervised pre-training.
-
-    Attributes:
-      label_smoothing: weight taken off the label and spread over all classes, 0 to below 1.
-      mixup: parameter a of mixup's Beta(a, a); 0 is off.
-      cutmix: the same of CutMix.
-      mix_probability: that an image is mixed at all.
-    """
+    """Supervised pre-training; its options are those of `OPTIONS`."""
 
     label_smoothing: float = 0.0
     mixup: float = 0.0
@@ -79,10 +72,7 @@ def mean_cross_entropy(
 ) -> Float[Array, ""]:
     """Mean of -sum(targets * log softmax(logits)) over the images that `mask` keeps; 0 for none.
 
-    Args:
-      logits: [B, classes], of any float type; computed in float32.
-      targets: [B, classes], probabilities.
-      mask: bool [B]; False leaves an image out.
+    `targets` are probabilities. Computed in float32; 0 where no image is kept.
     """
     losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), targets.astype(jnp.float32))
     count = jnp.sum(mask, dtype=jnp.float32)
@@ -92,15 +82,10 @@ def mean_cross_entropy(
 def is_among_top(
     logits: Float[Array, "B classes"], class_ids: Int[Array, " B"], k: int
 ) -> Bool[Array, " B"]:
-    """Whether the right class is among the k largest logits, bool [B].
+    """Whether the right class is among the k largest logits.
 
     Of equal logits the class of the lower number comes first, so a network that cannot tell
     classes apart gains nothing by it. A NaN is never among the first.
-
-    Args:
-      logits: [B, classes].
-      class_ids: int [B].
-      k: 1 or more; with k of at least the number of classes every finite row is right.
     """
     right = jnp.take_along_axis(logits, class_ids[:, None], axis=1)
     later = jnp.arange(logits.shape[1])[None, :] > class_ids[:, None]

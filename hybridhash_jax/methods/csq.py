@@ -26,28 +26,18 @@ _TRIES = 1000  # random rows refused before a smaller distance is accepted
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Centres:
-    """What the images are drawn to.
+    """What the images are drawn to: float32, -1 and +1."""
 
-    Attributes:
-      codes: float32 [classes, K] of -1 and +1, a row a class.
-      ties: float32 [K] of -1 and +1, for the bits on which an image's labels are even.
-    """
-
-    codes: jax.Array
-    ties: jax.Array
+    codes: jax.Array  # [classes, K]
+    ties: jax.Array  # [K], for the bits on which an image's labels are even
 
 
 @dataclasses.dataclass(frozen=True)
 class CSQ(Method):
-    """The published method without its pairwise term, which none of its published commands uses.
+    """The published method without its pairwise term, which none of its published commands uses."""
 
-    Attributes:
-      quantization: lambda, the weight of (|h| - 1)^2; 1e-4 in DeepHash-pytorch.
-      seed: of random centres and ties.
-    """
-
-    quantization: float = 1e-4
-    seed: int = 0
+    quantization: float = 1e-4  # lambda, the weight of (|h| - 1)^2; so in DeepHash-pytorch
+    seed: int = 0  # of random centres and ties
 
     head = "linear"
     group = "csq"
@@ -80,11 +70,7 @@ def central_loss(
 ) -> Float[Array, ""]:
     """The loss of the module's docstring, a mean over the images that `mask` keeps.
 
-    Args:
-      outputs: z, [B, K].
-      targets: c, [B, K] of -1 and +1.
-      mask: bool [B].
-      quantization: lambda.
+    `outputs` are its z, `targets` its c, of -1 and +1, and `quantization` is its lambda.
     """
     # BCE((1 + tanh z) / 2, (1 + c) / 2) without a logarithm of 0.
     losses = jax.nn.softplus(-2 * targets * outputs)
@@ -98,7 +84,7 @@ def centres_of_labels(
 ) -> Float[Array, "B K"]:
     """Each image's centre: by bit what most centres of its labels have, `ties` where they are even.
 
-    Labels [B, classes] multi-hot, centres [classes, K], ties [K] -> [B, K] of -1 and +1.
+    `labels` are multi-hot; the result is of -1 and +1.
     """
     votes = labels.astype(centres.dtype) @ centres
     return jnp.where(votes == 0, ties, jnp.sign(votes))

@@ -44,16 +44,12 @@ _BLOCK = 1 << 22
 class MemoryBank:
     """One row a training image, in the order of the training split; then rows of padding.
 
-    Attributes:
-      embeddings: [rows, K] float32, zeros where not seen yet; never differentiated.
-      labels: [rows, classes] uint8 multi-hot, zeros where not seen yet.
-      seen: [rows] bool.
-      num_images: n; the rows from there on are never written and never compared with.
+    Rows not seen yet are zeros; those from n, `num_images`, on are never written or compared with.
     """
 
-    embeddings: jax.Array
-    labels: jax.Array
-    seen: jax.Array
+    embeddings: jax.Array  # [rows, K] float32; never differentiated
+    labels: jax.Array  # [rows, classes] uint8 multi-hot
+    seen: jax.Array  # [rows] bool
     num_images: int = dataclasses.field(metadata={"static": True})
 
 
@@ -80,13 +76,9 @@ def rows_for(num_images: int) -> int:
 def update_bank(
     bank: MemoryBank, index: jax.Array, embeddings: jax.Array, labels: jax.Array
 ) -> MemoryBank:
-    """Writes a batch into its rows; an index of n or more (padding) writes nothing.
+    """Writes embeddings [B, K] and labels [B, classes] into the rows `index` [B], none twice.
 
-    Args:
-      bank: of n images.
-      index: [B] integer rows, none twice.
-      embeddings: [B, K]; no gradient flows into the bank.
-      labels: [B, classes].
+    An index of n or more (padding) writes nothing. No gradient flows into the bank.
     """
     embeddings = jax.lax.stop_gradient(embeddings).astype(bank.embeddings.dtype)
     rows = len(bank.seen)
@@ -104,11 +96,9 @@ def update_bank(
 class HybridHash(Method):
     """The published method.
 
-    Attributes:
-      pairs: "bank" compares a batch with the memory bank, "batch" with itself.
-      unseen: bank rows not seen yet are "ignored", or "negative": dissimilar to everything, as in
-        the authors' code, which adds log 2 each and no gradient.
-      alpha: scale of the inner products.
+    `pairs` "bank" compares a batch with the memory bank, "batch" with itself. Bank rows not seen
+    yet are, by `unseen`, "ignored", or "negative": dissimilar to everything, as in the authors'
+    code, which adds log 2 each and no gradient. `alpha` is the scale of the inner products.
     """
 
     pairs: str = "bank"
@@ -147,17 +137,15 @@ class HybridHash(Method):
 def similarity(
     labels: Shaped[Array, "B classes"], other_labels: Shaped[Array, "M classes"]
 ) -> Bool[Array, "B M"]:
-    """[B, classes] and [M, classes] multi-hot -> bool [B, M]: is a label shared?"""
+    """Is a label of the multi-hot labels shared?"""
     shared = labels.astype(jnp.float32) @ other_labels.astype(jnp.float32).T
     return shared > 0.5
 
 
 class PairSums(NamedTuple):
-    """Sums over a set of pairs. Additive over disjoint sets of pairs.
+    """Sums over a set of pairs; additive over disjoint sets of pairs.
 
-    Attributes:
-      positive, negative: sums of the loss over similar and over dissimilar pairs.
-      similar, dissimilar: how many there are, float32.
+    Of the loss over similar (`positive`) and over dissimilar pairs; and their numbers, float32.
     """
 
     positive: jax.Array
@@ -189,13 +177,9 @@ def pair_sums(
     *,
     alpha: float,
 ) -> PairSums:
-    """The sums over all pairs of one and the other; scalars, float32 or wider.
+    """The sums over the pairs of one and the other that `pair_mask` keeps.
 
-    Args:
-      embeddings, other_embeddings: [B, K] and [M, K].
-      labels, other_labels: [B, classes] and [M, classes] multi-hot.
-      pair_mask: bool [B, M]; False leaves a pair out.
-      alpha: scale of the inner products.
+    Labels are multi-hot; the sums are float32, or float64 where the embeddings are.
     """
     dtype = jnp.float64 if embeddings.dtype == jnp.float64 else jnp.float32
     theta = alpha * jnp.matmul(
@@ -223,14 +207,8 @@ def bank_loss(
 ) -> jax.Array:
     """Loss of a batch against the memory bank, into which the batch was already written.
 
-    Args:
-      embeddings: [B, K].
-      labels: [B, classes] multi-hot.
-      mask: bool [B]; False is padding.
-      bank: what the batch is compared with.
-      alpha: scale of the inner products.
-      unseen: see `HybridHash`.
-      rows: how the bank lies on the devices; None is whole on each of them.
+    `mask` is False for padding; `alpha` and `unseen` are those of `HybridHash`; `rows` says how the
+    bank lies on the devices, None whole on each of them.
     """
     used = bank.seen if unseen == "ignored" else jnp.ones_like(bank.seen)
     if bank.num_images < len(used):

@@ -50,19 +50,14 @@ class WholeRows:
 class Examples:
     """What a method knows of a batch beside the network's outputs.
 
-    Attributes:
-      labels: [B, classes] multi-hot, as the data set has them.
-      targets: [B, classes] float32, what `Method.mix` made of them.
-      mask: bool [B]; False is padding or an unreadable image, which must not count.
-      index: int [B], each image's row among the training images; n for padding.
-      parameters: what the method trains beside the network, as it is now; it gets a gradient.
-      rows: how the rows of the method's state lie on the devices.
+    `parameters` are what the method trains beside the network, as they are now; they get a
+    gradient. `rows` tells how the rows of the method's state lie on the devices.
     """
 
-    labels: jax.Array
-    targets: jax.Array
-    mask: jax.Array
-    index: jax.Array
+    labels: jax.Array  # [B, classes] multi-hot, as the data set has them
+    targets: jax.Array  # [B, classes] float32, what `Method.mix` made of them
+    mask: jax.Array  # bool [B]; False is padding or an unreadable image, which must not count
+    index: jax.Array  # int [B], each image's row among the training images; n for padding
     parameters: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict[str, jax.Array])
     rows: Rows = dataclasses.field(default_factory=WholeRows)
 
@@ -93,10 +88,8 @@ class Method(abc.ABC):
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> State:
         """The state before the first step; it is traced, so use jax.numpy alone.
 
-        Args:
-          labels: [n, classes] multi-hot, of the training images in their order.
-          bits: K, the length of the network's output.
-          key: JAX PRNG key of the run.
+        `labels` [n, classes] are those of the training images in their order, multi-hot; `bits` is
+        K, the length of the network's output; `key` is the run's.
         """
         del labels, bits, key
 
@@ -122,11 +115,7 @@ class Method(abc.ABC):
     ) -> tuple[jax.Array, State]:
         """The loss of a batch, a scalar in float32 or wider, and the next state.
 
-        Args:
-          outputs: [B, K], what the head gives, in float32.
-          examples: what else is known of the batch.
-          state: of `init_state`; no gradient flows into it.
-          step: steps taken before this one.
+        `outputs` [B, K] are float32; no gradient flows into `state`; `step` counts earlier steps.
         """
 
     def end_epoch(self, state: State, step: jax.Array) -> State:

@@ -10,18 +10,11 @@ from hybridhash_jax.models.layers import LayerOptions
 
 @runtime_checkable
 class Backbone(Protocol):
-    """Images to features.
+    """Images to features."""
 
-    Attributes:
-      image_size: side of the images, in pixels.
-      width: channels of the features.
-      grid: side of the feature map; 1 for vectors of features.
-      options: what all its layers share.
-    """
-
-    image_size: int
-    width: int
-    grid: int
+    image_size: int  # side, in pixels
+    width: int  # channels of the features
+    grid: int  # side of the feature map; 1 for vectors of features
     options: LayerOptions
 
     def stages(self, images: jax.Array, key: jax.Array | None = None) -> dict[str, jax.Array]:

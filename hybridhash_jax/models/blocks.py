@@ -4,12 +4,7 @@ from jaxtyping import Array, Shaped
 
 
 def blockify(x: Shaped[Array, "B H W C"], block_side: int) -> Shaped[Array, "B T N C"]:
-    """Cuts a map into T = H/b * W/b blocks of N = b*b tokens; both are row-major.
-
-    Args:
-      x: the map, with H and W divisible by `block_side`.
-      block_side: side b of a block, in tokens.
-    """
+    """Cuts a map into T = H/b * W/b blocks of N = b*b tokens, b = `block_side`; both row-major."""
     batch, height, width, channels = x.shape
     if height % block_side or width % block_side:
         raise ValueError(f"a {height}x{width} map cannot be cut into blocks of side {block_side}")

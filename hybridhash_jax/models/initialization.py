@@ -23,7 +23,7 @@ def initialize(model: nnx.Module, initializer: str, key: jax.Array) -> None:
     Weights are drawn from a normal distribution truncated at two standard deviations ("fan_in")
     or a plain one ("normal"); level position embeddings from normal(0.02) in both. Everything
     else (biases 0, LayerNorm scales 1, token position embeddings 0) stays as constructed. The order
-    of the parameters' paths decides which get which of `key`'s numbers.
+    of the parameters' paths decides which get which numbers.
     """
     drawn = [
         (path, value) for path, value in nnx.to_flat_state(nnx.state(model)) if _is_drawn(path)

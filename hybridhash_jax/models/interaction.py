@@ -13,26 +13,18 @@ from hybridhash_jax.models.ops import formulations
 
 @dataclasses.dataclass(frozen=True)
 class TokenOptions:
-    """How block tokens are made and attend to each other.
-
-    Attributes:
-      heads: attention heads.
-      layout: "spatial" or "reference", see `TokenAttention`.
-      pool_kernel: side of the square that is averaged into one token.
-    """
+    """How block tokens are made and attend to each other."""
 
     heads: int
-    layout: str
-    pool_kernel: int
+    layout: str  # "spatial" or "reference", see `TokenAttention`
+    pool_kernel: int  # side of the square that is averaged into one token
 
 
 def max_pool(x: Float[Array, "B H W C"], padding: str) -> Float[Array, "B h w C"]:
     """3x3 max-pool with stride 2; odd sides are halved upwards.
 
-    Args:
-      x: the map.
-      padding: "symmetric" pads 1 on every side (the authors' code); "same" pads as TensorFlow
-        does, for an even side 0 before and 1 after (the published NesT weights).
+    "symmetric" pads 1 on every side (the authors' code); "same" pads as TensorFlow does, for an
+    even side 0 before and 1 after (the published NesT weights).
     """
     height, width = x.shape[1:3]
     pads = _pool_pads(height, padding), _pool_pads(width, padding)

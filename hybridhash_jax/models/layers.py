@@ -56,26 +56,15 @@ class Convolution(nnx.Conv):
 
 @dataclasses.dataclass(frozen=True)
 class LayerOptions:
-    """What every module of one network shares.
+    """What every module of one network shares."""
 
-    Attributes:
-      gelu: key of `GELUS`.
-      dtype: the type that the network computes in; parameters are always float32.
-    """
-
-    gelu: str = "exact"
-    dtype: jax.typing.DTypeLike = jnp.float32
+    gelu: str = "exact"  # key of `GELUS`
+    dtype: jax.typing.DTypeLike = jnp.float32  # of the computation; parameters are always float32
 
     def linear(self, inputs: int, outputs: int, *, use_bias: bool = True, rngs: nnx.Rngs):
         """A linear layer without its weights yet, computed as these options say."""
-        return nnx.Linear(
-            inputs,
-            outputs,
-            use_bias=use_bias,
-            kernel_init=_ZEROS,
-            dtype=self.dtype,
-            rngs=rngs,
-        )
+        options: dict[str, Any] = {"kernel_init": _ZEROS, "dtype": self.dtype, "rngs": rngs}
+        return nnx.Linear(inputs, outputs, use_bias=use_bias, **options)
 
     def conv(self, inputs: int, outputs: int, kernel_size: tuple[int, int], *, rngs: nnx.Rngs):
         """A convolution that keeps the size, without its weights yet; kernel sides are odd."""

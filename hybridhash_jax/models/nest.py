@@ -57,19 +57,14 @@ class NestBackbone(nnx.Module):
         G = image_size / patch_size must be divisible by 2^(levels - 1).
       embed_dims, num_heads, depths: width, attention heads and transformer layers of each level.
       mlp_ratio: hidden width of the MLPs, relative to the level's width.
-      token_heads: attention heads among block tokens.
-      token_layout: "spatial" (the paper) or "reference" (the released code's memory layout).
+      token_heads, token_layout: of the attention among block tokens, see `TokenAttention`.
       token_pooling: "block" (p = b, one token a block) or "half_block" (p = b/2).
       interaction: "full", or "none" for NesT's aggregation between levels.
-      pool_padding: "symmetric" (the authors) or "same" (the published NesT weights).
-      gelu: "exact" (erf) or "tanh".
+      pool_padding, gelu, dtype, remat: see `max_pool`, `LayerOptions` and `remat.call`.
       drop_path_rate: stochastic depth of the last layer, rising linearly from 0 at the first.
-      remat: what the backward pass computes again to save memory, see `remat.call`.
-      dtype: type to compute in; parameters are float32.
       rngs: as for Flax's modules; weights stay 0 until `initialization.initialize` draws them.
 
-    Raises:
-      ValueError: a size that does not fit (with the sizes that would), or an unknown option.
+    A ValueError for a size that does not fit (with the sizes that would), or an unknown option.
     """
 
     def __init__(

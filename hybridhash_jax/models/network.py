@@ -26,11 +26,7 @@ class Network(nnx.Module):
 
     Called as `network(images)`, with images [B, H, W, 3] already normalised (see `preprocess`), it
     is deterministic. `key`, one or one an image, switches stochastic depth on. Of embeddings, the
-    binary code is their sign, 0 counted as +1.
-
-    Attributes:
-      backbone: see `Backbone`.
-      hash_head or head: one of `heads.HEADS`.
+    binary code is their sign, 0 counted as +1. The head is its `hash_head` or `head`.
     """
 
     def __init__(self, backbone: Backbone, head: Head):
@@ -88,9 +84,6 @@ def create_network(
       rngs: where the initial parameters are drawn from.
       initializer: "fan_in", which None stands for, or "normal" (0.02, the authors').
       **overrides: arguments of `NestBackbone` that replace the variant's; None keeps the variant's.
-
-    Raises:
-      ValueError: an unknown variant or option, or an impossible size.
     """
     initializer = initializer or "fan_in"
     check_choices(initializer=initializer, **({} if variant is None else {"variant": variant}))

@@ -20,13 +20,9 @@ _gather: contextvars.ContextVar[Gather | None] = contextvars.ContextVar("gather"
 
 @contextlib.contextmanager
 def gathered_by(gather: Gather) -> Iterator[None]:
-    """Modules that are called in this context take their parameters from `gather`.
+    """Modules that are called in this context take their parameters from `gather`, whole.
 
-    Each module gathers its own just before it computes, and again in the backward pass; none are
-    kept.
-
-    Args:
-      gather: a module's parameters -> the same, whole on every device.
+    Each module gathers its own just before it computes, and again in the backward pass.
     """
     before = _gather.set(gather)
     try:
@@ -60,10 +56,10 @@ def whole(params: Tree) -> Tree:
 def call_in_turn(
     layers: Sequence[Any], remat: str, x: jax.Array, scales: jax.Array | None
 ) -> jax.Array:
-    """Calls equal layers one after the other, each as `call` does, with `scales`, an entry a layer.
+    """Calls equal layers one after the other, with (x, an entry of `scales` or None), as `call`.
 
-    They are the body of one loop: otherwise XLA may recompute all of them at once, and then no
-    memory is saved. `remat` is not "none".
+    `remat` is not "none". They are the body of one loop: otherwise XLA may recompute all of them at
+    once, and then no memory is saved.
     """
     if len(layers) == 1:
         return call(layers[0], remat, x, None if scales is None else scales[0])

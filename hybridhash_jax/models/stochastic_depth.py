@@ -10,9 +10,7 @@ from jaxtyping import Array, Float, Key
 def image_keys(key: Key[Array, "..."], num_images: int) -> Key[Array, " {num_images}"]:
     """Keys [B], one an image, so that what is drawn for it does not depend on its neighbours.
 
-    Args:
-      key: one key, or already one an image.
-      num_images: B.
+    `key` is one, or already one an image.
     """
     if key.shape == (num_images,):
         return key
@@ -28,8 +26,8 @@ def branch_scales(
 ) -> Float[Array, "layers 2 B"] | None:
     """What each image's two branches of every layer are multiplied by: 0, or 1 / (1 - rate).
 
-    `rates` are the probabilities of a branch being dropped, one a layer; `key` is one, or one an
-    image. None without a key or where all rates are 0: nothing is dropped.
+    A layer's rate is the probability of a branch being dropped; `key` is one, or one an image.
+    None without a key or where all rates are 0: nothing is dropped.
     """
     if key is None or not any(rates):
         return None

@@ -20,8 +20,8 @@ def make_augment(
 ) -> Augment:
     """The function (images uint8 [B, h, w, 3], keys) -> normalised float32 [B, size, size, 3].
 
-    See `pixels.augment`, `rand_augment.rand_augment` and `rand_augment.random_erasing`. The three keys
-    are those of crops and flips, of RandAugment and of erasing.
+    The three keys are those of crops and flips (see `pixels.augment`), of RandAugment and of
+    erasing; `random_erasing` is its probability.
     """
 
     def augment(images: jax.Array, keys: Keys) -> jax.Array:

@@ -8,12 +8,10 @@ import jax.numpy as jnp
 
 
 class Mixing(NamedTuple):
-    """How images are mixed.
+    """How images are mixed: parameters a of Beta(a, a), from which an image's share is drawn.
 
-    Attributes:
-      mixup, cutmix: parameter a of Beta(a, a), from which an image's share is drawn; 0 is off.
-        With both on, each image takes one or the other with equal chance.
-      probability: that an image is mixed at all.
+    0 is off. With both on, each image takes one or the other with equal chance. `probability` is
+    that of an image being mixed at all.
     """
 
     mixup: float = 0.0
@@ -31,7 +29,10 @@ def mix(
     centre and cut off at the border; the targets' weights are those of the pixels that remain.
 
     Shares, boxes and partners are drawn from `key` for the whole batch, so it is mixed the same
-    way on any number of devices. An image whose partner is padding (`mask` False) stays as it is.
+    way on any number of devices. An image whose partner is padding stays as it is.
+
+    `images` are float [B, H, W, C], `targets` float32 [B, classes], and `mask` bool [B] is False
+    for padding. The results have the same shapes and types.
     """
     if not (mixing.mixup or mixing.cutmix) or not mixing.probability:
         return images, targets

@@ -17,9 +17,9 @@ OPTIONS = (Option("crop_padding", "black pixels around an image before it is cro
 
 
 def normalize(images: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Computes (x / 255 - mean) / std per channel, in float32, then casts to `dtype`.
+    """Computes (x / 255 - mean) / std per channel of RGB [B, H, W, 3], in float32, then casts.
 
-    `images` are RGB [B, H, W, 3], uint8 or floats in 0..255; a ValueError for other shapes.
+    The images are uint8 or floats in 0..255; another shape is a ValueError.
     """
     _check_images(images, "normalize")
     if images.shape[-1] != 3:
@@ -38,9 +38,10 @@ def resize(images: jax.Array, size: int | tuple[int, int]) -> jax.Array:
 
     PIL's filter: a triangle of half-width max(1, in/out) around each output pixel's centre (so
     that downscaling averages), in fixed point with 22 bits, one axis after the other, rounded
-    to 8 bits after each. An axis that keeps its length is not filtered. `size` is (H, W), or one
-    number for both; the aspect ratio is not kept. ValueError: not uint8 with four axes, or a length
-    below 1.
+    to 8 bits after each. An axis that keeps its length is not filtered.
+
+    `size` is (H, W), or one number for both: uint8 [B, h, w, C] -> uint8 [B, H, W, C]. Other
+    images, or a length below 1, are a ValueError.
     """
     _check_images(images, "resize", np.uint8)
     height, width = (size, size) if isinstance(size, int) else size
@@ -63,8 +64,8 @@ def augment(
     pixels on every side, cut back to H x W at one of (2 crop_padding + 1)^2 equally likely
     places, then mirrored with probability 1/2. Black is 0, so augment before `normalize`.
 
-    Raises:
-      ValueError: `images` has not four axes, or `crop_padding` is negative.
+    `images` [B, H, W, C], the global batch, keep their shape and dtype. Another shape, or a
+    negative `crop_padding`, is a ValueError.
     """
     _check_images(images, "augment")
     if crop_padding < 0:

@@ -43,9 +43,9 @@ _LUMA = (0.299, 0.587, 0.114)
 def rand_augment(images: jax.Array, key: jax.Array, magnitude: float) -> jax.Array:
     """Applies up to two random operations to each image: float32 [B, H, W, 3] in 0..255.
 
-    All is drawn from `key` for the whole batch, so it is the same on any number of devices.
-    `images` are [B, H, W, 3], uint8 or floats in 0..255. `magnitude` is from 0 (off) to 10 (30 degrees,
-    0.45 of the side, brightness times 0.1 or 1.9, 4 of 8 bits).
+    All is drawn from `key` for the whole batch, so it is the same on any number of devices. Images
+    [B, H, W, 3], uint8 or floats in 0..255, become float32 in 0..255. `magnitude` is the strength
+    from 0 (off) to 10 (30 degrees, 0.45 of the side, brightness times 0.1 or 1.9, 4 of 8 bits).
     """
     OPTIONS[0].check(magnitude)
     height, width = images.shape[1:3]
@@ -66,7 +66,7 @@ def random_erasing(images: jax.Array, key: jax.Array, probability: float) -> jax
 
     The rectangle covers 2 % to 33 % of the area, its sides' ratio is 0.3 to 3.3 (both before it
     is made to fit in) and it lies inside the image. All is drawn from `key` for the whole batch.
-    `images` are float [B, H, W, C], normalised: the noise has mean 0 and variance 1.
+    Images, float [B, H, W, C], are normalised: the noise has mean 0 and variance 1.
     """
     if not probability:
         return images
@@ -130,9 +130,7 @@ def shape_matrix(operation: jax.Array, strength: jax.Array, size: tuple[int, int
 def transform(images: jax.Array, matrix: jax.Array) -> jax.Array:
     """Looks every pixel of the result up in the image, bilinearly; grey where there is none.
 
-    Args:
-      images: float32 [B, H, W, 3].
-      matrix: [B, 3, 3], see `shape_matrix`.
+    `images` are float32 [B, H, W, 3], `matrix` is of `shape_matrix`.
     """
     height, width = images.shape[1:3]
     y, x = jnp.meshgrid(

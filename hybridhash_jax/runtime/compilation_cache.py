@@ -52,11 +52,11 @@ jax.monitoring.register_event_duration_secs_listener(COUNTS.add)
 
 
 def set_up(place: str | None, workdir: Path) -> Path | None:
-    """Turns the cache on, before anything is compiled; returns its folder, None where it stays off.
+    """Turns the cache on and returns its folder; to be called once, before anything is compiled.
 
     `place` is a folder, or "off"; None is what JAX_COMPILATION_CACHE_DIR says, else the folder
-    .compilation_cache beside the workdir, which other runs share. A folder that cannot be written to
-    is no reason not to train.
+    .compilation_cache beside the workdir, which other runs share. Returns None where nothing is
+    kept: it is off, or nothing can be written there, which is no reason not to train.
     """
     if place == OFF:
         jax.config.update("jax_enable_compilation_cache", False)

@@ -23,11 +23,11 @@ def compute_on_calling_thread() -> None:
 def keep_freed_memory() -> bool:
     """This process keeps what it frees from now on; what is free already is given back.
 
-    XLA takes a program's working memory anew for each run (about 1 GiB for a training step of the
-    published network at batch 4), and glibc gives it back each time, so that every page is cleared
-    and mapped again. To be called after the large programs were compiled. Returns whether it does: not
-    on accelerators, nor with another C library than glibc.
+    To be called after the large programs were compiled, which leaves much that is free; may be
+    called again after more. Returns whether it does: not on accelerators, nor without glibc.
     """
+    # XLA takes a program's working memory anew for each run (1 GiB for a step of the published
+    # network at batch 4). glibc would map and clear every page of it again in every run.
     if jax.default_backend() != "cpu" or sys.platform != "linux":
         return False
     library = ctypes.CDLL(None)

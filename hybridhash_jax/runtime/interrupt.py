@@ -18,8 +18,7 @@ _MOST_CALLS = 20
 class Interrupted(Exception):
     """The run was asked to stop, and saved its state first.
 
-    Attributes:
-      exit_code: 128 + the signal's number, as shells and schedulers expect.
+    `exit_code` is 128 + the signal's number, as shells and schedulers expect.
     """
 
     def __init__(self, message: str, exit_code: int):

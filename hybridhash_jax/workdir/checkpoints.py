@@ -79,12 +79,9 @@ class CheckpointStore:
         self._policy.best_step = step
 
     def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
-        """Saves in the background; an earlier save that failed is reported here.
+        """Saves in the background; a checkpoint of the same step is replaced.
 
-        A checkpoint of the same step is replaced.
-
-        Raises:
-          CheckpointError: this or the save before could not be written; older ones are intact.
+        A CheckpointError if this or the save before could not be written; older ones are intact.
         """
         flat = flatten(state)
         meta = dict(meta) | {"fingerprint": fingerprint(flat)}

@@ -8,14 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import default
-from hybridhash_jax.config_fields import (
-    GONE,
-    RENAMED,
-    Config,
-    ConfigError,
-    flat_fields,
-    to_json,
-)
+from hybridhash_jax.config_fields import GONE, RENAMED, Config, ConfigError, flat_fields, to_json
 from hybridhash_jax.workdir import names
 from input_pipeline.atomic_file import write_atomically
 
@@ -81,8 +74,7 @@ def read_config(place: Path) -> dict[str, Any]:
 def saved_fields(workdir: Path) -> dict[str, Any]:
     """What config.json says, as nested dictionaries with the names of today.
 
-    Raises:
-      ConfigError: it cannot be read, or asks for what is no longer there.
+    A ConfigError if it cannot be read, or asks for what is no longer there.
     """
     fields: dict[str, Any] = {}
     for name, value in flat_fields(read_config(workdir)):
@@ -121,11 +113,7 @@ def check_one_length(config: Config, workdir: Path) -> None:
 
 
 def check_kind(config: Config, workdir: Path) -> None:
-    """Refuses one length and several in a workdir: their results.json would be the same file.
-
-    Raises:
-      ConfigError: the other kind is there.
-    """
+    """Refuses one length and several in a workdir: their results.json would be the same file."""
     sweep = sorted(path.parent.name for path in workdir.glob(f"*bits/{names.CONFIG}"))
     single = (workdir / names.CONFIG).exists()
     if (len(config.bits) > 1 and single) or (len(config.bits) == 1 and sweep):
@@ -136,11 +124,7 @@ def check_kind(config: Config, workdir: Path) -> None:
 
 
 def check_occupied(config: Config, workdir: Path, may_change: Collection[str]) -> None:
-    """Lets an empty workdir pass, or one that holds this very run; see `check_same_run`.
-
-    Raises:
-      ConfigError: it holds another run, or parts of one.
-    """
+    """Lets an empty workdir pass, or one that holds this very run; see `check_same_run`."""
     if (workdir / names.CONFIG).exists():
         check_same_run(config, workdir, may_change)
     elif any((workdir / name).exists() for name in (names.CHECKPOINTS, names.LOG)):
@@ -154,10 +138,8 @@ def check_same_run(config: Config, workdir: Path, may_change: Collection[str]) -
     """Refuses a workdir whose configuration differs in a way that changes results.
 
     Fields that came after it was saved count as saved at their defaults, which change nothing;
-    `may_change` are fields that never do (`config_rules.MAY_CHANGE`).
-
-    Raises:
-      ConfigError: names every such field with both values, or the file cannot be read.
+    `may_change` are those of `config_rules.MAY_CHANGE`. The ConfigError names every other field
+    that differs, with both values.
     """
     try:
         saved = dict(flat_fields(saved_fields(workdir)))

@@ -77,11 +77,7 @@ class RunLog:
     ) -> None:
         """A logged step: loss, grad_norm, learning_rate, and what was measured since the last.
 
-        Args:
-          step: steps taken.
-          values: by name.
-          rate: images per second.
-          waiting: share of the time in which the next images were not there yet.
+        `rate` is in images per second, `waiting` the share of the time without the next images.
         """
         epoch = step / self.steps_per_epoch
         measured = {"images_per_second": rate, "waiting_for_images": waiting}

@@ -28,10 +28,9 @@ def results_entry(
     train_images_per_second: float | None,
     fingerprint: str,
 ) -> dict[str, Any]:
-    """A run's entry of results.json: the selected evaluation, the best and the last.
+    """A run's entry of results.json: the selected evaluation (at `step`), the best and the last.
 
-    `history` are the records of all evaluations, `step` is that of the selected one. The
-    `fingerprint` of the final parameters is equal in two runs that are bit-identical.
+    `fingerprint` is the final parameters' checksum: equal in two runs that are bit-identical.
     """
     experiment = evaluator.experiment
     config, dataset = experiment.config, experiment.dataset

@@ -22,12 +22,8 @@ def selected_step(
 ) -> int | None:
     """The step of the evaluation that evaluation.selected_by selects, the first among equals.
 
-    The untrained network is a baseline: it counts only where nothing else was evaluated.
-
-    Args:
-      history: the records of all evaluations; None is returned for none.
-      selected_by: evaluation.selected_by of the run.
-      task: of the run.
+    The untrained network is a baseline: it counts only where nothing else was evaluated. None of no
+    records.
     """
     measure = _MEASURES[task][selected_by]
     trained = [record for record in history if record["step"]] or history
@@ -35,7 +31,7 @@ def selected_step(
 
 
 def choose_step(workdir: Path, which: str) -> int:
-    """The step of the checkpoint of one run that `which` names: "selected", "latest", or a step.
+    """The step of a run's checkpoint: "selected" (as in its results), "latest", or a step.
 
     Raises:
       CheckpointError: there is no checkpoint, or not this one, or it cannot be read.
