@@ -8,7 +8,9 @@ import numpy as np
 PRECISION_BITS = 32 - 8 - 2
 
 
-def bilinear_taps(length_in: int, length_out: int) -> tuple[np.ndarray, np.ndarray]:
+def bilinear_taps(
+    length_in: int, length_out: int, start: int = 0, size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Tabulates which pixels each output pixel reads along one axis, and Pillow's weights for them.
 
     The filter is a triangle of half-width max(1, in/out) around the output pixel's centre, so
@@ -16,15 +18,20 @@ def bilinear_taps(length_in: int, length_out: int) -> tuple[np.ndarray, np.ndarr
     Pillow's Resample.c, in float64 and in the same order of operations, since one unit in the
     last place can move a weight.
 
+    Args:
+      length_in, length_out: pixels before and after resizing.
+      start, size: only output pixels start ... start + size - 1 are tabulated; all by default.
+
     Returns:
-      first: int32 [length_out], the first pixel each output pixel reads.
-      weight: int32 [taps, length_out], for pixels first, first + 1, ...; 2**22 is 1. Taps past
-        the image's edge weigh 0.
+      first: int32 [size], the first pixel each output pixel reads.
+      weight: int32 [taps, size], for pixels first, first + 1, ...; 2**22 is 1. Taps past the
+        image's edge weigh 0.
     """
     scale = length_in / length_out
     support = max(scale, 1.0)
     taps = math.ceil(support) * 2 + 1
-    center = (np.arange(length_out) + 0.5) * scale
+    end_out = length_out if size is None else start + size
+    center = (np.arange(start, end_out) + 0.5) * scale
     first = np.maximum((center - support + 0.5).astype(np.int64), 0)
     end = np.minimum((center + support + 0.5).astype(np.int64), length_in)
     tap = np.arange(taps)[:, None]
@@ -34,7 +41,9 @@ def bilinear_taps(length_in: int, length_out: int) -> tuple[np.ndarray, np.ndarr
     # cumsum adds one tap after the other, as C does; sum would add in pairs.
     weight = weight / np.cumsum(weight, axis=0)[-1:]
     fixed = (0.5 + weight * (1 << PRECISION_BITS)).astype(np.int32)
-    return first.astype(np.int32), fixed[fixed.any(axis=1)]
+    # Only from the end: `first` says which pixel the first tap is for.
+    used = int(np.flatnonzero(fixed.any(axis=1))[-1]) + 1
+    return first.astype(np.int32), fixed[:used]
 
 
 def height_first(rows: int, columns: int, new_rows: int, new_columns: int) -> bool:
