@@ -65,9 +65,12 @@ def decode_image(data: bytes, options: DecodeOptions = DecodeOptions()) -> np.nd
         return _decode_with_pillow(data, options)
     if not options.apply_orientation:
         return pixels
-    with contextlib.suppress(UnreadableImage), open_image(data) as image:
+    try:
+        image = open_image(data)
+    except UnreadableImage:  # the pixels are good, so only the orientation is unknown
+        return pixels
+    with image:
         return _turned(pixels, image)
-    return pixels
 
 
 def read_header(data: bytes, options: DecodeOptions = DecodeOptions()) -> Header:

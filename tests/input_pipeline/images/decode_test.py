@@ -254,18 +254,21 @@ import io, resource, sys
 import numpy as np
 from PIL import Image
 from input_pipeline.errors import UnreadableImage
-from input_pipeline.images.decode import decode_image
+from input_pipeline.images.decode import DecodeOptions, decode_image
 from input_pipeline.images.transforms import ImageTransform
 
 def file(side, kind):
-    buffer = io.BytesIO()
-    Image.new("RGB", (side, side), "red").save(buffer, kind)
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (side, side), "red").save(buffer, kind, exif=exif)
     return buffer.getvalue()
 
 transform = ImageTransform(size=8, resize=8, random_area=(1.0, 1.0))
 words, out = np.zeros(6, np.uint64), np.empty((8, 8, 3), np.uint8)
 transform(file(9, "JPEG"), words, out)
-decode_image(file(9, "PNG"))
+turning = DecodeOptions(apply_orientation=True)
+decode_image(file(9, "PNG"), turning)
+decode_image(file(9, "JPEG"), turning)
 large = {kind: file(5000, kind) for kind in ("JPEG", "PNG")}
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 megabytes = 2**20
@@ -277,10 +280,14 @@ for kind, spare in (("JPEG", 40), ("PNG", 40)):
         print(kind, error)
 resource.setrlimit(resource.RLIMIT_AS, (used + 110 * megabytes, -1))  # 75 for the image itself
 assert decode_image(large["JPEG"]).shape == (5000, 5000, 3)
-try:
-    transform(large["JPEG"], words, out)
-except UnreadableImage as error:
-    print("transform", error)
+for what in ("turn", "transform"):
+    try:
+        if what == "turn":
+            decode_image(large["JPEG"], turning)
+        else:
+            transform(large["JPEG"], words, out)
+    except UnreadableImage as error:
+        print(what, error)
 resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
 assert decode_image(large["PNG"]).shape == (5000, 5000, 3)
 """
@@ -293,7 +300,7 @@ def test_where_memory_is_short_one_image_is_unreadable_and_the_next_is_read():
         [sys.executable, "-c", _SCARCE], cwd=ROOT, check=False, capture_output=True, text=True
     )
     reason = "too large for this machine's memory: 5000 x 5000"
-    told = [f"{what} {reason}" for what in ("JPEG", "PNG", "transform")]
+    told = [f"{what} {reason}" for what in ("JPEG", "PNG", "turn", "transform")]
     assert (done.stdout.splitlines(), done.stderr) == (told, "")
 
 
