@@ -24,7 +24,7 @@ from input_pipeline.commands import (
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import FileReader
-from input_pipeline.images.image_checks import ImageFacts, check_images, same_files
+from input_pipeline.images.image_checks import ImageFacts, check_images, odd_images, same_files
 from input_pipeline.lists.label_lists import (
     LabelList,
     parse_list,
@@ -32,7 +32,7 @@ from input_pipeline.lists.label_lists import (
     read_list_bytes,
 )
 from input_pipeline.lists.listed import LIST_FILES, ListProblem, list_path, list_problems
-from input_pipeline.messages import shortened
+from input_pipeline.messages import counted, shortened
 from input_pipeline.progress import Progress
 from input_pipeline.splits import LIST_PROTOCOLS
 
@@ -127,6 +127,9 @@ def _check_images(
         if fact.reason
     ]
     findings.notices += _same_file_notices(names, facts, lists)
+    for what, images in odd_images(names, facts).items():
+        text = f"{counted(len(images), 'image')} {what}: {shortened(images)}"
+        findings.notices.append(ListProblem(text, tuple(images)))
 
 
 def _same_file_notices(

@@ -104,6 +104,8 @@ class DecodedSource:
                     return None
             except UnreadableImage as error:
                 reason = str(error)
+            except MemoryError:  # of its bytes; what decoding needs is told with the image's size
+                reason = "too large for this machine's memory"
             out[position] = 0
             return reason
 

@@ -4,20 +4,33 @@ JPEG is decoded by libjpeg-turbo without Pillow around it, in half the time. Wha
 do (CMYK, damaged data, other formats) goes to Pillow, whose verdict counts.
 """
 
-import io
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.formats import open_image, why_not
 from input_pipeline.options import Option
 
 # Pillow's own limit: a quarter of a gigabyte of RGB.
 MAX_PIXELS = 89_478_485
 OPTIONS = (Option("max_pixels", "largest image that is decoded", at_least=1),)
 _JPEG_START = b"\xff\xd8\xff"
+# By EXIF orientation: quarter turns to the left, then whether left and right are swapped.
+_TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image: the size in pixels and Pillow's name of the kind of pixel."""
+
+    width: int
+    height: int
+    mode: str
 
 
 @dataclass(frozen=True)
@@ -27,75 +40,115 @@ class DecodeOptions:
     allow_truncated: bool = False  # take a JPEG whose data end early, with grey for the rest
     # Larger ones are refused undecoded: a small file can claim a size that no memory holds.
     max_pixels: int = MAX_PIXELS
-    apply_orientation: bool = False  # as EXIF says; published protocols do not
+    apply_orientation: bool = False  # as far as EXIF says; published protocols do not
 
 
 def decode_image(data: bytes, options: DecodeOptions = DecodeOptions()) -> np.ndarray:
     """Decodes a file's bytes as `PIL.Image.open(...).convert("RGB")` would, into uint8 [h, w, 3].
 
-    Any format that Pillow reads; the first frame counts. `UnreadableImage` for no image, one that
-    is damaged or cut off, or larger than `options.max_pixels`.
+    Any of `formats.FORMATS`; the first frame counts. `UnreadableImage` for no image, one that is
+    damaged or cut off, larger than `options.max_pixels`, or more than memory holds.
     """
-    if data.startswith(_JPEG_START) and not options.apply_orientation:
-        pixels = _decode_jpeg(data, options)
-        if pixels is not None:
-            return pixels
-    return np.asarray(_decode_with_pillow(data, options))
+    pixels = _decode_jpeg(data, options)
+    if pixels is None:
+        return _decode_with_pillow(data, options)
+    if not options.apply_orientation:
+        return pixels
+    try:
+        image = open_image(data)
+    except UnreadableImage:  # the pixels are good, so only the orientation is unknown
+        return pixels
+    with image:
+        return _turned(pixels, image)
+
+
+def read_header(data: bytes, options: DecodeOptions = DecodeOptions()) -> Header:
+    """The size of an image that is not decoded; the first part of a file may be enough.
+
+    Raises:
+      UnreadableImage: no image, a damaged header, or larger than `options.max_pixels`.
+    """
+    header = _jpeg_header(data)
+    if header is None:
+        with open_image(data) as image:
+            header = Header(*image.size, image.mode)
+    _check_size(header, options)
+    return header
+
+
+@contextlib.contextmanager
+def fits_in_memory(width: int, height: int) -> Iterator[None]:
+    """Makes a `MemoryError` an `UnreadableImage`: one image's problem, not the run's."""
+    try:
+        yield
+    except MemoryError as error:
+        raise UnreadableImage(f"too large for this machine's memory: {width} x {height}") from error
+
+
+def _jpeg_header(data: bytes) -> Header | None:
+    """The header of a JPEG that need not go to Pillow; else None."""
+    if not data.startswith(_JPEG_START):
+        return None
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except (ValueError, KeyError):  # KeyError: a header without a colour space
+        return None
+    modes = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "L"}
+    return Header(int(width), int(height), modes[space]) if space in modes else None
 
 
 def _decode_jpeg(data: bytes, options: DecodeOptions) -> np.ndarray | None:
-    """The pixels; None if Pillow has to decide."""
-    try:
-        *size, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except (ValueError, KeyError):  # KeyError: a header without a colour space
+    """The pixels, not turned; None if Pillow has to decide."""
+    header = _jpeg_header(data)
+    if header is None:
         return None
-    height, width = map(int, size)
-    _check_size(width, height, options)
-    if space not in ("YCbCr", "Gray", "RGB"):
-        return None
-    # At an odd address: libjpeg-turbo sends aligned rows past the cache to memory, but they are
-    # read right away.
-    buffer = np.empty(height * width * 3 + 1, np.uint8)[1:]
-    try:
-        return simplejpeg.decode_jpeg(data, buffer=buffer, strict=not options.allow_truncated)
-    except ValueError:  # also for what Pillow forgives, such as stray bytes between segments
-        return None
-
-
-def _decode_with_pillow(data: bytes, options: DecodeOptions) -> Image.Image:
-    with _open(data, options) as image:
+    _check_size(header, options)
+    with fits_in_memory(header.width, header.height):
+        # At an odd address: libjpeg-turbo sends aligned rows past the cache to memory, but they
+        # are read right away.
+        buffer = np.empty(header.height * header.width * 3 + 1, np.uint8)[1:]
         try:
-            image.load()
-            if options.apply_orientation:
-                image = ImageOps.exif_transpose(image)
-            if image.mode == "P" and "transparency" in image.info:
-                image = image.convert("RGBA")  # what Pillow asks for; the colours are the same
-            return image.convert("RGB")
-        except Exception as error:  # every format has its own, and plugins let others through
-            raise UnreadableImage(_reason(error)) from error
+            return simplejpeg.decode_jpeg(data, buffer=buffer, strict=not options.allow_truncated)
+        except ValueError:  # also for what Pillow forgives, such as stray bytes between segments
+            return None
 
 
-def _open(data: bytes, options: DecodeOptions) -> Image.Image:
-    if not data:
-        raise UnreadableImage("the file is empty")
+def _decode_with_pillow(data: bytes, options: DecodeOptions) -> np.ndarray:
+    with open_image(data) as image:
+        # Before decoding, from the header: Pillow's own check is a warning, which may be off.
+        _check_size(Header(*image.size, image.mode), options)
+        with fits_in_memory(*image.size):
+            pixels = _load(image)
+            return _turned(pixels, image) if options.apply_orientation else pixels
+
+
+def _load(image: Image.Image) -> np.ndarray:
     try:
-        image = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
-        raise UnreadableImage("not an image of a format that Pillow knows") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImage(f"too large: {error}") from error
-    except Exception as error:
-        raise UnreadableImage(_reason(error)) from error
-    _check_size(*image.size, options)
-    return image
+        image.load()
+        # What Pillow asks for, where a palette has transparency; the colours are the same.
+        transparent = image.mode == "P" and "transparency" in image.info
+        return np.asarray((image.convert("RGBA") if transparent else image).convert("RGB"))
+    except MemoryError:
+        raise
+    except Exception as error:  # every format has its own, and plugins let others through
+        raise UnreadableImage(why_not(error)) from error
 
 
-def _check_size(width: int, height: int, options: DecodeOptions) -> None:
-    if width * height > options.max_pixels:
+def _turned(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """The pixels as the EXIF orientation says; as they are where that cannot be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        turns, swapped = _TURNS.get(orientation, (0, 0))
+    except Exception:  # damaged EXIF says nothing of the pixels
+        return pixels
+    with fits_in_memory(*image.size):
+        turned = np.rot90(pixels, turns)
+        return np.ascontiguousarray(turned[:, ::-1] if swapped else turned)
+
+
+def _check_size(header: Header, options: DecodeOptions) -> None:
+    if header.width * header.height > options.max_pixels:
         raise UnreadableImage(
-            f"too large: {width} x {height} is over {options.max_pixels:,} pixels (max_pixels)"
+            f"too large: {header.width} x {header.height} is over {options.max_pixels:,} pixels "
+            "(max_pixels)"
         )
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

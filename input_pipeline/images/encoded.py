@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import IO, Protocol
 
 from input_pipeline.errors import DataError, UnreadableImage
 
@@ -43,14 +43,28 @@ class FileReader:
 
     def read(self, row: int) -> bytes:
         """The file's bytes; `UnreadableImage` if there is none."""
+        return self._read(row, -1)
+
+    def read_head(self, row: int, num_bytes: int) -> bytes:
+        """The first `num_bytes` of the file, or all of a shorter one; errors as `read`."""
+        return self._read(row, num_bytes)
+
+    def _read(self, row: int, num_bytes: int) -> bytes:
         path = f"{self.directory}/{self.names[row]}"
         try:
-            if "://" in self.directory:
-                from etils import epath
-
-                return epath.Path(path).read_bytes()
-            with open(path, "rb") as file:
-                return file.read()
+            with _open(path) as file:
+                return file.read(num_bytes)
+        except FileNotFoundError as error:
+            raise UnreadableImage("there is no such file") from error
         except OSError as error:
-            reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-            raise UnreadableImage(reason) from error
+            raise UnreadableImage(f"cannot be read: {error.strerror or error}") from error
+        except MemoryError as error:
+            raise UnreadableImage("the file is too large for this machine's memory") from error
+
+
+def _open(path: str) -> IO[bytes]:
+    if "://" in path:
+        from etils import epath
+
+        return epath.Path(path).open("rb")
+    return open(path, "rb")

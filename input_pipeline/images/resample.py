@@ -62,15 +62,14 @@ def _window(length_in: int, length_out: int, start: int, size: int, flip: bool) 
 
     And int64 [size] first pixel of each, int32 [size, taps] weights. All lie inside the image.
     """
-    first, weight = bilinear_taps(length_in, length_out)
+    first, weight = bilinear_taps(length_in, length_out, start, size)
     taps, first = len(weight), first.astype(np.int64)
     # A window over the far edge starts earlier instead, its weights moved along.
     shift = np.maximum(first + taps - length_in, 0)
-    moved = np.zeros((length_out, taps), np.int32)
+    moved = np.zeros((size, taps), np.int32)
     tap, pixel = np.nonzero(weight)
     moved[pixel, tap + shift[pixel]] = weight[tap, pixel]
-    part = slice(start, start + size)
-    first, moved = (first - shift)[part], moved[part]
+    first = first - shift
     begin, end = int(first[0]), int(first[-1]) + taps
     order = slice(None, None, -1 if flip else 1)
     return begin, end, np.ascontiguousarray(first[order]), np.ascontiguousarray(moved[order])

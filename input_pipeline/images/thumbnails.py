@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from input_pipeline.errors import UnreadableImage
-from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.decode import DecodeOptions, decode_image, fits_in_memory
 from input_pipeline.images.encoded import EncodedImages
 
 # Broken images were reported before; here as much as there is will do.
@@ -28,9 +28,11 @@ def load_thumbnails(
     found = {}
     for row in rows:
         try:
-            picture = Image.fromarray(decode_image(images.reader.read(row), _OPTIONS))
+            pixels = decode_image(images.reader.read(row), _OPTIONS)
+            with fits_in_memory(pixels.shape[1], pixels.shape[0]):
+                picture = Image.fromarray(pixels)
+                picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+                found[row] = np.asarray(picture)
         except UnreadableImage:
             continue
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-        found[row] = np.asarray(picture)
     return found

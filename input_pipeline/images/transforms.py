@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.decode import DecodeOptions, decode_image, fits_in_memory
 from input_pipeline.images.resample import Crop, resample
 from input_pipeline.options import Option
 
@@ -53,13 +53,15 @@ class ImageTransform:
         `words` are its random numbers in training, uint64 [WORDS]; None in evaluation.
         `UnreadableImage` as by `decode_image`.
         """
-        pixels = np.ascontiguousarray(decode_image(data, self.options))
-        if words is not None and self.random_area:
-            pixels = self._random_area(pixels, words, self.random_area)
-            crop = Crop(self.size, self.size, 0, 0, self.size, self._flips(words))
-        else:
-            crop = self.crop(pixels.shape[1], pixels.shape[0], words)
-        resample(pixels, crop, out)
+        pixels = decode_image(data, self.options)
+        height, width, _ = pixels.shape
+        with fits_in_memory(width, height):
+            if words is not None and self.random_area:
+                pixels = self._random_area(pixels, words, self.random_area)
+                crop = Crop(self.size, self.size, 0, 0, self.size, self._flips(words))
+            else:
+                crop = self.crop(width, height, words)
+            resample(np.ascontiguousarray(pixels), crop, out)
 
     def crop(self, width: int, height: int, words: np.ndarray | None) -> Crop:
         """Which crop of an image of this size: at random, or the centre without `words`."""
@@ -84,7 +86,7 @@ class ImageTransform:
         w = min(width, max(1, round(math.sqrt(width * height * area * shape))))
         h = min(height, max(1, round(math.sqrt(width * height * area / shape))))
         left, top = int(words[_LEFT]) % (width - w + 1), int(words[_TOP]) % (height - h + 1)
-        return np.ascontiguousarray(pixels[top : top + h, left : left + w])
+        return pixels[top : top + h, left : left + w]
 
 
 def shorter_side(width: int, height: int, size: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.errors import DataError, UnreadableImage
-from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.decode import DecodeOptions, decode_image, fits_in_memory
 from input_pipeline.images.transforms import shorter_side
 from input_pipeline.packed.record_reader import count_records
 
@@ -113,7 +113,8 @@ def prepare_image(data: bytes, options: DecodeOptions, resize: int | None, quali
         return data
     size = shorter_side(width, height, resize)
     file = io.BytesIO()
-    small = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    with fits_in_memory(width, height):
+        small = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
     small.save(file, "JPEG", quality=quality)
     return file.getvalue()
 

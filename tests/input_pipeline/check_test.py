@@ -129,6 +129,18 @@ def test_the_same_file_under_two_names_is_a_notice_and_no_problem(folder, capsys
     assert "query 'images/4.jpg' and database 'images/2.jpg'" in shown
 
 
+def test_odd_images_are_notices_and_no_problems(folder, capsys):
+    deep = np.full((30, 30), 40_000, np.uint16)
+    Image.fromarray(deep).save(folder / "images" / "2.jpg", "PNG")
+    Image.new("RGB", (300, 10)).save(folder / "images" / "3.jpg")
+    assert run(folder) == 0
+    shown = capsys.readouterr().out
+    assert "notice: 1 image of more than 8 bits" in shown
+    assert "'images/2.jpg' (16-bit grey, decodes to 100% white and 0% black)" in shown
+    assert "over 20 times as long as short" in shown and "'images/3.jpg' (300 x 10)" in shown
+    assert shown.endswith("no problems\n")
+
+
 def test_truncated_and_large_images_are_judged_by_the_options(folder, capsys):
     image = folder / "images" / "5.jpg"
     image.write_bytes(image.read_bytes()[:-40])

@@ -99,6 +99,27 @@ def test_a_fault_that_is_not_the_images_is_not_swallowed(folder):
     source.close()
 
 
+def test_a_file_that_memory_does_not_hold_is_that_images_problem(folder):
+    class Huge(FileReader):
+        def read(self, row: int) -> bytes:
+            return bytes(2**62) if row == 1 else super().read(row)
+
+    source = DecodedSource(EncodedImages(NAMES, Huge(str(folder), NAMES)), TRANSFORM, 2)
+    pixels, unreadable = source.images(np.arange(3), None)
+    source.close()
+    assert unreadable == {1: "too large for this machine's memory"}
+    assert not pixels[1].any() and pixels[0].any() and pixels[2].any()
+
+
+def test_the_head_of_a_file_is_read_alone(folder):
+    reader = FileReader(str(folder), ["part 0/0.jpg", "none.jpg"])
+    whole = (folder / "part 0/0.jpg").read_bytes()
+    assert reader.read_head(0, 100) == whole[:100]
+    assert reader.read_head(0, 10**6) == whole
+    with pytest.raises(UnreadableImage, match="no such file"):
+        reader.read_head(1, 100)
+
+
 def test_files_are_read_below_their_directory_only(folder):
     reader = FileReader(str(folder), ["part 0/0.jpg", "none.jpg"])
     assert reader.read(0) == (folder / "part 0/0.jpg").read_bytes()

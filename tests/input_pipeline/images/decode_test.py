@@ -1,30 +1,37 @@
 """Files become Pillow's pixels, or a reason why they do not."""
 
 import io
+import subprocess
+import sys
+import warnings
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.decode import (
     DecodeOptions,
     decode_image,
+    read_header,
 )
 from tests.input_pipeline.images.photographs import encoded, photograph
 
 PHOTO = photograph(101, 77)
 GREY_16 = Image.fromarray(np.asarray(PHOTO.convert("L")).astype(np.uint16) * 3)
 ORIENTATION = 0x0112
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def pillows(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def rotated(file_format: str = "JPEG") -> bytes:
+def rotated(file_format: str = "JPEG", orientation: int = 6) -> bytes:
     exif = Image.Exif()
-    exif[ORIENTATION] = 6  # the camera was turned: the right side of the file is up
+    exif[ORIENTATION] = orientation  # 6: the camera was turned, the right side of the file is up
     return encoded(PHOTO, file_format, exif=exif)
 
 
@@ -121,11 +128,207 @@ def _claiming(data: bytes, file_format: str, side: int) -> bytes:
     """The same file with another size in its header."""
     changed = bytearray(data)
     if file_format == "PNG":
-        import zlib
-
         changed[16:24] = side.to_bytes(4, "big") * 2
         changed[29:33] = zlib.crc32(changed[12:29]).to_bytes(4, "big")
     else:
         start = data.index(b"\xff\xc0") + 5
         changed[start : start + 4] = side.to_bytes(2, "big") * 2
     return bytes(changed)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_turned_as_by_pillow(file_format, orientation):
+    data = rotated(file_format, orientation)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    pixels = decode_image(data, DecodeOptions(apply_orientation=True))
+    np.testing.assert_array_equal(pixels, np.asarray(turned))
+
+
+BROKEN_EXIF = {
+    "no TIFF header": b"Exif\0\0this is no EXIF at all",
+    "ends in a count": b"Exif\0\0II*\0\x08\0\0\0\x05",
+    "entries behind its end": b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0",
+    "starts behind its end": b"Exif\0\0MM\0*\xff\xff\xff\xff",
+    "value behind its end": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\0\0\xff\xff\0\0"
+    b"\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", BROKEN_EXIF)
+def test_an_image_with_broken_exif_is_read_unturned(file_format, kind):
+    exif = BROKEN_EXIF[kind] if file_format == "JPEG" else BROKEN_EXIF[kind][6:]
+    data = encoded(PHOTO, file_format, exif=exif)
+    pixels = decode_image(data, DecodeOptions(apply_orientation=True))
+    np.testing.assert_array_equal(pixels, decode_image(data))
+    assert pixels.shape == (77, 101, 3)
+
+
+def test_an_image_is_turned_where_only_the_rest_of_its_exif_is_broken():
+    # Two entries: the orientation, 6, and a description that lies behind the end.
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"
+    exif += b"\x0e\x01\x02\0\xff\0\0\0\xff\xff\0\0" + bytes(4)
+    data = encoded(PHOTO, exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of the description
+        pixels = decode_image(data, DecodeOptions(apply_orientation=True))
+    np.testing.assert_array_equal(pixels, np.rot90(decode_image(data), k=-1))
+
+
+def test_a_truncated_jpeg_can_be_allowed_and_turned():
+    data = rotated()
+    options = DecodeOptions(allow_truncated=True, apply_orientation=True)
+    assert decode_image(data[: len(data) // 2], options).shape == (101, 77, 3)
+
+
+EPS = encoded(PHOTO, "EPS")
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (EPS, "EPS"),
+        (encoded(PHOTO, "PCX"), "PCX"),
+        (encoded(PHOTO, "PPM"), "PPM"),
+        (encoded(PHOTO, "JPEG2000"), "JPEG2000"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIF"),
+    ],
+)
+def test_formats_that_are_not_read_are_refused_by_name(data, name):
+    with pytest.raises(UnreadableImage, match=rf"^{name} is .*read.*; accepted: JPEG, PNG, .*TIFF"):
+        decode_image(data)
+
+
+def test_a_postscript_file_is_never_run(tmp_path, monkeypatch):
+    called = tmp_path / "called"
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {called}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # it may have been looked for before
+    for options in (DecodeOptions(), DecodeOptions(apply_orientation=True)):
+        with pytest.raises(UnreadableImage, match="EPS is not read"):
+            decode_image(EPS, options)
+    assert not called.exists()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "BMP"])
+@pytest.mark.parametrize("limit", [1, 5_000, 7_776])
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_the_size_is_judged_by_our_limit_whatever_pillows_is(
+    file_format, limit, action, monkeypatch
+):
+    # Pillow raises above twice its limit, and warns above once.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    data = encoded(PHOTO, file_format)
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        assert decode_image(data).shape == (77, 101, 3)
+        assert read_header(data).width == 101
+        for function in (decode_image, read_header):
+            with pytest.raises(UnreadableImage, match="too large: 101 x 77 is over 7,776 pixels"):
+                function(data, DecodeOptions(max_pixels=7_776))
+
+
+@pytest.mark.parametrize("file_format", ["TIFF", "WEBP"])
+def test_where_a_plugin_asks_pillows_limit_that_limit_is_named(file_format, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3_000)
+    with pytest.raises(
+        UnreadableImage, match=r"^too large for Pillow, .*MAX_IMAGE_PIXELS is 3,000"
+    ):
+        decode_image(encoded(PHOTO, file_format))
+    with pytest.raises(UnreadableImage, match="too large"):
+        read_header(encoded(PHOTO, file_format), DecodeOptions(max_pixels=7_000))
+
+
+def test_an_image_that_memory_does_not_hold_is_unreadable():
+    data = _claiming(encoded(PHOTO, "PNG"), "PNG", 1_000_000_000)
+    reason = "too large for this machine's memory: 1000000000 x 1000000000"
+    with pytest.raises(UnreadableImage, match=reason):
+        decode_image(data, DecodeOptions(max_pixels=10**20))
+
+
+_SCARCE = """
+import io, resource, sys
+import numpy as np
+from PIL import Image
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.transforms import ImageTransform
+
+def file(side, kind):
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (side, side), "red").save(buffer, kind, exif=exif)
+    return buffer.getvalue()
+
+transform = ImageTransform(size=8, resize=8, random_area=(1.0, 1.0))
+words, out = np.zeros(6, np.uint64), np.empty((8, 8, 3), np.uint8)
+transform(file(9, "JPEG"), words, out)
+turning = DecodeOptions(apply_orientation=True)
+decode_image(file(9, "PNG"), turning)
+decode_image(file(9, "JPEG"), turning)
+large = {kind: file(5000, kind) for kind in ("JPEG", "PNG")}
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+megabytes = 2**20
+for kind, spare in (("JPEG", 40), ("PNG", 40)):
+    resource.setrlimit(resource.RLIMIT_AS, (used + spare * megabytes, -1))
+    try:
+        decode_image(large[kind])
+    except UnreadableImage as error:
+        print(kind, error)
+resource.setrlimit(resource.RLIMIT_AS, (used + 110 * megabytes, -1))  # 75 for the image itself
+assert decode_image(large["JPEG"]).shape == (5000, 5000, 3)
+for what in ("turn", "transform"):
+    try:
+        if what == "turn":
+            decode_image(large["JPEG"], turning)
+        else:
+            transform(large["JPEG"], words, out)
+    except UnreadableImage as error:
+        print(what, error)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+assert decode_image(large["PNG"]).shape == (5000, 5000, 3)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_where_memory_is_short_one_image_is_unreadable_and_the_next_is_read():
+    done = subprocess.run(
+        [sys.executable, "-c", _SCARCE], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    reason = "too large for this machine's memory: 5000 x 5000"
+    told = [f"{what} {reason}" for what in ("JPEG", "PNG", "turn", "transform")]
+    assert (done.stdout.splitlines(), done.stderr) == (told, "")
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "GIF", "WEBP", "BMP", "JPEG", "AVIF"])
+def test_every_reason_is_one_line_of_plain_text(file_format):
+    whole = encoded(PHOTO, file_format)
+    random = np.random.default_rng(0)
+    reasons = set()
+    for _ in range(150):
+        data = bytearray(whole)
+        place = int(random.integers(0, min(400, len(data) - 8)))
+        data[place : place + 8] = random.bytes(8)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                decode_image(bytes(data[: int(random.integers(10, len(data)))]))
+        except UnreadableImage as error:
+            reasons.add(str(error))
+    assert reasons
+    for reason in reasons:
+        assert reason.isprintable() and reason.strip() and len(reason) < 250, reason
+        assert "b'" not in reason and 'b"' not in reason and " at 0x" not in reason, reason
+        assert "\\x" not in reason, reason
+
+
+def test_raw_bytes_of_a_broken_chunk_are_not_told():
+    data = bytearray(encoded(PHOTO, "PNG"))
+    data[data.index(b"IDAT") : data.index(b"IDAT") + 4] = b"\0\x01\n\xff"
+    with pytest.raises(UnreadableImage) as caught:
+        decode_image(bytes(data))
+    assert "broken PNG file" in str(caught.value) and "\\x" not in str(caught.value)

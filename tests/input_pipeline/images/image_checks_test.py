@@ -10,7 +10,7 @@ from PIL import Image
 
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.decode import DecodeOptions
-from input_pipeline.images.image_checks import ImageFacts, check_images, same_files
+from input_pipeline.images.image_checks import ImageFacts, check_images, odd_images, same_files
 
 
 def jpeg(width: int = 20, height: int = 10, seed: int = 0) -> bytes:
@@ -85,3 +85,47 @@ def test_same_files_are_paired_but_no_image_with_itself_and_no_missing_ones():
     facts = check(a, b, a, None, None, b"broken", b"broken")
     pairs = same_files(facts, np.array([0, 1, 3, 5]), np.array([1, 2, 4, 6]))
     assert pairs == [(0, 2), (5, 6)]
+
+
+def deep(levels: np.ndarray, file_format: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def test_deep_grey_images_that_become_black_and_white_are_told():
+    levels = np.linspace(0, 65535, 400).reshape(20, 20).astype(np.uint16)
+    files = {
+        "scan.png": deep(levels, "PNG"),
+        "scan.tif": deep(levels, "TIFF"),
+        "float.tif": deep((levels / 65535).astype(np.float32), "TIFF"),
+        "int.tif": deep(levels.astype(np.int32) * 100, "TIFF"),
+        "dim.png": deep(levels // 260, "PNG"),  # fits into 8 bits
+        "float 0-255.tif": deep((levels / 257).astype(np.float32), "TIFF"),
+        "drawing.png": deep((levels > 30000).astype(np.uint8) * 255, "PNG"),  # 8 bits
+    }
+    facts = check(*files.values())
+    assert [fact.reason for fact in facts] == [None] * 7
+    ((what, images),) = odd_images(list(files), facts).items()
+    assert "convert to 8 bits" in what
+    white = int(np.ceil(65535 / 65535 * 398 / 4))  # all but levels 0 and 164 of 400
+    assert images == [
+        f"'scan.png' (16-bit grey, decodes to {white}% white and 0% black)",
+        f"'scan.tif' (16-bit grey, decodes to {white}% white and 0% black)",
+        "'float.tif' (grey in floating point, decodes to 0% white and 100% black)",
+        f"'int.tif' (32-bit grey, decodes to {white}% white and 0% black)",
+    ]
+
+
+def test_extreme_shapes_are_told():
+    sizes = ((8, 160), (8, 161), (7, 30), (30, 7), (400, 19), (200, 10))
+    facts = [*(ImageFacts(None, *size) for size in sizes), ImageFacts("broken")]
+    ((what, images),) = odd_images([f"{w}.png" for w, _ in sizes] + ["x"], facts).items()
+    assert "under 8 pixels" in what and "20 times" in what
+    expected = (
+        "'8.png' (8 x 161)",
+        "'7.png' (7 x 30)",
+        "'30.png' (30 x 7)",
+        "'400.png' (400 x 19)",
+    )
+    assert images == list(expected)
