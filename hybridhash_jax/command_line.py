@@ -169,12 +169,12 @@ def _check_path(name: str, given: str | None) -> None:
         raise flags.IllegalFlagValueError(
             f"--{name}={given}: there is no home directory that ~ could mean; give the whole path"
         ) from error
-    utf8 = sys.getfilesystemencoding().lower().replace("-", "") == "utf8"
-    if not given.isascii() and not (utf8 and given.isprintable()):
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
         raise flags.IllegalFlagValueError(
-            f"--{name}={given!r} cannot be written in this locale, in which file names are "
-            f"{sys.getfilesystemencoding()}: set LC_ALL=C.UTF-8, or give a path of plain letters"
-        )
+            f"--{name}={given!r} is no UTF-8, which file names must be here; rename the folder"
+        ) from error
 
 
 def _check_workdir(workdir: Path, *, writes: bool) -> None:

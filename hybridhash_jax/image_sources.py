@@ -4,18 +4,22 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from configs import default
 from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.distributed.agreement import agree
-from hybridhash_jax.runtime.console import progress
+from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.workdir import names
 from input_pipeline.dataset import Dataset
 from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset, load_kept, unused_fields
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
+from input_pipeline.images.encoded import EncodedImages
+from input_pipeline.images.headers import broken_headers
 from input_pipeline.images.transforms import ImageTransform
+from input_pipeline.messages import counted, shortened
 from input_pipeline.sources import ArraySource, DecodedSource, Source
 
 _READING_SECONDS = 4 * 3600  # that one process may read its data longer than another
@@ -130,6 +134,52 @@ def check_enough(dataset: Dataset, batch_size: int, *, searches: bool) -> None:
         )
 
 
+def check_headers(dataset: Dataset, config: Config) -> None:
+    """Looks at the start of every image file, so that a broken one is not found hours later.
+
+    Several processes share the work. In a bucket, where every look is a request, nothing is done.
+
+    Raises:
+      DataError: images that cannot be used, where data.on_unreadable is "error"; or most of them.
+    """
+    images, data = dataset.images, config.data
+    if not isinstance(images, EncodedImages) or "://" in str(data.dir) or data.source != "files":
+        return
+    used = np.unique(np.concatenate(list(dataset.splits.by_name().values())))
+    rows = used[jax.process_index() :: jax.process_count()]
+    with progress("looking at image files", len(rows)) as told:
+        broken = broken_headers(
+            images.reader, rows, _decode_options(data), data.num_workers, told.update
+        )
+    if not broken:
+        return
+    named = [f"{images.names[row]}: {reason}" for row, reason in broken.items()]
+    few = shortened(named, 5, "\n  ")
+    if len(broken) > len(rows) / 2:
+        raise DataError(
+            f"{len(broken):,} of {len(rows):,} images cannot be used. Is --config.data.dir="
+            f"{data.dir} the folder that their names start from?{_hint(data.dir, images)}\n  {few}"
+        )
+    if data.on_unreadable == "error":
+        raise DataError(
+            f"{counted(len(broken), 'image')} of {len(rows):,} cannot be used; mend or remove them, "
+            f"or leave them out with --config.data.on_unreadable=skip:\n  {few}"
+        )
+    logger.warning("%s cannot be used:\n  %s", counted(len(broken), "image"), few)
+
+
+def _hint(directory: str, images: EncodedImages) -> str:
+    """The folder near this one in which the images are, if one is found."""
+    root, name = Path(directory).expanduser().absolute(), images.names[0]
+    near = [root.parent, *(path for path in sorted(root.iterdir())[:100] if path.is_dir())]
+    found = [path for path in near if (path / name).is_file()]
+    return f" {found[0]} has {name}." if found else ""
+
+
+def _decode_options(data: Config) -> DecodeOptions:
+    return DecodeOptions(data.allow_truncated, data.max_pixels, data.apply_orientation)
+
+
 def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources:
     """Arrays as they are; files through the transforms that `config.data` asks for.
 
@@ -159,7 +209,7 @@ def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources
     evaluation = ImageTransform(
         size=image_size,
         resize=data.resize,
-        options=DecodeOptions(data.allow_truncated, data.max_pixels, data.apply_orientation),
+        options=_decode_options(data),
     )
     train = dataclasses.replace(
         evaluation, horizontal_flip=data.horizontal_flip, random_area=data.random_area

@@ -14,9 +14,10 @@ from hybridhash_jax.description import describe
 from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.evaluators import Evaluation, Evaluator, create_evaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
-from hybridhash_jax.image_sources import create_dataset
+from hybridhash_jax.image_sources import check_headers, create_dataset
 from hybridhash_jax.report.files import write_sweep
 from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.failures import only_tells
 from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train import TrainingLoop
@@ -68,6 +69,8 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     dataset = create_dataset(config, folders[config.bits[0]])
     for folder in folders.values():
         check_data(folder, dataset)
+    if not any(committed_steps(folder / names.CHECKPOINTS) for folder in folders.values()):
+        check_headers(dataset, config)
     finished = [
         _train_length(config, bits, dataset, folder, stop) for bits, folder in folders.items()
     ]
@@ -75,8 +78,9 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     if len(config.bits) > 1 and jax.process_index() == 0:
         results.write_results(workdir, entries)
         reports = [(f"{run.entry['bits']}bits", run.report) for run in finished]
-        page = write_sweep(workdir, reports, draw=config.evaluation.report)
-        logger.info("report: %s", page)
+        with only_tells(names.PAGE):
+            page = write_sweep(workdir, reports, draw=config.evaluation.report)
+            logger.info("report: %s", page)
     logger.info("%s\nresults: %s", finished[0].evaluator.table(entries), workdir / names.RESULTS)
     return entries
 
@@ -116,7 +120,8 @@ def _train_held(experiment: Experiment, own: Config, workdir: Path, stop: StopRe
     if jax.process_index() == 0:
         record = selected.record
         source = f"checkpoint {record['step']} (epoch {record['epoch']:g}) of this run"
-        report = evaluator.write_report(workdir, selected, source, entry)
+        with only_tells(names.PAGE):
+            report = evaluator.write_report(workdir, selected, source, entry)
         entry |= results.measured_in_report(report)
         results.write_results(workdir, [entry])
     return _Finished(entry, report, evaluator)

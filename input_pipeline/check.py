@@ -21,6 +21,7 @@ from input_pipeline.commands import (
     make_parser,
     run_command,
 )
+from input_pipeline.dataset import one_hot
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import FileReader
@@ -31,14 +32,22 @@ from input_pipeline.lists.label_lists import (
     read_class_names,
     read_list_bytes,
 )
-from input_pipeline.lists.listed import LIST_FILES, ListProblem, list_path, list_problems
+from input_pipeline.lists.listed import (
+    LIST_FILES,
+    ListProblem,
+    label_use_problems,
+    list_path,
+    list_problems,
+)
 from input_pipeline.messages import counted, shortened
 from input_pipeline.progress import Progress
+from input_pipeline.sets.folders import scan_folder
 from input_pipeline.splits import LIST_PROTOCOLS
 
 _EXAMPLES = """\
   python -m input_pipeline.check --dir COCO --lists COCO/lists --name coco
   python -m input_pipeline.check --lists my_lists --no_images
+  python -m input_pipeline.check --dir photographs --folder
 """
 _SHOWN = 20
 
@@ -60,14 +69,40 @@ def check(options: argparse.Namespace) -> Findings:
     if options.dir:
         check_image_folder(options.dir)
     findings = Findings()
+    if options.folder:
+        _check_folder(options, findings)
+        return findings
     expected = LIST_PROTOCOLS[options.name]
     lists = train, query, database = _read_lists(options, findings)
     findings.problems += list_problems(train, query, database, expected)
+    findings.problems += label_use_problems(lists)
     class_names = _class_names(options.lists or options.dir, lists, findings)
     findings.tables.append(list_table(dict(zip(LIST_FILES, lists, strict=True)), class_names))
     if not options.no_images:
         _check_images(options, lists, findings)
     return findings
+
+
+def _check_folder(options: argparse.Namespace, findings: Findings) -> None:
+    """The same of a folder with a subfolder a class, whatever splits are drawn from it."""
+    found = scan_folder(options.dir)
+    labels = one_hot(found.class_ids, len(found.class_names))
+    listed = LabelList(found.names, labels, options.dir)
+    findings.tables.append(list_table({"images": listed}, found.class_names))
+    findings.notices += [ListProblem(f"left out: {words}") for words in found.left_out()]
+    counts = labels.sum(axis=0, dtype=np.int64)
+    if few := [f"{found.class_names[i]} {counts[i]}" for i in np.flatnonzero(counts < 3)]:
+        text = "classes with fewer than 3 images, which leave a split without one"
+        findings.notices.append(ListProblem(f"{text}: {shortened(few, 20)}", tuple(few)))
+    if options.no_images:
+        return
+    facts = _check_images(options, [listed], findings)
+    rows = np.arange(len(found.names))
+    pairs = [pair for pair in same_files(facts, rows, rows) if pair[0] != pair[1]]
+    if details := tuple(f"{found.names[i]!r} and {found.names[j]!r}" for i, j in pairs):
+        text = f"{len(details):,} files are there twice, byte for byte, and may become query and "
+        text += f"database image, for example {details[0]}"
+        findings.notices.append(ListProblem(text, details))
 
 
 def _read_lists(options: argparse.Namespace, findings: Findings) -> list[LabelList]:
@@ -104,7 +139,7 @@ def _class_names(
 
 def _check_images(
     options: argparse.Namespace, lists: Sequence[LabelList], findings: Findings
-) -> None:
+) -> list[ImageFacts]:
     places: dict[str, str] = {}
     for listed in lists:
         for row, name in enumerate(listed.paths):
@@ -126,10 +161,12 @@ def _check_images(
         for name, fact in zip(names, facts, strict=True)
         if fact.reason
     ]
-    findings.notices += _same_file_notices(names, facts, lists)
+    if len(lists) == len(LIST_FILES):
+        findings.notices += _same_file_notices(names, facts, lists)
     for what, images in odd_images(names, facts).items():
         text = f"{counted(len(images), 'image')} {what}: {shortened(images)}"
         findings.notices.append(ListProblem(text, tuple(images)))
+    return facts
 
 
 def _same_file_notices(
@@ -214,6 +251,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("input_pipeline.check", __doc__, _EXAMPLES)
     add = parser.add_argument
     add("--dir", metavar="IMAGES", help="folder that the paths in the lists start from")
+    add("--folder", action="store_true", help="no lists: a subfolder of IMAGES is a class")
     add(
         "--name",
         choices=list(LIST_PROTOCOLS),
@@ -227,6 +265,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.dir and not (options.no_images and options.lists):
         parser.error("give --dir IMAGES, or --lists LISTS with --no_images to check lists only")
+    if options.folder and (options.lists or not options.dir or options.name != "lists"):
+        parser.error("--folder needs --dir, and goes without --lists and --name")
     folder = os.path.dirname(options.out) or "."
     if not os.path.isdir(folder):  # found out now rather than after hours
         parser.error(f"--out: there is no folder {folder}")

@@ -304,12 +304,23 @@ def test_a_device_that_is_absent_is_named(tmp_path):
     assert "JAX cannot use the devices of JAX_PLATFORMS=cuda" in refused(done)
 
 
-def test_a_path_that_the_locale_cannot_write_is_refused(tmp_path):
-    environment = ENVIRONMENT | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    command = [*MAIN, f"--workdir={tmp_path}/Gemälde"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert "cannot be written in this locale" in refused(done)
-    assert "LC_ALL=C.UTF-8" in done.stderr
+OTHER_LOCALE = ENVIRONMENT | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_names_are_utf_8_whatever_the_locale(tmp_path):
+    workdir = saved_run(tmp_path, "Gemälde")
+    command = [*MAIN[:2], f"--workdir={workdir}", "--config.lr=1"]
+    done = subprocess.run(command, env=OTHER_LOCALE, capture_output=True, text=True)
+    assert "Did you mean optimizer.learning_rate?" in refused(done)
+    check = [sys.executable, "-m", "hybridhash_jax", "check", f"--dir={workdir}", "--folder"]
+    done = subprocess.run(check, env=OTHER_LOCALE, cwd=ROOT, capture_output=True, text=True)
+    assert f"error: {workdir} has no subfolders" in done.stderr
+
+
+def test_a_path_that_is_no_utf_8_is_refused(tmp_path):
+    command = [*MAIN, os.fsencode(f"--workdir={tmp_path}/") + b"Gem\xe4lde"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert "is no UTF-8, which file names must be here" in refused(done)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError()], ids=["host", "device"])

@@ -1,5 +1,6 @@
 """What the program says to the person who runs it: plain lines that a progress bar survives."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -19,8 +20,9 @@ class _Handler(logging.Handler):
         prefix = "" if record.levelno < logging.WARNING else record.levelname.lower() + ": "
         if not sys.stdout.isatty():  # a log: when was it?
             prefix = time.strftime("%H:%M:%S ") + prefix
-        tqdm.write(prefix + record.getMessage(), file=sys.stdout)
-        sys.stdout.flush()
+        with contextlib.suppress(OSError, ValueError):  # a reader that is gone stops no run
+            tqdm.write(prefix + record.getMessage(), file=sys.stdout)
+            sys.stdout.flush()
 
 
 def progress(what: str, total: int | None = None, unit: str = "images") -> Progress:

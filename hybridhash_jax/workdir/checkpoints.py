@@ -18,8 +18,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from hybridhash_jax.parameters import flatten
 from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.failures import is_damage, is_full_disk, reason
 from hybridhash_jax.workdir import names
-from hybridhash_jax.workdir.damage import is_damage, is_full_disk, reason
 from input_pipeline.messages import shortened
 from input_pipeline.options import Option
 

@@ -11,6 +11,7 @@ import jax
 from tqdm import tqdm
 
 from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.failures import only_tells
 from hybridhash_jax.workdir import names
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.progress import duration
@@ -53,17 +54,22 @@ class RunLog:
             leave=False,
             bar_format="{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]",
         )
+        self._file = self._events = None
         if self._writes:
-            self._drop_later_lines()
-            self._file = self.path.open("a")
-            self._events = _event_writer(self.path.parent / names.EVENTS, self.start_step)
+            with only_tells(names.LOG):
+                self._drop_later_lines()
+                self._file = self.path.open("a")
+            with only_tells(names.EVENTS):
+                folder = self.path.parent / names.EVENTS
+                self._events = _event_writer(folder, self.start_step)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
-        if self._writes:
-            self._file.close()
-            self._events.close()
+        for name, one in ((names.LOG, self._file), (names.EVENTS, self._events)):
+            with only_tells(name):
+                if one is not None:
+                    one.close()
 
     def progress(self, step: int, loss: float, rate: float | None) -> None:
         """Moves the bar to `step` steps taken; `rate` is in images per second."""
@@ -118,11 +124,15 @@ class RunLog:
     def _write(self, kind: str, values: dict[str, Any]) -> None:
         if not self._writes:
             return
-        self._file.write(json.dumps({"kind": kind, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            if name != "step" and isinstance(value, int | float):
-                self._events.add_scalar(f"{kind}/{name}", value, values["step"])
+        with only_tells(names.LOG):
+            if self._file is not None:
+                self._file.write(json.dumps({"kind": kind, **values}) + "\n")
+                self._file.flush()
+        numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and k != "step"}
+        with only_tells(names.EVENTS):
+            for name, value in numbers.items():
+                if self._events is not None:
+                    self._events.add_scalar(f"{kind}/{name}", value, values["step"])
 
 
 def _speed(rate: float | None) -> str:

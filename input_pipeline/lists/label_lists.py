@@ -96,6 +96,16 @@ def parse_list(
     while lines and not lines[-1]:
         lines.pop()
     width, explanation = _find_width(lines, num_classes)
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        width, explanation = 0, "the file is UTF-16; save it as UTF-8"
+    elif width == 1 and not explanation:
+        width, explanation = (
+            0,
+            (
+                "one label a line, which leaves the images of the other class without any: write a 0 or "
+                "1 for every class, such as 'a.jpg 1 0' and 'b.jpg 0 1'"
+            ),
+        )
     problems = [f"{file}:1: {explanation}"] if explanation else []
     places: dict[str, int] = {}
     digits = []

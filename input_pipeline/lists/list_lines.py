@@ -45,7 +45,21 @@ def _explain(line: bytes, num_classes: int) -> str:
         return f"the label {wrong!r} is not 0 or 1"
     before = fields[len(fields) - count - 1].decode(errors="replace")
     found = f"{count} labels (0 or 1) after {before!r}" if count else "no labels"
-    return f"{found}, expected {num_classes}"
+    return f"{found}, expected {num_classes}{_kind_of(fields)}"
+
+
+def _kind_of(fields: list[bytes]) -> str:
+    """What a line may be instead, with a comma before it."""
+    last = fields[-1]
+    if b"," in last or b";" in last:
+        return ", for it has commas where blanks are expected"
+    if last.endswith((b"]", b")")):
+        return ", for its labels are in brackets; write 0 and 1 with blanks between"
+    if re.fullmatch(rb"[01]\.0*", last):
+        return ", for its labels are decimals; write 0 and 1"
+    if re.fullmatch(rb"\d+", last) and len(fields) == 2:
+        return ", for it has one class id; write a 0 or 1 for every class"
+    return ""
 
 
 def count_labels(fields: list[bytes]) -> int:

@@ -90,6 +90,23 @@ def list_problems(
     ]
 
 
+def label_use_problems(lists: Sequence[LabelList]) -> list[ListProblem]:
+    """Training images without a single label, and labels of queries that the database lacks."""
+    train, query, database = lists
+    problems = []
+    if train.paths and not train.labels.any():
+        problems.append(f"{train.file}: not one training image has a label")
+    if query.paths and database.paths and query.labels.shape[1] == database.labels.shape[1]:
+        lacking = np.flatnonzero(query.labels.any(axis=0) & ~database.labels.any(axis=0))
+        if len(lacking):
+            columns = shortened([str(k + 1) for k in lacking.tolist()])
+            problems.append(
+                f"{database.file}: no image has the labels {columns} (columns, counted from 1), "
+                f"which queries of {query.file} have: nothing can be found for them"
+            )
+    return [ListProblem(text) for text in problems]
+
+
 def _size_problems(lists: Iterable[LabelList], expected: ListProtocol) -> list[ListProblem]:
     counts = (expected.num_train, expected.num_query, expected.num_database)
     problems = []

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.errors import DataError
+from input_pipeline.messages import shortened
 from input_pipeline.sets.cifar10_pickle import load_pickled_dict
 from input_pipeline.sets.download import fetch
 
@@ -93,6 +94,12 @@ def read_cifar10(
     root = Path(directory or DEFAULT_DIRECTORY).expanduser().absolute()
     found = _find(root)
     if found is None:
+        inside = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+        if directory and inside:
+            raise DataError(
+                f"no CIFAR-10 files in {root}, which holds {shortened(inside)}: give an empty folder "
+                f"to download into, or another one. {_advice(root)}"
+            )
         if not download:
             raise DataError(f"no CIFAR-10 files in {root}, and downloading is off. {_advice(root)}")
         found = root / PYTHON_ARCHIVE

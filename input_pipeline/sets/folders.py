@@ -8,16 +8,27 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.errors import DataError
+from input_pipeline.images.formats import accepted_formats, starts_as
+from input_pipeline.messages import counted, shortened
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+# Such files count as images unopened; all others are asked by their first bytes.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".avif",
+)  # fmt: skip
+# What storage boxes, archives and systems leave in folders of photographs.
+_JUNK = (
+    "@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information",
+    "thumbs.db", "desktop.ini",
+)  # fmt: skip
+_SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing", "query")
 
 
 @dataclass(frozen=True, eq=False)
 class FolderImages:
     """The images of a folder and the class of each: a function of the names alone; all sorted.
 
-    `ignored` are files that are no images by their suffix or lie in no class, and folders (with a
-    `/` at the end) that hold no images or lead back to others.
+    `ignored` are files that are no images or lie in no class, and folders (with a `/` at the end)
+    that hold no images or lead back to others; hidden and junk ones are not told.
     """
 
     names: list[str]  # paths with `/` relative to the folder; each starts with its class's name
@@ -25,11 +36,25 @@ class FolderImages:
     class_names: tuple[str, ...]  # the subfolders with images
     ignored: tuple[str, ...]
 
+    def left_out(self) -> list[str]:
+        """What was ignored, in words: every class without images, the files by kind."""
+        empty = [name for name in self.ignored if name.endswith("/")]
+        words = [f"folders without images: {shortened(empty, 20)}"] if empty else []
+        kinds: dict[str, list[str]] = {}
+        for name in self.ignored:
+            if not name.endswith("/"):
+                kinds.setdefault(os.path.splitext(name)[1].lower(), []).append(name)
+        for kind, names in sorted(kinds.items()):
+            advice = ", convert them to JPEG" if kind in (".heic", ".heif", ".jp2", ".raw") else ""
+            what = f"{kind} file" if kind else "file without an ending"
+            words.append(f"{counted(len(names), what)}{advice} ({shortened(names, 3)})")
+        return words
+
 
 def scan_folder(directory: str | os.PathLike[str]) -> FolderImages:
-    """Lists the images in every subfolder of `directory`, at any depth, without opening one.
+    """Lists the images in every subfolder of `directory`, at any depth.
 
-    Each subfolder is a class. Names that start with a dot are passed over. A link to a folder is
+    Each subfolder is a class. Hidden names and junk are passed over. A link to a folder is
     followed unless it leads back into `directory`, to a folder that contains the link, or to one
     that was reached before, so no image is counted twice and no loop is entered.
     """
@@ -39,6 +64,12 @@ def scan_folder(directory: str | os.PathLike[str]) -> FolderImages:
     scan = _Scan(str(root))
     if not scan.found:
         raise DataError(f"{root} {_why_empty(scan)}")
+    if len(scan.classes) > 1 and {name.lower() for name in scan.classes} <= set(_SPLIT_NAMES):
+        raise DataError(
+            f"{root} holds the folders {' and '.join(scan.classes)}, which look like splits and not "
+            f"like classes: give one of them, such as {root / scan.classes[0]}, or use "
+            "--config.data.name=class_folders, which takes train and val as they are"
+        )
     scan.found.sort()
     class_names = sorted({class_name for _, class_name in scan.found})
     ids = {name: i for i, name in enumerate(class_names)}
@@ -103,7 +134,11 @@ def _visible(folder: str) -> Iterator[os.DirEntry[str]]:
     """Entries of a folder by name, hidden ones left out."""
     try:
         with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            visible = [
+                entry
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name.lower() not in _JUNK
+            ]
     except OSError as error:
         raise DataError(
             f"cannot read the folder {_shown(folder)} ({error}); make it readable or move it away"
@@ -118,7 +153,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
     is_file = os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
-    return is_file and entry.name.lower().endswith(IMAGE_SUFFIXES) and _is_text(entry.name)
+    if not (is_file and _is_text(entry.name)):
+        return False
+    return entry.name.lower().endswith(IMAGE_SUFFIXES) or _starts_as_image(entry.path)
+
+
+def _starts_as_image(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return bool(starts_as(file.read(32)))
+    except OSError:
+        return False
 
 
 def _contains(folder: str, path: str) -> bool:
@@ -137,8 +182,8 @@ def _shown(name: str) -> str:
 def _why_empty(scan: _Scan) -> str:
     if scan.classes:
         return (
-            f"has {len(scan.classes)} subfolders but no image in any of them; accepted are files "
-            f"ending in {', '.join(IMAGE_SUFFIXES)}"
+            f"has {len(scan.classes)} subfolders but no image in any of them; accepted: "
+            f"{', '.join(accepted_formats())}"
         )
     loose = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in scan.ignored)
     images = f"{loose} images lie right in it; " if loose else ""

@@ -77,8 +77,7 @@ def load_folder(directory: str, seed: int, rules: FolderSplits) -> Dataset:
     train = _per_class(rules.train_per_class, counts, _TRAIN_SHARE)
     _check_counts(directory, found.class_names, counts, query, train)
     splits = class_splits(found.class_ids, seed, query, train, rules.database)
-    ignored = f"; {len(found.ignored)} other files ignored" if found.ignored else ""
-    return _make_folder("folder", directory, found, splits, ignored)
+    return _make_folder("folder", directory, found, splits, "")
 
 
 def _per_class(given: int | None, counts: np.ndarray, share: float) -> np.ndarray:
@@ -188,13 +187,14 @@ def _join(name: str, parts: Sequence[LabelList]) -> listed.ListedImages:
 def _make_folder(
     name: str, directory: str, found: FolderImages, splits: Splits, more: str
 ) -> Dataset:
+    left_out = ["; ".join(found.left_out())] if found.ignored else []
     return _make(
         name,
         EncodedImages(found.names, FileReader(directory, found.names)),
         one_hot(found.class_ids, len(found.class_names)),
         splits,
         found.class_names,
-        f"image files in {directory}, a class a subfolder{more}",
+        "; left out: ".join([f"image files in {directory}, a class a subfolder{more}", *left_out]),
     )
 
 

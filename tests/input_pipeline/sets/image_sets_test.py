@@ -141,7 +141,7 @@ def test_a_folder_a_class_is_split_by_the_seed(folder):
     assert (len(splits.query), len(splits.train), len(splits.database)) == (4, 6, 10)
     for row in splits.query:
         assert dataset.class_names[int(dataset.labels[row].argmax())] in names_of(dataset, [row])[0]
-    assert "1 other files ignored" in dataset.provenance
+    assert "left out: 1 .txt file (cat/notes.txt)" in dataset.provenance
     assert load_folder(folder).checksum == dataset.checksum
     assert load_folder(folder, seed=1).checksum != dataset.checksum
     assert len(load_folder(folder, database="train_and_rest").splits.database) == 16

@@ -1,15 +1,21 @@
-"""Tells data that were read and are wrong from data that could not be read, or not be written."""
+"""What went wrong: data that are wrong, a system that failed, or what only tells of a run."""
 
+import contextlib
 import errno
 import json
 import os
 import re
 from collections.abc import Iterator
 
+from hybridhash_jax.runtime.console import logger
+
 # What TensorStore says of a file that is missing, cut short, or does not unpack.
 _DAMAGE = re.compile(r"\b(DATA_LOSS|NOT_FOUND|OUT_OF_RANGE|FAILED_PRECONDITION)\b")
 _CAUSE = re.compile(r"OS error (\d+)|\[Errno (\d+)\]")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+_SAID: set[str] = set()
 
 
 def is_damage(error: BaseException) -> bool:
@@ -55,3 +61,14 @@ def _number(error: BaseException) -> int | None:
         if match := _CAUSE.search(str(one)):
             return int(match[1] or match[2])
     return None
+
+
+@contextlib.contextmanager
+def only_tells(what: str) -> Iterator[None]:
+    """Lets a failure of the block pass, and says once that `what` could not be written."""
+    try:
+        yield
+    except Exception as error:
+        if what not in _SAID:
+            _SAID.add(what)
+            logger.warning("%s could not be written (%s); the run goes on", what, reason(error))

@@ -8,9 +8,9 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
+from hybridhash_jax.runtime.failures import is_damage, is_full_disk, reason
 from hybridhash_jax.workdir import checkpoints
 from hybridhash_jax.workdir.checkpoints import CheckpointError, CheckpointStore
-from hybridhash_jax.workdir.damage import is_damage, is_full_disk, reason
 
 
 def of_tensorstore(status: str, number: int | None = None) -> ValueError:
