@@ -44,8 +44,7 @@ def evaluate_checkpoint(
     check_one_length(config, workdir)
     check_same_run(config, workdir, MAY_CHANGE)
     step = choose_step(workdir, which)
-    name = names.EVALUATION if which == "selected" else f"{names.EVALUATION}-{step}"
-    folder = output or workdir / name
+    folder = output or workdir / names.evaluation(step, choose_step(workdir, "selected"))
     _check_writable(folder)
     dataset = create_dataset(config, workdir)
     if change := change_of_data(workdir, dataset):

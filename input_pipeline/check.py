@@ -99,7 +99,7 @@ def _check_folder(options: argparse.Namespace, findings: Findings) -> None:
     facts = _check_images(options, [listed], findings)
     rows = np.arange(len(found.names))
     pairs = [pair for pair in same_files(facts, rows, rows) if pair[0] != pair[1]]
-    if details := tuple(f"{found.names[i]!r} and {found.names[j]!r}" for i, j in pairs):
+    if details := tuple(f"{found.names[j]!r} and {found.names[i]!r}" for i, j in pairs):
         text = f"{len(details):,} files are there twice, byte for byte, and may become query and "
         text += f"database image, for example {details[0]}"
         findings.notices.append(ListProblem(text, details))

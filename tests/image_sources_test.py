@@ -4,14 +4,23 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import folder
 from hybridhash_jax.config_fields import ConfigError
-from hybridhash_jax.image_sources import create_sources
+from hybridhash_jax.image_sources import (
+    check_enough,
+    check_headers,
+    create_dataset,
+    create_sources,
+)
+from input_pipeline.dataset import Dataset, one_hot
+from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.sources import ArraySource, DecodedSource
+from input_pipeline.splits import Splits
 from tests.runs.small_run import make_config
 
 NAMES = ("a.jpg",)
@@ -70,3 +79,88 @@ def test_fields_that_do_not_fit_are_explained(data, resized, why):
     with pytest.raises(ValueError, match=why) as caught:
         create_sources(files(resized), config_with(**data), 32)  # pyright: ignore
     assert isinstance(caught.value, ConfigError) or data == {"resize": 31}
+
+
+def data_set(names, reader, rows, classes=2):
+    splits = Splits(*(np.array(part, np.int64) for part in rows))
+    labels = one_hot(np.arange(len(names)) % classes, classes)
+    return Dataset(
+        "lists", "lists", tuple(map(str, range(classes))), EncodedImages(names, reader), labels,
+        splits, None, "made here", None, "0",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    names = [f"images/{i}.png" for i in range(8)]
+    (tmp_path / "images").mkdir()
+    for i, name in enumerate(names):
+        Image.fromarray(np.full((9, 9, 3), i, np.uint8)).save(tmp_path / name)
+    rows = ([0, 1, 2, 3], [4, 5], [6, 7])
+    return tmp_path, data_set(names, FileReader(str(tmp_path), names), rows)
+
+
+def config_of_files(directory, **data):
+    config = folder.get_config()
+    config.data.update({"dir": str(directory)} | data)
+    return config
+
+
+def test_broken_files_are_found_before_the_first_step(photographs, caplog):
+    directory, dataset = photographs
+    check_headers(dataset, config_of_files(directory))
+    (directory / "images/5.png").write_bytes(b"no image")
+    (directory / "images/7.png").unlink()
+    with pytest.raises(DataError) as refused:
+        check_headers(dataset, config_of_files(directory))
+    for part in ("2 images of 8 cannot be used", "images/5.png: ", "images/7.png: ",
+                 "--config.data.on_unreadable=skip"):  # fmt: skip
+        assert part in str(refused.value)
+    check_headers(dataset, config_of_files(directory, on_unreadable="skip"))
+
+
+def test_a_wrong_folder_is_said_once_with_the_one_that_fits(photographs):
+    directory, dataset = photographs
+    wrong = directory / "images"
+    images = EncodedImages(dataset.images.names, FileReader(str(wrong), dataset.images.names))
+    elsewhere = dataclasses.replace(dataset, images=images)
+    with pytest.raises(DataError, match=f"8 of 8 images .*{directory} has images/0.png"):
+        check_headers(elsewhere, config_of_files(wrong, on_unreadable="skip"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "batch_size", "why"),
+    [
+        (([0, 1], [2], []), 2, 2, "the database split .* has no images .train 2, query 1, data"),
+        (([0, 1], [], [2]), 2, 2, "the query split .* has no images"),
+        (([0, 1], [2], [3]), 1, 2, "have 1 class, and two are needed"),
+        (([0, 2], [1], [3]), 2, 2, "have 1 class, and two are needed"),
+        (([0, 1], [2], [3]), 2, 3, "batch_size=3 is more than the 2 training images"),
+    ],
+)
+def test_a_data_set_that_a_run_can_make_nothing_of_is_refused(rows, classes, batch_size, why):
+    names = [f"{i}.png" for i in range(4)]
+    dataset = data_set(names, FileReader(".", names), rows, classes)
+    with pytest.raises(ValueError, match=why):
+        check_enough(dataset, batch_size, searches=True)
+
+
+def test_a_classifier_needs_no_database():
+    names = [f"{i}.png" for i in range(4)]
+    dataset = data_set(names, FileReader(".", names), ([0, 1], [2, 3], []))
+    check_enough(dataset, 2, searches=False)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ({"name": "digits", "protocol": "digits", "source": "archive", "query_per_class": 3},
+         "data.query_per_class=3 means nothing for data.name=digits"),
+        ({"lists": "x"}, "data.lists='x' means nothing for data.name=folder"),
+        ({"dir": "/nowhere/at/all"}, "data.dir=/nowhere/at/all: there is no such folder"),
+        ({"splits": "kept"}, "data.splits='kept' is for a workdir that has kept"),
+    ],
+)  # fmt: skip
+def test_data_fields_are_checked_before_anything_is_read(tmp_path, data, why):
+    with pytest.raises((ConfigError, DataError), match=why):
+        create_dataset(config_of_files(tmp_path, **data))

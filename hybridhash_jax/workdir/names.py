@@ -22,6 +22,11 @@ EVALUATION = "evaluation"  # what --mode=evaluate writes: results, report, codes
 TUNING = "tune_batch.json"  # what --mode=tune_batch found
 
 
+def evaluation(step: int, selected: int) -> str:
+    """Where --mode=evaluate writes; a folder of its own for a checkpoint that is not selected."""
+    return EVALUATION if step == selected else f"{EVALUATION}-{step}"
+
+
 def unreadable(process: int | None = None) -> str:
     """The list of images that could not be read; one a process where there are several."""
     return "unreadable.txt" if process is None else f"unreadable-{process}.txt"

@@ -42,7 +42,7 @@ def _explain(line: bytes, num_classes: int) -> str:
         return f"no path before the labels; expected a path and {num_classes} labels"
     wrong = label_that_is_no_label(line.rsplit(None, count)[0])
     if wrong:
-        return f"the label {wrong!r} is not 0 or 1"
+        return f"the label {wrong!r} is not 0 or 1{_kind_of(fields)}"
     before = fields[len(fields) - count - 1].decode(errors="replace")
     found = f"{count} labels (0 or 1) after {before!r}" if count else "no labels"
     return f"{found}, expected {num_classes}{_kind_of(fields)}"

@@ -141,6 +141,33 @@ def test_odd_images_are_notices_and_no_problems(folder, capsys):
     assert shown.endswith("no problems\n")
 
 
+def test_labels_that_lead_nowhere_are_problems(folder, capsys):
+    (folder / "train.txt").write_text("images/0.jpg 0 0\nimages/1.jpg 0 0\n")
+    (folder / "database.txt").write_text("images/2.jpg 0 1\nimages/3.jpg 0 1\n")
+    assert run(folder) == 1
+    printed = capsys.readouterr().out
+    assert "not one training image has a label" in printed
+    assert "no image has the labels 1 (columns, counted from 1)" in printed
+
+
+def test_a_folder_of_classes_is_checked_without_lists(folder, capsys):
+    for name in ("cat", "dog"):
+        (folder / "classes" / name).mkdir(parents=True)
+    for i in range(4):
+        (folder / f"images/{i}.jpg").rename(folder / f"classes/{('cat', 'dog')[i % 2]}/{i}.jpg")
+    twice = (folder / "classes/cat/0.jpg").read_bytes()
+    (folder / "classes/dog/copy.jpg").write_bytes(twice)
+    (folder / "classes/dog/phone.heic").write_bytes(b"x" * 64)
+    assert check.main([f"--dir={folder / 'classes'}", "--folder"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("cat", "dog", "1 .heic file, convert them to JPEG", "cat 2", "no problems",
+                 "there twice, byte for byte", "'cat/0.jpg' and 'dog/copy.jpg'"):  # fmt: skip
+        assert part in printed
+    (folder / "classes/dog/broken.jpg").write_bytes(twice[:100])
+    assert check.main([f"--dir={folder / 'classes'}", "--folder"]) == 1
+    assert "dog/broken.jpg" in capsys.readouterr().out
+
+
 def test_truncated_and_large_images_are_judged_by_the_options(folder, capsys):
     image = folder / "images" / "5.jpg"
     image.write_bytes(image.read_bytes()[:-40])

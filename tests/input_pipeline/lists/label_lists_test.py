@@ -68,6 +68,10 @@ def test_backslashes_separate_folders_where_no_slash_does():
     ("line", "why"),
     [
         (b"c.jpg 0 1", "2 labels .* expected 3"),
+        (b"c.jpg,0,1,0", "it has commas where blanks are expected"),
+        (b"c.jpg 0.0 1.0 0.0", "its labels are decimals"),
+        (b"c.jpg [0 1 0]", "in brackets"),
+        (b"c.jpg 7", "one class id; write a 0 or 1 for every class"),
         (b"c.jpg 0 1 0 0", "4 labels .* expected 3"),
         (b"c.jpg 0 2 0", "label '2' is not 0 or 1"),
         (b"c.jpg 2 0 1 0", "label '2' is not 0 or 1"),
@@ -127,6 +131,17 @@ def test_another_width_throughout_is_one_problem_and_the_list_is_still_read():
     assert problems == ["train.txt:1: 3 labels a line, but 4 classes are expected"]
     assert found.labels.shape == (2, 3)
     assert len(problems_of(PLAIN + b"c.jpg 0 1 0 0\n", 4)) == 2  # where some lines are right
+
+
+def test_one_column_for_two_classes_is_refused():
+    (problem,) = problems_of(b"a.jpg 1\nb.jpg 0\n")
+    assert "one label a line" in problem
+    assert "'a.jpg 1 0' and 'b.jpg 0 1'" in problem
+
+
+def test_utf_16_is_named():
+    (problem,) = problems_of("a.jpg 1 0\nb.jpg 0 1\n".encode("utf-16"))
+    assert "UTF-16; save it as UTF-8" in problem
 
 
 def test_the_number_of_classes_must_be_positive():

@@ -1,5 +1,6 @@
 """One subfolder a class: which files count, what is left out, and that no link makes it hang."""
 
+import io
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from PIL import Image
 
 from input_pipeline.errors import DataError
 from input_pipeline.sets.folders import FolderImages, scan_folder
@@ -16,7 +18,8 @@ def make(root: Path, *names: str) -> Path:
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        if not name.endswith("/"):
+            path.touch()
     return root
 
 
@@ -46,11 +49,48 @@ def test_a_class_whose_name_starts_like_another_keeps_its_images(tmp_path):
 
 
 def test_images_are_told_by_their_suffix_in_any_case(tmp_path):
-    names = ["a.JPG", "b.jpeg", "c.Png", "d.bmp", "e.gif", "f.webp", "g.tif", "h.TIFF"]
+    names = ["a.JPG", "b.jpeg", "c.Png", "d.bmp", "e.gif", "f.webp", "g.tif", "h.TIFF", "h.jfif"]
     others = ["i.txt", "j.jpg.part", "jpg", "k.mp4"]
     found = scan_folder(make(tmp_path, *(f"x/{name}" for name in names + others)))
     assert found.names == [f"x/{name}" for name in names]
     assert found.ignored == ("x/i.txt", "x/j.jpg.part", "x/jpg", "x/k.mp4")
+
+
+def test_files_of_other_endings_are_told_by_their_content(tmp_path):
+    make(tmp_path, "x/notes.txt", "x/empty")
+    image = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(image, "PNG")
+    for name in ("IMG_0001", "photo.original"):
+        (tmp_path / "x" / name).write_bytes(image.getvalue())
+    found = scan_folder(tmp_path)
+    assert found.names == ["x/IMG_0001", "x/photo.original"]
+    assert found.ignored == ("x/empty", "x/notes.txt")
+
+
+def test_junk_of_storage_boxes_and_archives_is_no_image(tmp_path):
+    junk = ["x/@eaDir/a.jpg", "__MACOSX/x/b.jpg", "x/Thumbs.db", "#recycle/c.jpg", "x/._a.jpg"]
+    found = scan_folder(make(tmp_path, "x/a.jpg", *junk))
+    assert found.names == ["x/a.jpg"]
+    assert found.class_names == ("x",)
+    assert found.ignored == ()
+
+
+def test_what_is_left_out_is_told_by_kind_and_every_class_by_name(tmp_path):
+    make(tmp_path, "x/a.jpg", *(f"x/{i}.heic" for i in range(5)), "kiwi/1.txt", "plum/", "y/b.jpg")
+    told = "; ".join(scan_folder(tmp_path).left_out())
+    assert "folders without images: kiwi/" in told
+    assert "5 .heic files, convert them to JPEG (x/0.heic, x/1.heic, x/2.heic and 2 more)" in told
+    assert "1 .txt file (kiwi/1.txt)" in told
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "val"), ("Training", "test"), ("train", "valid", "test")]
+)
+def test_splits_are_not_taken_for_classes(tmp_path, names):
+    make(tmp_path, *(f"{name}/cat/a.jpg" for name in names))
+    message = refusal(tmp_path)
+    assert "look like splits" in message
+    assert "--config.data.name=class_folders" in message
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path):
