@@ -5,6 +5,8 @@ Najork 2008), so they depend on neither database order nor machine. With one lab
 are 0 and 1.
 """
 
+from typing import SupportsIndex
+
 import numpy as np
 from jaxtyping import Float64, Int64
 
@@ -15,7 +17,7 @@ Groups = Int64[np.ndarray, "Q distances"]
 
 
 def average_cumulative_gains(
-    ranking: Ranking, top_k: int | None = None
+    ranking: Ranking, top_k: SupportsIndex | None = None
 ) -> Float64[np.ndarray, "Q"]:
     """Computes ACG@k = (1/k) sum over the first k places of the number of shared labels.
 
@@ -31,7 +33,7 @@ def average_cumulative_gains(
         From 0 to the most labels shared; 0 for a query with nothing relevant.
 
     Raises:
-        ValueError: `top_k` is below 1.
+        ValueError: `top_k` is below 1 or no whole number.
     """
     places = arguments.check_top_k(top_k, ranking.size)
     taken = _taken(ranking.items, places)
@@ -39,7 +41,9 @@ def average_cumulative_gains(
     return (taken * mean).sum(axis=1) / places
 
 
-def discounted_gains(ranking: Ranking, top_k: int | None = None) -> Float64[np.ndarray, "Q"]:
+def discounted_gains(
+    ranking: Ranking, top_k: SupportsIndex | None = None
+) -> Float64[np.ndarray, "Q"]:
     """Computes NDCG@k = DCG@k / the DCG@k of the best order of the database.
 
     DCG@k = sum over places p <= k of (2^grade - 1) / log2(1 + p): Järvelin and Kekäläinen (TOIS
@@ -54,7 +58,7 @@ def discounted_gains(ranking: Ranking, top_k: int | None = None) -> Float64[np.n
         In [0, 1]; 0 for a query with nothing relevant.
 
     Raises:
-        ValueError: `top_k` is below 1.
+        ValueError: `top_k` is below 1 or no whole number.
     """
     places = arguments.check_top_k(top_k, ranking.size)
     discount = _cumulative_discount(ranking.size)
@@ -66,7 +70,9 @@ def discounted_gains(ranking: Ranking, top_k: int | None = None) -> Float64[np.n
     return np.divide(got, best, out=np.zeros_like(got), where=best > 0)
 
 
-def weighted_precisions(ranking: Ranking, top_k: int | None = None) -> Float64[np.ndarray, "Q"]:
+def weighted_precisions(
+    ranking: Ranking, top_k: SupportsIndex | None = None
+) -> Float64[np.ndarray, "Q"]:
     """Computes weighted AP@k of each query; their mean is the weighted mAP.
 
     Sum over the relevant places p <= k of ACG@p, divided by the relevant items found in the first
@@ -83,7 +89,7 @@ def weighted_precisions(ranking: Ranking, top_k: int | None = None) -> Float64[n
         From 0 to the most labels shared; 0 for a query with nothing relevant.
 
     Raises:
-        ValueError: `top_k` is below 1.
+        ValueError: `top_k` is below 1 or no whole number.
     """
     from hybridhash_jax.metrics import precision_sums  # imports Numba, 0.2 s
 

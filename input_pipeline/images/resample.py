@@ -9,9 +9,9 @@ holds the GIL, and these loops need threads.
 import functools
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from input_pipeline.compiled import compiled
 from input_pipeline.images.pil_filter import PRECISION_BITS, bilinear_taps, height_first
 
 _HALF = np.int32(1 << (PRECISION_BITS - 1))
@@ -80,7 +80,7 @@ def _window(length_in: int, length_out: int, start: int, size: int, flip: bool) 
     return begin, end, np.ascontiguousarray(first[order]), np.ascontiguousarray(moved[order])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _filter_columns(
     image: np.ndarray, first: np.ndarray, weight: np.ndarray, out: np.ndarray
 ) -> None:
@@ -103,7 +103,7 @@ def _filter_columns(
             j += _3
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _filter_rows(
     image: np.ndarray, left: int, first: np.ndarray, weight: np.ndarray, out: np.ndarray
 ) -> None:
