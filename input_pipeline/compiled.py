@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import config
 from numba.core.caching import FunctionCache
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -30,7 +31,7 @@ def compiled(function: _Function, **options: Any) -> _Function:
         function: of NumPy arrays and numbers.
         **options: of `numba.njit`.
     """
-    dispatcher = numba.njit(nogil=True, **options)(function)
+    dispatcher: Any = numba.njit(nogil=True, **options)(function)
     cache = _cache_of(function)
     if cache is not None:
         dispatcher._cache = cache  # what enable_caching() would set to Numba's own
@@ -76,16 +77,16 @@ def _cache_of(function: Callable[..., Any]) -> FunctionCache | None:
         return _Cache(function)
     except RuntimeError:  # Numba found no folder
         pass
-    folder, chosen = _temporary_folder(), numba.config.CACHE_DIR
+    folder, settings = _temporary_folder(), cast(Any, config)
     if folder is None:
         return None
-    numba.config.CACHE_DIR = str(folder)
+    chosen, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
     try:
         return _Cache(function)
     except RuntimeError:
         return None
     finally:
-        numba.config.CACHE_DIR = chosen
+        settings.CACHE_DIR = chosen
 
 
 @functools.cache

@@ -82,7 +82,7 @@ def test_a_damaged_cache_is_made_again(installed):
     assert run(installed, NUMBA_CACHE_DIR=str(folder)) == (EXPECTED, [])
     files = sorted(folder.rglob("*.nb?"))
     whole = {path: path.stat().st_size for path in files}
-    for ending, length in ((".nbi", 0), (".nbc", 0), (".nbc", 1000), (".nbi", 20)):
+    for ending, length in ((".nbi", 0), (".nbc", 1000)):
         for path in files:
             if path.suffix == ending:
                 os.truncate(path, length)

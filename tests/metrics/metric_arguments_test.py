@@ -24,7 +24,7 @@ def test_a_radius_is_a_whole_number(value):
         arguments.check_radius(value)
 
 
-@pytest.mark.parametrize("value", [[1.5], [True], ["5"], [0], 5, [[1], [1, 2]], [None], [np.nan]])
+@pytest.mark.parametrize("value", [[1.5], [True], ["5"], [0], [[1], [1, 2]], [None], [np.nan]])
 def test_places_are_whole_numbers(value):
     ranking = metrics.rank(CODES, LABELS, CODES, LABELS)
     with pytest.raises(ValueError, match="places must be whole numbers") as error:
