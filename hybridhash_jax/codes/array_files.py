@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     try:
         with archive.open(f"{name}.npy") as file:
-            return _array(file, f"{path}: {name}")
+            return _array(cast(zipfile.ZipExtFile, file), f"{path}: {name}")
     except ArrayFileError:
         raise
     except _DAMAGE:
@@ -95,7 +95,7 @@ def _array(file: io.BufferedIOBase, what: str) -> np.ndarray:
         raise ArrayFileError(_damaged(what)) from None
 
 
-def _opened(path: Path) -> io.BufferedIOBase:
+def _opened(path: Path) -> io.BufferedReader:
     try:
         return open(path, "rb")
     except OSError as error:

@@ -1,13 +1,17 @@
 """Measuring codes that are already there: ours, or another program's."""
 
+import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from hybridhash_jax import codes, metrics
-from hybridhash_jax.codes.files import CodeFileError, CodeSet, save_codes
+from hybridhash_jax.codes.files import CodeFileError, CodeSet, load_codes, save_codes
 from hybridhash_jax.evaluation_run import evaluate_code_files
 from hybridhash_jax.runtime import console
 
@@ -84,3 +88,19 @@ def test_impossible_cut_offs_and_paths_are_explained_and_write_nothing(own_codes
     with pytest.raises(CodeFileError, match="there is no /"):
         evaluate_code_files(str(tmp_path / "out"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_names_with_letters_that_the_terminal_lacks_are_measured_and_shown(own_codes, tmp_path):
+    for side in ("query", "database"):
+        kept = dataclasses.replace(
+            load_codes(own_codes / f"{side}.npz"), protocol="fleurs-\u00e9t\u00e9"
+        )
+        save_codes(own_codes / f"{side}.npz", kept)
+    done = subprocess.run(
+        [sys.executable, "main.py", "--mode=evaluate", f"--codes={own_codes}",
+         f"--workdir={tmp_path / 'out'}", "--compilation_cache=off"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii:strict"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert rb"fleurs-\xe9t\xe9" in done.stdout
