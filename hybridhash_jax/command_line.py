@@ -17,6 +17,7 @@ import configs
 from hybridhash_jax.flag_errors import did_you_mean, explain
 from hybridhash_jax.workdir import names, saved_config
 from hybridhash_jax.workdir.config import has_config, load_config
+from input_pipeline.messages import show_any_letter
 
 USAGE = """\
 Trains and evaluates deep hashing networks.
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str], program: str = "hybridhash train") -> NoRetur
     `arguments` are the end of sys.argv, where ml_collections reads some of them again; `program`
     is what the help names before them.
     """
+    show_any_letter()
     app.run(_run_mode, argv=[program, *arguments], flags_parser=_make_parser(program))
 
 

@@ -28,7 +28,9 @@ _RUN = (
     Option("bits", "code lengths", problem=_bits_problem),
     Option("batch_size", "images in a training batch", at_least=1),
     Option("num_epochs", "length of the training", at_least=1),
-    Option("log_every_steps", "steps between two lines of the log", at_least=1, may_change=True),
+    Option(
+        "log_every_steps", "most steps between two lines of the log", at_least=1, may_change=True
+    ),
     Option("num_devices", "devices in use", at_least=1, may_change=True),
     accumulation.OPTION,
 )

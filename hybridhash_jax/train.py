@@ -209,7 +209,9 @@ class TrainingLoop:
                 "(--config.optimizer.clip_norm=1.0) or float32 (--config.model.dtype=float32). "
                 f"Checkpoints from before are intact in {self.store.directory}"
             )
-        due = done % exp.config.log_every_steps == 0 or done == exp.total_steps
+        # A short run logs some ten points of its loss; a rate takes two steps to measure.
+        every = min(exp.config.log_every_steps, max(2, exp.total_steps // 10))
+        due = done % every == 0 or done == exp.total_steps
         self.log.progress(done, values["loss"], self.total.images_per_second)
         if due:
             window = self._window

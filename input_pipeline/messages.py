@@ -1,5 +1,7 @@
-"""Wording that all error messages share."""
+"""Wording that all messages share, and how they are shown."""
 
+import io
+import sys
 from collections.abc import Sequence
 
 
@@ -14,3 +16,10 @@ def shortened(names: Sequence[str], shown: int = 5, separator: str = ", ") -> st
         return separator.join(names)
     last = " " if separator == ", " else separator
     return f"{separator.join(names[:shown])}{last}and {len(names) - shown:,} more"
+
+
+def show_any_letter() -> None:
+    """From now on, output shows a letter that its encoding lacks as an escape instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -49,7 +49,7 @@ def check_codes(codes: npt.ArrayLike, name: str = "codes") -> Codes:
     if not is_zero_one and not (ones | (array == -1)).all():
         raise ValueError(
             f"{name} must hold only -1 and +1, or only 0 and 1; {_describe_values(array)}. "
-            "Pass continuous embeddings through codes.binarize first."
+            f"{_advice(array)}"
         )
     return _signs(ones)
 
@@ -107,10 +107,10 @@ def distance_dtype(bits: int) -> type[np.unsignedinteger] | type[np.signedintege
 def to_words(bits: Num[np.ndarray, "N K"] | Bool[np.ndarray, "N K"]) -> Words:
     """Packs each row into the fewest machine words, word-major; a value above 0 is a set bit.
 
-    For comparing in memory: the order of bits in a word depends on the machine, equal rows give
+    Rows may lie in memory in any order. For comparing in memory: the order of bits in a word depends on the machine, equal rows give
     equal words, padding is 0. `pack` is for storing.
     """
-    packed = np.packbits(bits > 0, axis=1)
+    packed = np.ascontiguousarray(np.packbits(bits > 0, axis=1))  # its order is that of `bits`
     width = packed.shape[1]
     word_bytes = next((size for size in (1, 2, 4) if width <= size), 8)
     padded = np.pad(packed, ((0, 0), (0, -width % word_bytes)))
@@ -118,8 +118,8 @@ def to_words(bits: Num[np.ndarray, "N K"] | Bool[np.ndarray, "N K"]) -> Words:
 
 
 def _signs(positive: Bool[np.ndarray, "N K"]) -> Codes:
-    # np.where of two scalars took 25 times as long.
-    return positive.view(np.int8) * np.int8(2) - np.int8(1)
+    # np.where of two scalars took 25 times as long. Row-major, whatever the order of the argument.
+    return np.ascontiguousarray(positive).view(np.int8) * np.int8(2) - np.int8(1)
 
 
 def _check_matrix(name: str, array: np.ndarray) -> None:
@@ -132,6 +132,15 @@ def _check_matrix(name: str, array: np.ndarray) -> None:
     is_number = np.issubdtype(array.dtype, np.number) or array.dtype.name == "bfloat16"
     if array.dtype.kind == "c" or not (is_number or array.dtype == bool):
         raise ValueError(f"{name} must hold real numbers; got dtype {array.dtype}.")
+
+
+def _advice(array: np.ndarray) -> str:
+    if array.dtype == np.uint8:
+        return (
+            "These look packed, eight bits a byte: unpack them with codes.unpack, which takes the "
+            "code length."
+        )
+    return "Pass continuous embeddings through codes.binarize first."
 
 
 def _describe_values(array: np.ndarray) -> str:

@@ -17,7 +17,7 @@ A pair of `.npy` files with `codes`, not packed, and `labels` as above is a set 
 """
 
 import io
-import zipfile
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
+from hybridhash_jax.codes.array_files import ArrayFileError, read_array, read_arrays
 from hybridhash_jax.codes.binary import Codes, Packed, pack, unpack
 from input_pipeline.atomic_file import write_atomically
 
@@ -34,6 +35,10 @@ _ACCEPTED = (
     "accepted: a folder with query.npz and database.npz; QUERY.npz,DATABASE.npz; or four .npy files, "
     "QUERY_CODES.npy,QUERY_LABELS.npy,DATABASE_CODES.npy,DATABASE_LABELS.npy"
 )
+_LAYOUT = (
+    "codes", "labels", "bits", "names", "rows", "class_names", "fingerprint", "protocol", "top_k",
+)  # fmt: skip
+_DESCRIBED = 'docs/metrics.md describes the layout under "Files of codes"'
 
 
 class CodeFileError(ValueError):
@@ -119,49 +124,91 @@ def load_code_sets(paths: str) -> tuple[CodeSet, CodeSet]:
 
 def load_codes(path: Path) -> CodeSet:
     """Reads one `.npz`; a CodeFileError if it is missing, damaged, or not of the layout."""
-    content = _load(path)
-    if not isinstance(content, dict):
-        raise CodeFileError(f"{path} is no .npz file; {_ACCEPTED}")
+    try:
+        content = read_arrays(path, _LAYOUT)
+    except ArrayFileError as error:
+        raise CodeFileError(f"{error}; {_DESCRIBED}") from None
     missing = [name for name in ("codes", "labels") if name not in content]
     if missing:
         raise CodeFileError(
-            f"{path} has no {' and no '.join(missing)}; it has {', '.join(content) or 'nothing'}. "
-            "The layout is described in hybridhash_jax/codes/files.py."
+            f"{path} has no {' and no '.join(missing)}; it has {', '.join(content)}; {_DESCRIBED}"
         )
     try:
         return _code_set(content)
-    except (ValueError, TypeError) as error:
-        raise CodeFileError(f"{path}: {error}") from None
+    except ValueError as error:
+        raise CodeFileError(f"{path}: {error}; {_DESCRIBED}") from None
 
 
-def _code_set(content: Mapping[str, Any]) -> CodeSet:
-    def one(name: str, kind: type) -> Any:
-        return kind(content[name].item()) if name in content else None
-
-    codes, bits = content["codes"], one("bits", int)
-    if bits is None:
-        bits = codes.shape[-1] if codes.ndim else 0
-        codes = pack(codes)
-    unpack(codes[:1], bits)  # checks shape and dtype
-    labels = _labels(content["labels"], len(codes))
+def _code_set(content: Mapping[str, np.ndarray]) -> CodeSet:
+    codes, bits = _codes(content["codes"], _whole(content, "bits"))
+    class_names = content.get("class_names", np.empty(0, np.str_))
+    if class_names.ndim != 1:
+        raise ValueError(f"class_names have shape {class_names.shape}; give one a class")
+    labels = _labels(content["labels"], len(codes), len(class_names) == 1)
     for name in ("names", "rows"):
         if name in content and content[name].shape != codes.shape[:1]:
             shape = content[name].shape
             raise ValueError(f"{name} have shape {shape} for {len(codes)} codes; give one a code")
+    rows = content.get("rows")
+    if rows is not None and not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(f"rows are {rows.dtype}; they must be integers")
+    names = content.get("names")
     return CodeSet(
         codes,
         bits,
         labels,
-        names=content.get("names"),
-        rows=content.get("rows"),
-        class_names=tuple(map(str, content.get("class_names", ()))),
-        fingerprint=one("fingerprint", str),
-        protocol=one("protocol", str),
-        top_k=one("top_k", int),
+        names=None
+        if names is None
+        else np.array([_text(name) for name in names.tolist()], np.str_),
+        rows=rows,
+        # An accent may be a letter's own or a mark behind it; these are the same name.
+        class_names=tuple(unicodedata.normalize("NFC", _text(x)) for x in class_names.tolist()),
+        fingerprint=_words(content, "fingerprint"),
+        protocol=_words(content, "protocol"),
+        top_k=_whole(content, "top_k"),
     )
 
 
-def _labels(labels: np.ndarray, count: int) -> np.ndarray:
+def _codes(codes: np.ndarray, bits: int | None) -> tuple[Packed, int]:
+    if bits is None:
+        is_packed = codes.dtype == np.uint8 and codes.ndim == 2 and (codes > 1).any()
+        if is_packed:
+            width = 8 * codes.shape[1]
+            raise ValueError(
+                f"codes are uint8 {codes.shape} with values above 1, so they look packed: add "
+                f"bits=K, the code length, {width - 7} to {width} here, to the .npz; or unpack them "
+                "with numpy.unpackbits"
+            )
+        packed = pack(codes)
+        return packed, codes.shape[1]
+    unpack(codes[:1] if codes.ndim else codes, bits)  # checks shape and dtype
+    return codes, bits
+
+
+def _whole(content: Mapping[str, np.ndarray], name: str) -> int | None:
+    value = content.get(name)
+    if value is None:
+        return None
+    if value.size != 1 or value.dtype.kind not in "iuf" or value.item() % 1 or value.item() < 1:
+        shown = repr(value.item()) if value.size == 1 else f"an array of shape {value.shape}"
+        raise ValueError(f"{name} must be a whole number of 1 or more; it is {shown}")
+    return int(value.item())
+
+
+def _words(content: Mapping[str, np.ndarray], name: str) -> str | None:
+    value = content.get(name)
+    if value is None:
+        return None
+    if value.size != 1:
+        raise ValueError(f"{name} must be one string; it has shape {value.shape}")
+    return _text(value.item())
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _labels(labels: np.ndarray, count: int, has_one_class: bool) -> np.ndarray:
     if labels.ndim not in (1, 2) or len(labels) != count:
         raise ValueError(
             f"labels have shape {labels.shape} for {count} codes; they must be 0/1 [N, classes], "
@@ -172,32 +219,26 @@ def _labels(labels: np.ndarray, count: int) -> np.ndarray:
             raise ValueError(f"labels are {labels.dtype} [N]; class ids must be integers")
         return labels
     if not ((labels == 0) | (labels == 1)).all():
-        raise ValueError("labels [N, classes] must be 0 or 1")
+        raise ValueError("labels [N, classes] must be 0 or 1; class ids have one axis, [N]")
+    if labels.shape[1] == 1 and not has_one_class and not labels.all():
+        raise ValueError(
+            f"labels have a single column of 0 and 1 {labels.shape}: the items with 0 would have no "
+            "label at all; give class ids [N], or a column a class"
+        )
+    if labels.shape[1] == 0:
+        raise ValueError(f"labels have no column {labels.shape}; give one a class")
     return labels.astype(np.uint8)
 
 
 def _load_pair(codes: Path, labels: Path) -> CodeSet:
-    content = {"codes": _load(codes), "labels": _load(labels)}
+    try:
+        content = {"codes": read_array(codes), "labels": read_array(labels)}
+    except ArrayFileError as error:
+        raise CodeFileError(f"{error}; {_ACCEPTED}") from None
     try:
         return _code_set(content)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CodeFileError(f"{codes} and {labels}: {error}") from None
-
-
-def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
-    """Reads an array, or the arrays of an archive by name; never a pickle."""
-    try:
-        with open(path, "rb") as file:  # np.load leaves a damaged archive open
-            content: Any = np.load(file, allow_pickle=False)
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                return content
-            with content:
-                return {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise CodeFileError(
-            f"{path} cannot be read ({error}); it must be an array or archive that numpy.save or "
-            "numpy.savez wrote, without Python objects"
-        ) from None
+    except ValueError as error:
+        raise CodeFileError(f"{codes} and {labels}: {error}; {_DESCRIBED}") from None
 
 
 def _check_belong_together(query: CodeSet, database: CodeSet) -> None:

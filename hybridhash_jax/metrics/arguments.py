@@ -1,6 +1,7 @@
 """Checks what is ranked, and packs it into 64-bit words for the compiled loops."""
 
 import dataclasses
+import operator
 
 import numpy as np
 import numpy.typing as npt
@@ -83,13 +84,36 @@ def check_labels(query_labels: npt.ArrayLike, database_labels: npt.ArrayLike) ->
     return queries, database
 
 
-def check_top_k(top_k: int | None, database_size: int) -> int:
+def check_top_k(top_k: object, database_size: int) -> int:
     """Returns how many places `top_k` ranks: M for None and for anything above M."""
     if top_k is None:
         return database_size
-    if top_k < 1:
-        raise ValueError(f"top_k must be 1 or more, or None for the whole database; got {top_k}.")
-    return min(int(top_k), database_size)
+    places = _whole_number(top_k)
+    if places is None or places < 1:
+        raise ValueError(
+            "top_k must be a whole number of 1 or more, or None for the whole database; got "
+            f"{top_k!r}."
+        )
+    return min(places, database_size)
+
+
+def check_radius(radius: object) -> int:
+    """Returns a Hamming radius; what is no whole number of 0 or more is a ValueError."""
+    number = _whole_number(radius)
+    if number is None or number < 0:
+        raise ValueError(f"radius must be a whole number of 0 or more; got {radius!r}.")
+    return number
+
+
+def check_places(places: npt.ArrayLike) -> Integer[np.ndarray, "P"]:
+    """Returns ranks as an array; what is no list of whole numbers from 1 on is a ValueError."""
+    try:
+        chosen = np.asarray(places)
+    except ValueError:  # lists of different lengths
+        chosen = np.empty((), object)
+    if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or (chosen < 1).any():
+        raise ValueError(f"places must be whole numbers [P] of 1 or more; got {places!r}.")
+    return chosen
 
 
 def check_ties(ties: str, accepted: tuple[str, ...] = TIE_RULES) -> str:
@@ -100,11 +124,19 @@ def check_ties(ties: str, accepted: tuple[str, ...] = TIE_RULES) -> str:
     raise ValueError(f"ties must be {', '.join(names[:-1])} or {names[-1]}; got {ties!r}.")
 
 
+def _whole_number(value: object) -> int | None:
+    """Returns an integer of Python or NumPy; None for what is none, True and False included."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        return None
+
+
 def _pack_labels(labels: Labels, by_class: bool) -> UInt64[np.ndarray, "L N"]:
     if not by_class:
         return _words(labels)
     ids = labels if labels.ndim == 1 else labels.argmax(axis=1)
-    return ids.astype(np.int64).view(np.uint64)[None]
+    return np.ascontiguousarray(ids, np.int64).view(np.uint64)[None]
 
 
 def _words(bits: Int8[np.ndarray, "N K"] | Bool[np.ndarray, "N K"]) -> UInt64[np.ndarray, "W N"]:

@@ -1,5 +1,7 @@
 """Mean average precision, with the rule that orders items of equal distance always named."""
 
+from typing import SupportsIndex
+
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float64
@@ -13,7 +15,7 @@ def mean_average_precision(
     query_labels: npt.ArrayLike,
     database_codes: npt.ArrayLike,
     database_labels: npt.ArrayLike,
-    top_k: int | None = None,
+    top_k: SupportsIndex | None = None,
     ties: str = "expected",
 ) -> float:
     """Averages `average_precisions` over all queries; one with nothing relevant counts 0.
@@ -32,7 +34,7 @@ def average_precisions(
     query_labels: npt.ArrayLike,
     database_codes: npt.ArrayLike,
     database_labels: npt.ArrayLike,
-    top_k: int | None = None,
+    top_k: SupportsIndex | None = None,
     ties: str = "expected",
 ) -> Float64[np.ndarray, "Q"]:
     """Computes AP@k of each query, with the database ranked by Hamming distance.
@@ -41,7 +43,7 @@ def average_precisions(
     says what AP@k is. For several metrics of the same codes, `rank` once.
 
     Raises:
-        ValueError: as `rank`, or `top_k` is below 1, or `ties` is unknown.
+        ValueError: as `rank`, or `top_k` is below 1 or no whole number, or `ties` is unknown.
     """
     arguments.check_ties(ties)
     arguments.check_top_k(top_k, 1)
@@ -50,7 +52,7 @@ def average_precisions(
 
 
 def ranked_precisions(
-    ranking: Ranking, top_k: int | None = None, ties: str = "expected"
+    ranking: Ranking, top_k: SupportsIndex | None = None, ties: str = "expected"
 ) -> Float64[np.ndarray, "Q"]:
     """Computes AP@k of each query.
 
@@ -79,7 +81,7 @@ def ranked_precisions(
         ties: one of the four.
 
     Raises:
-        ValueError: `top_k` is below 1, or `ties` is unknown.
+        ValueError: `top_k` is below 1 or no whole number, or `ties` is unknown.
     """
     from hybridhash_jax.metrics import pair_loops, precision_sums  # import Numba, 0.2 s
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from jaxtyping import Float64, Int8
 
 from hybridhash_jax import codes as codes_lib
+from input_pipeline.messages import counted
 
 _ROWS_A_PRODUCT = 1 << 12  # as float32 1 MiB at 64 bits; counts are exact up to 2^24 rows
 
@@ -85,7 +86,9 @@ def collapse_symptoms(
     if constant_bits >= max(1, bits / 4):
         symptoms.append(f"{constant_bits} of {bits} bits never change")
     if distinct_codes < num_classes:
-        symptoms.append(f"only {distinct_codes:,} distinct codes for {num_classes:,} classes")
+        symptoms.append(
+            f"only {counted(distinct_codes, 'distinct code')} for {num_classes:,} classes"
+        )
     return symptoms
 
 

@@ -1,6 +1,7 @@
 """Precision and recall by rank and by Hamming radius, averaged over the queries."""
 
 import dataclasses
+from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -59,9 +60,7 @@ def curve_by_rank(
         ValueError: a place is below 1 or no integer, or `ties` is none of the three.
     """
     arguments.check_ties(ties, _TIES)
-    chosen = rank_grid(ranking.size) if places is None else np.asarray(places)
-    if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or (chosen < 1).any():
-        raise ValueError(f"places must be integers [P] of 1 or more; got {places!r}.")
+    chosen = rank_grid(ranking.size) if places is None else arguments.check_places(places)
     at = np.minimum(chosen, ranking.size).astype(np.int64)
     found = np.empty((len(ranking.items), len(at)))
     for row, known_places, known in zip(found, *_found_by_place(ranking, ties), strict=True):
@@ -87,7 +86,7 @@ def curve_by_radius(ranking: Ranking) -> Curve:
     )
 
 
-def ball_precision(ranking: Ranking, radius: int = 2) -> BallPrecision:
+def ball_precision(ranking: Ranking, radius: SupportsIndex = 2) -> BallPrecision:
     """Computes P@H<=radius: precision of the items at most `radius` bits away.
 
     Args:
@@ -95,12 +94,11 @@ def ball_precision(ranking: Ranking, radius: int = 2) -> BallPrecision:
         radius: 0 or more; K and more holds the whole database.
 
     Raises:
-        ValueError: `radius` is negative.
+        ValueError: `radius` is negative or no whole number.
     """
-    if radius < 0:
-        raise ValueError(f"radius must be 0 or more; got {radius}.")
-    items = ranking.items[:, : radius + 1].sum(axis=1)
-    relevant = ranking.relevant[:, : radius + 1].sum(axis=1)
+    radii = arguments.check_radius(radius) + 1
+    items = ranking.items[:, :radii].sum(axis=1)
+    relevant = ranking.relevant[:, :radii].sum(axis=1)
     return BallPrecision(
         float((relevant / np.maximum(items, 1)).mean()), float((items == 0).mean())
     )

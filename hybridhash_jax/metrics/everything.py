@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Float64
@@ -47,15 +48,15 @@ class Measures:
         return {ties: float(values.mean()) for ties, values in self.average_precisions.items()}
 
 
-def measure(ranking: Ranking, top_k: int | None = None) -> Measures:
+def measure(ranking: Ranking, top_k: SupportsIndex | None = None) -> Measures:
     """Computes every metric of a ranking at one k; None for the whole database.
 
     Raises:
-        ValueError: `top_k` is below 1.
+        ValueError: `top_k` is below 1 or no whole number.
     """
     is_graded = bool(ranking.by_grade[..., 2:].any())
 
-    def mean(metric: Callable[[Ranking, int | None], np.ndarray]) -> float | None:
+    def mean(metric: Callable[[Ranking, SupportsIndex | None], np.ndarray]) -> float | None:
         return float(metric(ranking, top_k).mean()) if is_graded else None
 
     return Measures(

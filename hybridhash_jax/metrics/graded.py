@@ -5,6 +5,8 @@ Najork 2008), so they depend on neither database order nor machine. With one lab
 are 0 and 1.
 """
 
+from typing import SupportsIndex
+
 import numpy as np
 from jaxtyping import Float64, Int64
 
@@ -15,7 +17,7 @@ Groups = Int64[np.ndarray, "Q distances"]
 
 
 def average_cumulative_gains(
-    ranking: Ranking, top_k: int | None = None
+    ranking: Ranking, top_k: SupportsIndex | None = None
 ) -> Float64[np.ndarray, "Q"]:
     """Computes ACG@k = (1/k) sum over the first k places of the number of shared labels.
 
@@ -30,7 +32,9 @@ def average_cumulative_gains(
     return (taken * mean).sum(axis=1) / places
 
 
-def discounted_gains(ranking: Ranking, top_k: int | None = None) -> Float64[np.ndarray, "Q"]:
+def discounted_gains(
+    ranking: Ranking, top_k: SupportsIndex | None = None
+) -> Float64[np.ndarray, "Q"]:
     """Computes NDCG@k = DCG@k / the DCG@k of the best order of the database.
 
     DCG@k = sum over places p <= k of (2^grade - 1) / log2(1 + p): Järvelin and Kekäläinen (TOIS
@@ -48,7 +52,9 @@ def discounted_gains(ranking: Ranking, top_k: int | None = None) -> Float64[np.n
     return np.divide(got, best, out=np.zeros_like(got), where=best > 0)
 
 
-def weighted_precisions(ranking: Ranking, top_k: int | None = None) -> Float64[np.ndarray, "Q"]:
+def weighted_precisions(
+    ranking: Ranking, top_k: SupportsIndex | None = None
+) -> Float64[np.ndarray, "Q"]:
     """Computes weighted AP@k of each query; their mean is the weighted mAP.
 
     Sum over the relevant places p <= k of ACG@p, divided by the relevant items found in the first

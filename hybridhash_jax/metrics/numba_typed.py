@@ -1,23 +1,23 @@
 # pyright: basic
-"""Numba with types: its own are too few for strict checks, so this file alone is not strict."""
+"""Numba with types: its own are too few for strict checks, so this file is not strict."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numba
 from numba.core import types
 from numba.extending import intrinsic
+
+from input_pipeline import compiled as cached
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def compiled(function: _Function) -> _Function:
-    """Compiles a function on its first call and keeps the result beside the source file.
+    """Compiles a function as `input_pipeline.compiled` does; a division by zero gives infinity.
 
-    It releases the GIL, so that queries can be spread over threads, and a division by zero gives
-    infinity instead of an error.
+    It releases the GIL, so that queries can be spread over threads.
     """
-    return cast(_Function, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    return cached.compiled(function, error_model="numpy")
 
 
 def _compile_popcount(typing_context: Any, word: Any) -> tuple[Any, Callable[..., Any]]:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -39,18 +39,21 @@ STYLE: dict[Any, Any] = {
 
 _WIDTH = 4.6  # inches; at 350 CSS px, a phone's width, 11 pt are 11.6 px
 _DPI = 200
+_MARKED_POINTS = 40  # up to so many of a training curve are marked one by one
 _MOST_POINTS = 300  # of a training curve; the figure is 920 pixels wide
+
+Target = Path | BinaryIO
 
 
 @contextmanager
 def figure(
-    path: Path, title: str, height: float, rows: int = 1
+    path: Target, title: str, height: float, rows: int = 1
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """Gives a figure with axes one above the other; at the end it is a PNG file.
 
     Args:
-        path: where the file goes.
-        title: above all axes, broken into at most two lines.
+        path: where the file goes, or an open file.
+        title: above all axes, broken into at most two lines; may be empty.
         height: in inches.
         rows: number of axes; they share x.
     """
@@ -60,12 +63,14 @@ def figure(
     with matplotlib.rc_context(STYLE):
         drawn = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = drawn.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
-        drawn.suptitle("\n".join(wording.lines(title, 42, 2)), fontsize=11, fontweight="bold")
+        if title:
+            words = "\n".join(wording.lines(title, 42, 2))
+            drawn.suptitle(words, fontsize=11, fontweight="bold")
         yield drawn, list(axes)
         save(drawn, path)
 
 
-def save(drawn: Figure, path: Path) -> None:
+def save(drawn: Figure, path: Target) -> None:
     """Writes a figure as a PNG file; the same figure gives the same bytes."""
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes.
@@ -87,7 +92,7 @@ def legend_below(drawn: Figure, axes: Axes, columns: int) -> None:
         )
 
 
-def plot_precision_recall(report: Mapping[str, Any], path: Path) -> None:
+def plot_precision_recall(report: Mapping[str, Any], path: Target) -> None:
     """Draws precision against recall, by rank and by Hamming radius (pr_curve.png).
 
     The dotted line is what a random order gives: the share of relevant items, which is the
@@ -112,7 +117,7 @@ def plot_precision_recall(report: Mapping[str, Any], path: Path) -> None:
         legend_below(drawn, axes, columns=2)
 
 
-def plot_precision_at_n(report: Mapping[str, Any], path: Path) -> None:
+def plot_precision_at_n(report: Mapping[str, Any], path: Target) -> None:
     """Draws precision and recall of the first N items over N (precision_at_n.png)."""
     curve = report["curves"]["by_rank"]
     with figure(path, report["title"], height=4.0) as (drawn, (axes,)):
@@ -126,7 +131,7 @@ def plot_precision_at_n(report: Mapping[str, Any], path: Path) -> None:
         legend_below(drawn, axes, columns=2)
 
 
-def plot_training(report: Mapping[str, Any], path: Path) -> None:
+def plot_training(report: Mapping[str, Any], path: Target) -> None:
     """Draws the loss above and mAP below, over epochs (training.png).
 
     Of thousands of logged steps the mean of every few is drawn, and a band from their least to
@@ -141,7 +146,7 @@ def plot_training(report: Mapping[str, Any], path: Path) -> None:
     _plot_history(report, path, lines, wording.map_name(report["top_k"]), selected)
 
 
-def plot_classification(report: Mapping[str, Any], path: Path) -> None:
+def plot_classification(report: Mapping[str, Any], path: Target) -> None:
     """Draws a classifier's loss above, top-1 and top-5 below, over epochs (training.png).
 
     `report` has title, training and evaluations, of which either list may be empty.
@@ -150,7 +155,7 @@ def plot_classification(report: Mapping[str, Any], path: Path) -> None:
     _plot_history(report, path, lines, "right, validation images", None)
 
 
-def plot_bit_balance(report: Mapping[str, Any], path: Path) -> None:
+def plot_bit_balance(report: Mapping[str, Any], path: Target) -> None:
     """Draws the mean of every bit over the database as a bar (bit_balance.png).
 
     Bits that never change are hatched and reach -1 or +1: a collapse shows.
@@ -177,7 +182,7 @@ def plot_bit_balance(report: Mapping[str, Any], path: Path) -> None:
         legend_below(drawn, axes, columns=2)
 
 
-def plot_over_bits(sweep: Mapping[str, Any], path: Path) -> None:
+def plot_over_bits(sweep: Mapping[str, Any], path: Target) -> None:
     """Draws mAP over the code length, with the band that ties leave open (map_over_bits.png).
 
     Best and last evaluation and published numbers are markers where they are given.
@@ -233,7 +238,7 @@ def _number_radii(axes: Axes, curve: Mapping[str, Sequence[float]]) -> None:
 
 def _plot_history(
     report: Mapping[str, Any],
-    path: Path,
+    path: Target,
     lines: Iterable[tuple[str, str, str, str, str]],
     ylabel: str,
     selected: float | None,
@@ -266,7 +271,8 @@ def _draw_loss(axes: Axes, steps: Sequence[Mapping[str, float]]) -> None:
     if size > 1:
         least, largest = [min(x) for x in losses], [max(x) for x in losses]
         axes.fill_between(epochs, least, largest, color=BLUE, alpha=0.25, linewidth=0)
-    axes.plot(epochs, [sum(x) / len(x) for x in losses], color=BLUE)
+    marker = "." if len(groups) <= _MARKED_POINTS else None  # a single point draws no line
+    axes.plot(epochs, [sum(x) / len(x) for x in losses], color=BLUE, marker=marker, markersize=9)
 
 
 def _draw_tie_band(axes: Axes, bits: Sequence[int], maps: Sequence[Mapping[str, float]]) -> None:

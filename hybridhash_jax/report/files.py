@@ -1,5 +1,6 @@
 """Writes the report of an evaluation, and of several code lengths: JSON, pictures, a page."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def write_report(
     write_json(directory / names.REPORT, report)
     if not draw:
         return directory / names.REPORT
-    ways: dict[str, Callable[[Any, Path], None]] = {
+    ways: dict[str, Callable[[Any, figures.Target], None]] = {
         "pr_curve.png": figures.plot_precision_recall,
         "precision_at_n.png": figures.plot_precision_at_n,
         "bit_balance.png": figures.plot_bit_balance,
@@ -71,7 +72,7 @@ def write_report(
         way(report, directory / name)
     if images:
         retrieval_grid.draw_retrieval(report, images, directory / "retrieval.png")
-    pictures = {name: (directory / name).read_bytes() for name in ways}
+    pictures = {name: _for_page(way, report) for name, way in ways.items()}
     text = page.render_report(report, images, pictures)
     write_atomically(directory / names.PAGE, text.encode())
     return directory / names.PAGE
@@ -104,6 +105,13 @@ def write_sweep(
     if not draw:
         return directory / names.REPORT
     figures.plot_over_bits(sweep, directory / "map_over_bits.png")
-    pictures = {"map_over_bits.png": (directory / "map_over_bits.png").read_bytes()}
+    pictures = {"map_over_bits.png": _for_page(figures.plot_over_bits, sweep)}
     write_atomically(directory / names.PAGE, page.render_sweep(sweep, pictures).encode())
     return directory / names.PAGE
+
+
+def _for_page(draw: Callable[[Any, figures.Target], None], content: Mapping[str, Any]) -> bytes:
+    """Draws without the title, which the page has once at its top."""
+    picture = io.BytesIO()
+    draw({**content, "title": ""}, picture)
+    return picture.getvalue()

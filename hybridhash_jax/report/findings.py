@@ -19,12 +19,16 @@ def describe_retrieval(query: CodeSet, database: CodeSet, top_k: int | None) -> 
         bits, top_k, queries, database, classes, labels_per_image ("one" or "several");
         map: mAP@top_k by tie rule; chance: that of a random order;
         graded: ndcg, acg, weighted_map; None with one label an image;
-        radius_2: precision, empty_share; queries_without_relevant;
+        radius_2: precision, empty_share; queries_without_relevant, queries_without_label;
+        decided_by_labels: whether each query's relevant items are all or none of the database, so
+        that any codes give the same mAP;
+        common_labels: the labels of the queries, where all have the same, else None;
         curves: by_rank and by_radius, each with at, precision, recall;
         code_health of the database's codes, and collapse, its symptoms in words;
         per_class: name, queries, database, map_expected (mean over the queries with that label, or
         None), worst first;
         worst_queries: those with the least AP among queries that have something to find;
+        worst_queries_tied: how many more have the AP of the last of them;
         samples: queries evenly spaced through the classes, whatever their result, with the nearest
         database images, equal distances in the database's order.
 
@@ -38,6 +42,7 @@ def describe_retrieval(query: CodeSet, database: CodeSet, top_k: int | None) -> 
     relevant = ranking.relevant_total
     statistics = metrics.code_statistics(codes[1])
     graded = {name: getattr(measures, name) for name in ("ndcg", "acg", "weighted_map")}
+    worst, tied = _worst(query, precisions, relevant)
     classes = len(query.class_names) or len(_classes(query, database))
     return {
         "bits": query.bits,
@@ -51,6 +56,9 @@ def describe_retrieval(query: CodeSet, database: CodeSet, top_k: int | None) -> 
         "graded": None if measures.ndcg is None else graded,
         "radius_2": dataclasses.asdict(measures.ball),
         "queries_without_relevant": measures.queries_without_relevant,
+        "queries_without_label": _without_label(query),
+        "decided_by_labels": bool(np.isin(relevant, (0, len(database))).all()),
+        "common_labels": _common_labels(query),
         "curves": _curves(measures),
         "code_health": _health(statistics),
         "collapse": metrics.collapse_symptoms(
@@ -61,7 +69,8 @@ def describe_retrieval(query: CodeSet, database: CodeSet, top_k: int | None) -> 
             largest_share=statistics.largest_share,
         ),
         "per_class": _per_class(query, database, precisions),
-        "worst_queries": _worst(query, precisions, relevant),
+        "worst_queries": worst,
+        "worst_queries_tied": tied,
         "samples": _samples(query, database, codes, precisions),
     }
 
@@ -133,10 +142,26 @@ def _with_label(codes: CodeSet, number: int) -> np.ndarray:
     return labels == number if labels.ndim == 1 else labels[:, number] == 1
 
 
-def _worst(query: CodeSet, precisions: np.ndarray, relevant: np.ndarray) -> list[dict[str, Any]]:
+def _without_label(codes: CodeSet) -> int:
+    return 0 if codes.labels.ndim == 1 else int((~codes.labels.any(axis=1)).sum())
+
+
+def _common_labels(codes: CodeSet) -> list[str] | None:
+    same = len(codes) > 1 and bool((codes.labels == codes.labels[0]).all())
+    return codes.labels_of(0) if same else None
+
+
+def _worst(
+    query: CodeSet, precisions: np.ndarray, relevant: np.ndarray
+) -> tuple[list[dict[str, Any]], int]:
+    """The worst queries, and how many more are as bad as the last of them."""
     candidates = np.flatnonzero(relevant)
-    order = candidates[np.argsort(precisions[candidates], kind="stable")][:WORST]
-    return [_query(query, precisions, i) | {"relevant": int(relevant[i])} for i in order.tolist()]
+    order = candidates[np.argsort(precisions[candidates], kind="stable")]
+    shown = order[:WORST]
+    tied = int((precisions[order[WORST:]] == precisions[shown[-1]]).sum()) if shown.size else 0
+    return [
+        _query(query, precisions, i) | {"relevant": int(relevant[i])} for i in shown.tolist()
+    ], tied
 
 
 def _samples(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from hybridhash_jax.report import wording
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
 
 TIE_RULE = "the mean over all orders of items at equal distance (expected)"
 CHOSEN = {
@@ -62,14 +64,25 @@ _SWEEP_PICTURES = {
 }
 # What a report or a sweep may lack, and what its parts may.
 _OPTIONAL = {
-    "": ("graded", "evaluations", "training", "selection", "times", "published"),
+    "": (
+        "graded",
+        "evaluations",
+        "training",
+        "selection",
+        "times",
+        "published",
+        "queries_without_label",
+        "decided_by_labels",
+        "common_labels",
+        "worst_queries_tied",
+    ),  # fmt: skip
     "dataset": ("provenance", "official", "checksum", "split_seed", "unreadable"),
     "codes": ("fingerprint",),
     "times": ("encode_seconds", "metric_seconds", "images_per_second", "train_images_per_second"),
     "run": ("seed", "variant", "parameters", "init_from"),
 }
 _ROWS_SHOWN = 30  # of the classes; the rest is behind a fold
-_THUMBNAIL_PX = 96  # longer side
+_THUMBNAIL_PX = 192  # longer side, for when it is enlarged
 
 
 def render_report(
@@ -128,7 +141,8 @@ def render_sweep(sweep: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
 def cautions(report: Mapping[str, Any]) -> list[str]:
     """Says why a report's numbers mean less than they seem to: a sentence or two each.
 
-    The symptoms of a collapse, queries with nothing to find, and images that could not be read.
+    The symptoms of a collapse, queries with nothing to find, labels that decide the result, and
+    images that could not be read.
     """
     dataset, found = report["dataset"], []
     if symptoms := report["collapse"]:
@@ -137,20 +151,50 @@ def cautions(report: Mapping[str, Any]) -> list[str]:
             "apart, and order at equal distance decides most of the numbers below."
         )
     if without := report["queries_without_relevant"]:
+        queries = wording.counted(dataset["queries"], "query", "queries")
+        unlabelled = report.get("queries_without_label")
         found.append(
-            f"{wording.count(without)} of {wording.count(dataset['queries'])} queries have no "
-            "relevant item in the database. Each counts as 0 in every mean."
+            f"{wording.count(without)} of {queries} {'has' if without == 1 else 'have'} no "
+            f"relevant item in the database{_without_label(unlabelled)}. Each counts as 0 in every "
+            "mean."
         )
+    if text := _decided(report):
+        found.append(text)
     if unreadable := dataset.get("unreadable"):
         found.append(
-            f"{wording.count(unreadable)} images could not be read and were left out of queries "
-            "and database, so the numbers are not those of the whole data set."
+            f"{wording.counted(unreadable, 'image')} could not be read and "
+            f"{'was' if unreadable == 1 else 'were'} left out of queries and database, so the "
+            "numbers are not those of the whole data set."
         )
     return found
 
 
+def _without_label(queries: int | None) -> str:
+    if not queries:
+        return ""
+    return f"; {wording.count(queries)} of them {'has' if queries == 1 else 'have'} no label at all"
+
+
+def _decided(report: Mapping[str, Any]) -> str:
+    """What to say where labels decide the result, whatever the codes."""
+    value = wording.measure(report["map"]["expected"])
+    if report.get("decided_by_labels"):
+        which = "some queries and none to the others"
+        if not report["queries_without_relevant"]:
+            which = "every query, as with a single class"
+        elif report["queries_without_relevant"] == report["dataset"]["queries"]:
+            return f"No query has anything to find: mAP is {value} whatever the codes."
+        return f"Every database image is relevant to {which}: mAP is {value} whatever the codes."
+    if (labels := report.get("common_labels")) is not None:
+        return (
+            f"All queries have the same labels ({wording.label_list(labels)}): the numbers say "
+            "nothing of other classes."
+        )
+    return ""
+
+
 def data_uri(image: np.ndarray) -> str:
-    """Returns uint8 [h, w, 3], reduced to 96 px on its longer side, as a data: URI."""
+    """Returns uint8 [h, w, 3], reduced to 192 px on its longer side, as a data: URI."""
     picture, content = Image.fromarray(image), io.BytesIO()
     picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
     kind = "png" if _is_small(image) else "jpeg"
@@ -241,6 +285,14 @@ def _render(template: str, **values: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def _breakable(text: object) -> Markup:
+    """Lets a name be broken behind a sign that joins words, and with a hyphen in a long word."""
+    from markupsafe import Markup
+
+    name = re.sub(r"[^\W\d_]{10}(?=[^\W\d_]{5})", "\\g<0>\N{SOFT HYPHEN}", wording.plain(text))
+    return Markup("<wbr>").join(re.split(r"(?<=[_./\\-])(?=\w)", name))
+
+
 @functools.cache  # compiling the templates takes longer than filling them
 def _environment() -> jinja2.Environment:
     """Makes Jinja's environment: strings escape themselves, an unknown name is an error."""
@@ -258,6 +310,9 @@ def _environment() -> jinja2.Environment:
         "count": wording.count,
         "share": wording.share,
         "labels": wording.label_list,
+        "counted": wording.counted,
+        "arguments": wording.arguments,
+        "breakable": _breakable,
         "plain": wording.plain,
         "file_name": wording.file_name,
     }

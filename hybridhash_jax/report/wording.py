@@ -1,5 +1,6 @@
 """How numbers and untrusted names are written, on pages and in pictures alike."""
 
+import shlex
 import textwrap
 import unicodedata
 from collections.abc import Sequence
@@ -20,6 +21,21 @@ def measure(value: float | None) -> str:
 def count(value: int | None) -> str:
     """Writes a number of things, thousands separated; a dash where there is none."""
     return "\N{EN DASH}" if value is None else f"{value:,}"
+
+
+def counted(value: int, one: str, many: str = "") -> str:
+    """Writes such as "1 query" and "1,000 queries"; without `many`, an s is added."""
+    return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def arguments(command: str) -> list[str]:
+    """Splits a command line where it may be broken; joined by spaces it is the same again."""
+    text = plain(command)
+    try:
+        found = [shlex.quote(word) for word in shlex.split(text)]
+    except ValueError:  # an open quote
+        found = []
+    return found if " ".join(found) == text else text.split(" ")
 
 
 def share(value: float) -> str:

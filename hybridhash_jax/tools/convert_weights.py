@@ -19,6 +19,7 @@ from hybridhash_jax.pretrained.writing import Encoded, encode
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.commands import make_parser
 from input_pipeline.errors import DataError
+from input_pipeline.messages import show_any_letter
 
 _EXAMPLES = """\
   python -m hybridhash_jax.tools.convert_weights --from=runs/cifar10 --to=hybridhash.safetensors
@@ -92,6 +93,7 @@ def _report(source: Source, encoded: Encoded, out: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
+    show_any_letter()
     options = _parser().parse_args(arguments)
     logging.set_verbosity(logging.ERROR)  # Orbax warns of files that never were
     try:

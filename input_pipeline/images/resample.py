@@ -7,9 +7,9 @@ float32, which moves the filter); NumPy would make an array a tap and hold the G
 import functools
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from input_pipeline.compiled import compiled
 from input_pipeline.images.pil_filter import PRECISION_BITS, bilinear_taps, height_first
 
 _HALF = np.int32(1 << (PRECISION_BITS - 1))
@@ -75,7 +75,7 @@ def _window(length_in: int, length_out: int, start: int, size: int, flip: bool) 
     return begin, end, np.ascontiguousarray(first[order]), np.ascontiguousarray(moved[order])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _filter_columns(
     image: np.ndarray, first: np.ndarray, weight: np.ndarray, out: np.ndarray
 ) -> None:
@@ -98,7 +98,7 @@ def _filter_columns(
             j += _3
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _filter_rows(
     image: np.ndarray, left: int, first: np.ndarray, weight: np.ndarray, out: np.ndarray
 ) -> None:

@@ -1,5 +1,11 @@
 """Files of codes: our own layout, other tools' arrays, and everything that is neither."""
 
+import pickle
+import re
+import unicodedata
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -102,7 +108,20 @@ class Trap:
         ({"codes": np.zeros((3, 2), np.uint8), "bits": 99, "labels": np.arange(3)}, "not 99"),
         ({"codes": signs(3, 2), "bits": 12, "labels": np.arange(3)}, "must be uint8"),
         ({"codes": signs(3, 8), "labels": np.arange(3), "names": ["a"]}, "names have shape"),
-        ({"codes": np.array([[Trap()]]), "labels": np.arange(1)}, "without Python objects"),
+        ({"codes": np.array([[Trap()]]), "labels": np.arange(1)}, "codes holds Python objects"),
+        (
+            {"codes": signs(1, 8), "labels": np.arange(1), "names": np.array([Trap()])},
+            "names holds",
+        ),
+        ({"codes": codes.pack(signs(3, 12)), "labels": np.arange(3)}, "add bits=K.* 9 to 16 here"),
+        ({"codes": np.int8(1), "bits": 8, "labels": np.arange(3)}, "codes|packed must be a matrix"),
+        ({"codes": signs(3, 8), "labels": [[0], [1], [1]]}, "class ids .N., or a column a class"),
+        ({"codes": signs(3, 8), "labels": [[0], [1], [2]]}, "class ids have one axis"),
+        ({"codes": signs(3, 8), "labels": np.arange(3), "class_names": "sea"}, "one a class"),
+        ({"codes": signs(3, 8), "labels": np.arange(3), "rows": [0.5, 1, 2]}, "must be integers"),
+        ({"codes": signs(3, 8), "labels": np.arange(3), "top_k": [1, 2]}, "top_k must be a whole"),
+        ({"codes": signs(3, 8), "labels": np.arange(3), "top_k": "all"}, "top_k must be a whole"),
+        ({"codes": signs(3, 8), "labels": np.arange(3), "protocol": ["a", "b"]}, "one string"),
     ],
 )
 def test_an_archive_of_another_layout_is_explained(tmp_path, capsys, content, words):
@@ -141,3 +160,69 @@ def test_codes_of_two_models_are_not_compared(tmp_path):
     save_codes(tmp_path / "database.npz", code_set(3, fingerprint="bbbb"))
     with pytest.raises(CodeFileError, match="model aaaa and the database codes by bbbb"):
         load_code_sets(str(tmp_path))
+
+
+def test_arrays_outside_the_layout_are_not_looked_at(tmp_path):
+    np.savez(tmp_path / "a.npz", codes=signs(3, 8), labels=np.arange(3), notes=np.array([Trap()]))
+    assert len(load_codes(tmp_path / "a.npz")) == 3
+
+
+@pytest.mark.parametrize("labels", [np.ones((3, 1)), np.array([[1], [0], [1]])])
+def test_a_single_class_that_is_named_is_one(tmp_path, labels):
+    np.savez(tmp_path / "a.npz", codes=signs(3, 8), labels=labels, class_names=["sea"])
+    np.testing.assert_array_equal(load_codes(tmp_path / "a.npz").labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "a PNG image"),
+        ("codes,labels\n1,é".encode(), "text"),
+        (pickle.dumps([1, 2]), "a Python pickle"),
+        (b"", "empty"),
+        (bytes(range(200)), "of no kind"),
+        (b"PK\x03\x04" + bytes(40), "damaged or not whole"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".npz", ".npy"])
+def test_another_file_in_the_place_of_codes_is_named_by_its_kind(tmp_path, content, kind, ending):
+    files = [tmp_path / f"{i}{ending}" for i in range(2 if ending == ".npz" else 4)]
+    for file in files:
+        file.write_bytes(content)
+    with pytest.raises(CodeFileError) as error:
+        load_code_sets(",".join(map(str, files)))
+    assert (kind if ending == ".npz" or not content.startswith(b"PK") else "archive") in str(
+        error.value
+    )
+    for word in ("pickle=", "allow_pickle", "magic"):
+        assert word not in str(error.value)
+
+
+def test_an_archive_of_another_program_says_what_it_holds(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("model/data.pkl", b"\x80\x02")
+    with pytest.raises(CodeFileError, match=r"without such arrays; it has model/data\.pkl"):
+        load_codes(tmp_path / "a.npz")
+
+
+def test_messages_name_the_section_that_describes_the_files(tmp_path):
+    np.savez(tmp_path / "a.npz", labels=np.arange(3))
+    with pytest.raises(CodeFileError) as error:
+        load_codes(tmp_path / "a.npz")
+    page, section = re.search(r'(docs/\S+) .*"(.*)"', str(error.value)).groups()
+    root = Path(__file__).resolve().parent.parent.parent
+    assert f"## {section}\n" in (root / page).read_text()
+
+
+def test_names_that_differ_in_how_accents_are_written_are_the_same(tmp_path):
+    for side, form in (("query", "NFC"), ("database", "NFD")):
+        names = (unicodedata.normalize(form, "café"), "sea", "sky")
+        save_codes(tmp_path / f"{side}.npz", code_set(4, class_names=names))
+    query, database = load_code_sets(str(tmp_path))
+    assert query.class_names == database.class_names == ("café", "sea", "sky")
+
+
+def test_names_may_be_bytes(tmp_path):
+    names = np.array(["ü.jpg".encode(), b"b"])
+    np.savez(tmp_path / "a.npz", codes=signs(2, 8), labels=np.arange(2), names=names)
+    assert load_codes(tmp_path / "a.npz").name(0) == "ü.jpg"

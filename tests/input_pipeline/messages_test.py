@@ -1,6 +1,17 @@
-"""Lists of names in messages stay short."""
+"""Lists of names in messages stay short, and whatever letters they have can be shown."""
 
-from input_pipeline.messages import shortened
+import io
+import sys
+
+from input_pipeline.messages import shortened, show_any_letter
+
+
+def test_letters_that_a_terminal_lacks_are_shown_as_escapes(monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii"))
+    show_any_letter()
+    print("caf\u00e9 \udce9 a", flush=True)
+    assert shown.getvalue().split() == [rb"caf\xe9", rb"\udce9", b"a"]
 
 
 def test_few_names_are_all_given_and_many_are_counted():

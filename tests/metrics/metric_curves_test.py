@@ -76,12 +76,12 @@ def test_the_rank_grid_runs_from_one_to_the_database_size():
 
 @pytest.mark.parametrize("places", [[0, 1], [1.5], [[1]], [-3]])
 def test_places_that_are_no_ranks_are_refused(places):
-    with pytest.raises(ValueError, match="places must be integers"):
+    with pytest.raises(ValueError, match="places must be whole numbers"):
         metrics.curve_by_rank(two_queries(), places)
 
 
 def test_rules_and_radii_that_a_curve_cannot_have_are_refused():
     with pytest.raises(ValueError, match='"expected", "optimistic" or "pessimistic"; got \'stable'):
         metrics.curve_by_rank(two_queries(), ties="stable")
-    with pytest.raises(ValueError, match="radius must be 0 or more; got -1"):
+    with pytest.raises(ValueError, match="radius must be a whole number of 0 or more; got -1"):
         metrics.ball_precision(two_queries(), -1)

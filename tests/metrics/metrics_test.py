@@ -246,7 +246,7 @@ def test_distinct_codes_are_counted_at_any_length(bits):
             {"database_codes": np.ones((0, 4)), "database_labels": np.ones(0, int)},
             "database_codes is empty",
         ),
-        ({"top_k": 0}, "top_k must be 1 or more.*None.*got 0"),
+        ({"top_k": 0}, "top_k must be a whole number of 1 or more.*None.*got 0"),
         ({"top_k": -1}, "got -1"),
         ({"ties": "average"}, '"expected", "stable".*got \'average\''),
         ({"query_codes": np.full((2, 4), 0.5)}, "query_codes must hold only.*binarize"),

@@ -166,3 +166,44 @@ def test_shown_images_are_each_row_once(sides):
     shown = shown_images(describe_retrieval(with_rows, database, None))
     assert shown == sorted(set(shown))
     assert any(row < 30 for row in shown)
+
+
+def test_queries_without_a_label_are_counted_apart_from_those_without_a_match(sides):
+    query, database = sides
+    labels = np.zeros_like(query.labels)
+    labels[:3, 4] = 1  # a class that the single-label database lacks
+    labels[3:10, 0] = 1
+    found = describe_retrieval(dataclasses.replace(query, labels=labels), database, None)
+    assert found["queries_without_label"] == 20
+    assert found["queries_without_relevant"] >= 20
+    assert not found["decided_by_labels"]
+
+
+@pytest.mark.parametrize("ids", [False, True])
+def test_a_single_class_is_found_out(ids):
+    def one_class(count, seed, number):
+        labels = (
+            np.full(count, number) if ids else np.eye(5, dtype=np.uint8)[np.full(count, number)]
+        )
+        return code_set(count, seed, labels, **NAMED)
+
+    found = describe_retrieval(one_class(9, 0, 2), one_class(30, 1, 2), None)
+    assert (found["decided_by_labels"], found["common_labels"]) == (True, ["sun"])
+    assert found["map"]["expected"] == 1.0
+    other = one_class(30, 1, 2)
+    other.labels[:9] = other.labels[0] * 0 + (4 if ids else np.eye(5, dtype=np.uint8)[4])
+    found = describe_retrieval(one_class(9, 0, 2), other, None)
+    assert (found["decided_by_labels"], found["common_labels"]) == (False, ["sun"])
+    assert describe_retrieval(other, one_class(9, 0, 2), None)["decided_by_labels"]
+    assert describe_retrieval(other, one_class(9, 0, 2), None)["common_labels"] is None
+
+
+def test_worst_queries_of_equal_precision_are_counted():
+    labels = np.zeros(50, int)
+    labels[:4] = 1
+    query = CodeSet(codes.pack(np.ones((50, 12))), 12, labels)
+    database = CodeSet(codes.pack(np.ones((8, 12))), 12, np.array([0, 1, 1, 1, 1, 1, 1, 1]))
+    found = describe_retrieval(query, database, None)
+    assert len(found["worst_queries"]) == 20
+    assert found["worst_queries_tied"] == 46 - 20
+    assert describe_retrieval(database, query, None)["worst_queries_tied"] == 0

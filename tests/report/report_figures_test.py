@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from hybridhash_jax.report import figures, page, published, retrieval_grid
+from hybridhash_jax.report import figures, files, page, published, retrieval_grid
 from tests.report import report_cases as cases
 
 BLUE, VERMILLION = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
@@ -208,3 +208,25 @@ def test_a_thumbnail_of_a_photograph_is_a_small_file():
     content = base64.b64decode(page.data_uri(cases.photographs()[0]).partition(",")[2])
     assert len(content) < 8_000
     assert Image.open(io.BytesIO(content)).format == "JPEG"
+
+
+def test_a_single_logged_step_is_a_point(tmp_path):
+    report = cases.full_report() | {"evaluations": None, "selection": None, "training": None}
+    empty = drawn(figures.plot_training, report, path=tmp_path / "t.png")
+    report["training"] = cases.full_report()["training"][:1]
+    point = drawn(figures.plot_training, report, path=tmp_path / "t.png")
+    assert pixels_of(empty, BLUE) == 0 < 20 < pixels_of(point, BLUE)
+
+
+def test_the_pictures_of_a_page_leave_the_title_to_the_page(tmp_path):
+    report = cases.full_report()
+    files.write_report(tmp_path, report, {}, draw=True)
+    page = (tmp_path / "report.html").read_text()
+    for name, plot in (
+        ("pr_curve", figures.plot_precision_recall),
+        ("training", figures.plot_training),
+    ):
+        without = io.BytesIO()
+        plot(report | {"title": ""}, without)
+        assert base64.b64encode(without.getvalue()).decode() in page
+        assert without.getvalue() != (tmp_path / f"{name}.png").read_bytes()

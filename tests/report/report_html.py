@@ -4,7 +4,7 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 
-_VOID = {"meta", "img", "br", "hr", "input", "link"}
+_VOID = {"meta", "img", "br", "hr", "input", "link", "wbr"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ def test_every_symptom_of_a_collapse_is_a_caution():
 
 def test_thumbnails_keep_their_proportions():
     images = cases.photographs()
-    for number, size in enumerate([(96, 72), (64, 96), (96, 24), (96, 96), (64, 64)]):
+    for number, size in enumerate([(192, 144), (128, 192), (192, 48), (96, 96), (64, 64)]):
         content = page.data_uri(images[number]).partition(",")[2]
         with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
             assert picture.size == size
@@ -52,3 +52,39 @@ def test_importing_the_reports_imports_neither_matplotlib_nor_jinja():
     script = f"import sys, {modules}; print({{'matplotlib', 'jinja2', 'numba'}} & {{*sys.modules}})"
     found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     assert found.stdout.decode().strip() == "set()"
+
+
+def test_labels_that_decide_the_result_are_cautions():
+    report = cases.minimal_report() | {"queries_without_relevant": 1, "queries_without_label": 1}
+    (found,) = page.cautions(report)
+    assert "1 of 200 queries has no relevant item in the database; 1 of them has no label" in found
+    report = cases.minimal_report() | {"decided_by_labels": True, "map": {"expected": 1.0}}
+    assert page.cautions(report) == [
+        "Every database image is relevant to every query, as with a single class: mAP is 1.0000 "
+        "whatever the codes."
+    ]
+    report |= {"queries_without_relevant": 50, "map": {"expected": 0.75}}
+    assert "to some queries and none to the others: mAP is 0.7500" in page.cautions(report)[1]
+    report |= {"queries_without_relevant": 200, "map": {"expected": 0.0}}
+    assert "No query has anything to find" in page.cautions(report)[1]
+    (found,) = page.cautions(cases.minimal_report() | {"common_labels": ["sea", "sky"]})
+    assert "All queries have the same labels (sea, sky)" in found
+
+
+def test_a_command_is_split_between_its_arguments_only():
+    command = "main.py --mode=train '--workdir=two words' --config.data.dir=/data/a-b"
+    words = wording.arguments(command)
+    assert words == [
+        "main.py",
+        "--mode=train",
+        "'--workdir=two words'",
+        "--config.data.dir=/data/a-b",
+    ]
+    assert wording.arguments("an open 'quote") == ["an", "open", "'quote"]
+
+
+def test_counts_agree_with_their_words():
+    assert wording.counted(1, "query", "queries") == "1 query"
+    assert wording.counted(0, "query", "queries") == "0 queries"
+    assert wording.counted(1000, "image") == "1,000 images"
+    assert wording.counted(1, "epoch") == "1 epoch"

@@ -70,7 +70,7 @@ def test_every_picture_has_alternative_text_and_can_be_decoded(name):
             assert picture.format is not None
             assert f"data:image/{picture.format.lower()}" == kind
             if "figure" not in image.inside:
-                assert max(picture.size) <= 96
+                assert max(picture.size) <= 192
 
 
 @pytest.mark.parametrize("name", ["digits", "several labels", "no images"])
@@ -268,3 +268,44 @@ def test_a_report_read_back_from_json_gives_the_same_page():
     again = json.loads(json.dumps(report))
     images = cases.photographs()
     assert page.render_report(again, images, PICTURES) == rendered("several labels")
+
+
+def test_worst_queries_that_are_cut_among_equals_say_how_many_are_as_bad():
+    report = cases.full_report() | {"worst_queries_tied": 5}
+    assert (
+        "5 more queries have the AP of the last one here"
+        in Page(page.render_report(report, {}, {})).text
+    )
+    report["worst_queries_tied"] = 1
+    assert "1 more query has the AP" in Page(page.render_report(report, {}, {})).text
+    assert "the AP of the last" not in Page(rendered("digits")).text
+
+
+def test_one_of_a_thing_is_singular():
+    report = cases.full_report()
+    report["dataset"] |= {"queries": 1, "database": 1, "classes": 1}
+    report["evaluations"], report["top_k"] = report["evaluations"][:1], 1
+    text = Page(page.render_report(report, {}, {})).text
+    for words in (
+        "1 query against a database of 1 image, 1 class.",
+        "1 evaluation ",
+        "first 1 place;",
+    ):
+        assert words in text
+    assert not re.search(r"(?<!@)\b1 (queries|images|classes|evaluations|places|epochs)\b", text)
+
+
+def test_every_thumbnail_can_be_enlarged_without_a_script():
+    parsed = Page(rendered("digits"))
+    thumbnails = [e for e in parsed.named("img") if "figure" not in e.inside]
+    assert len(thumbnails) == 10 + 100 + 20
+    assert all({"details", "summary"} <= {*e.inside} for e in thumbnails)
+
+
+def test_long_class_names_may_be_broken():
+    report = cases.minimal_report()
+    report["per_class"][0]["name"] = "road_vehicle/lorry"
+    report["per_class"][1]["name"] = "Donaudampfschifffahrt & co"
+    text = page.render_report(report, {}, {})
+    assert "road_<wbr>vehicle/<wbr>lorry</td>" in text
+    assert "Donaudampf\N{SOFT HYPHEN}schifffahrt &amp; co</td>" in text

@@ -1,6 +1,9 @@
 """Measuring codes that are already there: ours, or another program's."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -79,8 +82,20 @@ def test_a_page_and_its_pictures_are_written_without_images(arrays, tmp_path):
 
 
 def test_impossible_cut_offs_and_paths_are_explained_and_write_nothing(own_codes, tmp_path):
-    with pytest.raises(ValueError, match="top_k must be 1 or more"):
+    with pytest.raises(ValueError, match="top_k must be a whole number"):
         evaluate_code_files(str(own_codes), tmp_path / "out", top_k=0)
     with pytest.raises(CodeFileError, match="there is no /"):
         evaluate_code_files(str(tmp_path / "out"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_letters_that_the_terminal_lacks_are_shown_as_escapes(own_codes, tmp_path):
+    workdir = tmp_path / "\N{LATIN SMALL LETTER E WITH ACUTE}"
+    done = subprocess.run(
+        [sys.executable, "main.py", "--mode=evaluate", f"--codes={own_codes}",
+         f"--workdir={workdir}", "--compilation_cache=off"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii:strict"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert rb"/\xe9/evaluation/report.html" in done.stdout

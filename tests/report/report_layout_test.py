@@ -1,0 +1,66 @@
+"""The page in a browser, at the width of a phone and of a desk: nothing juts out, no empty halves."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from hybridhash_jax.report import files
+from tests.report import report_cases as cases
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+MEASURE = """<script>
+const box = (e) => e.getBoundingClientRect();
+const lastRow = (selector) => [...document.querySelectorAll(selector)].map((e) => {
+  const inner = [...e.children].map(box), bottom = Math.max(...inner.map((b) => b.top));
+  const row = inner.filter((b) => b.bottom > bottom);
+  return Math.max(...row.map((b) => b.right)) / box(e).right;
+});
+const opened = document.querySelector("details.zoom img");
+const small = opened && box(opened).width;
+if (opened) opened.closest("details").open = true;
+parent.postMessage(JSON.stringify({
+  width: innerWidth, page: document.documentElement.scrollWidth,
+  facts: lastRow(".facts"), figures: lastRow(".figures"), halves: lastRow(".halves"),
+  lines: [...document.querySelectorAll("pre span")].map((e) => e.getClientRects().length),
+  enlarged: opened ? box(opened).width / small : null,
+  cut: [...document.querySelectorAll("[aria-label='mAP of each class']")]
+    .map((e) => e.scrollWidth - e.clientWidth),
+}), "*");
+</script>"""
+# A window has a least width of its own; a frame has none.
+FRAME = """<title></title><script>onmessage = (e) => { document.title = e.data; };</script>
+<iframe src="measured.html" style="border: 0; width: %dpx; height: 900px"></iframe>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("content", "images"),
+    [(cases.full_report, cases.digit_images), (cases.multi_label_report, cases.photographs)],
+)
+def test_rows_are_full_and_nothing_juts_out(tmp_path, width, content, images):
+    files.write_report(tmp_path, content(), images(), draw=True)
+    text = (tmp_path / "report.html").read_text()
+    text = re.sub('<meta http-equiv="Content-Security-Policy".*?>', "", text)
+    (tmp_path / "measured.html").write_text(text.replace("</body>", MEASURE + "</body>"))
+    (tmp_path / "frame.html").write_text(FRAME % width)
+    done = subprocess.run(
+        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000", "--virtual-time-budget=5000",
+         f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
+         (tmp_path / "frame.html").as_uri()],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    title = re.search("<title>(.*?)</title>", done.stdout)
+    assert title is not None
+    found = json.loads(title[1])
+    assert found["width"] == width
+    assert found["page"] <= width
+    assert max(found["cut"]) <= 0, found
+    for row in (*found["facts"], *found["figures"], *found["halves"]):
+        assert row > 0.97, found
+    assert max(found["lines"]) == 1
+    assert found["enlarged"] > 3
