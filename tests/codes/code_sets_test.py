@@ -209,14 +209,21 @@ def test_messages_name_the_section_that_describes_the_files(tmp_path):
     np.savez(tmp_path / "a.npz", labels=np.arange(3))
     with pytest.raises(CodeFileError) as error:
         load_codes(tmp_path / "a.npz")
-    page, section = re.search(r'(docs/\S+) .*"(.*)"', str(error.value)).groups()
+    found = re.search(r'(docs/\S+) .*"(.*)"', str(error.value))
+    assert found is not None
+    page, section = found.groups()
     root = Path(__file__).resolve().parent.parent.parent
     assert f"## {section}\n" in (root / page).read_text()
 
 
 def test_names_that_differ_in_how_accents_are_written_are_the_same(tmp_path):
-    for side, form in (("query", "NFC"), ("database", "NFD")):
-        names = (unicodedata.normalize(form, "café"), "sea", "sky")
+    written = {
+        "query": unicodedata.normalize("NFC", "café"),
+        "database": unicodedata.normalize("NFD", "café"),
+    }
+    assert written["query"] != written["database"]
+    for side, name in written.items():
+        names = (name, "sea", "sky")
         save_codes(tmp_path / f"{side}.npz", code_set(4, class_names=names))
     query, database = load_code_sets(str(tmp_path))
     assert query.class_names == database.class_names == ("café", "sea", "sky")
