@@ -68,6 +68,7 @@ def _start_mode() -> None:
     given = flags.FLAGS
     absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax reports every file at INFO
     host_memory.compute_on_calling_thread()
+    jax.config.update("jax_enable_x64", False)  # a run computes what its configuration says
     signals.listen(processes.end_by_signal)
     processes.start(
         given.coordinator_address,

@@ -32,9 +32,11 @@ def initialize(model: nnx.Module, initializer: str, key: jax.Array) -> None:
     drawn.sort(key=lambda entry: [part for part in entry[0] if part != "backbone"])
     total = sum(value.size for _, value in drawn)
     if initializer == "normal":
-        numbers = jax.random.normal(key, (total,))
+        numbers = jax.random.normal(key, (total,), jnp.float32)
     else:
-        numbers = jax.random.truncated_normal(key, -2.0, 2.0, (total,)) / _TRUNCATED_STD
+        numbers = (
+            jax.random.truncated_normal(key, -2.0, 2.0, (total,), jnp.float32) / _TRUNCATED_STD
+        )
     filled, start = [], 0
     for path, value in drawn:
         std = _NORMAL_STD

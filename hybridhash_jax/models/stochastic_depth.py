@@ -32,7 +32,7 @@ def branch_scales(
     if key is None or not any(rates):
         return None
     keep = 1.0 - jnp.asarray(rates, jnp.float32)[:, None, None]
-    draw = jax.vmap(lambda key: jax.random.uniform(key, (len(rates), 2)), out_axes=-1)
+    draw = jax.vmap(lambda key: jax.random.uniform(key, (len(rates), 2), jnp.float32), out_axes=-1)
     return (draw(image_keys(key, num_images)) < keep).astype(jnp.float32) / keep
 
 

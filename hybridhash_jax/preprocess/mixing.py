@@ -51,13 +51,13 @@ def _own_weights(key: jax.Array, shape: tuple[int, ...], mixing: Mixing) -> jax.
     """What every pixel of each image itself weighs, float32 [B, H, W]."""
     count = shape[0]
     choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
-    applied, choice, *centre = jax.random.uniform(choice_key, (4, count))
+    applied, choice, *centre = jax.random.uniform(choice_key, (4, count), jnp.float32)
     blended = boxed = jnp.ones(shape)
     if mixing.mixup:
-        share = jax.random.beta(mixup_key, mixing.mixup, mixing.mixup, (count,))
+        share = jax.random.beta(mixup_key, mixing.mixup, mixing.mixup, (count,), jnp.float32)
         blended = jnp.broadcast_to(share[:, None, None], shape)
     if mixing.cutmix:
-        share = jax.random.beta(cutmix_key, mixing.cutmix, mixing.cutmix, (count,))
+        share = jax.random.beta(cutmix_key, mixing.cutmix, mixing.cutmix, (count,), jnp.float32)
         boxed = jnp.where(_boxes(centre, 1 - share, shape[1:]), 0.0, 1.0)
     if mixing.mixup and mixing.cutmix:
         chosen = jnp.where((choice < 0.5)[:, None, None], boxed, blended)

@@ -78,15 +78,17 @@ def augment(
         crop = functools.partial(_random_crop, padding=crop_padding)
         images = jax.vmap(crop)(images, crop_keys)
     if horizontal_flip:
-        flip = jax.vmap(jax.random.bernoulli)(flip_keys)[:, None, None, None]
+        flip = jax.vmap(lambda key: jax.random.bernoulli(key, jnp.float32(0.5)))(flip_keys)[
+            :, None, None, None
+        ]
         images = jnp.where(flip, images[:, :, ::-1], images)
     return images
 
 
 def _random_crop(image: jax.Array, key: jax.Array, padding: int) -> jax.Array:
     padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-    top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-    return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+    top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1, jnp.int32)
+    return jax.lax.dynamic_slice(padded, (top, left, jnp.int32(0)), image.shape)
 
 
 def _resize_axis(images: jax.Array, length: int, axis: int) -> jax.Array:

@@ -72,7 +72,7 @@ def random_erasing(images: jax.Array, key: jax.Array, probability: float) -> jax
         return images
 
     box_key, noise_key = jax.random.split(key)
-    applied, *drawn = jax.random.uniform(box_key, (5, len(images)))
+    applied, *drawn = jax.random.uniform(box_key, (5, len(images)), jnp.float32)
     inside = _rectangles(drawn, images.shape[1:3])
     inside &= (applied < probability)[:, None, None]
     noise = jax.random.normal(noise_key, images.shape, images.dtype)
@@ -151,9 +151,9 @@ def transform(images: jax.Array, matrix: jax.Array) -> jax.Array:
 def _draw(key: jax.Array, count: int, magnitude: float) -> tuple[jax.Array, jax.Array]:
     """(operations int [2, count], -1 for none; strengths [2, count] from -1 to 1)."""
     choice_key, size_key = jax.random.split(key)
-    applied, choice, sign = jax.random.uniform(choice_key, (3, _DRAWS, count))
+    applied, choice, sign = jax.random.uniform(choice_key, (3, _DRAWS, count), jnp.float32)
     operation = jnp.floor(choice * len(OPERATIONS)).astype(jnp.int32)
-    size = magnitude + _SPREAD * jax.random.normal(size_key, (_DRAWS, count))
+    size = magnitude + _SPREAD * jax.random.normal(size_key, (_DRAWS, count), jnp.float32)
     strength = jnp.where(sign < 0.5, -1, 1) * jnp.clip(size / MAX_MAGNITUDE, 0, 1)
     return jnp.where(applied < _APPLIED, operation, -1), strength
 
