@@ -9,20 +9,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from input_pipeline.file_kinds import kind_of
 from input_pipeline.messages import shortened
 
 _ZIP, _NPY = b"PK", b"\x93NUMPY"
-_KINDS = (
-    (b"\x89PNG", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"GIF8", "a GIF image"),
-    (b"RIFF", "a RIFF file, such as a WebP image"),
-    (b"%PDF", "a PDF document"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"MATLAB", "a MATLAB file"),
-    (b"\x1f\x8b", "a gzip file"),
-    *((bytes([0x80, protocol]), "a Python pickle") for protocol in range(2, 6)),
-)
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -41,7 +31,7 @@ def read_array(path: Path) -> np.ndarray:
         if head.startswith(_ZIP):
             raise ArrayFileError(f"{path} is an archive, as .npz is, and no .npy file")
         if not head.startswith(_NPY):
-            raise ArrayFileError(f"{path} is no .npy file: it is {_kind(head)}")
+            raise ArrayFileError(f"{path} is no .npy file: it is {kind_of(head)}")
         return _array(file, f"{path}")
 
 
@@ -57,7 +47,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         if head.startswith(_NPY):
             raise ArrayFileError(f"{path} is a single array, as .npy is, and no .npz file")
         if not head.startswith(_ZIP):
-            raise ArrayFileError(f"{path} is no .npz file: it is {_kind(head)}")
+            raise ArrayFileError(f"{path} is no .npz file: it is {kind_of(head)}")
         try:
             archive = zipfile.ZipFile(file)
         except _DAMAGE:
@@ -108,19 +98,6 @@ def _head(file: io.BufferedIOBase) -> bytes:
     head = file.read(256)
     file.seek(start)
     return head
-
-
-def _kind(head: bytes) -> str:
-    if not head:
-        return "empty"
-    for beginning, kind in _KINDS:
-        if head.startswith(beginning):
-            return kind
-    text = head.decode("utf-8", "ignore")  # the last letter may be cut
-    is_text = len(text.encode()) > len(head) - 4 and all(
-        x.isprintable() or x.isspace() for x in text
-    )
-    return "text" if is_text else "of no kind that is known here"
 
 
 def _damaged(what: Any) -> str:

@@ -24,10 +24,12 @@ def drawn_by(key: jax.Array) -> dict:
         "parameters": initial_parameters,
         "stochastic depth": lambda key: branch_scales([0.1, 0.5], key, 4),
         "crops and flips": lambda key: pixels.augment(
-            IMAGES.astype(np.uint8), key, horizontal_flip=True, crop_padding=2
+            jnp.asarray(IMAGES.astype(np.uint8)), key, horizontal_flip=True, crop_padding=2
         ),
-        "RandAugment": lambda key: rand_augment.rand_augment(IMAGES, key, 9.0),
-        "erasing": lambda key: rand_augment.random_erasing(IMAGES / 255, key, 0.5),
+        "RandAugment": lambda key: rand_augment.rand_augment(jnp.asarray(IMAGES), key, 9.0),
+        "erasing": lambda key: rand_augment.random_erasing(
+            jnp.asarray(IMAGES / np.float32(255)), key, 0.5
+        ),
         "mixing": lambda key: mixing.mix(
             jnp.asarray(IMAGES),
             jnp.eye(4, dtype=jnp.float32),

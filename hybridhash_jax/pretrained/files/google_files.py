@@ -40,8 +40,7 @@ def read(place: Any) -> tuple[dict[str, np.ndarray], list[str]]:
         raise WeightFileError(f"cannot open it: {error}") from error
     except Exception as error:  # Damaged MessagePack can fail in any way; all of them mean this.
         raise WeightFileError(
-            f"it looks like a Flax checkpoint but is truncated or damaged ({error!r:.200}). Fetch "
-            "it again."
+            "it looks like a Flax checkpoint but is truncated or damaged. Fetch it again."
         ) from error
     flat = flatten_dict(tree, sep="/") if isinstance(tree, dict) else {}
     parameters = {

@@ -14,6 +14,7 @@ import safetensors.numpy
 from hybridhash_jax.pretrained.errors import WeightFileError
 from hybridhash_jax.pretrained.files import torch_legacy, torch_pickle
 from hybridhash_jax.pretrained.files.locations import locate
+from input_pipeline.file_kinds import kind_of
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _NAMES_SHOWN = 5
@@ -49,7 +50,7 @@ def read_tensors(path: str | os.PathLike[str]) -> TensorFile:
     place = locate(path)
     try:
         with place.open("rb") as file:
-            head, size = file.read(9), file.seek(0, os.SEEK_END)
+            head, size = file.read(256), file.seek(0, os.SEEK_END)
             file.seek(0)
             if head.startswith(_ZIP_MAGIC):
                 return _read_torch_zip(file)
@@ -65,9 +66,9 @@ def read_tensors(path: str | os.PathLike[str]) -> TensorFile:
     except WeightFileError as error:
         raise WeightFileError(f"{path}: {error}") from error.__cause__
     raise WeightFileError(
-        f"{path} ({size} bytes) is neither a .safetensors file, nor a file of torch.save, nor a "
-        "Flax checkpoint. If it was downloaded, check that the download finished and is no web "
-        "page."
+        f"{path} ({size} bytes) is {kind_of(head)}, and neither a .safetensors file, nor a file of "
+        "torch.save, nor a Flax checkpoint. If it was downloaded, check that the download finished "
+        "and is no web page."
     )
 
 
@@ -80,7 +81,7 @@ def _read_safetensors(place: pathlib.Path) -> TensorFile:
         return TensorFile(safetensors.numpy.load_file(place), [], metadata)
     except (safetensors.SafetensorError, KeyError) as error:
         raise WeightFileError(
-            f"it looks like a .safetensors file but cannot be read ({error!r}): it is damaged or "
+            "it looks like a .safetensors file but cannot be read: it is damaged or "
             "holds a dtype that NumPy lacks. Fetch it again, or save it as float32."
         ) from error
 
