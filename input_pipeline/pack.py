@@ -22,6 +22,7 @@ from input_pipeline.commands import (
     run_command,
 )
 from input_pipeline.dataset import Dataset
+from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.unreadable import ON_UNREADABLE
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     written = parser.add_argument_group("what is written")
     add = written.add_argument
     add("--resize", type=int, metavar="PX", help="bring the shorter side to this; default: keep")
-    add("--quality", type=int, default=92, help="JPEG quality of resized images (default 92)")
+    add("--quality", type=int, help="JPEG quality of resized images (default 92)")
     add("--images_per_shard", type=int, default=2048, help="default 2048")
     add(
         "--on_unreadable",
@@ -89,7 +90,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _load(options: argparse.Namespace) -> Dataset:
+    """The data set; errors name this command's options, not those of a run."""
     check_image_folder(options.dir)
+    try:
+        return _load_images(options)
+    except (DataError, ValueError) as error:
+        text = str(error).replace("--config.data.name=class_folders", "--class_folders")
+        raise type(error)(text.replace("--config.data.", "--")) from error
+
+
+def _load_images(options: argparse.Namespace) -> Dataset:
     if options.class_folders:
         return load_class_folders(options.dir, options.seed, options.query_per_class)
     if options.folder:
@@ -115,7 +125,7 @@ def _pack(options: argparse.Namespace) -> PackingSummary:
             name=options.name,
             class_names=data.class_names,
             resize=options.resize,
-            quality=options.quality,
+            quality=92 if options.quality is None else options.quality,
             images_per_shard=options.images_per_shard,
             num_workers=options.num_workers,
             options=DecodeOptions(
@@ -169,9 +179,23 @@ def _command(summary: PackingSummary, options: argparse.Namespace) -> str:
     return " ".join(words)
 
 
+def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuses options that would be ignored."""
+    in_folders = options.folder or options.class_folders
+    if in_folders and options.lists:
+        parser.error("--lists is for list files; leave out --folder and --class_folders, or it")
+    sizes = options.query_per_class, options.train_per_class
+    if not in_folders and sizes != (None, None):
+        parser.error("--query_per_class and --train_per_class need --folder or --class_folders")
+    if options.quality is not None and options.resize is None:
+        parser.error("--quality is that of resized images, so it needs --resize")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _check_options(parser, options)
     return run_command(
         lambda: _report(_pack(options), options),
         "the same command goes on from the last complete shard",

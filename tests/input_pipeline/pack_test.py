@@ -90,6 +90,32 @@ def test_a_packed_folder_has_the_splits_that_its_config_would_draw(tmp_path, cap
     assert "--config.data.resize=20 --config.data.apply_orientation=True" in printed
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--folder", "--lists", "x"), "--lists is for list files"),
+        (("--query_per_class", 3), "need --folder or --class_folders"),
+        (("--quality", 80), "so it needs --resize"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(lists, tmp_path, capsys, options, why):
+    with pytest.raises(SystemExit):
+        run("--dir", lists, "--name", "x", "--out", tmp_path / "out", *options)
+    assert why in capsys.readouterr().err
+
+
+def test_messages_name_the_options_of_this_command(tmp_path, capsys):
+    for i in range(4):
+        path = tmp_path / "photos" / f"class {i % 2}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(make_image(i))
+    name = ("--dir", tmp_path / "photos", "--name", "x", "--out", tmp_path / "out", "--folder")
+    assert run(*name, "--query_per_class", 9) == 1
+    message = capsys.readouterr().err
+    assert "--query_per_class=" in message
+    assert "--config" not in message
+
+
 def test_lists_may_lie_elsewhere_under_other_names(lists, tmp_path):
     elsewhere = tmp_path / "lists"
     elsewhere.mkdir()
@@ -126,7 +152,7 @@ def test_the_sizes_of_a_published_protocol_are_checked(lists, tmp_path, capsys):
     ("arguments", "message"),
     [
         (("--name", "My Set"), "the name 'My Set'"),
-        (("--name", "x", "--quality", "0"), "quality must be in 1..100"),
+        (("--name", "x", "--resize", "9", "--quality", "0"), "quality must be in 1..100"),
         (("--name", "x", "--dir", "nowhere"), "nowhere is not a folder"),
         (("--name", "x", "--lists", "nowhere"), "nowhere"),
     ],
