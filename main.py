@@ -6,10 +6,10 @@ python main.py --help
 
 import sys
 
-from input_pipeline import signals, utf8
+from input_pipeline import messages, signals
 
 if __name__ == "__main__":
-    utf8.ensure()
+    messages.ensure_utf8()
     signals.listen()
     from hybridhash_jax import command_line  # after it: Ctrl-C counts from the first line on
 

@@ -6,7 +6,7 @@ import sys
 from typing import NamedTuple, NoReturn
 
 from hybridhash_jax import __version__
-from input_pipeline import signals, utf8
+from input_pipeline import messages, signals
 
 
 class Verb(NamedTuple):
@@ -61,7 +61,7 @@ _OF_TRAIN = {
 
 def main() -> NoReturn:
     """Runs the verb that the command line names; exits with 2 where there is no such verb."""
-    utf8.ensure()
+    messages.ensure_utf8()
     signals.listen()
     verb, *arguments = sys.argv[1:] or ["--help"]
     if verb in ("--help", "-h", "help"):

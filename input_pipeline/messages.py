@@ -1,6 +1,7 @@
 """Wording that all messages share, and how they are shown."""
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,3 +24,14 @@ def show_any_letter() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def ensure_utf8() -> None:
+    """Starts this program again in Python's UTF-8 mode where the locale has another encoding.
+
+    Otherwise files whose names have accents could not be opened, and some letters not printed.
+    """
+    encoding = sys.getfilesystemencoding().lower().replace("-", "")
+    if encoding != "utf8" and not sys.flags.utf8_mode:
+        os.environ["PYTHONUTF8"] = "1"  # also for processes that this one starts
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

@@ -104,6 +104,7 @@ def list_unreadable(workdir: Path, unreadable: Unreadable) -> None:
         f"{unreadable.names[row]}\t{' '.join(reason.split())}"
         for row, reason in unreadable.reasons.items()
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, "".join(line + "\n" for line in sorted(lines)).encode())
     logger.warning(
         "%d images could not be read: replaced in training, left out of the metrics. Which and "

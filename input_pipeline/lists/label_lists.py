@@ -98,14 +98,6 @@ def parse_list(
     width, explanation = _find_width(lines, num_classes)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         width, explanation = 0, "the file is UTF-16; save it as UTF-8"
-    elif width == 1 and not explanation:
-        width, explanation = (
-            0,
-            (
-                "one label a line, which leaves the images of the other class without any: write a 0 or "
-                "1 for every class, such as 'a.jpg 1 0' and 'b.jpg 0 1'"
-            ),
-        )
     problems = [f"{file}:1: {explanation}"] if explanation else []
     places: dict[str, int] = {}
     digits = []
@@ -122,6 +114,12 @@ def parse_list(
             digits.append(labels)
     labels = np.frombuffer(b"".join(digits), np.uint8) - np.uint8(ord("0"))
     labels = labels.reshape(len(places), width or num_classes or 0)
+    if num_classes is None and labels.shape[1] == 1 and not labels.all():
+        problems.insert(
+            0,
+            f"{file}:1: one label a line, which leaves the images of the other class without any: "
+            "write a 0 or 1 for every class, such as 'a.jpg 1 0' and 'b.jpg 0 1'",
+        )
     numbers = np.fromiter(places.values(), np.int64, len(places))
     return LabelList(list(places), labels, file, numbers), problems
 

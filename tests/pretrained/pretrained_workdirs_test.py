@@ -37,7 +37,7 @@ def load(path, **options):
 def test_the_chosen_checkpoint_is_loaded(workdir, checkpoint, step):
     model, loaded = load(workdir, checkpoint=checkpoint)
     assert_same(model, small_network(seed=step))
-    assert loaded.notes == (f"checkpoint of step {step}",)
+    assert loaded.notes == (f"checkpoint of step {step} ({checkpoint})",)
     assert loaded.kind == "own run"
 
 

@@ -120,7 +120,7 @@ def test_a_checkpoint_is_evaluated_as_it_was_in_training(finished, capsys):
         found = evaluate_checkpoint(load_config(finished), finished, which)
         assert found["map_expected"] == record["map_expected"]
         assert found["map_stable"] == record["map_stable"]
-        own = "evaluation" if found["checkpoint"] == entry["step"] else "evaluation-24"
+        own = "evaluation" if found["epoch"] == entry["epoch"] else "evaluation-24"
         saved = json.loads((finished / own / "results.json").read_text())
         assert saved == [found]
     with pytest.raises(CheckpointError, match="there is no checkpoint .*7777"):

@@ -1,6 +1,7 @@
 """Fine-tuning from a workdir: what is loaded, how fast each part learns, and going on with it."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -66,8 +67,9 @@ def test_a_small_factor_moves_parameters_less(source, finished):
 def test_the_rate_rises_over_the_warmup(finished):
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     rates = [x["learning_rate"] for x in lines if x["kind"] == "train"]
-    # Logged after every second step, of which the odd one was taken: 0.002 after 4 steps.
-    assert rates[:4] == pytest.approx([0.0005, 0.0015, 0.002, 0.002], rel=1e-5)
+    # Logged after every second step, of which the odd one was taken. The half epoch that was asked
+    # for is a quarter of this run; a tenth of it is two steps.
+    assert rates[:4] == pytest.approx([0.001, 0.002, 0.002, 0.002], rel=1e-5)
 
 
 @pytest.mark.slow
@@ -95,12 +97,16 @@ def test_the_results_say_what_was_loaded(source, finished, capsys):
     )
     started = json.loads((finished / "init.json").read_text())
     assert started["newly initialised"] == ["hash_head/to_bits/bias", "hash_head/to_bits/kernel"]
-    assert started["notes"] == ["checkpoint of step 5"]
+    assert started["notes"] == ["checkpoint of step 5 (selected)"]
     console.set_up()
-    evaluate_checkpoint(config_from(source[0]), finished, "latest")
+    train(config_from(source[0]), finished, StopAt())
     printed = capsys.readouterr().out
     assert f"parameters start from: {entry['init_from']}" in printed
     assert "rates times ^hash_head=1, .=0.1; frozen: ^patch_embed/, ^levels/0/" in printed
+    evaluate_checkpoint(config_from(source[0]), finished, "latest")
+    printed = capsys.readouterr().out
+    assert re.search(rf"parameters: checkpoint \d+ \(latest\) of {finished}\n", printed)
+    assert "start from" not in printed  # an evaluation starts from nothing
 
 
 def test_without_its_note_a_run_still_names_the_file(source, finished, tmp_path):
