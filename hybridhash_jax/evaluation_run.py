@@ -21,7 +21,7 @@ from hybridhash_jax.report.findings import describe_retrieval
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import evaluated_part
 from hybridhash_jax.workdir import log, names, results
-from hybridhash_jax.workdir.checkpoints import CheckpointStore
+from hybridhash_jax.workdir.checkpoints import CheckpointError, CheckpointStore
 from hybridhash_jax.workdir.config import check_one_length, check_same_run
 from hybridhash_jax.workdir.data_record import change_of_data
 from hybridhash_jax.workdir.init_note import load_init_note
@@ -44,7 +44,7 @@ def evaluate_checkpoint(
     check_one_length(config, workdir)
     check_same_run(config, workdir, MAY_CHANGE)
     step = choose_step(workdir, which)
-    folder = output or workdir / names.evaluation(step, choose_step(workdir, "selected"))
+    folder = output or workdir / names.evaluation(step, _selected(workdir))
     _check_writable(folder)
     dataset = create_dataset(config, workdir)
     if change := change_of_data(workdir, dataset):
@@ -80,6 +80,14 @@ def evaluate_checkpoint(
         entry |= results.measured_in_report(report)
         results.write_results(folder, [entry])
     return entry
+
+
+def _selected(workdir: Path) -> int | None:
+    """The selected checkpoint; None where it is gone."""
+    try:
+        return choose_step(workdir, "selected")
+    except CheckpointError:
+        return None
 
 
 def _epoch(step: int, meta: Mapping[str, Any]) -> float | None:

@@ -22,7 +22,7 @@ EVALUATION = "evaluation"  # what --mode=evaluate writes: results, report, codes
 TUNING = "tune_batch.json"  # what --mode=tune_batch found
 
 
-def evaluation(step: int, selected: int) -> str:
+def evaluation(step: int, selected: int | None) -> str:
     """Where --mode=evaluate writes; a folder of its own for a checkpoint that is not selected."""
     return EVALUATION if step == selected else f"{EVALUATION}-{step}"
 
