@@ -44,7 +44,7 @@ class RunLog:
         self._writes = jax.process_index() == 0
 
     def __enter__(self) -> Self:
-        self._started = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when, after how many steps
         self._bar = tqdm(
             total=self.total_steps,
             initial=self.start_step,
@@ -92,20 +92,17 @@ class RunLog:
             speed = _speed(rate)
             if waiting is not None and waiting >= _WAITING_WORTH_SAYING:
                 speed += f" ({waiting:.0%} of the time waiting for images)"
-            left = duration(self._seconds_left(step))
-            logger.info(
-                "epoch %.2f, step %d: loss %.4f, %s, %s left",
-                epoch,
-                step,
-                values["loss"],
-                speed,
-                left,
-            )
+            loss, left = values["loss"], self._time_left(step)
+            logger.info("epoch %.2f, step %d: loss %.4f, %s%s", epoch, step, loss, speed, left)
 
-    def _seconds_left(self, step: int) -> float:
-        """By the pace since the start, evaluations and all."""
-        passed = time.monotonic() - self._started
-        return passed / max(step - self.start_step, 1) * (self.total_steps - step)
+    def _time_left(self, step: int) -> str:
+        """By the pace since the first line, evaluations and all; compiling came before it."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, step
+            return ""
+        began, first = self._first
+        return f", {duration((now - began) / (step - first) * (self.total_steps - step))} left"
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """An evaluation's record."""

@@ -71,7 +71,7 @@ def test_without_a_terminal_progress_is_plain_lines(tmp_path, capsys):
     out = capsys.readouterr().out
     clock, left = r"\d\d:\d\d:\d\d ", r", \d+:\d\d left\n"
     waiting = r" \(8% of the time waiting for images\)"
-    assert re.search(f"{clock}epoch 0.50, step 1: loss 1.0000, 100 images/s{left}", out)
+    assert re.search(f"{clock}epoch 0.50, step 1: loss 1.0000, 100 images/s\n", out)
     assert re.search(f"{clock}epoch 1.00, step 2: loss 0.5000, 100 images/s{waiting}{left}", out)
     assert "mAP 0.5000 (expected), 0.4000 (stable)" in out
     assert "1,234 distinct codes" in out
