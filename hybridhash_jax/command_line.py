@@ -185,7 +185,7 @@ def _check_workdir(workdir: Path, *, writes: bool) -> None:
         path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists()
     )
     if not there.is_dir():
-        raise flags.IllegalFlagValueError(f"--workdir={workdir}: {there} is a file, not a folder")
+        raise flags.IllegalFlagValueError(f"--workdir={workdir}: {there} is a file; give a folder")
     if writes and not os.access(there, os.W_OK | os.X_OK):
         raise flags.IllegalFlagValueError(
             f"--workdir={workdir}: {there} cannot be written to; give a folder that can"
@@ -199,6 +199,12 @@ def _check_codes(values: flags.FlagValues) -> None:
     if values.codes is not None and values.config is not None:
         raise flags.IllegalFlagValueError(
             "--codes are measured without a network: leave --config out (--top_k is the cut-off)"
+        )
+    if values.codes is not None and values["checkpoint"].present:
+        raise flags.IllegalFlagValueError("--checkpoint is of a run; leave it out with --codes")
+    if values.top_k is not None and values.top_k < 1:
+        raise flags.IllegalFlagValueError(
+            f"--top_k={values.top_k}; accepted: 1 or more; leave it out for the whole database"
         )
     if values.output is not None and values.mode != "evaluate":
         raise flags.IllegalFlagValueError("--output needs --mode=evaluate; see --help")

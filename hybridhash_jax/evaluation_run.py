@@ -26,6 +26,7 @@ from hybridhash_jax.workdir.config import check_one_length, check_same_run
 from hybridhash_jax.workdir.data_record import change_of_data
 from hybridhash_jax.workdir.init_note import load_init_note
 from hybridhash_jax.workdir.selection import choose_step
+from input_pipeline.messages import shortened
 
 
 def evaluate_checkpoint(
@@ -51,6 +52,8 @@ def evaluate_checkpoint(
         logger.warning("these are not the images that the run was trained on: %s", change)
     experiment = create_experiment(config, dataset).starting_from(load_init_note(workdir))
     source = f"checkpoint {step} ({which}) of {workdir}"
+    if step == 0:
+        logger.warning("checkpoint 0 is the untrained network")
     logger.info("%s", describe(experiment, parameters=source))
     evaluator = create_evaluator(experiment)
     store = CheckpointStore(workdir / names.CHECKPOINTS, read_only=True)
@@ -98,7 +101,16 @@ def _epoch(step: int, meta: Mapping[str, Any]) -> float | None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Refuses a place where nothing can be written, before hours of encoding."""
+    """Refuses a place where nothing may or can be written, before hours of encoding."""
+    if (folder / names.CONFIG).exists() or (folder / names.CHECKPOINTS).exists():
+        raise ValueError(
+            f"{folder} is the workdir of a run; give another place with --output=FOLDER"
+        )
+    own = any((folder / name).exists() for name in (names.RESULTS, names.REPORT, names.CODES))
+    if folder.is_dir() and not own and (other := sorted(path.name for path in folder.iterdir())):
+        raise ValueError(
+            f"{folder} holds other files ({shortened(other)}); give a new folder with --output=FOLDER"
+        )
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         raise ValueError(f"{folder} cannot be written to; give another place with --output=FOLDER")
@@ -127,7 +139,14 @@ def evaluate_code_files(
             f"{folder} holds the evaluation of {other}; choose another --workdir or --output"
         )
     query, database = load_code_sets(paths)
+    for side, codes in (("query", query), ("database", database)):
+        if len(codes) > 1 and (codes.packed == codes.packed[:1]).all():
+            logger.warning("all %s codes are one and the same", side)
     cut_off = database.top_k if top_k is None else top_k
+    if cut_off is not None and cut_off > len(database):
+        logger.warning(
+            "top_k=%d, but the database has %d images: all count", cut_off, len(database)
+        )
     findings = describe_retrieval(query, database, cut_off)
     protocol = database.protocol or "codes"
     report = report_content(

@@ -59,6 +59,8 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         name, value = match.groups()
         expected = _EXPECTED.get(_type_of(name))
         return f"--config.{name}={value}; accepted: {expected}" if expected else text
+    if text.startswith("Unknown command line flag 'config."):
+        return "fields of --config are not for --codes, which are measured without a network"
     if match := _UNKNOWN.match(text):
         return _unknown_flag(match[1], fields)
     return text

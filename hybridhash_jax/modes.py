@@ -24,6 +24,7 @@ from hybridhash_jax.workdir.config import load_config
 from hybridhash_jax.workdir.names import CHECKPOINTS
 from input_pipeline import signals
 from input_pipeline.errors import DataError
+from input_pipeline.messages import in_words
 
 # Errors whose message is written for the user. A ValueError is one as well: every function here
 # that takes a user's value explains what it accepts. Anything else is a fault of ours.
@@ -58,7 +59,7 @@ def run_mode() -> None:
         if processes.are_several() and lost:
             _end(f"error: {_lost_peer(error)}", processes.LOST_EXIT_CODE)
         if isinstance(error, _EXPLAINED):
-            _end(f"error: {_in_words(error)}", 1)
+            _end(f"error: {in_words(error)}", 1)
         if not processes.are_several():
             raise
         _end(traceback.format_exc(), 1)
@@ -91,13 +92,6 @@ def _start_mode() -> None:
     else:
         config = load_config(workdir) if given.config is None else given.config
         evaluate_checkpoint(config, workdir, given.checkpoint, output)
-
-
-def _in_words(error: Exception) -> str:
-    """The message; of an error of the system without its number."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{os.fspath(error.filename)}: {error.strerror}"
-    return str(error)
 
 
 def _find_devices() -> None:

@@ -39,7 +39,7 @@ from input_pipeline.lists.listed import (
     list_path,
     list_problems,
 )
-from input_pipeline.messages import counted, shortened
+from input_pipeline.messages import counted, ensure_utf8, shortened
 from input_pipeline.progress import Progress
 from input_pipeline.sets.folders import scan_folder
 from input_pipeline.splits import LIST_PROTOCOLS
@@ -90,18 +90,20 @@ def _check_folder(options: argparse.Namespace, findings: Findings) -> None:
     listed = LabelList(found.names, labels, options.dir)
     findings.tables.append(list_table({"images": listed}, found.class_names))
     findings.notices += [ListProblem(f"left out: {words}") for words in found.left_out()]
+    if reason := found.one_class_only():
+        findings.problems.append(ListProblem(reason))
     counts = labels.sum(axis=0, dtype=np.int64)
-    if few := [f"{found.class_names[i]} {counts[i]}" for i in np.flatnonzero(counts < 3)]:
-        text = "classes with fewer than 3 images, which leave a split without one"
-        findings.notices.append(ListProblem(f"{text}: {shortened(few, 20)}", tuple(few)))
+    if few := [found.class_names[i] for i in np.flatnonzero(counts < 2)]:
+        text = "classes with one image, which a query and a training image cannot be drawn from"
+        findings.problems.append(ListProblem(f"{text}: {shortened(few, 20)}", tuple(few)))
     if options.no_images:
         return
     facts = _check_images(options, [listed], findings)
     rows = np.arange(len(found.names))
     pairs = [pair for pair in same_files(facts, rows, rows) if pair[0] != pair[1]]
     if details := tuple(f"{found.names[j]!r} and {found.names[i]!r}" for i, j in pairs):
-        text = f"{len(details):,} files are there twice, byte for byte, and may become query and "
-        text += f"database image, for example {details[0]}"
+        text = f"{counted(len(details), 'file')} equal to another one, byte for byte, which may "
+        text += f"become query and database image, for example {details[0]}"
         findings.notices.append(ListProblem(text, details))
 
 
@@ -144,7 +146,7 @@ def _check_images(
     for listed in lists:
         for row, name in enumerate(listed.paths):
             if name not in places:
-                places[name] = listed.place(row)
+                places[name] = listed.file if options.folder else listed.place(row)
     names = list(places)
     started = time.perf_counter()
     with Progress("checking", len(names)) as told:
@@ -268,8 +270,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.folder and (options.lists or not options.dir or options.name != "lists"):
         parser.error("--folder needs --dir, and goes without --lists and --name")
     folder = os.path.dirname(options.out) or "."
-    if not os.path.isdir(folder):  # found out now rather than after hours
+    # Found out now rather than after hours.
+    if not os.path.isdir(folder):
         parser.error(f"--out: there is no folder {folder}")
+    if not os.access(folder, os.W_OK) or os.path.isdir(options.out):
+        parser.error(f"--out={options.out} cannot be written; give another file")
+    if os.path.exists(options.out) and options.out != parser.get_default("out"):
+        parser.error(f"--out={options.out} exists; give another file, or remove it")
     if options.num_workers < 1:
         parser.error(f"--num_workers must be 1 or more, got {options.num_workers}")
     return options
@@ -292,4 +299,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    ensure_utf8()
     sys.exit(main())

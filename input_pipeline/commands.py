@@ -9,6 +9,7 @@ from input_pipeline import signals
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS
 from input_pipeline.lists.listed import LIST_FILES
+from input_pipeline.messages import in_words
 from input_pipeline.splits import DATABASE_RULES
 from input_pipeline.threads import available_cores
 
@@ -65,7 +66,7 @@ def run_command(work: Callable[[], str], when_stopped: str) -> int:
         with signals.raised():
             text = work()
     except (DataError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"stopped; {when_stopped}", file=sys.stderr)

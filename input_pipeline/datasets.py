@@ -81,7 +81,7 @@ def load_dataset(
         return _load_in_memory(name, protocol, source, directory, split_seed, download)
     if directory is None:
         raise ValueError(
-            f"{name} is not downloaded: say where its {source} are, --config.data.dir=FOLDER"
+            f"say where the {source} of data.name={name} are: --config.data.dir=FOLDER"
         )
     rules = folder or FolderSplits()
     if source == "packed":
@@ -103,7 +103,7 @@ def load_kept(name: str, directory: str | None, lists: str) -> Dataset:
       ValueError: no directory.
     """
     if directory is None:
-        raise ValueError(f"{name} is not downloaded: say where its files are, --config.data.dir")
+        raise ValueError(f"say where the files of data.name={name} are: --config.data.dir=FOLDER")
     found = image_sets.load_lists("lists", directory, ListFiles(lists))
     top_k = LIST_PROTOCOLS.get(name, LIST_PROTOCOLS["lists"]).top_k
     return dataclasses.replace(found, name=name, protocol=name, top_k=top_k)

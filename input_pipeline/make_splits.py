@@ -20,7 +20,7 @@ from input_pipeline.commands import add_database_option, make_parser, run_comman
 from input_pipeline.dataset import one_hot
 from input_pipeline.lists.split_files import OUTPUTS, DrawnSplits, table, write_splits
 from input_pipeline.lists.split_rules import generator_splits, permutation_splits
-from input_pipeline.messages import shortened
+from input_pipeline.messages import ensure_utf8, shortened
 from input_pipeline.sets.folders import scan_folder
 from input_pipeline.splits import class_splits
 
@@ -139,4 +139,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    ensure_utf8()
     sys.exit(main())

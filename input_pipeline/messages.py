@@ -35,3 +35,10 @@ def ensure_utf8() -> None:
     if encoding != "utf8" and not sys.flags.utf8_mode:
         os.environ["PYTHONUTF8"] = "1"  # also for processes that this one starts
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def in_words(error: Exception) -> str:
+    """The message of an error; of the system's its file and its words, without the number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{os.fspath(error.filename)}: {error.strerror}"
+    return str(error)

@@ -27,7 +27,7 @@ from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.unreadable import ON_UNREADABLE
 from input_pipeline.lists.listed import LIST_FILES
-from input_pipeline.messages import shortened
+from input_pipeline.messages import ensure_utf8, shortened
 from input_pipeline.packed.packing import PackingSummary, pack_images
 from input_pipeline.packed.records import PACKING_FILE
 from input_pipeline.progress import Progress
@@ -96,6 +96,8 @@ def _load(options: argparse.Namespace) -> Dataset:
         return _load_images(options)
     except (DataError, ValueError) as error:
         text = str(error).replace("--config.data.name=class_folders", "--class_folders")
+        if "no such list file" in text:
+            text += "; for a folder with a subfolder a class give --folder"
         raise type(error)(text.replace("--config.data.", "--")) from error
 
 
@@ -203,4 +205,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    ensure_utf8()
     sys.exit(main())

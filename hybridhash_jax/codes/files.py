@@ -110,7 +110,11 @@ def load_code_sets(paths: str) -> tuple[CodeSet, CodeSet]:
         files = [files[0] / f"{side}.npz" for side in SIDES]
     missing = [str(file) for file in files if not file.exists()]
     if missing:
-        raise CodeFileError(f"--codes={paths}: there is no {' and no '.join(missing)}; {_ACCEPTED}")
+        inside = Path(paths).expanduser() / "codes"
+        hint = f"give --codes={inside}; " if inside.is_dir() else ""
+        raise CodeFileError(
+            f"--codes={paths}: there is no {' and no '.join(missing)}; {hint}{_ACCEPTED}"
+        )
     kinds = [file.suffix for file in files]
     if kinds == [".npz"] * 2:
         query, database = (load_codes(file) for file in files)

@@ -68,6 +68,8 @@ def convert(options: argparse.Namespace) -> str:
       ValueError: what cannot be read, converted or overwritten, and what to do.
     """
     out = options.to.expanduser()
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; name a file in it, such as {out / 'x.safetensors'}")
     if out.exists() and not options.force:
         raise ValueError(f"{out} exists; give --force to replace it, or another name")
     if not out.absolute().parent.is_dir():

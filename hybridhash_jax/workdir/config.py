@@ -127,10 +127,12 @@ def check_occupied(config: Config, workdir: Path, may_change: Collection[str]) -
     """Lets an empty workdir pass, or one that holds this very run; see `check_same_run`."""
     if (workdir / names.CONFIG).exists():
         check_same_run(config, workdir, may_change)
-    elif any((workdir / name).exists() for name in (names.CHECKPOINTS, names.LOG)):
+        return
+    ours = (names.CHECKPOINTS, names.LOG, names.RESULTS, names.REPORT, names.PAGE, names.CODES)
+    if found := [name for name in ours if (workdir / name).exists()]:
         raise ConfigError(
-            f"{workdir} holds parts of a run but no {names.CONFIG} that says which; choose another "
-            "workdir"
+            f"{workdir} holds {', '.join(found)} but no {names.CONFIG} that says of which run; choose "
+            "another --workdir, so that nothing is overwritten"
         )
 
 

@@ -125,7 +125,7 @@ def _moved(folder: Path, dataset: Dataset) -> str:
         for path in then.keys() & now.keys()
         if then[path].keys() != now[path].keys()
     )
-    parts += [f"{count:,} {a} images are {b} images now" for (a, b), count in moves.items()]
+    parts += [f"{count:,} from {a} to {b}" for (a, b), count in moves.items()]
     relabelled = [
         path
         for path in then.keys() & now.keys()

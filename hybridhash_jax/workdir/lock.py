@@ -51,7 +51,12 @@ def held(workdir: Path) -> Iterator[None]:
     """
     check_free(workdir)
     is_new = not workdir.exists()
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--workdir={workdir} cannot be made ({error.strerror}); give a folder that can be written"
+        ) from error
     path = workdir / names.LOCK
     with contextlib.suppress(OSError):
         path.unlink()  # of a dead holder

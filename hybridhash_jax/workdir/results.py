@@ -16,6 +16,7 @@ from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.workdir import names
 from input_pipeline.atomic_file import write_atomically, write_json
 from input_pipeline.images.unreadable import Unreadable
+from input_pipeline.messages import counted
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -107,9 +108,8 @@ def list_unreadable(workdir: Path, unreadable: Unreadable) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, "".join(line + "\n" for line in sorted(lines)).encode())
     logger.warning(
-        "%d images could not be read: replaced in training, left out of the metrics. Which and "
-        "why: %s",
-        len(lines),
+        "%s could not be read: replaced in training, left out of the metrics. Which and why: %s",
+        counted(len(lines), "image"),
         path,
     )
 

@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from hybridhash_jax.workdir import names
-from hybridhash_jax.workdir.checkpoints import CheckpointError, committed_steps, read_meta
+from hybridhash_jax.workdir.checkpoints import (
+    CheckpointError,
+    committed_steps,
+    explained,
+    read_meta,
+)
 from hybridhash_jax.workdir.config import read_config
 from input_pipeline.options import Option
 
@@ -44,7 +49,13 @@ def choose_step(workdir: Path, which: str) -> int:
     if which == "latest":
         return steps[-1]
     if which == "selected":
-        history = read_meta(folder / str(steps[-1])).get("history", [])
+        newest = folder / str(steps[-1])
+        try:
+            history = read_meta(newest).get("history", [])
+        except Exception as error:
+            raise CheckpointError(
+                f"{explained(newest, error)} There are: {steps}; name one with --checkpoint=STEP"
+            ) from error
         config = read_config(workdir)  # whatever else a run of an earlier version had
         selected_by = config["evaluation"]["selected_by"]
         step = selected_step(history, selected_by, config.get("task", "hash"))

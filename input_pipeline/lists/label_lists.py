@@ -63,7 +63,8 @@ def read_list_bytes(path: str | os.PathLike[str]) -> bytes:
         data = epath.Path(path).read_bytes()
         return gzip.decompress(data) if file.endswith(".gz") else data
     except FileNotFoundError as error:
-        raise DataError(f"{file}: there is no such list file; {FORMAT}") from error
+        packed = f"; {file}.gz is there: give that name" if os.path.exists(f"{file}.gz") else ""
+        raise DataError(f"{file}: there is no such list file{packed}; {FORMAT}") from error
     except ImportError as error:  # the package that a bucket needs
         raise DataError(f"{file}: {error} (for example `pip install gcsfs` for gs://)") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -77,7 +78,7 @@ def read_class_names(directory: str | os.PathLike[str]) -> tuple[str, ...] | Non
     path = epath.Path(directory) / "classes.txt"
     if not path.is_file():
         return None
-    lines = path.read_bytes().decode(errors="replace").splitlines()
+    lines = path.read_bytes().decode("utf-8-sig", "replace").splitlines()
     return tuple(line.strip() for line in lines if line.strip())
 
 
@@ -131,7 +132,8 @@ def _find_width(lines: list[bytes], num_classes: int | None) -> tuple[int, str]:
     counts = Counter(count_labels(line.split()) for line in lines[:_LINES_TO_FIND_WIDTH])
     del counts[0]
     if not counts:
-        return 0, f"no labels here nor on the lines after it; {FORMAT}"
+        commas = "; these lines have commas" if b"," in lines[0] else ""
+        return 0, f"no labels here nor on the lines after it{commas}; {FORMAT}"
     width = counts.most_common(1)[0][0]
     if num_classes is None or num_classes in counts:
         return num_classes or width, ""

@@ -49,16 +49,16 @@ def _explain(line: bytes, num_classes: int) -> str:
 
 
 def _kind_of(fields: list[bytes]) -> str:
-    """What a line may be instead, with a comma before it."""
+    """What a line may be instead, after a semicolon."""
     last = fields[-1]
     if b"," in last or b";" in last:
-        return ", for it has commas where blanks are expected"
+        return "; it has commas where blanks are expected"
     if last.endswith((b"]", b")")):
-        return ", for its labels are in brackets; write 0 and 1 with blanks between"
+        return "; its labels are in brackets: write 0 and 1 with blanks between"
     if re.fullmatch(rb"[01]\.0*", last):
-        return ", for its labels are decimals; write 0 and 1"
+        return "; its labels are decimals: write 0 and 1"
     if re.fullmatch(rb"\d+", last) and len(fields) == 2:
-        return ", for it has one class id; write a 0 or 1 for every class"
+        return "; is it a class id? write a 0 or 1 for every class"
     return ""
 
 

@@ -36,6 +36,18 @@ class FolderImages:
     class_names: tuple[str, ...]  # the subfolders with images
     ignored: tuple[str, ...]
 
+    def one_class_only(self) -> str | None:
+        """Why nothing can be learned from a single class, and which folder may be meant."""
+        classes = list(self.class_names)
+        if len(classes) > 1:
+            return None
+        name = classes[0]
+        below = sorted({path.split("/")[1] for path in self.names if path.count("/") > 1})
+        hint = (
+            f"; its subfolders {shortened(below)} may be the classes: give {name}" if below else ""
+        )
+        return f"there is one class, {name}, and two are needed{hint}"
+
     def left_out(self) -> list[str]:
         """What was ignored, in words: every class without images, the files by kind."""
         empty = [name for name in self.ignored if name.endswith("/")]

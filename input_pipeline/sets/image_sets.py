@@ -72,6 +72,8 @@ def load_lists(name: str, directory: str, files: ListFiles) -> Dataset:
 def load_folder(directory: str, seed: int, rules: FolderSplits) -> Dataset:
     """Takes each subfolder as a class and draws the splits; ValueError for too small a class."""
     found = scan_folder(directory)
+    if reason := found.one_class_only():
+        raise ValueError(f"{directory}: {reason}")
     counts = np.bincount(found.class_ids)
     query = _per_class(rules.query_per_class, counts, _QUERY_SHARE)
     train = _per_class(rules.train_per_class, counts, _TRAIN_SHARE)
@@ -105,7 +107,8 @@ def _check_counts(
     )
     raise ValueError(
         f"{directory}: {len(short)} of {len(names)} classes have too few images for "
-        f"{int(query[short[0]])} queries and {int(train[short[0]])} training images: {listed}; {fits}"
+        f"query_per_class={int(query[short[0]])} and train_per_class={int(train[short[0]])}: {listed}; "
+        f"{fits}"
     )
 
 

@@ -160,12 +160,30 @@ def test_a_folder_of_classes_is_checked_without_lists(folder, capsys):
     (folder / "classes/dog/phone.heic").write_bytes(b"x" * 64)
     assert check.main([f"--dir={folder / 'classes'}", "--folder"]) == 0
     printed = capsys.readouterr().out
-    for part in ("cat", "dog", "1 .heic file, convert them to JPEG", "cat 2", "no problems",
-                 "there twice, byte for byte", "'cat/0.jpg' and 'dog/copy.jpg'"):  # fmt: skip
+    for part in ("cat", "dog", "1 .heic file, convert them to JPEG", "no problems",
+                 "1 file equal to another one, byte for byte", "'cat/0.jpg' and 'dog/copy.jpg'"):  # fmt: skip
         assert part in printed
     (folder / "classes/dog/broken.jpg").write_bytes(twice[:100])
     assert check.main([f"--dir={folder / 'classes'}", "--folder"]) == 1
     assert "dog/broken.jpg" in capsys.readouterr().out
+
+
+def test_what_a_run_refuses_in_a_folder_is_a_problem(folder, capsys):
+    (folder / "classes/cat").mkdir(parents=True)
+    (folder / "images/0.jpg").rename(folder / "classes/cat/0.jpg")
+    assert check.main([f"--dir={folder / 'classes'}", "--folder"]) == 1
+    printed = capsys.readouterr().out
+    assert "there is one class, cat, and two are needed" in printed
+    assert "classes with one image" in printed
+
+
+def test_a_place_that_cannot_take_the_problems_is_refused_first(folder, capsys):
+    (folder / "mine.txt").write_text("my own")
+    for out, why in (("images", "cannot be written"), ("mine.txt", "exists; give another file")):
+        with pytest.raises(SystemExit):
+            run(folder, f"--out={out}")
+        assert why in capsys.readouterr().err
+    assert (folder / "mine.txt").read_text() == "my own"
 
 
 def test_truncated_and_large_images_are_judged_by_the_options(folder, capsys):

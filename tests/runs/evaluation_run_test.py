@@ -1,6 +1,7 @@
 """Measuring codes that are already there: ours, or another program's."""
 
 import json
+import shutil
 import os
 import subprocess
 import sys
@@ -99,3 +100,29 @@ def test_letters_that_the_terminal_lacks_are_shown_as_escapes(own_codes, tmp_pat
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert rb"/\xe9/evaluation/report.html" in done.stdout
+
+
+def test_nothing_of_others_is_overwritten(own_codes, tmp_path, caplog):
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "cat.jpg").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    for name, why in (("photographs", "holds other files .cat.jpg"), ("run", "workdir of a run")):
+        with pytest.raises(ValueError, match=f"{name} .*{why}.*--output=FOLDER"):
+            evaluate_code_files(str(own_codes), tmp_path / "out", output=tmp_path / name)
+    evaluate_code_files(str(own_codes), tmp_path / "out")
+    evaluate_code_files(str(own_codes), tmp_path / "out")  # the same again
+    copy = shutil.copytree(own_codes, tmp_path / "other")
+    with pytest.raises(ValueError, match="holds the evaluation of .*codes; choose another"):
+        evaluate_code_files(str(copy), tmp_path / "out")
+
+
+def test_codes_that_say_nothing_and_a_cut_off_above_the_database_are_told(tmp_path, capsys):
+    console.set_up()
+    codes_of = {"query": np.ones((4, 8)), "database": np.eye(8)}
+    for side, array in codes_of.items():
+        np.savez(tmp_path / f"{side}.npz", codes=array, labels=np.arange(len(array)) % 2)
+    evaluate_code_files(str(tmp_path), tmp_path / "out", 1000)
+    printed = capsys.readouterr().out
+    assert "all query codes are one and the same" in printed
+    assert "top_k=1000, but the database has 8 images: all count" in printed

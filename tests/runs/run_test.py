@@ -200,6 +200,13 @@ def test_a_workdir_of_another_run_is_refused_naming_the_fields(finished):
     assert "data.split_seed: 0 there, 3 here" in str(error.value)
 
 
+def test_a_folder_with_results_of_something_else_is_refused(tmp_path):
+    (tmp_path / "results.json").write_text("mine")
+    with pytest.raises(ValueError, match="holds results.json but no config.json"):
+        train(make_config(), tmp_path, StopAt())
+    assert (tmp_path / "results.json").read_text() == "mine"
+
+
 def test_a_workdir_with_a_run_of_unknown_configuration_is_refused(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ConfigError, match=r"no config.json"):

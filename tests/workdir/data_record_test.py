@@ -56,7 +56,7 @@ def test_two_more_photographs_are_noticed_with_what_they_would_do(tmp_path, phot
     add_image(photographs, "dog/new.png")
     with pytest.raises(DataError) as refused:
         check_data(tmp_path / "w", load(photographs))
-    for part in ("2 new (cat/new.png, dog/new.png)", "2 training images are database images now",
+    for part in ("2 new (cat/new.png, dog/new.png)", "2 from training to database",
                  "--config.data.splits=kept", "choose another --workdir"):  # fmt: skip
         assert part in str(refused.value)
 

@@ -24,6 +24,8 @@ def looks_like_flax(head: bytes) -> bool:
     0x80, an empty map, starts a pickle. The first eight bytes of a safetensors file are a length,
     the upper half of which is 0.
     """
+    if head.startswith(b"\x89PNG"):
+        return False
     is_map = len(head) > 0 and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF))
     return is_map and head[4:8] != bytes(4)
 

@@ -16,6 +16,8 @@ def locate(path: str | os.PathLike[str]) -> Any:
       WeightFileError: nothing is there, or the bucket cannot be reached.
     """
     text = os.fspath(path)
+    if not text:
+        raise WeightFileError("the path of the weights is empty (an unset variable?)")
     if "://" not in text:
         place = Path(text).expanduser() if isinstance(path, str) else path
         if not Path(place).exists():

@@ -65,6 +65,10 @@ def read_tensors(path: str | os.PathLike[str]) -> TensorFile:
         ) from error
     except WeightFileError as error:
         raise WeightFileError(f"{path}: {error}") from error.__cause__
+    if head[8:10] in (b'{"', b"{ "):
+        raise WeightFileError(
+            f"{path} ({size} bytes) is a .safetensors file cut short; fetch it again"
+        )
     raise WeightFileError(
         f"{path} ({size} bytes) is {kind_of(head)}, and neither a .safetensors file, nor a file of "
         "torch.save, nor a Flax checkpoint. If it was downloaded, check that the download finished "

@@ -71,7 +71,7 @@ def test_backslashes_separate_folders_where_no_slash_does():
         (b"c.jpg,0,1,0", "it has commas where blanks are expected"),
         (b"c.jpg 0.0 1.0 0.0", "its labels are decimals"),
         (b"c.jpg [0 1 0]", "in brackets"),
-        (b"c.jpg 7", "one class id; write a 0 or 1 for every class"),
+        (b"c.jpg 7", "is it a class id. write a 0 or 1 for every class"),
         (b"c.jpg 0 1 0 0", "4 labels .* expected 3"),
         (b"c.jpg 0 2 0", "label '2' is not 0 or 1"),
         (b"c.jpg 2 0 1 0", "label '2' is not 0 or 1"),

@@ -208,3 +208,13 @@ def test_every_image_is_found_once_in_its_class(tmp_path_factory, files):
     found = scan_folder(make(tmp_path_factory.mktemp("root"), *names))
     assert found.names == sorted(names)
     assert classes(found) == [name[0] for name in found.names]
+
+
+def test_a_single_class_is_explained_with_the_folder_that_may_be_meant(tmp_path):
+    found = scan_folder(make(tmp_path, "animals/cat/a.jpg", "animals/dog/b.jpg"))
+    assert found.one_class_only() == (
+        "there is one class, animals, and two are needed; its subfolders cat, dog may be the "
+        "classes: give animals"
+    )
+    make(tmp_path, "plants/c.jpg")
+    assert scan_folder(tmp_path).one_class_only() is None
