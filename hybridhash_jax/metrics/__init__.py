@@ -1,19 +1,12 @@
 """Retrieval quality of binary codes: exact metrics with explicit ties, and code health.
 
-`rank` compares all pairs once; everything else is computed from what it counted:
-
-    ranking = metrics.rank(query_codes, query_labels, database_codes, database_labels)
-    metrics.ranked_precisions(ranking, top_k=1000, ties="expected").mean()
-    metrics.curve_by_rank(ranking, [1, 10, 100]).precision
-
-`mean_average_precision` does both for a single number, and `measure` computes all of them.
+`rank` compares all pairs once, and the metrics take its result; `measure` computes all of them.
 """
 
 from hybridhash_jax.metrics.arguments import TIE_RULES
 from hybridhash_jax.metrics.average_precision import (
     average_precisions,
     mean_average_precision,
-    queries_without_relevant,
     ranked_precisions,
 )
 from hybridhash_jax.metrics.code_health import CodeStatistics, code_statistics, collapse_symptoms
@@ -50,7 +43,6 @@ __all__ = [
     "discounted_gains",
     "mean_average_precision",
     "measure",
-    "queries_without_relevant",
     "rank",
     "rank_grid",
     "ranked_precisions",

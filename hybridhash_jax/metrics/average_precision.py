@@ -16,10 +16,7 @@ def mean_average_precision(
     top_k: int | None = None,
     ties: str = "expected",
 ) -> float:
-    """Averages `average_precisions` over all queries; one with nothing relevant counts 0.
-
-    Arguments and errors are those of `average_precisions`.
-    """
+    """Averages `average_precisions` over all queries; one with nothing relevant counts 0."""
     return float(
         average_precisions(
             query_codes, query_labels, database_codes, database_labels, top_k, ties
@@ -38,10 +35,7 @@ def average_precisions(
     """Computes AP@k of each query, with the database ranked by Hamming distance.
 
     Codes and labels are those of `rank`; `top_k` and `ties` those of `ranked_precisions`, which
-    says what AP@k is. For several metrics of the same codes, `rank` once.
-
-    Raises:
-        ValueError: as `rank`, or `top_k` is below 1, or `ties` is unknown.
+    says what AP@k is.
     """
     arguments.check_ties(ties)
     arguments.check_top_k(top_k, 1)
@@ -71,15 +65,7 @@ def ranked_precisions(
       more at place 11 makes that (1 + 2/11) / 2. So every number of finds is tried.
 
     All four agree where every distance holds one item, and for all codes equal the expectation is
-    that of a random order.
-
-    Args:
-        ranking: from `rank`.
-        top_k: k, 1 or more; None, M and anything above M rank the whole database.
-        ties: one of the four.
-
-    Raises:
-        ValueError: `top_k` is below 1, or `ties` is unknown.
+    that of a random order. `top_k` is k, 1 or more; None and anything above M mean M.
     """
     from hybridhash_jax.metrics import pair_loops, precision_sums  # import Numba, 0.2 s
 
@@ -98,16 +84,3 @@ def ranked_precisions(
         lowest, highest = (other, result) if ties == "optimistic" else (result, other)
         precision_sums.bounds(items, relevant, places, harmonic, lowest, highest)
     return result
-
-
-def queries_without_relevant(query_labels: npt.ArrayLike, database_labels: npt.ArrayLike) -> int:
-    """Counts the queries that share no label with any database item; their AP is 0.
-
-    Labels and errors are those of `rank`; an empty database has nothing relevant.
-    """
-    queries, database = arguments.check_labels(query_labels, database_labels)
-    if queries.ndim == 1:
-        found = np.isin(queries, database)
-    else:
-        found = (queries & np.any(database, axis=0, keepdims=True)).any(axis=1)
-    return int(np.count_nonzero(~found))

@@ -24,9 +24,8 @@ class Measures:
 
     Attributes:
         average_precisions: tie rule -> AP@k of each query.
-        by_rank: precision@N and recall@N, expected over ties.
-        by_radius: precision and recall within each Hamming radius.
-        ball: precision within radius 2, and the share of empty balls.
+        by_rank: expected over ties.
+        ball: within radius 2.
         ndcg, acg, weighted_map: means over the queries at k; None where no query shares two labels
             with an item, as with one label an item: then they say nothing that mAP does not.
         queries_without_relevant: they count 0 everywhere.
@@ -48,11 +47,7 @@ class Measures:
 
 
 def measure(ranking: Ranking, top_k: int | None = None) -> Measures:
-    """Computes every metric of a ranking at one k; None for the whole database.
-
-    Raises:
-        ValueError: `top_k` is below 1.
-    """
+    """Computes every metric of a ranking at k = `top_k`, 1 or more; None for the whole database."""
     is_graded = bool(ranking.by_grade[..., 2:].any())
 
     def mean(metric: Callable[[Ranking, int | None], np.ndarray]) -> float | None:

@@ -1,8 +1,7 @@
 """Graded relevance: how many labels an item shares with the query, as multi-label papers report.
 
 All three are expectations over uniformly random orders inside each distance, exact (McSherry and
-Najork 2008), so they depend on neither database order nor machine. With one label an item, grades
-are 0 and 1.
+Najork 2008); 0 for a query with nothing relevant. k is 1 or more; None and more than M mean M.
 """
 
 import numpy as np
@@ -21,17 +20,7 @@ def average_cumulative_gains(
 
     Järvelin and Kekäläinen (SIGIR 2000); for hashing Zhao et al., "Deep Semantic Ranking Based
     Hashing for Multi-Label Image Retrieval" (CVPR 2015). In a group that k cuts, each place
-    expects the group's mean grade.
-
-    Args:
-        ranking: from `rank`.
-        top_k: k, 1 or more; None, M and anything above M take the whole database.
-
-    Returns:
-        From 0 to the most labels shared; 0 for a query with nothing relevant.
-
-    Raises:
-        ValueError: `top_k` is below 1.
+    expects the group's mean grade. At most the most labels shared.
     """
     places = arguments.check_top_k(top_k, ranking.size)
     taken = _taken(ranking.items, places)
@@ -44,17 +33,7 @@ def discounted_gains(ranking: Ranking, top_k: int | None = None) -> Float64[np.n
 
     DCG@k = sum over places p <= k of (2^grade - 1) / log2(1 + p): Järvelin and Kekäläinen (TOIS
     2002) with the gain of Burges et al. (ICML 2005), as in Zhao et al. (CVPR 2015). Each place of
-    a group expects the group's mean gain.
-
-    Args:
-        ranking: from `rank`.
-        top_k: k, 1 or more; None, M and anything above M take the whole database.
-
-    Returns:
-        In [0, 1]; 0 for a query with nothing relevant.
-
-    Raises:
-        ValueError: `top_k` is below 1.
+    a group expects the group's mean gain. In [0, 1].
     """
     places = arguments.check_top_k(top_k, ranking.size)
     discount = _cumulative_discount(ranking.size)
@@ -74,16 +53,7 @@ def weighted_precisions(ranking: Ranking, top_k: int | None = None) -> Float64[n
     where grades are 0 and 1. The expectation is that of `ranked_precisions`, with R replaced by
     the grades before, and 1 by the mean grade g of the group's relevant items: a group adds
     (r/n) sum over t = 1..n of [C + g + (t-1) g (r-1)/(n-1)] / (N+t).
-
-    Args:
-        ranking: from `rank`.
-        top_k: k, 1 or more; None, M and anything above M rank the whole database.
-
-    Returns:
-        From 0 to the most labels shared; 0 for a query with nothing relevant.
-
-    Raises:
-        ValueError: `top_k` is below 1.
+    At most the most labels shared.
     """
     from hybridhash_jax.metrics import precision_sums  # imports Numba, 0.2 s
 

@@ -14,8 +14,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def compiled(function: _Function) -> _Function:
     """Compiles a function on its first call and keeps the result beside the source file.
 
-    It releases the GIL, so that queries can be spread over threads, and a division by zero gives
-    infinity instead of an error.
+    It releases the GIL; a division by zero gives infinity.
     """
     return cast(_Function, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
 

@@ -205,12 +205,6 @@ def test_a_query_with_nothing_relevant_counts_zero_in_the_mean(ties):
     assert isinstance(value, float) and value == 0.5
 
 
-def test_queries_without_relevant_are_counted():
-    assert metrics.queries_without_relevant([1, 2, 9, 9], [1, 2, 3]) == 2
-    queries = [[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 1, 0]]
-    assert metrics.queries_without_relevant(queries, [[1, 0, 0], [0, 0, 1]]) == 2
-
-
 def test_code_statistics_of_hand_written_codes():
     got = metrics.code_statistics([[1, 1, -1], [1, -1, -1], [1, 1, -1], [1, 1, -1]])
     np.testing.assert_array_equal(got.bit_balance, [1.0, 0.5, -1.0])
