@@ -25,17 +25,11 @@ _AVERAGE, _PARAMETERS = "ema/", "params/"
 
 
 class RunParameters(NamedTuple):
-    """The parameters of one checkpoint, by path.
-
-    Attributes:
-      others: names of the training state's arrays, which were not read.
-      config: the run's config.model with the variant's sizes filled in.
-      step: of the checkpoint.
-    """
+    """The parameters of one checkpoint, by path."""
 
     arrays: dict[str, np.ndarray]
-    others: list[str]
-    config: dict[str, Any]
+    others: list[str]  # names of the training state's arrays, which were not read
+    config: dict[str, Any]  # the run's config.model with the variant's sizes filled in
     step: int
 
 
@@ -47,19 +41,18 @@ def is_run(folder: Path) -> bool:
 def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
     """Reads one checkpoint's parameters and checks them against their fingerprints.
 
-    Args:
-      folder: a workdir of one code length, or WORKDIR/checkpoints/STEP.
-      checkpoint: of a workdir: "latest", "selected" (by the run's evaluation.selected_by), or a
-        step.
-
-    Raises:
-      WeightFileError: there is none, it is damaged, or it holds no parameters.
+    `folder` is a workdir of one code length, or WORKDIR/checkpoints/STEP; `checkpoint`, of a
+    workdir, is "latest", "selected" (by the run's evaluation.selected_by) or a step. There is
+    none, it is damaged, or holds no parameters: WeightFileError.
     """
     folder = folder.absolute()
     if _is_checkpoint(folder):
         workdir, step = folder.parent.parent, int(folder.name)
     else:
-        workdir, step = folder, _choose(folder, checkpoint)
+        try:
+            workdir, step = folder, choose_step(folder, checkpoint)
+        except (CheckpointError, ValueError) as error:
+            raise WeightFileError(str(error)) from error
     where = workdir / names.CHECKPOINTS / str(step)
     try:
         arrays, others = _restore(where)
@@ -74,19 +67,16 @@ def read_run(folder: Path, checkpoint: str = "latest") -> RunParameters:
     if any(expected.get(path) != value for path, value in found.items()):
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")
     named = {path.partition("/")[2].removesuffix("/value"): array for path, array in arrays.items()}
-    model = {k: v for k, v in _config(workdir).get("model", {}).items() if v is not None}
+    try:
+        config = read_config(workdir)
+    except ConfigError as error:
+        raise WeightFileError(f"{error}; it says what the run's network is. Restore it.") from None
+    model = {k: v for k, v in config.get("model", {}).items() if v is not None}
     return RunParameters(named, others, VARIANTS.get(model.get("variant", ""), {}) | model, step)
 
 
 def _is_checkpoint(folder: Path) -> bool:
     return folder.name.isdigit() and (folder / "state").is_dir() and (folder / "meta").is_dir()
-
-
-def _choose(workdir: Path, checkpoint: str) -> int:
-    try:
-        return choose_step(workdir, checkpoint)
-    except (CheckpointError, ValueError) as error:
-        raise WeightFileError(str(error)) from error
 
 
 def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -107,10 +97,3 @@ def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         arrays = checkpointer.restore(where / "state", args=args)
     others = [path for path in stored if path not in wanted]
     return {path: np.asarray(array) for path, array in arrays.items()}, others
-
-
-def _config(workdir: Path) -> dict[str, Any]:
-    try:
-        return read_config(workdir)
-    except ConfigError as error:
-        raise WeightFileError(f"{error}; it says what the run's network is. Restore it.") from None

@@ -45,11 +45,9 @@ def encode(
     """The content of a file that holds `source` under other names, in the same precision.
 
     Args:
-      source: what was read.
-      path: where it will go; the ending decides the format: .safetensors has PyTorch's names (the
-        authors', or timm's for a plain NesT without a hash head), .flax has Google's.
-      num_heads: attention heads of each level, where the source does not tell and the widths are
-        not those of a named variant.
+      path: its ending decides: .safetensors has PyTorch's names (the authors', or timm's for a
+        plain NesT without a hash head), .flax has Google's. Nothing is written.
+      num_heads: of each level, where neither the source nor its widths tell.
       leave_out: regular expressions, searched in the source's names and our paths.
 
     Raises:

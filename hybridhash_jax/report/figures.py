@@ -46,14 +46,7 @@ _MOST_POINTS = 300  # of a training curve; the figure is 920 pixels wide
 def figure(
     path: Path, title: str, height: float, rows: int = 1
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Gives a figure with axes one above the other; at the end it is a PNG file.
-
-    Args:
-        path: where the file goes.
-        title: above all axes, broken into at most two lines.
-        height: in inches.
-        rows: number of axes; they share x.
-    """
+    """Gives a figure of `height` inches with `rows` axes that share x; at the end a PNG file."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -130,7 +123,7 @@ def plot_training(report: Mapping[str, Any], path: Path) -> None:
     """Draws the loss above and mAP below, over epochs (training.png).
 
     Of thousands of logged steps the mean of every few is drawn, and a band from their least to
-    their largest. Either half may still be empty.
+    their largest. Either half may be empty.
     """
     selected = (report.get("selection") or {}).get("epoch")
     lines = (
@@ -142,19 +135,13 @@ def plot_training(report: Mapping[str, Any], path: Path) -> None:
 
 
 def plot_classification(report: Mapping[str, Any], path: Path) -> None:
-    """Draws a classifier's loss above, top-1 and top-5 below, over epochs (training.png).
-
-    `report` has title, training and evaluations, of which either list may be empty.
-    """
+    """Draws a classifier's loss above, top-1 and top-5 below, over epochs (training.png)."""
     lines = (("top1", "top-1", VERMILLION, "o", "-"), ("top5", "top-5", GREEN, "x", "--"))
     _plot_history(report, path, lines, "right, validation images", None)
 
 
 def plot_bit_balance(report: Mapping[str, Any], path: Path) -> None:
-    """Draws the mean of every bit over the database as a bar (bit_balance.png).
-
-    Bits that never change are hatched and reach -1 or +1: a collapse shows.
-    """
+    """Draws the mean of every bit over the database; constant bits hatched (bit_balance.png)."""
     balance = np.asarray(report["code_health"]["bit_balance"], float)
     bits, stuck = np.arange(len(balance)), np.abs(balance) == 1
     with figure(path, report["title"], height=3.4) as (drawn, (axes,)):
@@ -178,10 +165,7 @@ def plot_bit_balance(report: Mapping[str, Any], path: Path) -> None:
 
 
 def plot_over_bits(sweep: Mapping[str, Any], path: Path) -> None:
-    """Draws mAP over the code length, with the band that ties leave open (map_over_bits.png).
-
-    Best and last evaluation and published numbers are markers where they are given.
-    """
+    """Draws mAP over the code length, with the band that ties leave open (map_over_bits.png)."""
     entries = sorted(sweep["lengths"], key=lambda entry: entry["bits"])
     bits = [entry["bits"] for entry in entries]
     published = _by_run(sweep.get("published") or ())
@@ -238,10 +222,7 @@ def _plot_history(
     ylabel: str,
     selected: float | None,
 ) -> None:
-    """Draws the loss above and some numbers of each evaluation below.
-
-    `lines` are (key, label, colour, marker, line style).
-    """
+    """Draws the loss above, and below lines of (key, label, colour, marker, line style)."""
     steps, evaluations = report.get("training") or (), report.get("evaluations") or ()
     with figure(path, report["title"], height=5.4, rows=2) as (drawn, (top, bottom)):
         _draw_loss(top, steps)

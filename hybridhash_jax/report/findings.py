@@ -15,21 +15,13 @@ SAMPLES, NEIGHBOURS, WORST = 10, 10, 20
 def describe_retrieval(query: CodeSet, database: CodeSet, top_k: int | None) -> dict[str, Any]:
     """Computes every metric and shows the queries behind them, as plain JSON values.
 
-    Returns:
-        bits, top_k, queries, database, classes, labels_per_image ("one" or "several");
-        map: mAP@top_k by tie rule; chance: that of a random order;
-        graded: ndcg, acg, weighted_map; None with one label an image;
-        radius_2: precision, empty_share; queries_without_relevant;
-        curves: by_rank and by_radius, each with at, precision, recall;
-        code_health of the database's codes, and collapse, its symptoms in words;
-        per_class: name, queries, database, map_expected (mean over the queries with that label, or
-        None), worst first;
-        worst_queries: those with the least AP among queries that have something to find;
-        samples: queries evenly spaced through the classes, whatever their result, with the nearest
-        database images, equal distances in the database's order.
-
-    Raises:
-        ValueError: as `metrics.rank`.
+    - map: mAP@top_k by tie rule; chance: that of a random order;
+    - graded: None with one label an image;
+    - code_health of the database's codes, and collapse, its symptoms in words;
+    - per_class: map_expected is the mean over the queries with that label, or None; worst first;
+    - worst_queries: those with the least AP among queries that have something to find;
+    - samples: queries evenly spaced through the classes, whatever their result, with the nearest
+      database images, equal distances in the database's order.
     """
     codes = query.codes, database.codes
     ranking = metrics.rank(codes[0], query.labels, codes[1], database.labels)

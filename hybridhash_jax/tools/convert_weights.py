@@ -64,11 +64,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def convert(options: argparse.Namespace) -> str:
-    """Reads, converts and writes; returns what was done, in words.
-
-    Raises:
-      ValueError: what cannot be read, converted or overwritten, and what to do.
-    """
+    """Reads, converts and writes; returns what was done, in words; ValueError where it cannot."""
     out = options.to.expanduser()
     if out.exists() and not options.force:
         raise ValueError(f"{out} exists; give --force to replace it, or another name")

@@ -56,11 +56,7 @@ class Tensor(NamedTuple):
 
 
 def unpickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
-    """The next pickle of `file`, which ends up just behind it; adds its storages to `storages`.
-
-    Raises:
-      WeightFileError: it is damaged, or asks for more than tensors; nothing of it was run.
-    """
+    """The next pickle of `file`, which ends up just behind it; adds its storages to `storages`."""
 
     def rebuild_tensor(
         storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, meta: Any = None
@@ -97,15 +93,9 @@ def unpickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> Any
 def read_state_dict(
     content: Any, read: Callable[[Storage], bytes]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(named tensors, each a contiguous array of its own; notes) of what was pickled.
+    """(named tensors, each a contiguous array of its own; notes) of what `unpickle` gave.
 
-    Args:
-      content: from `unpickle`.
-      read: gives the bytes of a storage.
-
-    Raises:
-      WeightFileError: it is no state dict, also under none of the usual keys, or what the pickle
-        says does not fit what the file holds.
+    No state dict, also under none of the usual keys, or bytes that do not fit: WeightFileError.
     """
     notes = []
     while isinstance(content, dict):
