@@ -1,12 +1,6 @@
 """Retrieval quality of binary codes: exact metrics with explicit ties, and code health.
 
-`rank` compares all pairs once; everything else is computed from what it counted:
-
-    ranking = metrics.rank(query_codes, query_labels, database_codes, database_labels)
-    metrics.ranked_precisions(ranking, top_k=1000, ties="expected").mean()
-    metrics.curve_by_rank(ranking, [1, 10, 100]).precision
-
-`mean_average_precision` does both for a single number, and `measure` computes all of them.
+`rank` compares all pairs once, and the metrics take its result; `measure` computes all of them.
 """
 
 from hybridhash_jax.metrics.arguments import TIE_RULES

@@ -41,10 +41,7 @@ def pack_sides(
     database_codes: npt.ArrayLike,
     database_labels: npt.ArrayLike,
 ) -> tuple[PackedItems, PackedItems, bool, int]:
-    """Checks and packs both sides: (queries, database, whether labels are class ids, bits).
-
-    Arguments and errors are those of `metrics.rank`.
-    """
+    """Checks and packs what `rank` takes: (queries, database, are labels class ids?, bits)."""
     queries = codes_lib.check_codes(query_codes, "query_codes")
     database = codes_lib.check_codes(database_codes, "database_codes")
     left, right = check_labels(query_labels, database_labels)
@@ -69,11 +66,7 @@ def grades(queries: PackedItems, database: PackedItems, by_class: bool) -> int:
 
 
 def check_labels(query_labels: npt.ArrayLike, database_labels: npt.ArrayLike) -> BothLabels:
-    """Returns both as class ids, or both as bool [N, classes].
-
-    Raises:
-        ValueError: they are neither, or not of the same kind.
-    """
+    """Returns both as class ids, or both as bool [N, classes]; all else is a ValueError."""
     queries = _check_label_values("query_labels", query_labels)
     database = _check_label_values("database_labels", database_labels)
     if queries.shape[1:] != database.shape[1:]:

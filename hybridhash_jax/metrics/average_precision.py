@@ -18,10 +18,7 @@ def mean_average_precision(
     top_k: SupportsIndex | None = None,
     ties: str = "expected",
 ) -> float:
-    """Averages `average_precisions` over all queries; one with nothing relevant counts 0.
-
-    Arguments and errors are those of `average_precisions`.
-    """
+    """Averages `average_precisions` over all queries; one with nothing relevant counts 0."""
     return float(
         average_precisions(
             query_codes, query_labels, database_codes, database_labels, top_k, ties

@@ -18,12 +18,9 @@ class CodeStatistics:
 
     Attributes:
         bit_balance: mean of each bit in [-1, 1]; 0 is balanced.
-        bit_entropy: entropy of each bit, -p log2 p - (1-p) log2 (1-p) with p the share of +1, in
-            [0, 1]; 1 is balanced, 0 a bit that never changes.
-        bit_correlation: Pearson's correlation of every two bits; 0 where either never changes, its
-            diagonal included.
-        constant_bits: number of bits that never change.
-        distinct_codes: number of different codes.
+        bit_entropy: -p log2 p - (1-p) log2 (1-p) of each bit, with p the share of +1, in [0, 1].
+        bit_correlation: Pearson's of every two bits; 0, on the diagonal too, where one never changes.
+        constant_bits: how many never change.
         largest_share: share of the items that have the commonest code, in (0, 1].
         code_entropy: entropy of the distribution of codes in bits, at most K and log2 N.
     """
@@ -47,10 +44,7 @@ class CodeStatistics:
 def code_statistics(codes: npt.ArrayLike) -> CodeStatistics:
     """Measures balance, correlation, entropy and diversity of codes [N, K] of -1/+1 or 0/1.
 
-    A single code is balanced in no bit and has entropy 0.
-
-    Raises:
-        ValueError: no codes, or values that are none.
+    A single code is balanced in no bit and has entropy 0. No codes are a ValueError.
     """
     array = codes_lib.check_codes(codes, "codes")
     if len(array) == 0:

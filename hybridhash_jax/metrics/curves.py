@@ -15,12 +15,7 @@ _TIES = ("expected", "optimistic", "pessimistic")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Curve:
-    """Means over all queries.
-
-    Attributes:
-        at: the ranks N, or the Hamming radii.
-        precision, recall: in [0, 1].
-    """
+    """Means over all queries in [0, 1]; `at` holds the ranks N, or the Hamming radii."""
 
     at: Int64[np.ndarray, "P"]
     precision: Float64[np.ndarray, "P"]
@@ -29,12 +24,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class BallPrecision:
-    """Precision of the items inside a Hamming ball.
-
-    Attributes:
-        precision: mean over all queries; an empty ball counts 0.
-        empty_share: share of the queries whose ball is empty, in [0, 1].
-    """
+    """Mean precision inside a Hamming ball, 0 for an empty one; the share of empty balls."""
 
     precision: float
     empty_share: float
@@ -49,15 +39,8 @@ def curve_by_rank(
     of the query in the database), 0 for a query that has none; both are means over all queries.
     "expected" is exact: with m of the n items of a group taken, r of them relevant, m r / n
     relevant ones are expected. "optimistic" takes relevant ones first, "pessimistic" last.
-
-    Args:
-        ranking: from `rank`.
-        places: [P] ranks N, each 1 or more, in any order; above M they count as M, since there
-            are no more items. None takes `rank_grid(M)`.
-        ties: "expected", "optimistic" or "pessimistic".
-
-    Raises:
-        ValueError: a place is below 1 or no integer, or `ties` is none of the three.
+    `places` are ranks N [P], integers of 1 or more in any order; those above M count as M. None
+    takes `rank_grid(M)`.
     """
     arguments.check_ties(ties, _TIES)
     chosen = rank_grid(ranking.size) if places is None else arguments.check_places(places)

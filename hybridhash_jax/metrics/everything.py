@@ -25,9 +25,8 @@ class Measures:
 
     Attributes:
         average_precisions: tie rule -> AP@k of each query.
-        by_rank: precision@N and recall@N, expected over ties.
-        by_radius: precision and recall within each Hamming radius.
-        ball: precision within radius 2, and the share of empty balls.
+        by_rank: expected over ties.
+        ball: within radius 2.
         ndcg, acg, weighted_map: means over the queries at k; None where no query shares two labels
             with an item, as with one label an item: then they say nothing that mAP does not.
         queries_without_relevant: they count 0 everywhere.

@@ -1,8 +1,7 @@
 """Graded relevance: how many labels an item shares with the query, as multi-label papers report.
 
 All three are expectations over uniformly random orders inside each distance, exact (McSherry and
-Najork 2008), so they depend on neither database order nor machine. With one label an item, grades
-are 0 and 1.
+Najork 2008); 0 for a query with nothing relevant. k is 1 or more; None and more than M mean M.
 """
 
 from typing import SupportsIndex

@@ -26,10 +26,7 @@ Block = UInt16[np.ndarray, "rows"]
 def count_by_grade(
     queries: PackedItems, database: PackedItems, by_class: bool, bits: int, grades: int
 ) -> Int32[np.ndarray, "Q distances grades"]:
-    """Counts the database items at each distance that share g labels with each query.
-
-    The arguments are from `arguments.pack_sides`, `grades` from `arguments.grades`.
-    """
+    """Counts the database items at each distance that share g labels with each query."""
     counts = np.zeros((len(queries), bits + 1, grades), np.int32)
 
     def run(part: slice) -> None:
@@ -49,11 +46,9 @@ def stable_precisions(
 ) -> Float64[np.ndarray, "Q"]:
     """Computes AP@places with ties in the order of database rows.
 
-    Nothing is sorted: the sizes of the groups say at which place each distance begins, so one pass
-    over the rows knows the place of every item.
-
     `items` and `relevant` are how many lie at each distance; `places` is k, 1 to M.
     """
+    # Nothing is sorted: the groups' sizes say at which place each distance begins.
     # The place before each group, and the relevant items before it, in one counter.
     start = np.cumsum(items, axis=1) - items + _FOUND * (np.cumsum(relevant, axis=1) - relevant)
     result = np.empty(len(queries))

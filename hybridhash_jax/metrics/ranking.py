@@ -18,11 +18,8 @@ from hybridhash_jax.metrics import arguments
 class Ranking:
     """What `rank` returns; the other functions of this package take it.
 
-    Attributes:
-        by_grade: items at distance 0..K that share 0..G-1 labels with the query. With one label
-            an item, G is 2.
-        queries, database: the packed codes and labels.
-        by_class: whether those labels are class ids.
+    `by_grade` counts the items at distance 0..K that share 0..G-1 labels with the query; with one
+    label an item, G is 2. `by_class`: labels are packed as class ids.
     """
 
     by_grade: Int32[np.ndarray, "Q distances grades"]
@@ -64,16 +61,9 @@ def rank(
 ) -> Ranking:
     """Compares every query with every database item, once for all metrics.
 
-    Takes 4 (K + 1) G bytes a query and about a nanosecond a pair and core.
-
-    Args:
-        query_codes: [Q, K] of -1/+1 or 0/1.
-        query_labels: multi-hot [Q, classes], or integer class ids [Q].
-        database_codes: [M, K], as the queries'.
-        database_labels: [M, classes] or [M], of the same kind as the queries'.
-
-    Raises:
-        ValueError: lengths or widths differ, a side is empty, or values are no codes or no labels.
+    Codes are [Q, K] and [M, K] of -1/+1 or 0/1; labels of both sides multi-hot [N, classes], or
+    integer class ids [N]. Anything else, and an empty side, is a ValueError. Takes 4 (K + 1) G
+    bytes a query and about a nanosecond a pair and core.
     """
     from hybridhash_jax.metrics import pair_loops  # imports Numba, 0.2 s
 

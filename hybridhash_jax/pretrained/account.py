@@ -15,34 +15,23 @@ _LAYER = re.compile(
 
 
 class Row(NamedTuple):
-    """What became of one entry of the file (left out) or one parameter (all else), and why.
-
-    `detail` is what differs between rows of one reason, such as shapes.
-    """
+    """What became of one entry of the file (left out) or one parameter (all else), and why."""
 
     action: str
     name: str
     reason: str = ""
-    detail: str = ""
+    detail: str = ""  # what differs between rows of one reason, such as shapes
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """What a load did.
-
-    Attributes:
-      path, kind: where the weights came from, and what they are.
-      rows: what became of every entry of the file and every parameter of the network.
-      entries: the file's names for what was loaded or could have been.
-      looks_like: the file's sizes in words.
-      notes: what else to know, in words.
-    """
+    """What a load did: a row for every entry of the file and every parameter of the network."""
 
     path: str
     kind: str
     rows: tuple[Row, ...]
-    entries: tuple[str, ...]
-    looks_like: str
+    entries: tuple[str, ...]  # the file's names for what was loaded or could have been
+    looks_like: str  # the file's sizes in words
     notes: tuple[str, ...]
 
     def names(self, action: str) -> tuple[str, ...]:
@@ -73,10 +62,7 @@ class Loaded:
 
 
 def grouped_lines(rows: Sequence[Row], among: Sequence[str]) -> list[str]:
-    """One line for all rows of one reason that lie together, such as `levels/2/layers/{0..14}/*`.
-
-    `among` are all names there are, of the file's entries and of the network's parameters.
-    """
+    """One line for all rows of one reason that lie together in `among`, see `group`."""
     lines = []
     for reason in dict.fromkeys(row.reason for row in rows):
         details = {row.name: row.detail for row in rows if row.reason == reason}
@@ -120,10 +106,8 @@ def group(names: Collection[str], among: Iterable[str]) -> dict[str, list[str]]:
 def _prefixes(name: str) -> Iterator[str]:
     """What a star can be put behind, the coarsest first: a layer, or a part of the network."""
     ends = [match.end() for match in re.finditer(r"[./]", name)]
-    if _LAYER.fullmatch(name) and name.startswith("levels"):
-        ends = ends[3:]
-    elif name.startswith("levels"):
-        ends = ends[2:]
+    if name.startswith("levels"):
+        ends = ends[3 if _LAYER.fullmatch(name) else 2 :]
     return (name[:end] for end in ends)
 
 

@@ -1,32 +1,23 @@
 """Fits weights to a network: what is taken, transformed, drawn anew and left out, and why.
 
-Every entry of the file and every parameter of the network ends up in exactly one row. What no rule
-explains is collected and raised in one error.
+Every entry of the file and every parameter of the network ends up in exactly one row.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from hybridhash_jax.parameters import check_patterns, matches
 from hybridhash_jax.pretrained import positions
-from hybridhash_jax.pretrained.account import (
-    LEFT_OUT,
-    LOADED,
-    NEW,
-    TRANSFORMED,
-    Row,
-    grouped_lines,
-)
+from hybridhash_jax.pretrained.account import LEFT_OUT, LOADED, NEW, TRANSFORMED, Row, grouped_lines
 from hybridhash_jax.pretrained.errors import IncompatibleWeightsError
 from hybridhash_jax.pretrained.names import layouts
-from hybridhash_jax.pretrained.network import Target, looks_like, shapes_of, sizes_of
+from hybridhash_jax.pretrained.network import OUTPUTS, Target, looks_like, shapes_of, sizes_of
 from hybridhash_jax.pretrained.sources import Source
 
 _UNEXPLAINED = "unexplained"
-_LAST_AXIS_IS_OURS = {"hash_head/to_bits": "bits", "hash_head": "bits", "head": "classes"}
 
 
 class Fitted(NamedTuple):
@@ -45,8 +36,8 @@ def fit(source: Source, target: Target, allow_missing: Sequence[str] = ()) -> Fi
     Raises:
       IncompatibleWeightsError: all that is unexplained, with the variant the file looks like.
     """
-    rows, arrays = [], {}
-    rows += [Row(LEFT_OUT, name, reason) for name, reason in source.unused.items()]
+    arrays = {}
+    rows = [Row(LEFT_OUT, name, reason) for name, reason in source.unused.items()]
     rows += [
         Row(_UNEXPLAINED, name, "nothing this program knows", f"{shape} in the file")
         for name, shape in source.unknown.items()
@@ -59,8 +50,7 @@ def fit(source: Source, target: Target, allow_missing: Sequence[str] = ()) -> Fi
         rows.append(row)
         if array is not None:
             arrays[path] = np.asarray(array, np.float32)
-    absent = [path for path in target.shapes if path not in source.arrays]
-    rows += [_drawn(path, source, target) for path in absent]
+    rows += [_drawn(path, source, target) for path in target.shapes if path not in source.arrays]
     return Fitted(_allow(rows, source, target, allow_missing), arrays)
 
 
@@ -95,7 +85,7 @@ def _transform(path: str, array: np.ndarray, target: Target) -> tuple[Row, np.nd
             resized = positions.resize_tokens(array, shape)
         if resized is not None:
             return Row(TRANSFORMED, path, "resized bicubically", words), resized
-    what = _LAST_AXIS_IS_OURS.get(path.rpartition("/")[0])
+    what = OUTPUTS.get(path.rpartition("/")[0])
     if what and array.ndim == len(shape) and array.shape[:-1] == shape[:-1]:
         return Row(NEW, path, f"{array.shape[-1]} {what} in the file, {shape[-1]} here"), None
     return Row(_UNEXPLAINED, path, "of another shape", words), None
@@ -103,13 +93,12 @@ def _transform(path: str, array: np.ndarray, target: Target) -> tuple[Row, np.nd
 
 def _without_place(path: str, source: Source, target: Target) -> Row:
     """The row of an entry whose parameter this network lacks."""
-    name, head = source.names[path], path.split("/")[0]
-    kinds = {part.split("/")[0] for part in target.shapes}
-    if head == "head" and "hash_head" in kinds:
+    name, part, parts = source.names[path], path.split("/")[0], _parts(target.shapes)
+    if part == "head" and "hash_head" in parts:
         return Row(LEFT_OUT, name, "classification head")
-    if head == "hash_head" and "head" in kinds:
+    if part == "hash_head" and "head" in parts:
         return Row(LEFT_OUT, name, "hash head; this network classifies")
-    if head == "hash_head" and _other_hash_head(source, target):
+    if part == "hash_head" and _other_hash_head(source, target):
         return Row(LEFT_OUT, name, "hash head of another kind")
     ours = sizes_of(target.shapes)
     layer = re.match(r"levels/(\d+)/layers/(\d+)/", path)
@@ -125,23 +114,24 @@ def _without_place(path: str, source: Source, target: Target) -> Row:
 
 def _other_hash_head(source: Source, target: Target) -> bool:
     """Has one of them HybridHash's hash head, the other a linear one?"""
-    linear = "hash_head/kernel"
-    return (linear in source.arrays) != (linear in target.shapes)
+    return ("hash_head/kernel" in source.arrays) != ("hash_head/kernel" in target.shapes)
+
+
+def _parts(paths: Iterable[str]) -> set[str]:
+    return {path.split("/")[0] for path in paths}
 
 
 def _drawn(path: str, source: Source, target: Target) -> Row:
     """The row of a parameter that the file does not have at all."""
     plain = not any("/interaction/global_branch/" in other for other in source.arrays)
-    hashes = any(other.startswith("hash_head/") for other in source.arrays)
-    classifies = any(other.startswith("head/") for other in source.arrays)
+    part, parts = path.split("/")[0], _parts(source.arrays)
     if "/interaction/global_branch/" in path and plain:
         return Row(NEW, path, "plain NesT has no global branch")
-    if path.startswith("hash_head/"):
-        if plain and not hashes:
-            return Row(NEW, path, "plain NesT has no hash head")
-        if hashes and _other_hash_head(source, target):
-            return Row(NEW, path, "the file's hash head is of another kind")
-    if path.startswith("head/") and not classifies:
+    if part == "hash_head" and plain and "hash_head" not in parts:
+        return Row(NEW, path, "plain NesT has no hash head")
+    if part == "hash_head" and "hash_head" in parts and _other_hash_head(source, target):
+        return Row(NEW, path, "the file's hash head is of another kind")
+    if part == "head" and "head" not in parts:
         return Row(NEW, path, "the file has no classification head")
     return Row(_UNEXPLAINED, path, "not in the file", f"{target.shapes[path]} here")
 
@@ -155,8 +145,7 @@ def _allow(rows: list[Row], source: Source, target: Target, patterns: Sequence[s
         alias = source.names.get(row.name, row.name)
         if row.action == _UNEXPLAINED and matches(patterns, row.name, alias):
             action = NEW if row.name in target.shapes else LEFT_OUT
-            reason = f"allowed by init.allow_missing: {row.reason}"
-            row = row._replace(action=action, reason=reason)
+            row = Row(action, row.name, f"allowed by init.allow_missing: {row.reason}", row.detail)
         result.append(row)
     problems = [row for row in result if row.action == _UNEXPLAINED]
     if not problems:

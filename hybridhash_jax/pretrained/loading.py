@@ -2,7 +2,7 @@
 
 import collections
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from hybridhash_jax.parameters import parameter_path
 from hybridhash_jax.pretrained.account import Loaded
 from hybridhash_jax.pretrained.fitting import fit
 from hybridhash_jax.pretrained.network import describe_network, looks_like, shapes_of
-from hybridhash_jax.pretrained.sources import Source, read_source
+from hybridhash_jax.pretrained.sources import read_source
 
 
 def load_pretrained(
@@ -23,7 +23,7 @@ def load_pretrained(
     allow_missing: Sequence[str] = (),
     checkpoint: str = "selected",
 ) -> Loaded:
-    """Fills `model`, in place, from weights of any kind that `sources.read_source` knows.
+    """Fills `model`, in place; parameters that the file has not keep their values.
 
     Parameters that the file has not keep their values; see `fitting.fit` for `allow_missing`.
     `checkpoint` is of one of our workdirs: "latest", "selected" or a step.
@@ -42,29 +42,23 @@ def load_pretrained(
             lambda path, own: jnp.asarray(fitted.arrays.get(parameter_path(path), own)), params
         ),
     )
+    notes = list(source.notes)
+    types = collections.Counter(array.dtype.name for array in source.arrays.values())
+    for name, count in types.items():
+        if name != "float32":
+            notes.append(f"{count} arrays are {name} in the file; parameters are float32")
+    tokens = any("token_attention" in path for path in source.arrays)
+    for name, there in source.options.items():
+        here = target.options.get(name, there)
+        if here != there and (tokens or name != "token_layout"):
+            notes.append(
+                f'these weights were trained with {name}="{there}"; this network has "{here}"'
+            )
     return Loaded(
         path=source.path,
         kind=source.kind,
         rows=tuple(fitted.rows),
         entries=tuple(source.names.values()),
         looks_like=looks_like(shapes_of(source.arrays)),
-        notes=(*source.notes, *_precision(source), *_other_options(source, target.options)),
+        notes=tuple(notes),
     )
-
-
-def _precision(source: Source) -> list[str]:
-    types = collections.Counter(array.dtype.name for array in source.arrays.values())
-    return [
-        f"{count} arrays are {name} in the file; parameters are float32"
-        for name, count in types.items()
-        if name != "float32"
-    ]
-
-
-def _other_options(source: Source, options: Mapping[str, str]) -> list[str]:
-    tokens = any("token_attention" in path for path in source.arrays)
-    return [
-        f'these weights were trained with {name}="{there}"; this network has "{options[name]}"'
-        for name, there in source.options.items()
-        if options.get(name, there) != there and (tokens or name != "token_layout")
-    ]

@@ -15,21 +15,17 @@ from hybridhash_jax.models.nest import NestBackbone
 from hybridhash_jax.parameters import parameter_paths
 
 Shapes = Mapping[str, tuple[int, ...]]
+# Modules whose last axis the task decides, and what it is.
+OUTPUTS = {"hash_head/to_bits": "bits", "hash_head": "bits", "head": "classes"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The network that is to be filled.
-
-    Attributes:
-      shapes: of every parameter, by its path.
-      heads: of every attention module, by its path.
-      options: what changes the function but no shape, by the argument's name.
-    """
+    """The network that is to be filled: its parameters and attention modules by path."""
 
     shapes: dict[str, tuple[int, ...]]
     heads: dict[str, int]
-    options: dict[str, str]
+    options: dict[str, str]  # what changes the function but no shape, by the argument's name
 
 
 def describe_network(model: Network) -> Target:
@@ -55,8 +51,7 @@ def shapes_of(arrays: Mapping[str, np.ndarray]) -> Shapes:
 
 def attention_modules(paths: Iterable[str]) -> list[str]:
     """Paths of the attention modules that these parameters belong to."""
-    ending = "/qkv/kernel"
-    return [path.removesuffix(ending) for path in paths if path.endswith(ending)]
+    return [path.removesuffix("/qkv/kernel") for path in paths if path.endswith("/qkv/kernel")]
 
 
 def heads_by_module(
@@ -119,11 +114,7 @@ def looks_like(shapes: Shapes) -> str:
     words = [f"{name}={value}" for name, value in dataclasses.asdict(sizes).items()]
     if any("/interaction/global_branch/" in path for path in shapes):
         words.append("interaction=full")
-    for head, outputs in (
-        ("hash_head/to_bits", "bits"),
-        ("hash_head", "bits"),
-        ("head", "classes"),
-    ):
+    for head, outputs in OUTPUTS.items():
         if kernel := shapes.get(f"{head}/kernel"):
             words.append(f"{outputs}={kernel[-1]}")
     return f"{sizes.variant or 'no named variant'} ({', '.join(words)})"

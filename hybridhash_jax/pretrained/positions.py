@@ -44,8 +44,7 @@ def _resize_map(grid: np.ndarray, side: int) -> np.ndarray:
 def resize_levels(embedding: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     """A level's embedding [1, T, N, C] at another N, through the map that its blocks make.
 
-    Returns:
-      The embedding of `shape`; None where `shape` is not that of another image size.
+    None where `shape` is not that of another image size.
     """
     # The number of levels decides T, not the image.
     if embedding.ndim != 4 or len(shape) != 4 or embedding.shape[1::2] != shape[1::2]:
@@ -58,11 +57,7 @@ def resize_levels(embedding: np.ndarray, shape: tuple[int, ...]) -> np.ndarray |
 
 
 def resize_tokens(embedding: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """An embedding of block tokens [1, n, C] at another n, tokens row-major on their grid.
-
-    Returns:
-      The embedding of `shape`, or None where more than the number of tokens differs.
-    """
+    """An embedding of block tokens [1, n, C], row-major, at another n; None for other changes."""
     if embedding.ndim != 3 or len(shape) != 3 or embedding.shape[2] != shape[2]:
         return None
     old, new = _side(embedding.shape[1]), _side(shape[1])

@@ -31,15 +31,13 @@ class Source:
     """Weights as they were found.
 
     Attributes:
-      path: where. kind: what they are, in words.
       arrays: by our parameter paths, in our axes; rows of projections in the file's head order.
-      names: what the file calls them.
-      unknown: shapes of entries that are nothing we know, by name.
-      unused: why entries are no parameters of any network, by name.
-      heads: of attention modules, by path, where the file tells.
+      names: what the file calls them, by our paths.
+      unknown: shapes of entries that are nothing we know, by the file's name.
+      unused: why entries are no parameters of any network, by the file's name.
+      heads: of attention modules, by our path, where the file tells.
       heads_fastest: the rows of projections are in PyTorch NesT's order.
       options: what they were trained with, as far as known.
-      notes: what else to know, in words.
     """
 
     path: str
@@ -57,13 +55,9 @@ class Source:
 def read_source(path: str | os.PathLike[str], checkpoint: str = "selected") -> Source:
     """Reads weights of any of the four kinds: timm's NesT, Google's, HybridHash's, or a run of ours.
 
-    Args:
-      path: a .safetensors, .pth or .flax file, a folder of Google's, a workdir, or one of a
-        workdir's checkpoints; Google's also in a bucket (gs://...).
-      checkpoint: which one of a workdir: "latest", "selected" or a step.
-
-    Raises:
-      WeightFileError: nothing there, damaged, or none of these.
+    `path` is a .safetensors, .pth or .flax file, a folder of Google's, a workdir, or one of its
+    checkpoints; Google's also in a bucket (gs://...). `checkpoint` is which one of a workdir:
+    "latest", "selected" or a step. Nothing there, damaged, or none of these: WeightFileError.
     """
     place = locate(path)
     try:
@@ -149,8 +143,10 @@ def from_torch(path: str, file: torch_files.TensorFile) -> Source:
             "levels.0.pos_embed are expected."
         )
     kind = "HybridHash" if any(map(torch_names.is_of_hybridhash, tensors)) else "timm NesT"
-    num_heads = _numbers(file.metadata.get("num_heads", ""))
-    token_heads = sum(_numbers(file.metadata.get("token_heads", "")))
+    num_heads, token_heads = (
+        [int(number) for number in re.findall(r"\d+", file.metadata.get(name, ""))]
+        for name in ("num_heads", "token_heads")
+    )
     return Source(
         path,
         kind,
@@ -158,7 +154,7 @@ def from_torch(path: str, file: torch_files.TensorFile) -> Source:
         names,
         unknown=unknown,
         unused=unused,
-        heads=heads_by_module(arrays, num_heads, token_heads),
+        heads=heads_by_module(arrays, num_heads, sum(token_heads)),
         heads_fastest=True,
         options=_OPTIONS[kind] | _told(file.metadata),
         notes=file.notes + ([f"prefix {prefix!r} taken off every name"] if prefix else []),
@@ -168,10 +164,6 @@ def from_torch(path: str, file: torch_files.TensorFile) -> Source:
 def _told(options: Mapping[str, str]) -> dict[str, str]:
     """Those of the options that change a network's function but no shape."""
     return {name: options[name] for name in _OPTIONS["HybridHash"] if name in options}
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", text)]
 
 
 def _without_prefix(tensors: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:

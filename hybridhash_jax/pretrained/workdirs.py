@@ -35,8 +35,8 @@ class RunParameters(NamedTuple):
     """
 
     arrays: dict[str, np.ndarray]
-    others: list[str]
-    config: dict[str, Any]
+    others: list[str]  # names of the training state's arrays, which were not read
+    config: dict[str, Any]  # the run's config.model with the variant's sizes filled in
     step: int
     chosen: str
 
@@ -83,13 +83,6 @@ def _is_checkpoint(folder: Path) -> bool:
     return folder.name.isdigit() and (folder / "state").is_dir() and (folder / "meta").is_dir()
 
 
-def _choose(workdir: Path, checkpoint: str) -> int:
-    try:
-        return choose_step(workdir, checkpoint)
-    except (CheckpointError, ValueError) as error:
-        raise WeightFileError(str(error)) from error
-
-
 def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """(parameters or their average, by their paths in the state; paths of other arrays)."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
@@ -108,10 +101,3 @@ def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         arrays = checkpointer.restore(where / "state", args=args)
     others = [path for path in stored if path not in wanted]
     return {path: np.asarray(array) for path, array in arrays.items()}, others
-
-
-def _config(workdir: Path) -> dict[str, Any]:
-    try:
-        return read_config(workdir)
-    except ConfigError as error:
-        raise WeightFileError(f"{error}; it says what the run's network is. Restore it.") from None

@@ -135,7 +135,7 @@ def plot_training(report: Mapping[str, Any], path: Target) -> None:
     """Draws the loss above and mAP below, over epochs (training.png).
 
     Of thousands of logged steps the mean of every few is drawn, and a band from their least to
-    their largest. Either half may still be empty.
+    their largest. Either half may be empty.
     """
     selected = (report.get("selection") or {}).get("epoch")
     lines = (
@@ -243,10 +243,7 @@ def _plot_history(
     ylabel: str,
     selected: float | None,
 ) -> None:
-    """Draws the loss above and some numbers of each evaluation below.
-
-    `lines` are (key, label, colour, marker, line style).
-    """
+    """Draws the loss above, and below lines of (key, label, colour, marker, line style)."""
     steps, evaluations = report.get("training") or (), report.get("evaluations") or ()
     with figure(path, report["title"], height=5.4, rows=2) as (drawn, (top, bottom)):
         _draw_loss(top, steps)

@@ -23,15 +23,10 @@ def report_content(
     run: Mapping[str, Any],
     **more: Any,
 ) -> dict[str, Any]:
-    """Joins what was found with where it comes from.
+    """Joins what `findings.describe_retrieval` found with where it comes from.
 
-    Args:
-        findings: from `findings.describe_retrieval`.
-        title: of the page.
-        dataset: name, protocol, and what else is known of the data.
-        codes: source, and the model's fingerprint where it is known.
-        run: command, versions, device, seed and so on.
-        **more: evaluations, training, selection, times, where there are any.
+    `dataset` has name and protocol, `codes` the source and, where known, the model's fingerprint,
+    `run` command, versions, device and seed; `more` evaluations, training, selection, times.
     """
     measured = {name: value for name, value in findings.items() if name not in _OF_THE_DATA}
     known = published.published_for(str(dataset.get("protocol")), findings["top_k"])
@@ -51,11 +46,7 @@ def write_report(
 ) -> Path:
     """Writes report.json and, with `draw`, the pictures and report.html; returns the last written.
 
-    Args:
-        directory: made if it is not there.
-        report: from `report_content`.
-        images: uint8 [h, w, 3] by row of the data set, as far as they are at hand.
-        draw: takes a second or two.
+    `images` are uint8 [h, w, 3] by row of the data set, as far as they are at hand.
     """
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / names.REPORT, report)

@@ -91,12 +91,8 @@ def render_report(
 ) -> str:
     """Makes the page of one code length; it loads nothing and needs no script.
 
-    Args:
-        report: the content of report.json. Parts that may be missing are left out of the page.
-        images: uint8 [h, w, 3] under the numbers that samples and worst queries name. Names and
-            classes stand in the place of those that are missing.
-        pictures: PNG files by name: pr_curve.png, precision_at_n.png, bit_balance.png,
-            training.png. Other names are ignored.
+    `images` are uint8 [h, w, 3] under the numbers that samples and worst queries name; names and
+    classes stand in for those that are missing. `pictures` are PNG files by name.
     """
     whole = _complete(report)
     ours = _our_row(whole, (whole["selection"] or {}).get("selected_by"), "given codes")
@@ -107,7 +103,11 @@ def render_report(
         cautions=cautions(whole),
         figures=_figures(pictures, _REPORT_PICTURES),
         thumbnail=_thumbnails(images),
-        classes=_worst_first(whole["per_class"]),
+        # Those without a query come last.
+        classes=sorted(
+            whole["per_class"],
+            key=lambda one: (one["map_expected"] is None, one["map_expected"] or 0.0, one["name"]),
+        ),
         rows_shown=_ROWS_SHOWN,
         tie_rule=TIE_RULE,
         chosen=CHOSEN,
@@ -116,13 +116,7 @@ def render_report(
 
 
 def render_sweep(sweep: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """Makes the page that compares code lengths and links to each one's report.
-
-    Args:
-        sweep: title, dataset, top_k, lengths, published, run; "report" of a length is a path
-            relative to the page.
-        pictures: PNG files by name: map_over_bits.png. Other names are ignored.
-    """
+    """Makes the page that compares code lengths and links to each one's report, relative to it."""
     whole = _complete(sweep)
     optional: dict[str, Any] = dict.fromkeys(("best", "last", "selected_by", "epoch", "report"))
     lengths = _by_bits(optional | dict(length) for length in whole["lengths"])
@@ -178,14 +172,6 @@ def _figures(
         for name, (alt, caption) in known.items()
         if name in pictures
     }
-
-
-def _worst_first(classes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Sorts classes by mAP, the lowest first; those without a query come last."""
-    return sorted(
-        classes,
-        key=lambda one: (one["map_expected"] is None, one["map_expected"] or 0.0, one["name"]),
-    )
 
 
 def _our_row(

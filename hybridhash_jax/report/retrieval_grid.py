@@ -20,6 +20,7 @@ _CELL_INCHES = 0.8
 _FRAME, _IMAGE = 0.92, 0.8
 _MARGIN, _LABELS, _GAP, _ROW, _HEADER = 0.12, 1.75, 0.3, 1.3, 0.95
 _FEWEST_COLUMNS = 8  # so that the header fits
+_RIGHT, _WRONG = "\N{CHECK MARK}", "\N{BALLOT X}"
 
 
 def draw_retrieval(report: Mapping[str, Any], images: Mapping[int, np.ndarray], path: Path) -> None:
@@ -31,12 +32,8 @@ def retrieval_figure(report: Mapping[str, Any], images: Mapping[int, np.ndarray]
     """Draws a row a sample: the query's classes, the query, its nearest database images.
 
     A solid green frame and a check mark: shares a class with the query. A dashed red one and a
-    cross: shares none. The number is the Hamming distance. An image that is not among `images` is
-    a tile with its name and classes.
-
-    Args:
-        report: with "title" and "samples".
-        images: uint8 [h, w, 3] of any size under their numbers in the samples.
+    cross: shares none. The number is the Hamming distance. `images` are uint8 [h, w, 3] of any
+    size under their numbers in the samples; others are tiles with name and classes.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -61,16 +58,12 @@ def retrieval_figure(report: Mapping[str, Any], images: Mapping[int, np.ndarray]
                 left, right = _LABELS + 1 + _GAP + place, bool(found["relevant"])
                 colour = GREEN if right else VERMILLION
                 _draw_image(axes, found, images, left, top, colour, "-" if right else (0, (3, 2)))
-                caption = f"{_mark(right)} {found['distance']}"
+                caption = f"{_RIGHT if right else _WRONG} {found['distance']}"
                 axes.text(
                     left + 0.5, top + 1.02, caption, ha="center", va="top", fontsize=9, color=colour
                 )
         axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")  # imshow has changed them
     return figure
-
-
-def _mark(right: bool) -> str:
-    return "\N{CHECK MARK}" if right else "\N{BALLOT X}"
 
 
 def _draw_header(axes: Axes, title: str) -> None:
@@ -80,8 +73,8 @@ def _draw_header(axes: Axes, title: str) -> None:
     left = _LABELS + 1 + _GAP
     for x, text, colour in (
         (_LABELS + 0.04, "query", "black"),
-        (left, f"{_mark(True)} shares a class", GREEN),
-        (left + 2, f"{_mark(False)} shares none", VERMILLION),
+        (left, f"{_RIGHT} shares a class", GREEN),
+        (left + 2, f"{_WRONG} shares none", VERMILLION),
         (left + 3.7, "number: how many bits differ; nearest first", "black"),
     ):
         axes.text(x, 0.72, text, va="center", fontsize=9, color=colour)

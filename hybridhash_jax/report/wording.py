@@ -44,11 +44,7 @@ def share(value: float) -> str:
 
 
 def plain(text: object) -> str:
-    """Returns a name as text that any file and any font can take.
-
-    File names may hold bytes that are no UTF-8 (lone surrogates in Python) and control characters;
-    each becomes U+FFFD. Nothing is escaped here.
-    """
+    """Returns a name with U+FFFD for lone surrogates and control characters; escapes nothing."""
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs") else letter
         for letter in str(text)

@@ -62,11 +62,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def convert(options: argparse.Namespace) -> str:
-    """Reads, converts and writes; returns what was done, in words.
-
-    Raises:
-      ValueError: what cannot be read, converted or overwritten, and what to do.
-    """
+    """Reads, converts and writes; returns what was done, in words; ValueError where it cannot."""
     out = options.to.expanduser()
     if out.is_dir():
         raise ValueError(f"{out} is a folder; name a file in it, such as {out / 'x.safetensors'}")

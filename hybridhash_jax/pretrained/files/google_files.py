@@ -31,11 +31,7 @@ def looks_like_flax(head: bytes) -> bool:
 
 
 def read(place: Any) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(parameters by name, names of all other entries) of a `.flax` file.
-
-    Raises:
-      WeightFileError: truncated, damaged, or not a checkpoint of Google's code.
-    """
+    """(parameters by name, names of all other entries) of a `.flax` file of Google's code."""
     try:
         tree = flax.serialization.msgpack_restore(place.read_bytes())
     except OSError as error:
@@ -61,11 +57,9 @@ def read(place: Any) -> tuple[dict[str, np.ndarray], list[str]]:
 def write(parameters: Mapping[str, np.ndarray]) -> bytes:
     """The content of a `.flax` file that holds these parameters, at step 0."""
     step = np.zeros((), np.int32)
-    tree = {"step": step, "optimizer": {"state": {"step": step}, "target": {}}}
-    tree["optimizer"]["target"] = unflatten_dict(
-        {name: np.ascontiguousarray(array) for name, array in parameters.items()}, sep="/"
-    )
-    return flax.serialization.msgpack_serialize(tree)
+    flat = {name: np.ascontiguousarray(array) for name, array in parameters.items()}
+    optimizer = {"state": {"step": step}, "target": unflatten_dict(flat, sep="/")}
+    return flax.serialization.msgpack_serialize({"step": step, "optimizer": optimizer})
 
 
 def find_in_folder(folder: Any) -> tuple[Any, list[str]] | None:
@@ -78,7 +72,8 @@ def find_in_folder(folder: Any) -> tuple[Any, list[str]] | None:
         return None
     chosen, index = files[-1], folder / "checkpoint"
     if index.exists():
-        match = re.search(r'^model_checkpoint_path:\s*"([^"]+)"', _text(index), re.MULTILINE)
+        text = index.read_bytes().decode("utf-8", "replace")
+        match = re.search(r'^model_checkpoint_path:\s*"([^"]+)"', text, re.MULTILINE)
         name = os.path.basename(match[1]) + ".flax" if match else ""
         named = [path for path in files if path.name == name]
         if not named:
@@ -90,10 +85,6 @@ def find_in_folder(folder: Any) -> tuple[Any, list[str]] | None:
     others = ", ".join(path.name for path in files if path != chosen)
     notes = [f"of the folder, {chosen.name} is read" + (f"; not read: {others}" if others else "")]
     return chosen, notes
-
-
-def _text(path: Any) -> str:
-    return path.read_bytes().decode("utf-8", "replace")
 
 
 def _number(path: Any) -> tuple[int, str]:

@@ -10,11 +10,7 @@ _BUCKETS = ("gs://", "s3://")
 
 
 def locate(path: str | os.PathLike[str]) -> Any:
-    """The existing place that `path` names: a `pathlib.Path`, in a bucket an `epath.Path`.
-
-    Raises:
-      WeightFileError: nothing is there, or the bucket cannot be reached.
-    """
+    """The existing place that `path` names: a `pathlib.Path`, in a bucket an `epath.Path`."""
     text = os.fspath(path)
     if not text:
         raise WeightFileError("the path of the weights is empty (an unset variable?)")

@@ -21,31 +21,20 @@ _NAMES_SHOWN = 5
 
 
 class TensorFile(NamedTuple):
-    """A file's content.
-
-    Attributes:
-      tensors: name -> array of the stored dtype (bfloat16 as `ml_dtypes.bfloat16`) and shape, each
-        a contiguous array of its own; names as they stand.
-      notes: what to know about the reading, in words.
-      metadata: texts that a safetensors file carries beside its tensors.
-    """
+    """A file's content; dtypes and names as stored (bfloat16 as `ml_dtypes.bfloat16`)."""
 
     tensors: dict[str, np.ndarray]
-    notes: list[str]
-    metadata: dict[str, str]
+    notes: list[str]  # what to know about the reading
+    metadata: dict[str, str]  # of a safetensors file
 
 
 def read_tensors(path: str | os.PathLike[str]) -> TensorFile:
     """Reads all tensors of a `.safetensors` file or of a file written by `torch.save`.
 
-    The content decides which it is, not the file's name. A PyTorch file, of today's zip format or
-    of the one before version 1.6, is read as weights only: its pickle can name tensors, storages
-    and `OrderedDict`, and anything else is refused unexecuted. A state dict wrapped in a dict
-    under a usual key ("state_dict", "model", "ema" and alike) is taken out, and noted.
-
-    Raises:
-      WeightFileError: missing, truncated or foreign file, a big-endian PyTorch file, a pickle
-        that asks for more than tensors, or a content that is no state dict.
+    The content decides which it is. A PyTorch file, of today's zip format or of the one before
+    version 1.6, is read as weights only: a pickle that names more than tensors, storages and
+    `OrderedDict` is refused unexecuted. A state dict under a usual key ("state_dict", "model",
+    "ema" and alike) is taken out, and noted. All else is a WeightFileError.
     """
     place = locate(path)
     try:

@@ -22,12 +22,7 @@ _AGAIN = (
 
 
 def read(file: IO[bytes]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(name -> array, notes) of an open file.
-
-    Raises:
-      WeightFileError: another kind of pickle, a damaged file, or a pickle that asks for more than
-        tensors; nothing of it was run.
-    """
+    """(name -> array, notes) of an open file; nothing of it is run."""
     if unpickle(file) != _MAGIC:
         raise WeightFileError(f"it is a bare pickle, not a file of torch.save. {_AGAIN}")
     protocol, machine = unpickle(file), unpickle(file)

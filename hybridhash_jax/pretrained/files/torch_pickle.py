@@ -56,11 +56,7 @@ class Tensor(NamedTuple):
 
 
 def unpickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
-    """The next pickle of `file`, which ends up just behind it; adds its storages to `storages`.
-
-    Raises:
-      WeightFileError: it is damaged, or asks for more than tensors; nothing of it was run.
-    """
+    """The next pickle of `file`, which ends up just behind it; adds its storages to `storages`."""
 
     def rebuild_tensor(
         storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, meta: Any = None

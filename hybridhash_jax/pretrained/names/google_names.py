@@ -20,26 +20,16 @@ _OF_BLOCK |= {"MlpBlock_0/Dense_0": "mlp/fc1", "MlpBlock_0/Dense_1": "mlp/fc2"}
 
 
 class Converted(NamedTuple):
-    """Google's parameters by our paths.
-
-    Attributes:
-      names: those the file has for them.
-      heads: of each attention module, by its path.
-      unknown: names that have no counterpart.
-    """
+    """Google's parameters, their names in the file, and heads of attention modules, by our paths."""
 
     arrays: dict[str, np.ndarray]
     names: dict[str, str]
     heads: dict[str, int]
-    unknown: list[str]
+    unknown: list[str]  # names that have no counterpart
 
 
 def to_ours(theirs: Mapping[str, np.ndarray]) -> Converted:
-    """Converts Google's parameters, names joined by slashes.
-
-    Raises:
-      WeightFileError: an attention that we do not have, or blocks of no level.
-    """
+    """Converts Google's parameters, names joined by slashes; what is no NesT: WeightFileError."""
     levels = _levels_of_blocks(theirs)
     counterparts = _counterparts(levels)
     found = Converted({}, {}, {}, [])
@@ -64,12 +54,7 @@ def to_ours(theirs: Mapping[str, np.ndarray]) -> Converted:
 def to_theirs(
     ours: Mapping[str, np.ndarray], heads: Mapping[str, int]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The inverse of `to_ours`: (Google's parameters, our paths that have no place there).
-
-    Args:
-      ours: arrays by our paths.
-      heads: of each attention module, by its path.
-    """
+    """The inverse of `to_ours`: (Google's parameters, our paths that have no place there)."""
     layers = {m[0] for m in map(re.compile(r"levels/(\d+)/layers/(\d+)").match, ours) if m}
     order = sorted((int(m[1]), int(m[3])) for m in (path.split("/") for path in layers))
     levels = [level for level, _ in order]

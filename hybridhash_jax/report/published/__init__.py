@@ -11,10 +11,7 @@ from typing import Any
 
 
 def published_for(protocol: str, top_k: int | None) -> list[dict[str, Any]]:
-    """Returns the published numbers of a protocol as rows, an empty list where there are none.
-
-    Numbers at another cut-off cannot be compared and are left out.
-    """
+    """Returns the published numbers of a protocol at this cut-off as rows."""
     rows: list[dict[str, Any]] = []
     for path in Path(__file__).parent.glob("*.json"):
         if path.stem != protocol:
