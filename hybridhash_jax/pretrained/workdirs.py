@@ -59,7 +59,11 @@ def read_run(folder: Path, checkpoint: str = "selected") -> RunParameters:
     if _is_checkpoint(folder):
         workdir, step, chosen = folder.parent.parent, int(folder.name), ""
     else:
-        workdir, step, chosen = folder, _choose(folder, checkpoint), f" ({checkpoint})"
+        try:
+            step = choose_step(folder, checkpoint)
+        except (CheckpointError, ValueError) as error:
+            raise WeightFileError(str(error)) from error
+        workdir, chosen = folder, f" ({checkpoint})"
     where = workdir / names.CHECKPOINTS / str(step)
     try:
         arrays, others = _restore(where)
@@ -74,7 +78,11 @@ def read_run(folder: Path, checkpoint: str = "selected") -> RunParameters:
     if any(expected.get(path) != value for path, value in found.items()):
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")
     named = {path.partition("/")[2].removesuffix("/value"): array for path, array in arrays.items()}
-    model = {k: v for k, v in _config(workdir).get("model", {}).items() if v is not None}
+    try:
+        config = read_config(workdir)
+    except ConfigError as error:
+        raise WeightFileError(f"{error}; it says what the run's network is. Restore it.") from None
+    model = {k: v for k, v in config.get("model", {}).items() if v is not None}
     sizes = VARIANTS.get(model.get("variant", ""), {}) | model
     return RunParameters(named, others, sizes, step, chosen)
 

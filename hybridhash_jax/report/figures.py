@@ -5,6 +5,7 @@ Colours, sizes and fonts stay legible on a phone. Matplotlib is imported when so
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from hybridhash_jax.report import wording
+from input_pipeline.atomic_file import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +77,12 @@ def save(drawn: Figure, path: Target) -> None:
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        drawn.savefig(path, dpi=_DPI, format="png", metadata={"Software": None})
+        png = io.BytesIO()
+        drawn.savefig(png, dpi=_DPI, format="png", metadata={"Software": None})
+    if isinstance(path, Path):
+        write_atomically(path, png.getvalue())
+    else:
+        path.write(png.getvalue())
 
 
 def legend_below(drawn: Figure, axes: Axes, columns: int) -> None:

@@ -1,8 +1,8 @@
 """Measuring codes that are already there: ours, or another program's."""
 
 import json
-import shutil
 import os
+import shutil
 import subprocess
 import sys
 
