@@ -51,13 +51,9 @@ Target = Path | BinaryIO
 def figure(
     path: Target, title: str, height: float, rows: int = 1
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Gives a figure with axes one above the other; at the end it is a PNG file.
+    """Gives a figure with `rows` axes one above the other that share x; at the end it is a PNG file.
 
-    Args:
-        path: where the file goes, or an open file.
-        title: above all axes, broken into at most two lines; may be empty.
-        height: in inches.
-        rows: number of axes; they share x.
+    The title is broken into at most two lines; `height` is in inches.
     """
     import matplotlib
     from matplotlib.figure import Figure
