@@ -97,7 +97,14 @@ def _check_fields(data: Config) -> None:
 
 def _existing(data: Config) -> str | None:
     """The folder of the data, which is looked for before anything is read."""
-    if data.dir is None or "://" in data.dir:
+    if data.dir is None:
+        return None
+    if "://" in data.dir:
+        if data.source not in ("files", "packed"):
+            raise DataError(
+                f"--config.data.dir={data.dir}: data.source={data.source} is read from a folder; copy "
+                "it there, or mount the bucket"
+            )
         return data.dir
     folder = Path(data.dir).expanduser()
     if data.source in ("files", "packed", "arrays") and not folder.is_dir():

@@ -58,6 +58,8 @@ def run_mode() -> None:
         lost = of_jax and processes.is_lost_peer(error)
         if processes.are_several() and lost:
             _end(f"error: {_lost_peer(error)}", processes.LOST_EXIT_CODE)
+        if isinstance(error, RuntimeError) and "home directory" in str(error):
+            _end("error: there is no home directory that ~ could mean; give whole paths", 1)
         if isinstance(error, _EXPLAINED):
             _end(f"error: {in_words(error)}", 1)
         if not processes.are_several():

@@ -325,6 +325,16 @@ def test_a_path_that_is_no_utf_8_is_refused(tmp_path):
     assert "is no UTF-8, which file names must be here" in refused(done)
 
 
+def test_no_home_is_explained_wherever_it_is_missed(monkeypatch, capsys):
+    def fail() -> None:
+        raise RuntimeError("Could not determine home directory.")  # as pathlib says
+
+    monkeypatch.setattr(modes, "_start_mode", fail)
+    with pytest.raises(SystemExit):
+        modes.run_mode()
+    assert capsys.readouterr().err.startswith("error: there is no home directory that ~ could mean")
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError()], ids=["host", "device"])
 def test_too_little_memory_is_explained(monkeypatch, capsys, error):
     if not isinstance(error, MemoryError):

@@ -158,6 +158,8 @@ def test_a_classifier_needs_no_database():
          "data.query_per_class=3 means nothing for data.name=digits"),
         ({"lists": "x"}, "data.lists='x' means nothing for data.name=folder"),
         ({"dir": "/nowhere/at/all"}, "data.dir=/nowhere/at/all: there is no such folder"),
+        ({"name": "arrays", "protocol": "arrays", "source": "arrays", "dir": "gs://b/x"},
+         "data.dir=gs://b/x: data.source=arrays is read from a folder"),
         ({"splits": "kept"}, "data.splits='kept' is for a workdir that has kept"),
     ],
 )  # fmt: skip
