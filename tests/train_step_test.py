@@ -26,6 +26,7 @@ def normalize(images, keys):
     return preprocess.normalize(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["reference", "spatial"])
 def test_eight_steps_follow_the_authors_training(layout):
     golden = np.load(GOLDEN / f"tiny16_{layout}.npz")

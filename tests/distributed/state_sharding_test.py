@@ -149,6 +149,7 @@ def test_a_checkpoint_goes_on_with_other_devices_in_another_layout(tmp_path):
     np.testing.assert_allclose(losses, undisturbed(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_fingerprint_of_a_state_does_not_depend_on_its_layout():
     found = [fingerprint(flatten(run_of(*sizes).first_state())) for sizes in ((1, 1), (4, 2))]
     assert found[0] == found[1]

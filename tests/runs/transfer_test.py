@@ -18,6 +18,8 @@ from tests.runs.small_run import make_config, outcome
 
 SIZES = ("image_size", "patch_size", "embed_dims", "num_heads", "depths", "token_heads")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", name="source")
 def fixture_source(tmp_path_factory):
@@ -44,7 +46,6 @@ def fixture_finished(source, tmp_path_factory):
     return workdir
 
 
-@pytest.mark.slow
 def test_frozen_levels_are_those_of_the_file_and_the_rest_has_learned(source, finished):
     before, after = parameters(source[1]), read_run(finished).arrays
     for path, array in after.items():
@@ -72,7 +73,6 @@ def test_the_rate_rises_over_the_warmup(finished):
     assert rates[:4] == pytest.approx([0.001, 0.002, 0.002, 0.002], rel=1e-5)
 
 
-@pytest.mark.slow
 def test_a_stopped_run_goes_on_without_the_file_to_the_same_end(source, finished, tmp_path, capsys):
     copy = shutil.copytree(source[0], tmp_path / "source")
     config, workdir = config_from(copy), tmp_path / "run"
