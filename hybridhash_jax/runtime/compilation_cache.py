@@ -72,7 +72,12 @@ def set_up(place: str | None, workdir: Path) -> Path | None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        logger.warning("compiled programs are not kept for the next start: %s", error)
+        logger.warning(
+            "compiled programs are not kept for the next start, since %s cannot be written (%s); "
+            "--compilation_cache=FOLDER names another place, and off none",
+            folder,
+            error.strerror,
+        )
         return None
     if jax.process_index() == 0:
         shrink(folder, LIMIT)

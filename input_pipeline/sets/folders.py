@@ -59,6 +59,8 @@ class FolderImages:
         for kind, names in sorted(kinds.items()):
             advice = ", convert them to JPEG" if kind in (".heic", ".heif", ".jp2", ".raw") else ""
             what = f"{kind} file" if kind else "file without an ending"
+            if kind in IMAGE_SUFFIXES:
+                advice = " in no class, or links to nothing"
             words.append(f"{counted(len(names), what)}{advice} ({shortened(names, 3)})")
         return words
 
@@ -192,6 +194,9 @@ def _shown(name: str) -> str:
 
 
 def _why_empty(scan: _Scan) -> str:
+    packed = [*Path(scan.root).glob("packing.json"), *Path(scan.root).glob("*/packing.json")]
+    if packed:
+        return "holds a packed data set: add --config.data.source=packed"
     if scan.classes:
         return (
             f"has {len(scan.classes)} subfolders but no image in any of them; accepted: "

@@ -218,3 +218,14 @@ def test_a_single_class_is_explained_with_the_folder_that_may_be_meant(tmp_path)
     )
     make(tmp_path, "plants/c.jpg")
     assert scan_folder(tmp_path).one_class_only() is None
+
+
+def test_a_packed_data_set_and_loose_images_are_told_apart_from_classes(tmp_path):
+    make(tmp_path / "packed", "1.0.0/packing.json", "1.0.0/things.array_record")
+    assert "holds a packed data set: add --config.data.source=packed" in refusal(
+        tmp_path / "packed"
+    )
+    make(tmp_path / "classes", "x/a.jpg", "loose.jpg")
+    (tmp_path / "classes/x/gone.jpg").symlink_to("nowhere")
+    told = "; ".join(scan_folder(tmp_path / "classes").left_out())
+    assert "2 .jpg files in no class, or links to nothing (loose.jpg, x/gone.jpg)" in told
