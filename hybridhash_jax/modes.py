@@ -1,6 +1,7 @@
 """Runs the mode that the flags name, and turns expected errors into one message."""
 
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -29,6 +30,8 @@ from input_pipeline.messages import in_words
 # Errors whose message is written for the user. A ValueError is one as well: every function here
 # that takes a user's value explains what it accepts. Anything else is a fault of ours.
 _EXPLAINED = (CheckpointError, TrainingDivergedError, DataError, OSError, ValueError)
+# What XLA says; the last is what a CPU's library for products says of an allocation that failed.
+_NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Out of memory allocating|YNNPACK operation failed")
 _OUT_OF_MEMORY = (
     "out of memory. Training: give a smaller --config.batch_size, a --config.accumulation_steps of "
     "2 or more, --config.model.remat=layers, or a smaller --config.model.variant; "
@@ -111,8 +114,9 @@ def _find_devices() -> None:
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
     while error is not None:
-        of_jax = isinstance(error, jax.errors.JaxRuntimeError)
-        if isinstance(error, MemoryError) or (of_jax and "RESOURCE_EXHAUSTED" in str(error)):
+        # JAX raises a bare ValueError for some failures.
+        of_jax = isinstance(error, jax.errors.JaxRuntimeError) or type(error) is ValueError
+        if isinstance(error, MemoryError) or (of_jax and _NO_MEMORY.search(str(error))):
             return True
         error = error.__cause__ or error.__context__
     return False
