@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import select
 import sys
 import time
 
@@ -14,9 +15,21 @@ logger = logging.getLogger("hybridhash_jax")
 
 
 class _Handler(logging.Handler):
-    """Writes through tqdm, so that a line does not tear the progress bar."""
+    """Writes through tqdm, so that a line does not tear the progress bar.
+
+    A line that nobody takes for `patience` seconds is dropped, and so are those after it until
+    somebody does: a pipe that is full would stop the run otherwise.
+    """
+
+    def __init__(self, patience: float):
+        super().__init__()
+        self.patience = self._wait = patience
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not _is_writable(self._wait):
+            self._wait = 0.0
+            return
+        self._wait = self.patience
         prefix = "" if record.levelno < logging.WARNING else record.levelname.lower() + ": "
         if not sys.stdout.isatty():  # a log: when was it?
             prefix = time.strftime("%H:%M:%S ") + prefix
@@ -25,15 +38,23 @@ class _Handler(logging.Handler):
             sys.stdout.flush()
 
 
+def _is_writable(seconds: float) -> bool:
+    """Does standard output take a line within so many seconds? Yes where that cannot be asked."""
+    try:
+        return bool(select.select([], [sys.stdout.fileno()], [], seconds)[1])
+    except (OSError, ValueError):  # no file descriptor, as in a notebook
+        return True
+
+
 def progress(what: str, total: int | None = None, unit: str = "images") -> Progress:
     """Tells in the log how far long work is, in the first process; see `Progress`."""
     return Progress(what, total, unit, tell=logger.info, quiet=jax.process_index() > 0)
 
 
-def set_up(*, quiet: bool = False) -> None:
+def set_up(*, quiet: bool = False, patience: float = 10.0) -> None:
     """Sends the package's messages to standard output; `quiet` (other processes): warnings only."""
     # What asyncio logs of a failed save is reported as a CheckpointError already.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    logger.handlers = [_Handler()]
+    logger.handlers = [_Handler(patience)]
     logger.propagate = False
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
