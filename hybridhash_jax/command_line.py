@@ -17,6 +17,7 @@ import configs
 from hybridhash_jax.flag_errors import did_you_mean, explain
 from hybridhash_jax.workdir import names, saved_config
 from hybridhash_jax.workdir.config import has_config, load_config
+from input_pipeline.atomic_file import nearest_existing
 from input_pipeline.messages import show_any_letter
 
 USAGE = """\
@@ -181,9 +182,7 @@ def _check_path(name: str, given: str | None) -> None:
 
 def _check_workdir(workdir: Path, *, writes: bool) -> None:
     """Refuses a workdir that is no folder, or cannot be made or written to."""
-    there = next(
-        path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists()
-    )
+    there = nearest_existing(workdir)
     if not there.is_dir():
         raise flags.IllegalFlagValueError(f"--workdir={workdir}: {there} is a file; give a folder")
     if writes and not os.access(there, os.W_OK | os.X_OK):

@@ -26,6 +26,7 @@ from hybridhash_jax.workdir.config import check_one_length, check_same_run
 from hybridhash_jax.workdir.data_record import change_of_data
 from hybridhash_jax.workdir.init_note import load_init_note
 from hybridhash_jax.workdir.selection import choose_step
+from input_pipeline.atomic_file import nearest_existing
 from input_pipeline.messages import shortened
 
 
@@ -45,7 +46,9 @@ def evaluate_checkpoint(
     check_one_length(config, workdir)
     check_same_run(config, workdir, MAY_CHANGE)
     step = choose_step(workdir, which)
-    folder = output or workdir / names.evaluation(step, _selected(workdir))
+    folder = output or workdir / names.evaluation(
+        step, step if which == "selected" else _selected(workdir)
+    )
     _check_writable(folder)
     dataset = create_dataset(config, workdir)
     if change := change_of_data(workdir, dataset):
@@ -111,7 +114,7 @@ def _check_writable(folder: Path) -> None:
         raise ValueError(
             f"{folder} holds other files ({shortened(other)}); give a new folder with --output=FOLDER"
         )
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    there = nearest_existing(folder)
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         raise ValueError(f"{folder} cannot be written to; give another place with --output=FOLDER")
 

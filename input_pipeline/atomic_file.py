@@ -24,6 +24,12 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             part.unlink()
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    whole = path.absolute()
+    return next(place for place in (whole, *whole.parents) if place.exists())
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes JSON, indented, as `write_atomically` does."""
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -4,6 +4,7 @@
 Numba's own types are too few for strict checks.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -66,10 +67,8 @@ class _Cache(FunctionCache):
         base = self._impl.filename_base
         for path in Path(self.cache_path).glob("*.nb[ic]"):
             if path.name == f"{base}.nbi" or path.name.startswith(f"{base}."):
-                try:
+                with contextlib.suppress(OSError):  # saving says so
                     path.unlink(missing_ok=True)
-                except OSError:
-                    pass  # saving says so
 
 
 def _cache_of(function: Callable[..., Any]) -> FunctionCache | None:

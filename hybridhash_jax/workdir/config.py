@@ -114,7 +114,7 @@ def check_one_length(config: Config, workdir: Path) -> None:
 
 def check_kind(config: Config, workdir: Path) -> None:
     """Refuses one length and several in a workdir: their results.json would be the same file."""
-    sweep = sorted(path.parent.name for path in workdir.glob(f"*bits/{names.CONFIG}"))
+    sweep = [folder.name for folder in _lengths(workdir)]
     single = (workdir / names.CONFIG).exists()
     if (len(config.bits) > 1 and single) or (len(config.bits) == 1 and sweep):
         there = "a run of one code length" if single else f"runs of {', '.join(sweep)}"
@@ -151,14 +151,17 @@ def check_same_run(config: Config, workdir: Path, may_change: Collection[str]) -
         ) from None
     saved = dict(flat_fields(json.loads(to_json(default.get_config())))) | saved
     given = dict(flat_fields(json.loads(to_json(config))))
-    unused = _groups_of_other_methods(given) if saved["task"] == given["task"] else []
-    unused += _fields_without_effect(saved, given)
+    groups = _groups_of_other_methods(given) if saved["task"] == given["task"] else []
+    if given["init.weights"] is None and saved["init.weights"] is None:
+        groups.append("init.")
+    fields = _unused_data_fields(saved, given)
     different = [
         f"{name}: {saved.get(name)!r} there, {given.get(name)!r} here"
         for name in sorted(saved.keys() | given.keys())
         if saved.get(name) != given.get(name)
         and name not in may_change
-        and not name.startswith(tuple(unused))
+        and name not in fields
+        and not name.startswith(tuple(groups))
     ]
     if different:
         raise ConfigError(
@@ -189,17 +192,12 @@ def _groups_of_other_methods(fields: dict[str, Any]) -> list[str]:
     return [f"{method.group}." for name, method in METHODS.items() if name != own]
 
 
-def _fields_without_effect(saved: dict[str, Any], given: dict[str, Any]) -> list[str]:
-    """Fields that mean nothing for these data, or without a file to start from."""
+def _unused_data_fields(saved: dict[str, Any], given: dict[str, Any]) -> list[str]:
     from input_pipeline.datasets import unused_fields  # not for flag errors either
 
-    found = []
-    if saved["data.name"] == given["data.name"]:
-        fields = unused_fields(given["data.name"], given["data.source"])
-        found += [f"data.{name}" for name in fields]
-    if given["init.weights"] is None and saved["init.weights"] is None:
-        found.append("init.")
-    return found
+    if saved["data.name"] != given["data.name"]:
+        return []
+    return [f"data.{name}" for name in unused_fields(given["data.name"], given["data.source"])]
 
 
 def _merged(defaults: Any, saved: Any) -> Any:

@@ -14,6 +14,7 @@ import jax
 
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.workdir import names
+from hybridhash_jax.workdir.selection import best_record
 from input_pipeline.atomic_file import write_atomically, write_json
 from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.messages import counted
@@ -37,8 +38,7 @@ def results_entry(
     config, dataset = experiment.config, experiment.dataset
     main, columns = evaluator.measured[0], ("epoch", *evaluator.measured)
     selected = next(record for record in history if record["step"] == step)
-    trained = [record for record in history if record["step"]] or history
-    best = max(trained, key=lambda record: record[main])
+    best = best_record(history, main)
     return {
         "dataset": dataset.name,
         "protocol": dataset.protocol,

@@ -30,9 +30,13 @@ def selected_step(
     The untrained network is a baseline: it counts only where nothing else was evaluated. None of no
     records.
     """
-    measure = _MEASURES[task][selected_by]
+    return best_record(history, _MEASURES[task][selected_by])["step"] if history else None
+
+
+def best_record(history: Sequence[Mapping[str, Any]], measure: str) -> Mapping[str, Any]:
+    """The record with the largest `measure`, the untrained network's only if it is the only one."""
     trained = [record for record in history if record["step"]] or history
-    return max(trained, key=lambda record: record[measure])["step"] if trained else None
+    return max(trained, key=lambda record: record[measure])
 
 
 def choose_step(workdir: Path, which: str) -> int:

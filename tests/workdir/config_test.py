@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs import default
+from configs import default, lists
 from hybridhash_jax.config_fields import ConfigError, to_json
 from hybridhash_jax.config_rules import MAY_CHANGE, check_config
 from hybridhash_jax.workdir.config import (
@@ -12,6 +12,7 @@ from hybridhash_jax.workdir.config import (
     config_of_length,
     folder_of_length,
     load_config,
+    save_config,
 )
 from tests.runs.small_run import make_config
 
@@ -75,3 +76,14 @@ def test_a_choice_that_is_gone_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(earlier_config(data__decoder="fast"))
     with pytest.raises(ConfigError, match="data.decoder='fast', which this version no longer has"):
         load_config(tmp_path)
+
+
+def test_a_field_that_has_no_effect_hides_none_whose_name_begins_like_it(tmp_path):
+    """A folder's `data.database` means nothing for lists; `data.database_list` does."""
+    config = lists.get_config()
+    save_config(tmp_path, config)
+    config.data.database = "train"
+    check_same_run(config, tmp_path, ())
+    config.data.database_list = "another.txt"
+    with pytest.raises(ConfigError, match="data.database_list: 'database.txt' there"):
+        check_same_run(config, tmp_path, ())
