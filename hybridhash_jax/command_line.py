@@ -80,8 +80,12 @@ def _run_mode(_: list[str]) -> None:
 def _make_parser(program: str) -> Callable[[Sequence[str]], list[str]]:
     def parse(arguments: Sequence[str]) -> list[str]:
         if any(argument in ("--help", "-h", "--helpfull") for argument in arguments[1:]):
-            print(USAGE.format(program=program))
-            print(flags.FLAGS.module_help(__name__).replace(__name__, "Flags", 1).lstrip())
+            try:
+                print(USAGE.format(program=program))
+                print(flags.FLAGS.module_help(__name__).replace(__name__, "Flags", 1).lstrip())
+                sys.stdout.flush()
+            except BrokenPipeError:  # `--help | head` has read enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(0)
         try:
             rest = flags.FLAGS(_find_config(arguments))
