@@ -47,6 +47,11 @@ def get_config() -> Any:
     # What the backward pass computes again instead of keeping it, with the same result: nothing,
     # the inside of every layer ("layers"), or all of that but its matrix products ("dots").
     config.model.remat = "none"
+    # The head on the features: "linear", or "hidden" with one hidden layer, ReLU and dropout; None:
+    # the method's own, which of a backbone without a map, such as EfficientNet-Lite, is linear.
+    config.model.head_kind = placeholder(str)
+    config.model.head_width = 512
+    config.model.head_dropout = 0.0
     config.model.dtype = "auto"  # bfloat16 on accelerators, float32 on CPU; or name one of them
 
     config.init = ConfigDict()
@@ -83,6 +88,14 @@ def get_config() -> Any:
     config.data.allow_truncated = False  # take a JPEG whose end is missing
     config.data.apply_orientation = False  # turn images as EXIF says; published codes do not
     config.data.max_pixels = 89_478_485  # refuse larger images before they are decoded
+
+    # Where the first stages of the backbone are frozen (optimizer.frozen), or a method is fitted to
+    # features (lsh, pca, itq), what they give is computed once, kept on disk, and trained on.
+    config.features = ConfigDict()
+    config.features.keep = "auto"  # or "never": compute every time, with random crops of files
+    config.features.views = placeholder(int)  # 1, 2 (mirrored too); None: 2 with horizontal_flip
+    config.features.dir = placeholder(str)  # None: ~/.cache/hybridhash_jax/features
+    config.features.budget_gb = 20.0  # of all that is kept there; the oldest is removed
 
     config.method = ConfigDict()
     config.method.name = "hybridhash"  # one of methods.METHODS; the options of each are a group

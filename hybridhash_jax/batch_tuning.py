@@ -136,6 +136,7 @@ def run_trial(config: Config, dataset: Dataset, batch_size: int, remat: str, par
     """Compiles the training step for a batch and, where its memory suffices, takes three steps."""
     own: Any = ConfigDict(config.to_dict())
     own.batch_size, own.accumulation_steps, own.model.remat = batch_size, parts, remat
+    own.features.keep = "never"  # what is frozen is computed too: the batch fits either way
     plan = create_experiment(own, dataset)
     mib = speed = None
     try:

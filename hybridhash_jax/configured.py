@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 
 from hybridhash_jax import models
 from hybridhash_jax.accumulation import check_parts
-from hybridhash_jax.config_fields import Config
+from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.config_rules import check_config
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.methods import METHODS, Method
 from hybridhash_jax.optimizer import make_optimizer, make_schedule
+from hybridhash_jax.parameters import constants
 from hybridhash_jax.preprocess.augmentation import Augment, make_augment
 from hybridhash_jax.runtime.console import logger
 
@@ -40,10 +41,18 @@ class MethodParameters(nnx.Module):
             setattr(self, name, nnx.Param(array))
 
 
-def build_network(config: Config, method: Method, bits: int, num_classes: int) -> models.Network:
-    """The network of `config.model` with the head that the method needs."""
+def build_network(
+    config: Config, method: Method, bits: int, num_classes: int, width: int | None = None
+) -> models.Network:
+    """The network of `config.model` with the head that the method needs.
+
+    `width` is that of given embeddings; None where the data are images.
+    """
     rngs = nnx.Rngs(config.seed)
     options = dict(config.model) | {"dtype": compute_dtype(config.model.dtype)}
+    _check_input(config, width)
+    if width is not None:
+        options["width"] = width
     network = models.create_network(head=method.head, outputs=bits, rngs=rngs, **options)
     own = method.init_parameters(num_classes, bits, jax.random.key(config.seed))
     if own:
@@ -51,19 +60,35 @@ def build_network(config: Config, method: Method, bits: int, num_classes: int) -
     return network
 
 
+def _check_input(config: Config, width: int | None) -> None:
+    variant, given = config.model.variant, models.GIVEN
+    if width is not None and variant != given:
+        raise ConfigError(
+            f"the data are embeddings and model.variant={variant!r} takes images; use "
+            f"--config.model.variant={given}"
+        )
+    if width is None and variant == given:
+        raise ConfigError(
+            f"model.variant={given!r} takes embeddings, and data.name={config.data.name} are "
+            "images; use --config=configs/embeddings.py, or another variant"
+        )
+
+
 def ema_decay(config: Config, method: Method) -> float:
     """Of the parameters' moving average; 0 for none."""
     return config.pretraining.ema_decay if method.learns == "classes" else 0.0
 
 
-def configured_augment(config: Config, method: Method, in_memory: bool, size: int) -> Augment:
+def configured_augment(
+    config: Config, method: Method, in_memory: bool, backbone: models.Backbone
+) -> Augment:
     """Augmentation of training images; those from files were cropped and flipped before."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"mean": backbone.pixel_mean, "std": backbone.pixel_std}
     if method.learns == "classes":
         options["magnitude"] = config.pretraining.augment_magnitude
         options["random_erasing"] = config.pretraining.random_erasing
     return make_augment(
-        size,
+        backbone.image_size,
         horizontal_flip=config.data.horizontal_flip and in_memory,
         crop_padding=config.data.crop_padding,
         **options,
@@ -90,6 +115,7 @@ def configured_optimizer(
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """What `config.optimizer` asks for, and its learning rate as a function of the step."""
     options = dict(config.optimizer)
+    options["frozen"] = (*config.optimizer.frozen, *constants(params))
     longest = config.num_epochs / 10
     if options["warmup_epochs"] > longest:
         logger.info(

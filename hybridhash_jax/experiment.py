@@ -1,5 +1,6 @@
 """From a configuration to everything that a run needs."""
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any, Self
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from input_pipeline.vectors import Vectors
 from jax.sharding import Mesh
 
 from hybridhash_jax import models, pretrained
@@ -24,10 +26,12 @@ from hybridhash_jax.configured import (
     ema_decay,
 )
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.distributed.state_sharding import Layout, make_layout
+from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches, make_layout
 from hybridhash_jax.image_sources import Sources, check_enough, create_sources
+from hybridhash_jax.kept_features import KeptFeatures, Plan, plan_features
 from hybridhash_jax.methods import Method
 from hybridhash_jax.optimizer import frozen_mask
+from hybridhash_jax.parameters import constants, num_trainable, with_values
 from hybridhash_jax.preprocess.augmentation import prepare_images
 from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.state import TrainState, create_state, first_state
@@ -42,6 +46,9 @@ from input_pipeline.dataset import Dataset
 from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.splits import hold_out
 
+# At most so many training images are looked at, evenly spaced: to fit a method, and for the mean
+# and deviation of features.
+FIT_ROWS, NORM_ROWS = 50_000, 2_000
 Batches = grain.DatasetIterator[loader.Batch]
 
 
@@ -59,7 +66,9 @@ class Experiment:
     top_k: int | None  # cut-off of mAP; None is all
     mesh: Mesh
     layout: Layout
-    sources: Sources
+    sources: Sources  # of the data set's images, or embeddings
+    plan: Plan | None  # which features are kept
+    kept: KeptFeatures | None
     unreadable: Unreadable  # as far as this process met them
     steps_per_epoch: int
     total_steps: int
@@ -67,7 +76,7 @@ class Experiment:
     optimizer: optax.GradientTransformation
     train_step: Step  # jitted
     run_key: jax.Array  # all randomness inside the step is folded from it
-    num_parameters: int
+    num_parameters: int  # trainable ones, frozen or not
     gflop_per_image: float
     image_size: int
     init_note: str  # what the parameters start from, in words
@@ -79,11 +88,32 @@ class Experiment:
 
     def build_network(self) -> models.Network:
         """The network with parameters drawn from the seed."""
-        return build_network(self.config, self.method, self.bits, self.num_classes)
+        width = _embedding_width(self.dataset)
+        return build_network(self.config, self.method, self.bits, self.num_classes, width)
 
-    def apply(self, params: Any, images: jax.Array) -> jax.Array:
-        """The network's outputs [B, bits] for images uint8 [B, h, w, 3], without augmentation."""
-        return nnx.merge(self.graphdef, params)(prepare_images(images, self.image_size))
+    def stages(self, params: Any, inputs: jax.Array) -> dict[str, jax.Array]:
+        """Every stage of the network for inputs of `eval_batches`, without augmentation.
+
+        They are images uint8 [B, h, w, 3], kept features, or embeddings.
+        """
+        network: models.Network = nnx.merge(self.graphdef, params)
+        backbone, after = network.backbone, self.plan and self.plan.stage
+        if after is None and not isinstance(self.dataset.images, Vectors):
+            size, mean, std = self.image_size, backbone.pixel_mean, backbone.pixel_std
+            inputs = prepare_images(inputs, size, mean=mean, std=std)
+        return network.stages(inputs, after=after)
+
+    def apply(self, params: Any, inputs: jax.Array) -> jax.Array:
+        """The network's outputs [B, bits], see `stages`."""
+        return self.stages(params, inputs)["embeddings"]
+
+    def open_features(self, params: Any) -> None:
+        """Computes the features that are kept, or finds them; until then there are no batches.
+
+        `params` are the network's; nothing happens where nothing is kept, or at a second call.
+        """
+        if self.kept:
+            self.kept.open(params, self.sources, self._image_batches)
 
     def create_state(self) -> TrainState:
         """The state before the first step, its parameters drawn from the seed."""
@@ -121,10 +151,68 @@ class Experiment:
             return None
         return compile_end_of_epoch(self.method, self.layout)
 
+    def fit(self, state: TrainState) -> TrainState:
+        """A first state with all that is taken from features of the training images.
+
+        That is what features are normalised by, unless init.weights brought it, and the head of a
+        fitted method, whose only step it is. `open_features` comes before it.
+
+        Raises:
+          ValueError: features that the method cannot be fitted to.
+        """
+        fits, params = self.method.is_fitted, state.params
+        norm = "feature_norm" in params
+        norm = norm and not np.any(np.asarray(params["feature_norm"]["mean"][...]))
+        if not (fits or norm):
+            return state
+        features, values = self._training_features(params, FIT_ROWS if fits else NORM_ROWS), {}
+        if norm:
+            mean = features.mean(axis=0, dtype=np.float64)
+            deviation = np.sqrt(np.square(features - mean).mean(dtype=np.float64))
+            values = {"feature_norm/mean": mean, "feature_norm/deviation": deviation}
+            features = (features - mean) / deviation
+        if fits:
+            with progress(f"fitting {self.config.method.name}"):
+                kernel, bias = self.method.fit(features.astype(np.float32), self.bits)
+            values |= {"hash_head/kernel": kernel, "hash_head/bias": bias}
+            state = dataclasses.replace(state, step=state.step + 1)
+        values = {name: np.asarray(value, np.float32) for name, value in values.items()}
+        params = self.layout.place_params(with_values(params, values))
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=params, ema=ema)
+
+    def _training_features(self, params: Any, limit: int) -> np.ndarray:
+        """Float32 [n, C] of at most `limit` training images, evenly spaced; means of maps."""
+
+        def compute(params: Any, inputs: jax.Array) -> jax.Array:
+            features = self.stages(params, inputs)["features"]
+            return features.mean(range(1, features.ndim - 1), dtype=jnp.float32)
+
+        compiled = compile_on_batches(compute, self.mesh, self.layout)
+        count = min(limit, len(self.train_rows))
+        rows = self.train_rows[np.linspace(0, len(self.train_rows) - 1, count).astype(np.int64)]
+        found = []
+        with progress("looking at training images", count) as told:
+            with contextlib.closing(self.eval_batches(rows)) as batches:
+                for batch in batches:
+                    inputs = sharding.put_batch({k: batch[k] for k in ("image", "mask")}, self.mesh)
+                    mask = np.asarray(sharding.replicate(inputs["mask"], self.mesh))
+                    found.append(np.asarray(compiled(params, inputs["image"]))[mask])
+                    told.update(int(mask.sum()))
+        return np.concatenate(found)
+
+    @property
+    def batch_sources(self) -> Sources:
+        """What batches are made from: kept features once they are open, else the images."""
+        if self.kept is None:
+            return self.sources
+        assert self.kept.sources is not None, "open_features was not called"
+        return self.kept.sources
+
     def train_batches(self, start_step: int) -> Batches:
         """This process's slices of the training batches from `start_step` on, without end."""
         return loader.make_train_iterator(
-            self.sources.train,
+            self.batch_sources.train,
             self.dataset.labels,
             self.train_rows,
             batch_size=self.config.batch_size,
@@ -137,8 +225,14 @@ class Experiment:
 
     def eval_batches(self, rows: np.ndarray) -> Batches:
         """This process's slices of one pass over `rows`, in order."""
+        return self._batches_of(self.batch_sources, rows)
+
+    def _image_batches(self, rows: np.ndarray) -> Batches:
+        return self._batches_of(self.sources, rows)
+
+    def _batches_of(self, sources: Sources, rows: np.ndarray) -> Batches:
         return loader.make_eval_batches(
-            self.sources.evaluation,
+            sources.evaluation,
             self.dataset.labels,
             rows,
             batch_size=self.config.evaluation.batch_size,
@@ -194,25 +288,33 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
     bits = num_classes if method.learns == "classes" else length or config.bits[0]
     steps_per_epoch = loader.steps_per_epoch(len(train_rows), config.batch_size)
     total_steps = steps_per_epoch * config.num_epochs
+    if method.is_fitted:
+        steps_per_epoch = total_steps = 1  # the fit
 
-    network = nnx.eval_shape(lambda: build_network(config, method, bits, num_classes))
+    width = _embedding_width(dataset)
+    network = nnx.eval_shape(lambda: build_network(config, method, bits, num_classes, width))
     graphdef, params = nnx.split(network)
     optimizer, schedule = configured_optimizer(config, params, total_steps, steps_per_epoch)
+    frozen = frozen_mask(params, (*config.optimizer.frozen, *constants(params)))
+    plan = plan_features(config, method, network, frozen, dataset)
     first = functools.partial(_first_state, config, method, optimizer, bits)
     labels = jax.ShapeDtypeStruct((len(train_rows), num_classes), dataset.labels.dtype)
     abstract = jax.eval_shape(first, params, labels)
     layout = make_layout(abstract, method.row_leaves(abstract.method), mesh)
     sources = create_sources(dataset, config, network.image_size)
+    are_images = plan is None and width is None
+    augment = configured_augment(config, method, sources.in_memory, network.backbone)
     step = make_train_step(
         graphdef,
         optimizer,
         method,
-        configured_augment(config, method, sources.in_memory, network.image_size),
+        augment if are_images else _as_they_are,
         schedule=schedule,
         accumulation_steps=config.accumulation_steps,
-        frozen=frozen_mask(params, config.optimizer.frozen),
+        frozen=frozen,
         ema_decay=ema_decay(config, method),
         layout=layout,
+        after=plan and plan.stage,
     )
     return Experiment(
         config=config,
@@ -226,6 +328,8 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
         mesh=mesh,
         layout=layout,
         sources=sources,
+        plan=plan,
+        kept=plan and KeptFeatures(plan, config, dataset, graphdef, mesh, layout),
         unreadable=Unreadable(sources.names, skip=config.data.on_unreadable == "skip"),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
@@ -233,11 +337,22 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
         optimizer=optimizer,
         train_step=compile_train_step(step, mesh, layout),
         run_key=sharding.replicate(jax.random.key(config.seed), mesh),
-        num_parameters=sum(x.size for x in jax.tree.leaves(params)),
+        num_parameters=num_trainable(params),
         gflop_per_image=models.forward_flops(network) / 1e9,
         image_size=network.image_size,
         init_note=config.init.weights or f"random ({config.model.initializer}, seed {config.seed})",
     )
+
+
+def _as_they_are(features: jax.Array, keys: Any) -> jax.Array:
+    del keys
+    return features
+
+
+def _embedding_width(dataset: Dataset) -> int | None:
+    """Numbers of an embedding; None where the data are images."""
+    images = dataset.images
+    return images.array.shape[1] if isinstance(images, Vectors) else None
 
 
 def _training_rows(

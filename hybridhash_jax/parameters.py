@@ -1,15 +1,18 @@
 """Paths of parameters, and the patterns on them that users give."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 # A network's parts keep the paths that they had when there was one backbone, so that weight files,
 # old checkpoints and patterns in configurations stay what they are.
 _NOT_IN_PATHS = "backbone"
+# Never trained: running statistics of batch norm, and what features are normalised by.
+_CONSTANTS = r"/running_(mean|variance)$|^feature_norm/"
 
 
 def leaf_name(key_path: Sequence[Any]) -> str:
@@ -39,6 +42,28 @@ def parameter_paths(model: nnx.Module) -> dict[str, nnx.Param]:
 def map_paths(function: Callable[[str], Any], params: Any) -> Any:
     """A pytree like `params` of what `function` says of each parameter's path."""
     return jax.tree_util.tree_map_with_path(lambda path, _: function(parameter_path(path)), params)
+
+
+def with_values(params: Any, values: Mapping[str, Any]) -> Any:
+    """`params` with `values` by path in place of their own."""
+
+    def value_of(path: Sequence[Any], own: Any) -> Any:
+        return jnp.asarray(values.get(parameter_path(path), own))
+
+    return jax.tree_util.tree_map_with_path(value_of, params)
+
+
+def constants(params: Any) -> tuple[str, ...]:
+    """Patterns of what is never trained in `params`; none where there is nothing of the kind."""
+    paths = jax.tree.leaves(map_paths(str, params))
+    return (_CONSTANTS,) if any(re.search(_CONSTANTS, path) for path in paths) else ()
+
+
+def num_trainable(params: Any) -> int:
+    """How many numbers of `params` are parameters, and not constants."""
+    mask = map_paths(lambda path: re.search(_CONSTANTS, path) is None, params)
+    sizes = jax.tree.map(lambda x, counts: x.size if counts else 0, params, mask)
+    return sum(jax.tree.leaves(sizes))
 
 
 def matches(patterns: Sequence[str], *names: str) -> bool:

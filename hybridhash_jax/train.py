@@ -111,9 +111,13 @@ class TrainingLoop:
         # 2. init.weights: parameters from a file, else
         # 3. scratch: parameters drawn from the seed. (2 and 3 are `state`.)
         restored = self.store.restore_latest(state)
+        exp = self.experiment
         if restored is None:
-            return state, 0
+            exp.open_features(state.params)
+            state = exp.fit(state)
+            return state, int(state.step)
         state, meta = restored
+        exp.open_features(state.params)
         self.history = meta["history"]
         self._keep_best()
         step = int(state.step)

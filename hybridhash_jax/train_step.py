@@ -34,6 +34,7 @@ def make_train_step(
     ema_decay: float = 0.0,
     accumulation_steps: int = 1,
     layout: Layout | None = None,
+    after: str | None = None,
 ) -> Step:
     """The function (state, batch, key) -> (next state, metrics).
 
@@ -44,7 +45,8 @@ def make_train_step(
     No gradient is taken where `frozen` (see `optimizer.frozen_mask`) is True: it is 0 then.
     `ema_decay` is of the parameters' moving average, if the state has one; `accumulation_steps`
     the parts that the batch is computed in, see `accumulation.gradients_through_outputs`. Without
-    `layout` everything is on every device.
+    `layout` everything is on every device. With `after` the batch holds what that stage of the
+    backbone gave instead of images.
     """
     rows: Rows = layout or WholeRows()
 
@@ -58,7 +60,7 @@ def make_train_step(
 
         def apply(params: Any, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
             model = nnx.merge(graphdef, stop_gradients(params, frozen))
-            return model(inputs[0], key=inputs[1])
+            return model(inputs[0], key=inputs[1], after=after)
 
         def loss_of(outputs: jax.Array, params: Any) -> tuple[jax.Array, Any]:
             own = params.get("method", {})

@@ -1,6 +1,7 @@
 """Where a batch's pixels come from: an array in memory, or image files that threads decode."""
 
 import concurrent.futures
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +60,38 @@ class ArraySource:
         if rows.min(initial=0) < 0:
             images[rows < 0] = 0
         return images, {}
+
+    def close(self) -> None:
+        """There are no threads."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSource:
+    """Features [M, views, ...] of images, wherever they lie in the array."""
+
+    array: np.ndarray  # may be memory-mapped
+    places: np.ndarray  # int [N], of each image in the array; -1 where it has none
+    reasons: Mapping[int, str]  # why an image has none, by row
+    view: int | None = None  # None: one at random
+
+    words_per_image = WORDS
+    batches_at_once = 1
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def images(
+        self, rows: np.ndarray, words: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """See `Source`; the type of the array. The first random number of an image is its view."""
+        places = np.where(rows < 0, -1, self.places[rows])
+        views = np.full(len(rows), self.view or 0)
+        if self.view is None and words is not None:
+            views = (words[:, 0] % np.uint64(self.array.shape[1])).astype(np.int64)
+        found = self.array[np.maximum(places, 0), views]
+        found[places < 0] = 0
+        missing = np.flatnonzero((places < 0) & (rows >= 0)).tolist()
+        return found, {i: self.reasons.get(int(rows[i]), "has no features") for i in missing}
 
     def close(self) -> None:
         """There are no threads."""

@@ -98,6 +98,7 @@ class CodeEvaluator(Evaluator):
     ) -> tuple[CodeSet, CodeSet]:
         """The codes of queries and database; the method's own where it learned some."""
         splits = self.experiment.dataset.splits
+        self.experiment.open_features(state.evaluated_params)
         model = model_fingerprint(state.evaluated_params)
         query, database = (
             self._encode_rows(state, rows, model, should_stop, on_images)

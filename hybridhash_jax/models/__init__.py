@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from hybridhash_jax.models.choices import OPTIONS
-from hybridhash_jax.models.variants import VARIANTS
+from hybridhash_jax.models.variants import GIVEN, VARIANTS
 
 if TYPE_CHECKING:
-    from hybridhash_jax.models.network import Network, create_network, forward_flops
+    from hybridhash_jax.models.network import Backbone, Network, create_network, forward_flops
 
-__all__ = ["OPTIONS", "VARIANTS", "Network", "create_network", "forward_flops"]
+__all__ = ["GIVEN", "OPTIONS", "VARIANTS", "Backbone", "Network", "create_network", "forward_flops"]
 
 
 def __getattr__(name: str) -> Any:

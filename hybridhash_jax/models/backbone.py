@@ -12,13 +12,26 @@ from hybridhash_jax.models.layers import LayerOptions
 class Backbone(Protocol):
     """Images to features."""
 
-    image_size: int  # side, in pixels
+    image_size: int  # side, in pixels; 0 where vectors come in
     width: int  # channels of the features
     grid: int  # side of the feature map; 1 for vectors of features
     options: LayerOptions
+    # Of pixels in 0..1, per channel, RGB: images come in as (pixel - mean) / std.
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
 
-    def stages(self, images: jax.Array, key: jax.Array | None = None) -> dict[str, jax.Array]:
-        """Outputs by name, "features" the last: a map [B, G, G, C], or vectors [B, C]."""
+    @property
+    def stage_paths(self) -> dict[str, str]:
+        """Of each stage that others can go on behind, in order: where its parameters' paths begin."""
+        ...
+
+    def stages(
+        self, x: jax.Array, key: jax.Array | None = None, after: str | None = None
+    ) -> dict[str, jax.Array]:
+        """Outputs by name, "features" the last: a map [B, G, G, C], or vectors [B, C].
+
+        `x` are images or, with `after`, the output of that stage, behind which it goes on.
+        """
         ...
 
     def multiply_adds(self) -> int:

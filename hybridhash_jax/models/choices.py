@@ -17,6 +17,9 @@ OPTIONS = (
         ("none", "layers", "dots"),
         may_change=True,
     ),
+    Option("head_kind", "head on the features, in place of the method's own", ("linear", "hidden")),
+    Option("head_width", "units of a hidden head", at_least=1),
+    Option("head_dropout", "of a hidden head's units", at_least=0, below=1),
     Option("dtype", "type of the computation", ("auto", "float32", "bfloat16")),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}

@@ -3,13 +3,15 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from hybridhash_jax.models.backbone import Backbone, TokenBackbone
 from hybridhash_jax.models.interaction import GlobalBranch, max_pool
 from hybridhash_jax.models.layers import weight_count
+from hybridhash_jax.models.stochastic_depth import image_keys
 
 
 class HashHead(nnx.Module):
@@ -44,6 +46,11 @@ class HashHead(nnx.Module):
         return total + self.global_branch.multiply_adds(grid)
 
 
+def _mean_over_space(x: jax.Array) -> jax.Array:
+    """Float32 [B, C] of a map, or of vectors as they are."""
+    return x.astype(jnp.float32).mean(tuple(range(1, x.ndim - 1)))
+
+
 class LinearHead(nnx.Linear):
     """The mean over space of a feature map (or a vector of features), and a linear layer."""
 
@@ -55,8 +62,7 @@ class LinearHead(nnx.Linear):
 
     def __call__(self, x: Float[Array, "B ... C"]) -> tuple[Float[Array, "B K"], None]:
         """(float32 outputs, None)."""
-        means = x.astype(jnp.float32).mean(tuple(range(1, x.ndim - 1)))
-        return super().__call__(means).astype(jnp.float32), None
+        return super().__call__(_mean_over_space(x)).astype(jnp.float32), None
 
     def multiply_adds(self, grid: int) -> int:
         """Of one image."""
@@ -78,10 +84,111 @@ class ClassifierHead(LinearHead):
     attribute = "head"
 
 
-Head = HashHead | LinearHead
+class HiddenHead(nnx.Module):
+    """The mean over space, a hidden layer with ReLU, dropout in training, and a linear layer."""
+
+    attribute = "hash_head"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        outputs: int,
+        *,
+        hidden: int = 512,
+        dropout: float = 0.0,
+        rngs: nnx.Rngs,
+    ):
+        if hidden < 1 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"a hidden layer of {hidden} with dropout {dropout}; it has at least 1 unit, and "
+                "dropout is at least 0 and below 1"
+            )
+        self.dropout = dropout
+        self.fc1 = backbone.options.linear(backbone.width, hidden, rngs=rngs)
+        self.fc2 = backbone.options.linear(hidden, outputs, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "B ... C"], key: Key[Array, "..."] | None = None
+    ) -> tuple[Float[Array, "B K"], None]:
+        """(float32 outputs, None). A `key`, one or one an image, switches dropout on."""
+        y = jax.nn.relu(self.fc1(_mean_over_space(x)))
+        if key is not None and self.dropout:
+            keep = 1 - self.dropout
+            keys = image_keys(key, len(y))
+            # The stream of an image's key that stochastic depth does not draw from.
+            draw = jax.vmap(
+                lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), keep, y.shape[1:])
+            )
+            y = jnp.where(draw(keys), y / keep, 0)
+        return self.fc2(y).astype(jnp.float32), None
+
+    def multiply_adds(self, grid: int) -> int:
+        """Of one image."""
+        del grid
+        return weight_count(self.fc1) + weight_count(self.fc2)
+
+
+class HiddenTanhHead(HiddenHead):
+    """A hidden head whose outputs are in (-1, 1)."""
+
+    def __call__(
+        self, x: Float[Array, "B ... C"], key: Key[Array, "..."] | None = None
+    ) -> tuple[Float[Array, "B K"], None]:
+        """(float32 outputs, None)."""
+        return jnp.tanh(super().__call__(x, key)[0]), None
+
+
+class FeatureNorm(nnx.Module):
+    """Features minus their mean, divided by one deviation for all of them; neither is trained.
+
+    Both are those of the training images, set before training; until then 0 and 1.
+    """
+
+    def __init__(self, width: int):
+        self.mean = nnx.Param(jnp.zeros(width, jnp.float32))
+        self.deviation = nnx.Param(jnp.ones((), jnp.float32))
+
+    def __call__(self, x: Float[Array, "B ... C"]) -> Float[Array, "B ... C"]:
+        """Float32."""
+        mean = self.mean[...].reshape((1,) * (x.ndim - 1) + (-1,))
+        return (x.astype(jnp.float32) - mean) / self.deviation[...]
+
+
+Head = HashHead | LinearHead | HiddenHead
 HEADS: dict[str, Any] = {
     "hybridhash": HashHead,
     "linear": LinearHead,
     "tanh": TanhHead,
     "classifier": ClassifierHead,
 }
+_HIDDEN = {"linear": HiddenHead, "tanh": HiddenTanhHead}
+
+
+def create_head(
+    backbone: Backbone,
+    name: str,
+    kind: str | None,
+    outputs: int,
+    *,
+    rngs: nnx.Rngs,
+    hidden: int = 512,
+    dropout: float = 0.0,
+) -> Head:
+    """The head that a method needs.
+
+    Args:
+      backbone: what its features come from.
+      name: a key of `HEADS`. HybridHash's own needs a map; of vectors it is "tanh".
+      kind: "linear" or "hidden", in place of the method's own, with outputs as the method needs
+        them; None: the method's own.
+      outputs: code length K, or classes.
+      rngs: where the initial parameters are drawn from.
+      hidden, dropout: of kind "hidden".
+    """
+    if name not in HEADS:
+        raise ValueError(f"head={name!r} is unknown; accepted: {', '.join(HEADS)}")
+    if name == "hybridhash" and (kind or not isinstance(backbone, TokenBackbone)):
+        name = "tanh"
+    if kind == "hidden" and name in _HIDDEN:
+        return _HIDDEN[name](backbone, outputs, hidden=hidden, dropout=dropout, rngs=rngs)
+    return HEADS[name](backbone, outputs, rngs=rngs)

@@ -14,6 +14,7 @@ from hybridhash_jax.models.interaction import GlobalBranch, InteractionModule, T
 from hybridhash_jax.models.layers import LayerOptions, TransformerLayer, weight_count
 from hybridhash_jax.models.remat import call, call_in_turn, whole
 from hybridhash_jax.models.stochastic_depth import branch_scales
+from hybridhash_jax.preprocess import pixels
 
 
 class Level(nnx.Module):
@@ -66,6 +67,8 @@ class NestBackbone(nnx.Module):
 
     A ValueError for a size that does not fit (with the sizes that would), or an unknown option.
     """
+
+    pixel_mean, pixel_std = pixels.MEAN, pixels.STD
 
     def __init__(
         self,
@@ -129,34 +132,56 @@ class NestBackbone(nnx.Module):
         self.norm = options.norm(embed_dims[-1], rngs=rngs)
         self.width, self.grid = embed_dims[-1], grid
 
+    @property
+    def stage_paths(self) -> dict[str, str]:
+        """Patches, levels, and the features behind the final LayerNorm."""
+        levels = {f"level{i}": f"levels/{i}/" for i in range(len(self.levels))}
+        return {"patch_embed": "patch_embed/"} | levels | {"features": "norm/"}
+
     def stages(
-        self, images: Float[Array, "B H W 3"], key: Key[Array, "..."] | None = None
+        self,
+        x: Float[Array, "B H W C"],
+        key: Key[Array, "..."] | None = None,
+        after: str | None = None,
     ) -> dict[str, jax.Array]:
         """Every stage's output by name, in order, as maps [B, G, G, C].
 
         Names: patch_embed; level{i}; interaction{i} and interaction{i}_tokens for i > 0; features
-        (after the final LayerNorm). A `key`, one or one an image, switches stochastic depth on.
+        (after the final LayerNorm). `x` are images or, with `after`, the output of that stage of
+        `stage_paths`, behind which it goes on. A `key`, one or one an image, switches stochastic
+        depth on.
         """
+        if after == "features":
+            return {"features": x}
+        rates = [layer.drop_path_rate for level in self.levels for layer in level.layers]
+        scales = branch_scales(rates, key, len(x))
+        if after is None:
+            self._check_images(x)
+        x = x.astype(self.options.dtype)
+        if after is None:
+            x, after = call(self.patch_embed, "none", x), "patch_embed"
+        out, first, done = {after: x}, 0, list(self.stage_paths).index(after)
+        for i, level in enumerate(self.levels):
+            own = slice(first, first + len(level.layers))
+            first = own.stop
+            if i < done:
+                continue
+            if level.interaction is not None:
+                x, tokens = call(level.interaction, self.remat, x)
+                if tokens is not None:
+                    out[f"interaction{i}_tokens"] = tokens
+                out[f"interaction{i}"] = x
+            x = level(x, None if scales is None else scales[own])
+            out[f"level{i}"] = x
+        return out | {"features": call(self.norm, "none", x)}
+
+    def _check_images(self, images: jax.Array) -> None:
         expected = (self.image_size, self.image_size, 3)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(
                 f"images have shape {images.shape}; this network takes [B, {expected[0]}, "
                 f"{expected[1]}, 3] (resize them, or build it with another image_size)"
             )
-        rates = [layer.drop_path_rate for level in self.levels for layer in level.layers]
-        scales = branch_scales(rates, key, len(images))
-        x = call(self.patch_embed, "none", images.astype(self.options.dtype))
-        out, first = {"patch_embed": x}, 0
-        for i, level in enumerate(self.levels):
-            if level.interaction is not None:
-                x, tokens = call(level.interaction, self.remat, x)
-                if tokens is not None:
-                    out[f"interaction{i}_tokens"] = tokens
-                out[f"interaction{i}"] = x
-            own = slice(first, first + len(level.layers))
-            x, first = level(x, None if scales is None else scales[own]), own.stop
-            out[f"level{i}"] = x
-        return out | {"features": call(self.norm, "none", x)}
 
     def multiply_adds(self) -> int:
         """Of one image's products and convolutions."""

@@ -1,6 +1,6 @@
 """From a training batch's bytes to the network's images: crops, flips, RandAugment, erasing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -17,11 +17,13 @@ def make_augment(
     crop_padding: int = 0,
     magnitude: float = 0.0,
     random_erasing: float = 0.0,
+    mean: Sequence[float] = pixels.MEAN,
+    std: Sequence[float] = pixels.STD,
 ) -> Augment:
     """The function (images uint8 [B, h, w, 3], keys) -> normalised float32 [B, size, size, 3].
 
     The three keys are those of crops and flips (see `pixels.augment`), of RandAugment and of
-    erasing; `random_erasing` is its probability.
+    erasing; `random_erasing` is its probability. `mean` and `std` are those of `pixels.normalize`.
     """
 
     def augment(images: jax.Array, keys: Keys) -> jax.Array:
@@ -31,12 +33,18 @@ def make_augment(
         )
         images = pixels.resize(images, size)
         images = rand_augment.rand_augment(images, change_key, magnitude)
-        images = pixels.normalize(images)
+        images = pixels.normalize(images, mean=mean, std=std)
         return rand_augment.random_erasing(images, erase_key, random_erasing)
 
     return augment
 
 
-def prepare_images(images: jax.Array, size: int) -> jax.Array:
+def prepare_images(
+    images: jax.Array,
+    size: int,
+    *,
+    mean: Sequence[float] = pixels.MEAN,
+    std: Sequence[float] = pixels.STD,
+) -> jax.Array:
     """An evaluation batch uint8 [B, h, w, 3], resized to the network's `size` and normalised."""
-    return pixels.normalize(pixels.resize(images, size))
+    return pixels.normalize(pixels.resize(images, size), mean=mean, std=std)

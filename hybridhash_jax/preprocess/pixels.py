@@ -1,6 +1,7 @@
 """Image preprocessing on the device: PIL-exact resizing, augmentation, normalisation."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,13 @@ STD = (0.229, 0.224, 0.225)
 OPTIONS = (Option("crop_padding", "black pixels around an image before it is cropped", at_least=0),)
 
 
-def normalize(images: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
+def normalize(
+    images: jax.Array,
+    dtype: DTypeLike = jnp.float32,
+    *,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> jax.Array:
     """Computes (x / 255 - mean) / std per channel of RGB [B, H, W, 3], in float32, then casts.
 
     The images are uint8 or floats in 0..255; another shape is a ValueError.
@@ -28,9 +35,9 @@ def normalize(images: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
             "channel three times, and put channels last."
         )
     shape = (1, 1, 1, 3)
-    mean = np.asarray(MEAN, np.float32).reshape(shape)
-    std = np.asarray(STD, np.float32).reshape(shape)
-    return ((images.astype(jnp.float32) / 255 - mean) / std).astype(dtype)
+    means = np.asarray(mean, np.float32).reshape(shape)
+    stds = np.asarray(std, np.float32).reshape(shape)
+    return ((images.astype(jnp.float32) / 255 - means) / stds).astype(dtype)
 
 
 def resize(images: jax.Array, size: int | tuple[int, int]) -> jax.Array:

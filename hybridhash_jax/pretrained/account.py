@@ -10,7 +10,8 @@ ACTIONS = (LOADED, TRANSFORMED, NEW, LEFT_OUT)
 
 # A numbered layer inside a name of ours, of PyTorch's or of Google's.
 _LAYER = re.compile(
-    r"(levels/\d+/layers/|levels\.\d+\.transformer_encoder\.|EncoderNDBlock_)(\d+)([./].+)"
+    r"(levels/\d+/layers/|levels\.\d+\.transformer_encoder\.|EncoderNDBlock_"
+    r"|_?blocks[./])(\d+)([./].+)"
 )
 
 

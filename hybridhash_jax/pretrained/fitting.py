@@ -96,8 +96,10 @@ def _without_place(path: str, source: Source, target: Target) -> Row:
     name, part, parts = source.names[path], path.split("/")[0], _parts(target.shapes)
     if part == "head" and "hash_head" in parts:
         return Row(LEFT_OUT, name, "classification head")
-    if part == "hash_head" and "head" in parts:
+    if part in ("hash_head", "feature_norm") and "head" in parts:
         return Row(LEFT_OUT, name, "hash head; this network classifies")
+    if part == "feature_norm" and "hash_head" in parts:
+        return Row(LEFT_OUT, name, "of a head on vectors of features")
     if part == "hash_head" and _other_hash_head(source, target):
         return Row(LEFT_OUT, name, "hash head of another kind")
     ours = sizes_of(target.shapes)
@@ -113,8 +115,12 @@ def _without_place(path: str, source: Source, target: Target) -> Row:
 
 
 def _other_hash_head(source: Source, target: Target) -> bool:
-    """Has one of them HybridHash's hash head, the other a linear one?"""
-    return ("hash_head/kernel" in source.arrays) != ("hash_head/kernel" in target.shapes)
+    """Are their hash heads of two kinds: HybridHash's, a linear one, one with a hidden layer?"""
+    theirs, ours = (
+        {kernel for kernel in ("kernel", "fc1/kernel") if f"hash_head/{kernel}" in paths}
+        for paths in (source.arrays, target.shapes)
+    )
+    return theirs != ours
 
 
 def _parts(paths: Iterable[str]) -> set[str]:
@@ -128,7 +134,10 @@ def _drawn(path: str, source: Source, target: Target) -> Row:
     if "/interaction/global_branch/" in path and plain:
         return Row(NEW, path, "plain NesT has no global branch")
     if part == "hash_head" and plain and "hash_head" not in parts:
-        return Row(NEW, path, "plain NesT has no hash head")
+        whose = "the file" if "blocks" in parts else "plain NesT"
+        return Row(NEW, path, f"{whose} has no hash head")
+    if part == "feature_norm":
+        return Row(NEW, path, "taken from the training images")
     if part == "hash_head" and "hash_head" in parts and _other_hash_head(source, target):
         return Row(NEW, path, "the file's hash head is of another kind")
     if part == "head" and "head" not in parts:

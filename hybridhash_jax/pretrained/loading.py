@@ -4,12 +4,10 @@ import collections
 import os
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from hybridhash_jax.models import Network
-from hybridhash_jax.parameters import parameter_path
+from hybridhash_jax.parameters import with_values
 from hybridhash_jax.pretrained.account import Loaded
 from hybridhash_jax.pretrained.fitting import fit
 from hybridhash_jax.pretrained.network import describe_network, looks_like, shapes_of
@@ -36,12 +34,7 @@ def load_pretrained(
     patterns = (allow_missing,) if isinstance(allow_missing, str) else allow_missing
     fitted = fit(source, target, patterns)
     params = nnx.state(model, nnx.Param)
-    nnx.update(
-        model,
-        jax.tree_util.tree_map_with_path(
-            lambda path, own: jnp.asarray(fitted.arrays.get(parameter_path(path), own)), params
-        ),
-    )
+    nnx.update(model, with_values(params, fitted.arrays))
     notes = list(source.notes)
     types = collections.Counter(array.dtype.name for array in source.arrays.values())
     for name, count in types.items():

@@ -4,19 +4,27 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from flax import nnx
 
-from hybridhash_jax.models import VARIANTS, Network
+from hybridhash_jax.models import Network
+from hybridhash_jax.models.efficientnet_lite import EfficientNetLite
 from hybridhash_jax.models.interaction import TokenAttention
 from hybridhash_jax.models.layers import Attention
 from hybridhash_jax.models.nest import NestBackbone
+from hybridhash_jax.models.variants import EFFICIENTNET_LITE, NEST
 from hybridhash_jax.parameters import parameter_paths
 
 Shapes = Mapping[str, tuple[int, ...]]
 # Modules whose last axis the task decides, and what it is.
-OUTPUTS = {"hash_head/to_bits": "bits", "hash_head": "bits", "head": "classes"}
+OUTPUTS = {
+    "hash_head/to_bits": "bits",
+    "hash_head": "bits",
+    "hash_head/fc2": "bits",
+    "head": "classes",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +89,7 @@ class Sizes:
     def variant(self) -> str | None:
         """The variant of these sizes, for whatever image size; None for none."""
         own = (self.embed_dims, self.depths, self.patch_size)
-        for name, sizes in VARIANTS.items():
+        for name, sizes in NEST.items():
             if own == (sizes["embed_dims"], sizes["depths"], sizes["patch_size"]):
                 return name
         return None
@@ -109,6 +117,8 @@ def sizes_of(shapes: Shapes) -> Sizes | None:
 def looks_like(shapes: Shapes) -> str:
     """The sizes in words, with the variant's name where they are one's."""
     sizes = sizes_of(shapes)
+    if any(path.startswith("blocks/") for path in shapes):
+        return _looks_like_efficientnet(shapes)
     if sizes is None:
         return "no NesT"
     words = [f"{name}={value}" for name, value in dataclasses.asdict(sizes).items()]
@@ -118,3 +128,31 @@ def looks_like(shapes: Shapes) -> str:
         if kernel := shapes.get(f"{head}/kernel"):
             words.append(f"{outputs}={kernel[-1]}")
     return f"{sizes.variant or 'no named variant'} ({', '.join(words)})"
+
+
+def _looks_like_efficientnet(shapes: Shapes) -> str:
+    """As `looks_like`, by the widths of the blocks."""
+    widths = _block_widths(shapes)
+    own = {
+        name: _block_widths(_backbone_shapes(sizes)) for name, sizes in EFFICIENTNET_LITE.items()
+    }
+    variant = next((name for name, theirs in own.items() if theirs == widths), None)
+    words = [f"blocks={len(widths)}", f"last width={widths[-1] if widths else 0}"]
+    for head, outputs in OUTPUTS.items():
+        if kernel := shapes.get(f"{head}/kernel"):
+            words.append(f"{outputs}={kernel[-1]}")
+    return f"{variant or 'no named variant'} ({', '.join(words)})"
+
+
+def _block_widths(shapes: Shapes) -> list[int]:
+    found = {
+        int(path.split("/")[1]): shape[-1]
+        for path, shape in shapes.items()
+        if re.fullmatch(r"blocks/\d+/project/kernel", path)
+    }
+    return [found[i] for i in sorted(found)]
+
+
+def _backbone_shapes(sizes: Mapping[str, Any]) -> Shapes:
+    network = nnx.eval_shape(lambda: EfficientNetLite(**sizes))
+    return {path: tuple(value.shape) for path, value in parameter_paths(network).items()}

@@ -10,9 +10,10 @@ import numpy as np
 
 from hybridhash_jax.pretrained import workdirs
 from hybridhash_jax.pretrained.errors import WeightFileError
-from hybridhash_jax.pretrained.files import google_files, torch_files
+from hybridhash_jax.pretrained.files import google_files, packages, torch_files
 from hybridhash_jax.pretrained.files.locations import locate
-from hybridhash_jax.pretrained.names import google_names, torch_names
+from hybridhash_jax.pretrained.names import efficientnet_names, google_names, torch_names
+from hybridhash_jax.pretrained.names.table import Table
 from hybridhash_jax.pretrained.network import heads_by_module
 
 # What training programs and wrappers put before every name.
@@ -53,13 +54,14 @@ class Source:
 
 
 def read_source(path: str | os.PathLike[str], checkpoint: str = "selected") -> Source:
-    """Reads weights of any of the four kinds: timm's NesT, Google's, HybridHash's, or a run of ours.
+    """Reads weights of any kind: NesT (timm's, Google's), HybridHash, EfficientNet-Lite, our runs.
 
-    `path` is a .safetensors, .pth or .flax file, a folder of Google's, a workdir, or one of its
-    checkpoints; Google's also in a bucket (gs://...). `checkpoint` is which one of a workdir:
+    `path` is a .safetensors, .pth or .flax file, a folder of Google's, a workdir, one of its
+    checkpoints, or the name of weights that a package brings (see `packages`); Google's also in a
+    bucket (gs://...). `checkpoint` is which one of a workdir:
     "latest", "selected" or a step. Nothing there, damaged, or none of these: WeightFileError.
     """
-    place = locate(path)
+    place = locate(packages.find(path))
     try:
         if place.is_dir():
             return _read_folder(place, checkpoint)
@@ -128,19 +130,19 @@ def _from_run(place: Any, run: workdirs.RunParameters) -> Source:
 def from_torch(path: str, file: torch_files.TensorFile) -> Source:
     """What `torch_files.read_tensors` gives, in our form; refuses what is no NesT at all."""
     prefix, tensors = _without_prefix(file.tensors)
-    arrays, names, unknown, unused = {}, {}, {}, {}
-    for name, array in tensors.items():
-        if torch_names.UNUSED.fullmatch(name):
-            unused[name] = "a layer that the authors' code never uses"
-        elif converted := torch_names.to_ours(name, array):
-            arrays[converted[0]], names[converted[0]] = converted[1], name
-        else:
-            unknown[name] = array.shape
+    notes = file.notes + ([f"prefix {prefix!r} taken off every name"] if prefix else [])
+    if table := efficientnet_names.table_of(tensors):
+        why, renamed = "a count of batches", efficientnet_names.renamed(tensors)
+        found = _by_table(tensors, table, efficientnet_names.UNUSED, why, renamed)
+        return Source(path, "EfficientNet-Lite", *found, notes=notes)
+    why = "a layer that the authors' code never uses"
+    found = _by_table(tensors, torch_names.TABLE, torch_names.UNUSED, why)
+    arrays = found[0]
     if not arrays:
         raise WeightFileError(
-            f"{path} holds no NesT or HybridHash: its {len(tensors)} entries are called "
-            f"{', '.join(list(tensors)[:5]) or 'nothing'}, where patch_embed.proj.weight and "
-            "levels.0.pos_embed are expected."
+            f"{path} holds no NesT, HybridHash or EfficientNet-Lite: its {len(tensors)} entries are "
+            f"called {', '.join(list(tensors)[:5]) or 'nothing'}, where patch_embed.proj.weight and "
+            "levels.0.pos_embed, or conv_stem.weight, are expected."
         )
     kind = "HybridHash" if any(map(torch_names.is_of_hybridhash, tensors)) else "timm NesT"
     num_heads, token_heads = (
@@ -150,15 +152,34 @@ def from_torch(path: str, file: torch_files.TensorFile) -> Source:
     return Source(
         path,
         kind,
-        arrays,
-        names,
-        unknown=unknown,
-        unused=unused,
+        *found,
         heads=heads_by_module(arrays, num_heads, sum(token_heads)),
         heads_fastest=True,
         options=_OPTIONS[kind] | _told(file.metadata),
-        notes=file.notes + ([f"prefix {prefix!r} taken off every name"] if prefix else []),
+        notes=notes,
     )
+
+
+def _by_table(
+    tensors: Mapping[str, np.ndarray],
+    table: Table,
+    unused: re.Pattern[str],
+    why: str,
+    renamed: Mapping[str, str] | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, str], dict[str, tuple[int, ...]], dict[str, str]]:
+    """`arrays`, `names`, `unknown` and `unused` of a `Source`; `why` is said of the unused.
+
+    `renamed` are the table's names of the tensors, where the file has others.
+    """
+    arrays, names, unknown, without_use = {}, {}, {}, {}
+    for name, array in tensors.items():
+        if unused.fullmatch(name):
+            without_use[name] = why
+        elif converted := table.to_ours(renamed[name] if renamed else name, array):
+            arrays[converted[0]], names[converted[0]] = converted[1], name
+        else:
+            unknown[name] = array.shape
+    return arrays, names, unknown, without_use
 
 
 def _told(options: Mapping[str, str]) -> dict[str, str]:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from hybridhash_jax.models import VARIANTS
+from hybridhash_jax.models.variants import NEST
 from hybridhash_jax.parameters import check_patterns, matches
 from hybridhash_jax.pretrained.account import group
 from hybridhash_jax.pretrained.errors import IncompatibleWeightsError
 from hybridhash_jax.pretrained.files import google_files
-from hybridhash_jax.pretrained.names import google_names, layouts, torch_names
+from hybridhash_jax.pretrained.names import efficientnet_names, google_names, layouts, torch_names
 from hybridhash_jax.pretrained.network import (
     attention_modules,
     heads_by_module,
@@ -87,6 +87,8 @@ def encode(
         tensors, homeless = _to_torch(ordered)
         hybrid = any(map(torch_names.is_of_hybridhash, tensors))
         kind = "HybridHash" if hybrid else "timm NesT"
+        if "_conv_stem.weight" in tensors:
+            kind = "EfficientNet-Lite"
         metadata = {"format": "pt", **source.options, **_heads_as_text(heads)}
         data = safetensors.numpy.save(tensors, metadata)
     if problems := problems + homeless:
@@ -101,9 +103,11 @@ def encode(
 
 def _to_torch(arrays: Arrays) -> tuple[dict[str, np.ndarray], list[str]]:
     """(tensors by PyTorch's names, our paths that have no place there)."""
+    efficient = any(path.startswith("blocks/") for path in arrays)
+    table = efficientnet_names.PACKAGES if efficient else torch_names.TABLE
     tensors, homeless = {}, []
     for path, array in arrays.items():
-        if named := torch_names.to_theirs(path, array):
+        if named := table.to_theirs(path, array):
             tensors[named[0]] = np.ascontiguousarray(named[1])
         else:
             homeless.append(path)
@@ -131,7 +135,7 @@ def _all_heads(source: Source, arrays: Arrays, num_heads: Sequence[int]) -> dict
     """Heads of every attention: as the source tells, else as given, else the variant's."""
     sizes = sizes_of(shapes_of(arrays))
     widths = sizes.embed_dims if sizes else ()
-    named = next((v["num_heads"] for v in VARIANTS.values() if v["embed_dims"] == widths), ())
+    named = next((v["num_heads"] for v in NEST.values() if v["embed_dims"] == widths), ())
     # The heads of block tokens are always told where they are needed.
     heads = heads_by_module(arrays, tuple(num_heads) or named, 0) | source.heads
     for module in attention_modules(arrays):

@@ -1,6 +1,6 @@
 """Heads on a backbone that has nothing of NesT: the contract between the two."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +19,18 @@ class Means(nnx.Module):
     """Three features an image, as a map or as a vector; without parameters."""
 
     width, options, image_size = 3, LayerOptions(), 4
+    pixel_mean, pixel_std = (0.0,) * 3, (1.0,) * 3
+    stage_paths: ClassVar[dict[str, str]] = {}
 
     def __init__(self, grid: int):
         self.grid = grid
 
-    def stages(self, images, key=None):
-        del key
-        means = images.mean((1, 2))
+    def stages(self, x, key=None, after=None):
+        del key, after
+        means = x.mean((1, 2))
         if self.grid == 1:
             return {"features": means}
-        return {"features": jnp.broadcast_to(means[:, None, None], (len(images), 2, 2, 3))}
+        return {"features": jnp.broadcast_to(means[:, None, None], (len(x), 2, 2, 3))}
 
     def multiply_adds(self):
         return 7

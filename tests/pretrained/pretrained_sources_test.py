@@ -183,7 +183,7 @@ def test_other_files_are_refused(tmp_path, content, message):
 
 def test_another_program_s_network_is_refused_with_some_of_its_names(tmp_path):
     save_file({"conv1.weight": np.zeros((2, 2), np.float32)}, tmp_path / "resnet.safetensors")
-    refused(tmp_path / "resnet.safetensors", "no NesT or HybridHash.*conv1.weight")
+    refused(tmp_path / "resnet.safetensors", "no NesT, HybridHash or Eff.*conv1.weight")
 
 
 def test_a_missing_file_is_explained_with_what_could_be_given(tmp_path):

@@ -94,9 +94,9 @@ def test_the_table_of_names_is_undone_by_its_inverse(file):
     for name, array in load_file(GOLDEN / file).items():
         if torch_names.UNUSED.fullmatch(name):
             continue
-        converted = torch_names.to_ours(name, array)
+        converted = torch_names.TABLE.to_ours(name, array)
         assert converted, name
-        back = torch_names.to_theirs(*converted)
+        back = torch_names.TABLE.to_theirs(*converted)
         assert back, name
         assert back[0] == name
         np.testing.assert_array_equal(back[1], array, err_msg=name)

@@ -33,9 +33,16 @@ def _from_conv(array: np.ndarray) -> np.ndarray:
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 
+def _from_depthwise(array: np.ndarray) -> np.ndarray:
+    return array[:, 0].transpose(1, 2, 0) if array.ndim == 4 and array.shape[1] == 1 else array
+
+
 KEEP = Layout(_same, _same)
 LINEAR = Layout(_from_linear, lambda kernel: kernel.T)  # [out, in]
 POINTWISE = Layout(_from_linear, lambda kernel: kernel.T[:, :, None, None])  # [out, in, 1, 1]
+DEPTHWISE = Layout(
+    _from_depthwise, lambda kernel: kernel.transpose(2, 0, 1)[:, None]
+)  # [C, 1, k, k]
 CONV = Layout(_from_conv, lambda kernel: kernel.transpose(3, 2, 0, 1))  # OIHW
 
 

@@ -1,0 +1,245 @@
+"""What the frozen part of a backbone gives: computed once, kept on disk, and trained on."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from input_pipeline.vectors import Vectors
+from jax.sharding import Mesh
+
+from hybridhash_jax import __version__, models
+from hybridhash_jax.config_fields import Config, ConfigError
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
+from hybridhash_jax.features import (
+    FeatureStore,
+    image_checksums,
+    make_room,
+    needed_bytes,
+    open_store,
+)
+from hybridhash_jax.image_sources import Sources
+from hybridhash_jax.methods import Method
+from hybridhash_jax.parameters import flatten
+from hybridhash_jax.preprocess.augmentation import prepare_images
+from hybridhash_jax.runtime.console import logger, progress
+from hybridhash_jax.workdir.checkpoints import fingerprint
+from input_pipeline.dataset import Dataset
+from input_pipeline.errors import DataError
+from input_pipeline.options import Option
+from input_pipeline.sources import FeatureSource
+
+OPTIONS = (
+    Option("keep", "features of a frozen backbone on disk", ("auto", "never")),
+    Option("views", "1, or 2 with the mirror image", (1, 2)),
+    Option("budget_gb", "most that kept features may take", above=0, may_change=True),
+)
+_DEFAULT_FOLDER = "~/.cache/hybridhash_jax/features"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What of a network is computed once.
+
+    Attributes:
+      stage: of the backbone, the last one that is frozen; the network goes on behind it.
+      views: 1, or 2: the image and its mirror image.
+      shape: of one view, such as (1280,).
+    """
+
+    stage: str
+    views: int
+    shape: tuple[int, ...]
+
+
+def plan_features(
+    config: Config, method: Method, network: models.Network, frozen: Any, dataset: Dataset
+) -> Plan | None:
+    """What to keep for a run; None: nothing, and the log says why where it could have been.
+
+    `network` is abstract, `frozen` what `optimizer.frozen_mask` gave, None for nothing.
+
+    Raises:
+      ConfigError: a fitted method, which is made from features, with features.keep="never".
+    """
+    if isinstance(dataset.images, Vectors):
+        return None
+    stage = "features" if method.is_fitted else _last_frozen_stage(network, frozen)
+    if config.features.keep == "never" and method.is_fitted:
+        raise ConfigError(
+            f"features.keep='never', but method.name={config.method.name!r} is fitted to features; "
+            "leave features.keep out"
+        )
+    if stage is None or config.features.keep == "never":
+        return None
+    views = config.features.views or (2 if config.data.horizontal_flip else 1)
+    if reason := _reason_against(config, method):
+        logger.info("features are not kept: %s", reason)
+        return None
+    size = network.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    out = nnx.eval_shape(lambda net, x: net.backbone.stages(x), network, images)[stage]
+    plan = Plan(stage, 1 if method.is_fitted else views, out.shape[1:])
+    rows = len(_rows_of(dataset))
+    needed, budget = needed_bytes(rows, plan.views, plan.shape), config.features.budget_gb * 1e9
+    if needed <= budget:
+        return plan
+    text = (
+        f"{rows:,} images need {needed / 1e9:.3g} GB, more than features.budget_gb={budget / 1e9:g}"
+    )
+    if method.is_fitted:
+        raise ConfigError(f"{text}; raise it with --config.features.budget_gb={needed / 1e9:.3g}")
+    logger.info("features are not kept: %s; the frozen part is computed every time", text)
+    return None
+
+
+def _last_frozen_stage(network: models.Network, frozen: Any) -> str | None:
+    """The last of the leading stages that are frozen as a whole."""
+    if frozen is None:
+        return None
+    masks = {name.removesuffix("/value"): flag for name, flag in flatten(frozen).items()}
+    found = None
+    for stage, path in network.backbone.stage_paths.items():
+        if not all(flag for name, flag in masks.items() if name.startswith(path)):
+            break
+        found = stage
+    return found
+
+
+def _reason_against(config: Config, method: Method) -> str | None:
+    if jax.process_count() > 1:
+        return "several processes run"
+    if method.learns == "classes":
+        return "task=classify changes its images at random"
+    for name in ("crop_padding", "random_area"):
+        if config.data[name]:
+            return f"data.{name} changes the images at random"
+    if config.data.horizontal_flip and config.features.views == 1:
+        return "data.horizontal_flip needs --config.features.views=2"
+    return None
+
+
+def _rows_of(dataset: Dataset) -> np.ndarray:
+    """Rows of the images that a run uses."""
+    return np.unique(np.concatenate(list(dataset.splits.by_name().values())))
+
+
+class KeptFeatures:
+    """The features of a run's images. `sources` are there once `open` was called."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        config: Config,
+        dataset: Dataset,
+        graphdef: Any,
+        mesh: Mesh,
+        layout: Layout,
+    ):
+        self.plan, self.config, self.dataset, self.mesh = plan, config, dataset, mesh
+        self.folder = Path(config.features.dir or _DEFAULT_FOLDER).expanduser()
+        self.sources: Sources | None = None
+        self._graphdef = graphdef
+        self._compute = compile_on_batches(self._features, mesh, layout)
+
+    def _features(self, params: Any, images: jax.Array) -> jax.Array:
+        """Float16 [B, views, *shape] for images uint8 [B, h, w, 3]."""
+        network: models.Network = nnx.merge(self._graphdef, params)
+        backbone = network.backbone
+        images = prepare_images(
+            images, network.image_size, mean=backbone.pixel_mean, std=backbone.pixel_std
+        )
+        views = [images, images[:, :, ::-1]][: self.plan.views]
+        found = [backbone.stages(view)[self.plan.stage] for view in views]
+        return jnp.stack(found, 1).astype(jnp.float16)
+
+    def _facts(self, params: Any) -> dict[str, Any]:
+        """All that the features depend on, but the images."""
+        config, paths = self.config, []
+        network: models.Network = nnx.merge(self._graphdef, params)
+        for stage, path in network.backbone.stage_paths.items():
+            paths.append(path)
+            if stage == self.plan.stage:
+                break
+        own = {
+            name: value for name, value in flatten(params).items() if name.startswith(tuple(paths))
+        }
+        preprocessing = {"image_size": network.image_size}
+        if not isinstance(self.dataset.images, np.ndarray):
+            data = config.data
+            names = ("resize", "apply_orientation", "allow_truncated")
+            preprocessing |= {name: data[name] for name in names}
+        return {
+            "version": __version__,
+            "variant": config.model.variant,
+            "parameters": fingerprint(own),
+            "stage": self.plan.stage,
+            "preprocessing": preprocessing,
+            "dtype": config.model.dtype if config.model.dtype != "auto" else jax.default_backend(),
+        }
+
+    def open(self, params: Any, sources: Sources, batches: Callable[[np.ndarray], Any]) -> None:
+        """Computes what is not there yet; a second call does nothing.
+
+        Args:
+          params: of the network; what is frozen never changes.
+          sources: of the images.
+          batches: makes evaluation batches of some rows of the data set.
+        """
+        if self.sources is not None:
+            return
+        plan, config, rows = self.plan, self.config, _rows_of(self.dataset)
+        with progress("looking for kept features", len(rows)) as told:
+            sums, unread = image_checksums(
+                self.dataset.images,
+                rows,
+                num_workers=config.data.num_workers,
+                on_images=told.update,
+                folder=self.folder,
+            )
+        reasons = {int(rows[position]): reason for position, reason in unread.items()}
+        rows, sums = np.delete(rows, list(unread)), np.delete(sums, list(unread), axis=0)
+        store = open_store(self.folder, self._facts(params), plan.shape, views=plan.views)
+        if problem := make_room(store, sums, int(config.features.budget_gb * 1e9)):
+            raise DataError(f"{problem}; or compute them every time: --config.features.keep=never")
+        with store.writing():
+            missing = store.missing(sums)
+            if len(missing):
+                self._fill(store, params, rows[missing], sums[missing], batches)
+        places = np.full(len(self.dataset.labels), -1, np.int64)
+        # Images that could not be decoded have none.
+        there = np.isin(_as_words(sums), _as_words(store.sums)).all(axis=-1)
+        places[rows[there]] = store.rows(sums[there])
+        one = functools.partial(FeatureSource, store.array, places, reasons)
+        self.sources = Sources(one(), one(view=0), True, sources.names)
+
+    def _fill(
+        self,
+        store: FeatureStore,
+        params: Any,
+        rows: np.ndarray,
+        sums: np.ndarray,
+        batches: Callable[[np.ndarray], Any],
+    ) -> None:
+        logger.info(
+            "computing the features of %s images behind %s once; kept in %s",
+            f"{len(rows):,}",
+            self.plan.stage,
+            store.path,
+        )
+        done = 0
+        with progress("computing features", len(rows)) as told:
+            for batch in batches(rows):
+                images = sharding.put_batch({"image": batch["image"]}, self.mesh)["image"]
+                count = min(len(batch["mask"]), len(rows) - done)
+                found = np.asarray(self._compute(params, images))[:count]
+                own, mask = sums[done : done + count], batch["mask"][:count]
+                store.append(own[mask], found[mask])
+                done += count
+                told.update(count)
