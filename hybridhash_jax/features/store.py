@@ -5,7 +5,6 @@ the image. A second split, added photographs, or a run that was stopped find the
 """
 
 import contextlib
-import itertools
 import json
 import math
 import os
@@ -26,14 +25,13 @@ from hybridhash_jax.features.keys import (
     read_facts,
     tell_of_another_version,
 )
+from hybridhash_jax.features.values import check_values
 from hybridhash_jax.runtime import failures, lock_file
 from hybridhash_jax.runtime.console import logger
 from input_pipeline.atomic_file import write_json
 from input_pipeline.errors import DataError
-from input_pipeline.messages import shortened
 
 _POLL_SECONDS = 0.5
-_LARGEST = float(np.finfo(np.float16).max)
 
 
 def needed_bytes(num_images: int, views: int, row_shape: Sequence[int]) -> int:
@@ -150,7 +148,7 @@ class FeatureStore:
         expected = (len(sums), self.views, *self.row_shape)
         if features.shape != expected:
             raise ValueError(f"features must be {expected}, got {features.shape}")
-        _check_values(features, sums, names)
+        check_values(features, sums, names)
         if row_files.sizes(self.path) != self._sizes():  # something else wrote there
             self._repair()
             self.reload()
@@ -219,7 +217,8 @@ class FeatureStore:
                 self._is_writing = False
 
     def _hold(self, stack: contextlib.ExitStack) -> None:
-        for attempt in itertools.count():
+        is_told = False
+        while True:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(lock_file.held(self.path / LOCK))
@@ -229,11 +228,12 @@ class FeatureStore:
             except OSError as error:
                 raise self._unwritable(error) from error
             except lock_file.HeldError as error:
-                if attempt == 0:
+                if not is_told:
                     logger.info(
                         "waiting for %s, which computes the same features since %s (%s)",
                         lock_file.described(error.holder), error.holder.get("since", "?"), self.path,
                     )  # fmt: skip
+                    is_told = True
             time.sleep(_POLL_SECONDS)
 
     def _repair(self) -> None:
@@ -300,23 +300,3 @@ def _as_bytes(sums: np.ndarray) -> list[bytes]:
         raise ValueError(f"checksums must be uint8 [N, {size}], got {sums.dtype} {sums.shape}")
     data = sums.tobytes()
     return [data[start : start + size] for start in range(0, len(data), size)]
-
-
-def _check_values(features: np.ndarray, sums: np.ndarray, names: Sequence[str] | None) -> None:
-    flat = features.reshape(len(features), -1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        is_held = np.isfinite(flat.astype(np.float16)).all(1)
-    if is_held.all():
-        return
-    bad = np.flatnonzero(~is_held)
-    shown = [names[i] if names is not None else sums[i].tobytes().hex() for i in bad.tolist()]
-    values = flat[bad].astype(np.float64)
-    what = (
-        f"reach {np.abs(values).max():.3g}, and kept features end at {_LARGEST:,.0f}"
-        if np.isfinite(values).all()
-        else "are not finite numbers"
-    )
-    raise DataError(
-        f"the features of {len(bad):,} of {len(sums):,} images {what} ({shortened(shown, 3)}). Look "
-        "at the weights; --config.features.keep=never computes features anew in every run"
-    )

@@ -48,6 +48,9 @@ def held(path: Path) -> Iterator[None]:
       OSError: the file cannot be made.
     """
     seen = _read(path)
+    if seen == {}:  # a faster one is about to write who it is
+        time.sleep(0.5)
+        seen = _read(path)
     if seen is not None:
         if not _is_dead(seen, path):
             raise HeldError(path, seen)
@@ -56,7 +59,7 @@ def held(path: Path) -> Iterator[None]:
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
-        time.sleep(0.5)  # until the faster one has written who it is
+        time.sleep(0.5)
         raise HeldError(path, _read(path) or {}) from None
     with os.fdopen(file, "w") as lock:
         json.dump(own, lock)
@@ -132,7 +135,8 @@ def _beat(path: Path, ended: threading.Event) -> None:
 def _start_of(process: Any) -> str:
     """When a process of this machine started, in the kernel's ticks; empty where there is none."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]  # dead, but its parent has not noticed
     except (OSError, IndexError):
         return ""
 
