@@ -1,0 +1,90 @@
+"""Processes that are killed, and two that want the same features."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.features.stores import images, is_right, opened
+from tests.runs.small_run import ROOT
+
+pytestmark = pytest.mark.slow
+
+FILL = """
+import sys, time, logging
+from pathlib import Path
+from hybridhash_jax.runtime import console
+from tests.features.stores import opened, images, features
+console.set_up()
+folder, pause = Path(sys.argv[1]), float(sys.argv[2])
+store = opened(folder)
+print("opened", len(store.missing(images(40))), flush=True)
+with store.writing():
+    new = store.missing(images(40))
+    print("computes", len(new), flush=True)
+    for row in new:
+        one = images(1, first=row)
+        store.append(one, features(one))
+        print("kept", row, flush=True)
+        time.sleep(pause)
+print("done", flush=True)
+"""
+
+
+def start(folder, pause: float) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", FILL, str(folder), str(pause)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def read_until(process: subprocess.Popen, text: str) -> str:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines))
+
+
+def test_the_second_waits_says_for_whom_and_finds_the_rows(tmp_path):
+    first = start(tmp_path, 0.1)
+    read_until(first, "kept 0")
+    second = start(tmp_path, 0.0)
+    told = read_until(second, "waiting for process")
+    assert f"process {first.pid} on " in told and str(opened(tmp_path).path) in told
+    assert "computes 0" in read_until(second, "done")
+    assert first.wait() == 0 and second.wait() == 0
+    assert is_right(opened(tmp_path), images(40))
+
+
+def test_of_a_killed_process_all_but_the_last_rows_stay_and_a_waiting_one_goes_on(tmp_path):
+    first = start(tmp_path, 0.2)
+    read_until(first, "kept 0")
+    waiting = [start(tmp_path, 0.0) for _ in range(2)]
+    for one in waiting:
+        read_until(one, "waiting for process")
+    first.kill()
+    told = [one.communicate(timeout=60)[0] for one in waiting]
+    assert first.wait() < 0 and all(one.returncode == 0 for one in waiting)
+    computed = sorted(int(text.split("computes ")[1].split()[0]) for text in told)
+    assert computed[0] == 0 and 0 < computed[1] < 40  # one took over, the other found its rows
+    assert len(opened(tmp_path)) == 40 and is_right(opened(tmp_path), images(40))
+
+
+def test_killed_at_any_moment_leaves_a_store_that_opens(tmp_path):
+    for attempt in range(8):
+        process = start(tmp_path, 0.0)
+        read_until(process, "opened")
+        try:
+            process.wait(0.002 * attempt)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+        store = opened(tmp_path)
+        there = images(40)[[i for i in range(40) if i not in store.missing(images(40)).tolist()]]
+        assert is_right(store, there) and len(there) == len(store)
+    done, _ = start(tmp_path, 0.0).communicate(timeout=60)
+    assert done.endswith("done\n")
+    assert is_right(opened(tmp_path), images(40))
