@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from input_pipeline.images.encoded import EncodedImages
+from input_pipeline.images.vectors import Vectors
 from input_pipeline.splits import Splits
 
 
@@ -21,7 +22,8 @@ class Dataset:
     name: str  # a key of `datasets.SOURCES`
     protocol: str  # a key of `splits.PROTOCOLS`; for image files the same as the name
     class_names: tuple[str, ...]
-    images: np.ndarray | EncodedImages  # uint8 [N, H, W, 3], or the files to decode
+    # uint8 [N, H, W, 3], the files to decode, or what another model made of the images
+    images: np.ndarray | EncodedImages | Vectors
     labels: np.ndarray  # uint8 [N, classes], multi-hot
     splits: Splits  # rows of `images` and `labels`
     top_k: int | None  # the protocol's mAP@top_k; None ranks the whole database
