@@ -15,8 +15,8 @@ from input_pipeline.splits import Splits
 class Dataset:
     """A data set together with one protocol's splits of it.
 
-    `checksum` is that of images and labels; for files of names, labels and splits. Results are
-    comparable only where checksum, protocol and split seed agree.
+    `checksum` is that of images and labels; for files of names, labels and splits, for vectors of
+    all these. Results are comparable only where checksum, protocol and split seed agree.
     """
 
     name: str  # a key of `datasets.SOURCES`

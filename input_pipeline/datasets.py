@@ -36,6 +36,10 @@ OPTIONS = (
     Option("database", "which images are searched", DATABASE_RULES),
     Option("dir", "where the data are", may_change=True),
     Option("lists", "where the list files are", may_change=True),
+    Option("embeddings", "file of vectors", may_change=True),
+    Option("labels", "file of their labels", may_change=True),
+    Option("names", "file of their names", may_change=True),
+    Option("split_file", "file of their splits", may_change=True),
     Option("download", "whether missing files are fetched", may_change=True),
 )
 

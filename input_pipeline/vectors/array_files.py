@@ -4,6 +4,7 @@ import io
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ from input_pipeline.file_kinds import kind_of
 from input_pipeline.messages import shortened
 
 _ZIP, _NPY = b"PK", b"\x93NUMPY"
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# A damaged header ends in errors of Python's parser.
+_DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, TypeError, OverflowError, RuntimeError,
+    SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class ArrayFileError(ValueError):
@@ -96,6 +101,10 @@ def _array_in(file: io.BufferedIOBase, what: str) -> np.ndarray:
     file.seek(start)
     try:
         return np.lib.format.read_array(file, allow_pickle=False)
+    except MemoryError:
+        raise ArrayFileError(
+            f"{what} does not fit into this machine's memory; save it with numpy.save"
+        ) from None
     except _DAMAGE:
         raise ArrayFileError(_damaged(what)) from None
 
@@ -156,6 +165,7 @@ def _archive(path: Path, file: io.BufferedReader) -> zipfile.ZipFile:
 
 
 def opened(path: Path) -> io.BufferedReader:
+    """The open file; ArrayFileError if it cannot be read."""
     try:
         return open(path, "rb")
     except OSError as error:

@@ -31,7 +31,7 @@ class EmbeddingFiles:
     embeddings: str | None = None
     labels: str | None = None
     names: str | None = None
-    split: str | None = None
+    split_file: str | None = None
 
 
 def load_embeddings(
@@ -55,13 +55,13 @@ def load_embeddings(
     path = _local(files.embeddings)
     found = open_vectors(path, Path(cache).expanduser())
     names = _words(files.names, found.names, path, "names")
-    split = _words(files.split, found.split, path, "split")
+    split = _words(files.split_file, found.split, path, "split")
     labels_from, labels = _labels(files, found, path)
     n = len(found.array)
     for what, rows in (
         (labels_from, labels.multi_hot),
         (files.names or "names", names),
-        (files.split or "split", split),
+        (files.split_file or "split", split),
     ):
         if rows is not None and len(rows) != n:
             raise DataError(
@@ -72,7 +72,7 @@ def load_embeddings(
     digest = check_rows(found.array, names or (), f"{path}")
     pictures = _pictures(directory, names)
     if split is not None:
-        splits = given_splits(split, files.split or f"{path}: split", rules)
+        splits = given_splits(split, files.split_file or f"{path}: split", rules)
     else:
         splits = drawn_splits(labels, f"{path}", seed, rules)
     width, dtype = found.array.shape[1], found.array.dtype

@@ -80,12 +80,10 @@ class ParquetVectors:
             raise self._damaged() from None
 
     def _chunks(self, name: str, width: int) -> Iterator[np.ndarray]:
-        import pyarrow.compute
-
         first = 0
         for column in self._batches(name, rows_at_once(np.empty((0, width), np.float32))):
-            lengths = pyarrow.compute.list_value_length(column).fill_null(0)
-            wrong = np.flatnonzero(lengths.to_numpy(zero_copy_only=False) != width)
+            lengths = _lengths(column)
+            wrong = np.flatnonzero(lengths != width)
             if len(wrong):
                 row = int(wrong[0])
                 raise DataError(
@@ -117,8 +115,8 @@ class ParquetVectors:
         column = self._read(name)
         kind = str(column.type)
         is_list = kind.startswith(("list", "large_list", "fixed_size_list"))
-        lengths = [_length(value) for value in column] if is_list else column.is_valid().to_pylist()
-        rows = np.repeat(np.arange(len(column)), np.asarray(lengths, np.int64))
+        lengths = _lengths(column) if is_list else np.asarray(column.is_valid(), np.int64)
+        rows = np.repeat(np.arange(len(column)), lengths)
         values = (column.flatten() if is_list else column.drop_null()).to_pylist()
         array = self._as_array(name, values)
         if not is_list and array.dtype.kind in "US":
@@ -150,5 +148,9 @@ class ParquetVectors:
         )
 
 
-def _length(value: Any) -> int:
-    return len(value) if value.is_valid else 0
+def _lengths(column: Any) -> np.ndarray:
+    """How long each list is, int64; 0 where there is none."""
+    from pyarrow import compute
+
+    lengths = compute.call_function("list_value_length", [column]).fill_null(0)
+    return lengths.to_numpy(zero_copy_only=False).astype(np.int64)

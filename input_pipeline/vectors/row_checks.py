@@ -9,7 +9,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.messages import shortened
 from input_pipeline.progress import Progress
 
-_CHUNK_BYTES = 2**24
+_CHUNK_BYTES = 2**22
 # Without its sign bit a number is not finite from this pattern on, where it is infinite; and 0 is 0.
 _PATTERNS = {2: (np.uint16, 0x7FFF, 0x7C00), 4: (np.uint32, 0x7FFF_FFFF, 0x7F80_0000)}
 _SHOWN = 3
