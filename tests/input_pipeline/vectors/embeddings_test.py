@@ -78,7 +78,7 @@ def test_a_npy_is_mapped_as_it_is(load, dtype, tmp_path):
 @pytest.mark.parametrize("first", ["a", "names", "labels_"])
 def test_a_npz_is_mapped_at_its_offset_wherever_it_lies(load, tmp_path, first):
     """Also at an odd address, which depends on the names before it."""
-    arrays = {first: np.zeros(5, np.uint8)} if first != "names" else {}
+    arrays: dict[str, Any] = {first: np.zeros(5, np.uint8)} if first != "names" else {}
     names = np.array([f"{i}.jpg" for i in range(N)])
     np.savez(tmp_path / "x.npz", **arrays, names=names, labels=IDS, embeddings=vectors())
     found = load("x.npz")
@@ -526,7 +526,7 @@ def test_a_large_file_is_never_copied_whole(load, tmp_path):
     many = np.lib.stride_tricks.as_strided(vectors(), (size // 16, 8), (0, 2))
     ids = np.arange(len(many)) % 2
     np.save(tmp_path / "x.npy", many)
-    names = {"a" * odd: np.zeros(3, np.uint8) for odd in (1, 2)}
+    names: dict[str, Any] = {"a" * odd: np.zeros(3, np.uint8) for odd in (1, 2)}
     for number, name in enumerate(names):
         np.savez(tmp_path / f"{number}.npz", **{name: names[name]}, embeddings=many)
     np.save(tmp_path / "ids.npy", ids)
