@@ -73,12 +73,20 @@ def get_config() -> Any:
     config.data.horizontal_flip = False  # of training images
     config.data.crop_padding = 0  # images in memory: black border to crop from, before resizing
 
+    # Name "embeddings": vectors of another model, .npy, .npz or Parquet (docs/embeddings.md). There,
+    # data.dir is where names lead to image files.
+    config.data.embeddings = placeholder(str)
+    # Files beside it, one row an image; None: those in it.
+    config.data.labels = placeholder(str)
+    config.data.names = placeholder(str)
+    config.data.split_file = placeholder(str)  # of train, query, database; none: drawn
+
     # Image files only.
     config.data.lists = placeholder(str)  # folder of the list files; None: data.dir
     config.data.train_list = "train.txt"
     config.data.query_list = "test.txt"
     config.data.database_list = "database.txt"
-    config.data.query_per_class = placeholder(int)  # name "folder"; None: a tenth of each class
+    config.data.query_per_class = placeholder(int)  # "folder", "embeddings"; None: a tenth of each
     config.data.train_per_class = placeholder(int)  # None: half of each class
     config.data.database = "rest"  # or "train_and_rest", "train"
     config.data.resize = 256  # shorter side; the network's image size is then cropped out

@@ -31,7 +31,7 @@ VERBS = {
         "hybridhash_jax.command_line",
     ),
     "check": Verb(
-        "Checks the lists and every image of a data set before a long run.",
+        "Checks the lists and every image of a data set, or vectors, before a long run.",
         "--dir IMAGES --lists LISTS",
         "input_pipeline.check",
     ),

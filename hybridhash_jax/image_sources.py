@@ -13,12 +13,20 @@ from hybridhash_jax.distributed.agreement import agree
 from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.workdir import names
 from input_pipeline.dataset import Dataset
-from input_pipeline.datasets import FolderSplits, ListFiles, load_dataset, load_kept, unused_fields
+from input_pipeline.datasets import (
+    EmbeddingFiles,
+    FolderSplits,
+    ListFiles,
+    load_dataset,
+    load_kept,
+    unused_fields,
+)
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.headers import broken_headers
 from input_pipeline.images.transforms import ImageTransform
+from input_pipeline.images.vectors import Vectors
 from input_pipeline.messages import counted, shortened
 from input_pipeline.sources import ArraySource, DecodedSource, Source
 
@@ -31,9 +39,9 @@ class Sources:
 
     Attributes:
       train, evaluation: with and without augmentation.
-      in_memory: the images are arrays, and resizing and augmentation are the device's work;
+      in_memory: the images are arrays (of pixels, or vectors), and resizing and augmentation are the device's work;
         otherwise they arrive cropped to the network's size.
-      names: what each image is called; empty for arrays.
+      names: what each image is called; empty where that is not known.
     """
 
     train: Source
@@ -74,6 +82,7 @@ def _load(config: Config, workdir: Path | None) -> Dataset:
             download=data.download,
             lists=ListFiles(data.lists, data.train_list, data.query_list, data.database_list),
             folder=FolderSplits(data.query_per_class, data.train_per_class, data.database),
+            embeddings=EmbeddingFiles(data.embeddings, data.labels, data.names, data.split_file),
         )
     lists = None if workdir is None else workdir / names.LISTS
     if data.source != "files" or lists is None or not lists.is_dir():
@@ -100,14 +109,14 @@ def _existing(data: Config) -> str | None:
     if data.dir is None:
         return None
     if "://" in data.dir:
-        if data.source not in ("files", "packed"):
+        if data.source not in ("files", "packed", "vectors"):
             raise DataError(
                 f"--config.data.dir={data.dir}: data.source={data.source} is read from a folder; copy "
                 "it there, or mount the bucket"
             )
         return data.dir
     folder = Path(data.dir).expanduser()
-    if data.source in ("files", "packed", "arrays") and not folder.is_dir():
+    if data.source in ("files", "packed", "arrays", "vectors") and not folder.is_dir():
         raise DataError(f"--config.data.dir={data.dir}: there is no such folder")
     return str(folder)
 
@@ -198,6 +207,9 @@ def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources
     if isinstance(images, np.ndarray):
         source = ArraySource(images)
         return Sources(source, source, True, ())
+    if isinstance(images, Vectors):
+        source = ArraySource(images.array)
+        return Sources(source, source, True, images.names)
     if data.crop_padding:
         raise ConfigError(
             f"data.crop_padding={data.crop_padding} is for images in memory; image files are "

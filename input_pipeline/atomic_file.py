@@ -3,19 +3,32 @@
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from input_pipeline.errors import DataError
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file under a temporary name, then renames it; DataError leaves an older one."""
+    with open_atomically(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def open_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """For a file that is written in parts: it appears when the block ends without an error.
+
+    Raises:
+      DataError: it cannot be written; an older one stays.
+    """
     target = Path(path)
     # A name of its own, so that two processes on one disk do not write into one file.
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(data)
+        with open(part, "wb") as file:
+            yield file
         os.replace(part, target)
     except OSError as error:
         raise DataError(f"cannot write {target} ({error})") from error

@@ -1,4 +1,4 @@
-"""Checks the lists and every image of a data set before a long run.
+"""Checks the lists and every image of a data set, or files of vectors, before a long run.
 
 Problems are gathered, not just the first one is shown: the first 20 on the screen, all of them in
 a file. The exit code is 1 if there are any, else 0.
@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +32,7 @@ from input_pipeline.lists.label_lists import (
     read_class_names,
     read_list_bytes,
 )
+from input_pipeline.lists.list_tables import list_table
 from input_pipeline.lists.listed import (
     LIST_FILES,
     ListProblem,
@@ -41,15 +42,19 @@ from input_pipeline.lists.listed import (
 )
 from input_pipeline.messages import counted, ensure_utf8, shortened
 from input_pipeline.progress import Progress
+from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.sets.folders import scan_folder
 from input_pipeline.splits import LIST_PROTOCOLS
+from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 
 _EXAMPLES = """\
   python -m input_pipeline.check --dir COCO --lists COCO/lists --name coco
   python -m input_pipeline.check --lists my_lists --no_images
   python -m input_pipeline.check --dir photographs --folder
+  python -m input_pipeline.check --embeddings vectors.npy --labels labels.npy
 """
 _SHOWN = 20
+_BESIDE = ("labels", "names", "split_file")
 
 
 @dataclass
@@ -69,8 +74,8 @@ def check(options: argparse.Namespace) -> Findings:
     if options.dir:
         check_image_folder(options.dir)
     findings = Findings()
-    if options.folder:
-        _check_folder(options, findings)
+    if options.folder or options.embeddings:
+        (_check_folder if options.folder else _check_embeddings)(options, findings)
         return findings
     expected = LIST_PROTOCOLS[options.name]
     lists = train, query, database = _read_lists(options, findings)
@@ -105,6 +110,19 @@ def _check_folder(options: argparse.Namespace, findings: Findings) -> None:
         text = f"{counted(len(details), 'file')} equal to another one, byte for byte, which may "
         text += f"become query and database image, for example {details[0]}"
         findings.notices.append(ListProblem(text, details))
+
+
+def _check_embeddings(options: argparse.Namespace, findings: Findings) -> None:
+    """What files of vectors hold, with the splits that a run would draw from seed 0."""
+    given = (options.embeddings, options.labels, options.names, options.split_file)
+    try:
+        data = load_embeddings(EmbeddingFiles(*given), options.dir, 0, FolderSplits())
+    except (DataError, ValueError) as error:
+        told = str(error).replace("--config.data.", "--").replace("data.dir", "--dir")
+        raise DataError(told) from None
+    splits = data.splits.by_name()
+    lists = {x: LabelList([""] * len(y), data.labels[y], "") for x, y in splits.items()}
+    findings.tables += [data.provenance, list_table(lists, data.class_names)]
 
 
 def _read_lists(options: argparse.Namespace, findings: Findings) -> list[LabelList]:
@@ -190,30 +208,6 @@ def _same_file_notices(
     return notices
 
 
-def list_table(lists: Mapping[str, LabelList], class_names: Sequence[str] | None) -> str:
-    """A line a split: images, classes, images a class (least, median, most), unlabelled images.
-
-    Without `class_names` classes are numbered from 0.
-    """
-    head = f"{'':<10}{'images':>10}{'classes':>9}{'unlabelled':>12}   images a class"
-    return "\n".join([head, *(_list_line(*item, class_names) for item in lists.items())])
-
-
-def _list_line(split: str, listed: LabelList, class_names: Sequence[str] | None) -> str:
-    if not listed.paths:
-        return f"{split:<10}{0:>10}"
-    labels = listed.labels
-    counts = labels.sum(axis=0, dtype=np.int64)
-    least, most = int(counts.argmin()), int(counts.argmax())
-    name = (class_names or [f"class {i}" for i in range(len(counts))]).__getitem__
-    unlabelled = int((~labels.any(axis=1)).sum())
-    return (
-        f"{split:<10}{len(labels):>10,}{labels.shape[1]:>9,}{unlabelled:>12,}   least "
-        f"{counts[least]:,} ({name(least)}), median {np.median(counts):,.0f}, "
-        f"most {counts[most]:,} ({name(most)})"
-    )
-
-
 def image_table(names: Sequence[str], facts: Sequence[ImageFacts], seconds: float) -> str:
     """How many images were checked, their bytes, the smallest and the largest, and the time."""
     good = [i for i, fact in enumerate(facts) if fact.reason is None]
@@ -254,6 +248,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--dir", metavar="IMAGES", help="folder that the paths in the lists start from")
     add("--folder", action="store_true", help="no lists: a subfolder of IMAGES is a class")
+    add("--embeddings", metavar="FILE", help="vectors of another model: docs/embeddings.md")
+    for name in _BESIDE:
+        add(f"--{name}", metavar="FILE", help=f"{name} of the vectors, where not in their file")
     add(
         "--name",
         choices=list(LIST_PROTOCOLS),
@@ -265,7 +262,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--out", metavar="FILE", default="check_problems.txt", help="default check_problems.txt")
     add_decoding_options(parser)
     options = parser.parse_args(arguments)
-    if not options.dir and not (options.no_images and options.lists):
+    beside = [f"--{name}" for name in _BESIDE if getattr(options, name)]
+    if beside and not options.embeddings:
+        parser.error(f"{', '.join(beside)}: this goes with --embeddings FILE")
+    if options.embeddings and (options.lists or options.folder or options.name != "lists"):
+        parser.error("--embeddings goes without --lists, --folder and --name")
+    if not options.dir and not options.embeddings and not (options.no_images and options.lists):
         parser.error("give --dir IMAGES, or --lists LISTS with --no_images to check lists only")
     if options.folder and (options.lists or not options.dir or options.name != "lists"):
         parser.error("--folder needs --dir, and goes without --lists and --name")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from input_pipeline.images.encoded import EncodedImages
+from input_pipeline.images.vectors import Vectors
 from input_pipeline.splits import Splits
 
 
@@ -14,14 +15,15 @@ from input_pipeline.splits import Splits
 class Dataset:
     """A data set together with one protocol's splits of it.
 
-    `checksum` is that of images and labels; for files of names, labels and splits. Results are
-    comparable only where checksum, protocol and split seed agree.
+    `checksum` is that of images and labels; for files of names, labels and splits, for vectors of
+    all these. Results are comparable only where checksum, protocol and split seed agree.
     """
 
     name: str  # a key of `datasets.SOURCES`
     protocol: str  # a key of `splits.PROTOCOLS`; for image files the same as the name
     class_names: tuple[str, ...]
-    images: np.ndarray | EncodedImages  # uint8 [N, H, W, 3], or the files to decode
+    # uint8 [N, H, W, 3], the files to decode, or what another model made of the images
+    images: np.ndarray | EncodedImages | Vectors
     labels: np.ndarray  # uint8 [N, classes], multi-hot
     splits: Splits  # rows of `images` and `labels`
     top_k: int | None  # the protocol's mAP@top_k; None ranks the whole database

@@ -9,11 +9,14 @@ from input_pipeline.sets import arrays, image_sets
 from input_pipeline.sets.cifar10 import CLASS_NAMES, read_cifar10
 from input_pipeline.sets.cifar10_tfds import read_cifar10_tfds
 from input_pipeline.sets.digits import DIGIT_NAMES, read_digits
-from input_pipeline.sets.image_sets import FolderSplits, ListFiles
+from input_pipeline.sets.folder_splits import FolderSplits
+from input_pipeline.sets.image_sets import ListFiles
 from input_pipeline.splits import DATABASE_RULES, LIST_PROTOCOLS, PROTOCOLS, class_splits
+from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 
 # "archive": the files a data set is published as (for digits, those inside scikit-learn).
-# "files": image files; "packed": what input_pipeline.pack made of them; "arrays": NumPy files.
+# "files": image files; "packed": what input_pipeline.pack made of them; "arrays": NumPy files of
+# images; "vectors": files of what another model made of images.
 SOURCES = {
     "cifar10": ("archive", "tfds"),
     "digits": ("archive",),
@@ -22,6 +25,7 @@ SOURCES = {
     "class_folders": ("files", "packed"),
     "arrays": ("arrays",),
     "tiny_imagenet32": ("arrays",),
+    "embeddings": ("vectors",),
 }
 OPTIONS = (
     Option("name", "data set", tuple(SOURCES)),
@@ -32,26 +36,31 @@ OPTIONS = (
     Option("database", "which images are searched", DATABASE_RULES),
     Option("dir", "where the data are", may_change=True),
     Option("lists", "where the list files are", may_change=True),
+    Option("embeddings", "file of vectors", may_change=True),
+    Option("labels", "file of their labels", may_change=True),
+    Option("names", "file of their names", may_change=True),
+    Option("split_file", "file of their splits", may_change=True),
     Option("download", "whether missing files are fetched", may_change=True),
 )
 
 
 _OF_LISTS = ("lists", "train_list", "query_list", "database_list")
 _OF_FOLDERS = ("query_per_class", "train_per_class", "database")
+_OF_VECTORS = ("embeddings", "labels", "names", "split_file")
 _OF_FILES = ("resize", "random_area", "on_unreadable", "allow_truncated", "apply_orientation")
 
 
 def unused_fields(name: str, source: str) -> tuple[str, ...]:
     """Fields of the group `data` that mean nothing for a data set."""
+    if source == "vectors":
+        return (*_OF_LISTS, *_OF_FILES, "max_pixels", "horizontal_flip", "crop_padding")
     if source in ("archive", "tfds", "arrays"):
-        return (*_OF_LISTS, *_OF_FOLDERS, *_OF_FILES, "max_pixels")
-    if source == "packed":
-        return _OF_LISTS
-    if name == "folder":
-        return _OF_LISTS
+        return (*_OF_LISTS, *_OF_FOLDERS, *_OF_FILES, *_OF_VECTORS, "max_pixels")
+    if source == "packed" or name == "folder":
+        return (*_OF_LISTS, *_OF_VECTORS)
     if name == "class_folders":
-        return (*_OF_LISTS, "train_per_class", "database")
-    return _OF_FOLDERS
+        return (*_OF_LISTS, *_OF_VECTORS, "train_per_class", "database")
+    return (*_OF_FOLDERS, *_OF_VECTORS)
 
 
 def load_dataset(
@@ -64,13 +73,14 @@ def load_dataset(
     download: bool = True,
     lists: ListFiles | None = None,
     folder: FolderSplits | None = None,
+    embeddings: EmbeddingFiles | None = None,
 ) -> Dataset:
     """Finds all images of a data set, in memory or as files, and a protocol's splits.
 
     `name` is a key of `SOURCES` and `source` one of its values; `protocol` is of `splits.PROTOCOLS`
     for images in memory, else the same as `name`. `directory` None: the usual place of an archive.
     `split_seed` is in [0, 2**64). `lists` are for list-file sets; `folder` for "folder", its
-    query_per_class also for "class_folders".
+    query_per_class also for "class_folders", all of it for "embeddings", whose files `embeddings` are.
 
     Raises:
       ValueError: an unknown name, protocol or source, or images too few for the protocol.
@@ -79,6 +89,9 @@ def load_dataset(
     _check_names(name, protocol, source)
     if source in ("archive", "tfds"):
         return _load_in_memory(name, protocol, source, directory, split_seed, download)
+    if source == "vectors":
+        files, rules = embeddings or EmbeddingFiles(), folder or FolderSplits()
+        return load_embeddings(files, directory, split_seed, rules)
     if directory is None:
         raise ValueError(
             f"say where the {source} of data.name={name} are: --config.data.dir=FOLDER"

@@ -8,6 +8,7 @@ _KINDS = (
     (b"GIF8", "a GIF image"),
     (b"RIFF", "a RIFF file, such as a WebP image"),
     (b"%PDF", "a PDF document"),
+    (b"PAR1", "a Parquet file"),
     (b"\x89HDF", "an HDF5 file"),
     (b"MATLAB", "a MATLAB file"),
     (b"\x1f\x8b", "a gzip file"),

@@ -19,9 +19,10 @@ from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.permutation import permutation, random_words
 from input_pipeline.sources import Source
 
-# One batch: "image" uint8 [b, H, W, 3], "label" uint8 [b, classes], "index" int32 [b] (position
-# in `rows`; len(rows) for padding and for the replacement of an unreadable training image) and
-# "mask" bool [b] (False for padding and unreadable images of an evaluation, which are all zeros).
+# One batch: "image" uint8 [b, H, W, 3] or float [b, D], "label" uint8 [b, classes], "index" int32
+# [b] (position in `rows`; len(rows) for padding and for the replacement of an unreadable training
+# image) and "mask" bool [b] (False for padding and unreadable images of an evaluation, which are
+# all zeros).
 Batch = dict[str, np.ndarray]
 
 # The second key integer of `random_words`.

@@ -31,8 +31,8 @@ from input_pipeline.messages import ensure_utf8, shortened
 from input_pipeline.packed.packing import PackingSummary, pack_images
 from input_pipeline.packed.records import PACKING_FILE
 from input_pipeline.progress import Progress
+from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.sets.image_sets import (
-    FolderSplits,
     ListFiles,
     load_class_folders,
     load_folder,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import folder
+from configs import embeddings, folder
 from hybridhash_jax.config_fields import ConfigError
 from hybridhash_jax.image_sources import (
     check_enough,
@@ -48,6 +48,43 @@ def test_arrays_go_to_the_device_as_they_are():
     sources = create_sources(Images(array), make_config(), 16)  # pyright: ignore
     assert sources.in_memory and not sources.names
     assert isinstance(sources.train, ArraySource) and sources.train.array is array
+
+
+def test_vectors_go_to_the_device_as_they_are(tmp_path):
+    """From the configuration's files to the rows of a batch."""
+    array = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float16)
+    names = [f"{i}.jpg" for i in range(40)]
+    np.savez(tmp_path / "x.npz", embeddings=array, labels=np.arange(40) % 2, names=names)
+    config = embeddings.get_config()
+    config.data.embeddings = str(tmp_path / "x.npz")
+    config.data.train_per_class = 7
+    dataset = create_dataset(config)
+    check_headers(dataset, config)
+    check_enough(dataset, 14, searches=True)
+    sources = create_sources(dataset, config, 5)
+    assert sources.in_memory and list(sources.names) == names
+    assert sources.train is sources.evaluation
+    batch, reasons = sources.train.images(np.array([3, -1]), None)
+    assert batch.dtype == np.float16 and not reasons
+    np.testing.assert_array_equal(batch, [array[3], np.zeros(5)])
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "value"),
+    [
+        (embeddings.get_config, "horizontal_flip", True),
+        (embeddings.get_config, "crop_padding", 4),
+        (embeddings.get_config, "resize", 100),
+        (embeddings.get_config, "lists", "lists"),
+        (folder.get_config, "labels", "labels.npy"),
+        (make_config, "embeddings", "x.npy"),
+    ],
+)
+def test_fields_of_images_and_of_vectors_are_told_apart(make, field, value):
+    config = make()
+    config.data.update({field: value})
+    with pytest.raises(ConfigError, match=f"data.{field}=.* means nothing for data.name="):
+        create_dataset(config)
 
 
 def test_files_are_transformed_as_the_fields_say():

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
-from hybridhash_jax.codes.array_files import ArrayFileError, read_array, read_arrays
 from hybridhash_jax.codes.binary import Codes, Packed, pack, unpack
 from input_pipeline.atomic_file import write_atomically
+from input_pipeline.vectors.array_files import ArrayFileError, read_array, read_arrays
 
 SIDES = ("query", "database")
 _ACCEPTED = (

@@ -7,20 +7,26 @@ import numpy as np
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.decode import DecodeOptions, decode_image, fits_in_memory
 from input_pipeline.images.encoded import EncodedImages
+from input_pipeline.images.vectors import Vectors
 
 # Broken images were reported before; here as much as there is will do.
 _OPTIONS = DecodeOptions(allow_truncated=True)
 
 
 def load_thumbnails(
-    images: np.ndarray | EncodedImages,
+    images: np.ndarray | EncodedImages | Vectors,
     rows: Iterable[int],
     side: int = 224,
 ) -> dict[int, np.ndarray]:
     """Whole images by row, uint8 [h, w, 3], the longer side at most `side` pixels.
 
-    Images in memory are given as they are; one that cannot be read is left out.
+    Images in memory are given as they are; one that cannot be read is left out, and so are all of
+    vectors whose names lead to no images.
     """
+    if isinstance(images, Vectors):
+        if images.pictures is None:
+            return {}
+        images = images.pictures
     if isinstance(images, np.ndarray):
         return {row: images[row] for row in rows}
     from PIL import Image

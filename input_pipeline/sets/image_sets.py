@@ -15,8 +15,14 @@ from input_pipeline.lists.label_lists import LabelList, read_class_names
 from input_pipeline.lists.listed import LIST_FILES
 from input_pipeline.messages import shortened
 from input_pipeline.packed import records
+from input_pipeline.sets.folder_splits import (
+    QUERY_SHARE,
+    FolderSplits,
+    draw_splits,
+    per_class_or_share,
+)
 from input_pipeline.sets.folders import FolderImages, scan_folder
-from input_pipeline.splits import LIST_PROTOCOLS, DatabaseRule, ListProtocol, Splits, class_splits
+from input_pipeline.splits import LIST_PROTOCOLS, ListProtocol, Splits, class_splits
 
 
 @dataclass(frozen=True)
@@ -27,21 +33,6 @@ class ListFiles:
     train: str = LIST_FILES["train"]
     query: str = LIST_FILES["query"]
     database: str = LIST_FILES["database"]
-
-
-_QUERY_SHARE, _TRAIN_SHARE = 0.1, 0.5
-
-
-@dataclass(frozen=True)
-class FolderSplits:
-    """How a folder with one subfolder a class is split; see `splits.class_splits`.
-
-    None takes a tenth of each class as queries, and half of it for training.
-    """
-
-    query_per_class: int | None = None
-    train_per_class: int | None = None
-    database: DatabaseRule = "rest"
 
 
 def load_lists(name: str, directory: str, files: ListFiles) -> Dataset:
@@ -74,42 +65,8 @@ def load_folder(directory: str, seed: int, rules: FolderSplits) -> Dataset:
     found = scan_folder(directory)
     if reason := found.one_class_only():
         raise ValueError(f"{directory}: {reason}")
-    counts = np.bincount(found.class_ids)
-    query = _per_class(rules.query_per_class, counts, _QUERY_SHARE)
-    train = _per_class(rules.train_per_class, counts, _TRAIN_SHARE)
-    _check_counts(directory, found.class_names, counts, query, train)
-    splits = class_splits(found.class_ids, seed, query, train, rules.database)
+    splits = draw_splits(directory, found.class_ids, found.class_names, seed, rules)
     return _make_folder("folder", directory, found, splits, "")
-
-
-def _per_class(given: int | None, counts: np.ndarray, share: float) -> np.ndarray:
-    """How many images of each class; at least one."""
-    if given is not None:
-        return np.full(len(counts), given)
-    return np.maximum(1, np.round(share * counts).astype(np.int64))
-
-
-def _check_counts(
-    directory: str, names: Sequence[str], counts: np.ndarray, query: np.ndarray, train: np.ndarray
-) -> None:
-    """Refuses sizes that some classes do not have, naming all of these."""
-    short = np.flatnonzero(counts < query + train)
-    if not len(short):
-        return
-    listed = shortened([f"{names[i]} {counts[i]:,}" for i in short.tolist()], 20)
-    least = int(counts.min())
-    fits = (
-        f"sizes that fit: --config.data.query_per_class={max(1, least // 6)} "
-        f"--config.data.train_per_class={max(1, least // 2)}, or leave both out for shares of each "
-        "class"
-        if least > 1
-        else "a class needs two images at least: move such folders away, or add images"
-    )
-    raise ValueError(
-        f"{directory}: {len(short)} of {len(names)} classes have too few images for "
-        f"query_per_class={int(query[short[0]])} and train_per_class={int(train[short[0]])}: {listed}; "
-        f"{fits}"
-    )
 
 
 def load_class_folders(directory: str, seed: int, validation_per_class: int | None) -> Dataset:
@@ -141,7 +98,7 @@ def load_class_folders(directory: str, seed: int, validation_per_class: int | No
 def _held_out_folders(directory: str, seed: int, per_class: int | None) -> Dataset:
     found = scan_folder(directory)
     counts = np.bincount(found.class_ids)
-    drawn_of_each = _per_class(per_class, counts, _QUERY_SHARE)
+    drawn_of_each = per_class_or_share(per_class, counts, QUERY_SHARE)
     if (counts <= drawn_of_each).any():
         least = int(counts.argmin())
         raise ValueError(

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from input_pipeline.check import image_table, list_table
+from input_pipeline.check import image_table
 from input_pipeline.images.image_checks import ImageFacts
 from input_pipeline.lists.label_lists import LabelList
+from input_pipeline.lists.list_tables import list_table
 
 LABELS = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 0], [0, 1, 1]], np.uint8)
 LISTS = {

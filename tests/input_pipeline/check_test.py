@@ -242,3 +242,36 @@ def test_the_command_runs_as_a_module(folder):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "m\\xe8re" in done.stdout
+
+
+def test_files_of_vectors_are_checked_and_counted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    vectors = np.ones((40, 4), np.float16)
+    np.save("vectors.npy", vectors)
+    (tmp_path / "labels.txt").write_text("cat\ndog\n" * 20)
+    assert check.main(["--embeddings=vectors.npy", "--labels=labels.txt"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "40 vectors of 4 float16 numbers in vectors.npy"
+    assert [line.split()[:3] for line in shown[2:5]] == [
+        ["train", "20", "2"], ["query", "4", "2"], ["database", "16", "2"]
+    ]  # fmt: skip
+    assert "least 10 (cat)" in shown[2]
+    vectors[7] = np.nan
+    np.save("vectors.npy", vectors)
+    assert check.main(["--embeddings=vectors.npy", "--labels=labels.txt"]) == 1
+    assert "1 of 40 vectors cannot be used: 1 with NaN (row 7)" in capsys.readouterr().err
+    assert check.main(["--embeddings=vectors.npy"]) == 1
+    assert "file beside it: --labels=FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dir=.", "--labels=x.txt"], "--labels: this goes with --embeddings FILE"),
+        (["--embeddings=x.npy", "--folder"], "--embeddings goes without --lists, --folder and"),
+    ],
+)
+def test_options_of_vectors_go_with_them(arguments, words, capsys):
+    with pytest.raises(SystemExit):
+        check.main(arguments)
+    assert words in capsys.readouterr().err

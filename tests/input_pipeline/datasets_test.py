@@ -120,3 +120,28 @@ def test_the_package_imports_neither_jax_nor_the_project():
             imported.add((node.module or "").split(".")[0])
     assert "numpy" in imported, "the search found no imports at all"
     assert not imported & {"jax", "flax", "hybridhash_jax", "configs"}
+
+
+def test_vectors_are_a_data_set_whose_splits_follow_seed_and_rules(tmp_path):
+    vectors, labels = tmp_path / "x.npy", tmp_path / "y.npy"
+    np.save(vectors, np.ones((40, 3), np.float32))
+    np.save(labels, np.arange(40) % 2)
+    files = datasets.EmbeddingFiles(str(vectors), str(labels))
+
+    def load(seed, **rules):
+        return load_dataset(
+            "embeddings",
+            "embeddings",
+            source="vectors",
+            split_seed=seed,
+            folder=datasets.FolderSplits(**rules),
+            embeddings=files,
+        )
+
+    assert load(0).name in datasets.SOURCES
+    assert load(0).splits.query.tolist() != load(1).splits.query.tolist()
+    assert len(load(0, query_per_class=5, train_per_class=3).splits.query) == 10
+    with pytest.raises(ValueError, match="--config.data.embeddings=FILE"):
+        load_dataset("embeddings", "embeddings", source="vectors")
+    with pytest.raises(ValueError, match="no source 'archive'; accepted: 'vectors'"):
+        load_dataset("embeddings", "embeddings")

@@ -29,7 +29,7 @@ def wheel(tmp_path_factory) -> Path:
     copy = folder / "copy"
     for name in SOURCES:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "requirements.txt", "requirements-dev.txt"):
+    for name in ("pyproject.toml", *(path.name for path in ROOT.glob("requirements*.txt"))):
         shutil.copy(ROOT / name, copy)
     for name in ("README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)

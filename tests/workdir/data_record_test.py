@@ -12,7 +12,7 @@ from PIL import Image
 from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.data_record import change_of_data, check_data, save_data
 from input_pipeline.dataset import Dataset
-from input_pipeline.datasets import FolderSplits, load_dataset, load_kept
+from input_pipeline.datasets import EmbeddingFiles, FolderSplits, load_dataset, load_kept
 from input_pipeline.errors import DataError
 
 
@@ -96,6 +96,22 @@ def test_arrays_are_compared_by_their_checksum(tmp_path):
     assert f"checksum {dataset.checksum} then, {'0' * 16} now" in (
         change_of_data(tmp_path, other) or ""
     )
+
+
+def test_vectors_are_compared_by_their_checksum(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((20, 3), np.float32))
+    np.save(tmp_path / "y.npy", np.arange(20) % 2)
+    files = EmbeddingFiles(str(tmp_path / "x.npy"), str(tmp_path / "y.npy"))
+
+    def load_vectors(seed: int):
+        return load_dataset(
+            "embeddings", "embeddings", source="vectors", split_seed=seed, embeddings=files
+        )
+
+    save_data(tmp_path, load_vectors(0))
+    assert not (tmp_path / names.LISTS).exists()
+    assert change_of_data(tmp_path, load_vectors(0)) is None
+    assert "checksum" in (change_of_data(tmp_path, load_vectors(1)) or "")
 
 
 def test_a_damaged_record_is_refused_and_an_old_one_is_never_replaced(tmp_path):

@@ -1,0 +1,94 @@
+"""Vectors that cannot be mapped as they lie in a file: written into a cache once, and mapped there."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.atomic_file import open_atomically
+from input_pipeline.errors import DataError
+from input_pipeline.progress import Progress
+from input_pipeline.vectors.array_files import ArrayFileError, map_array
+
+DEFAULT_CACHE = "~/.cache/hybridhash_jax/embeddings"
+
+
+def say(text: str) -> None:
+    """One line of warning; on stderr where no logging is set up."""
+    logging.getLogger(__name__).warning("%s", text)
+
+
+def converted(
+    source: Path,
+    reason: str,
+    shape: tuple[int, int],
+    dtype: np.dtype,
+    chunks: Callable[[], Iterable[np.ndarray]],
+    cache: Path,
+) -> np.ndarray:
+    """The mapped array [N, D] that `chunks` of rows make; taken from the cache if it is there.
+
+    The cache keeps one array a source, and makes it again when the file's size or time is another.
+
+    Raises:
+      DataError: the cache cannot be written, or what `chunks` raises.
+    """
+    facts, place = source.stat(), hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:16]
+    version = f"{facts.st_size}-{facts.st_mtime_ns}-{dtype.name}"
+    path = cache / f"{place}-{version}.npy"
+    if (found := _kept(path, shape, dtype)) is not None:
+        return found
+    size = shape[0] * shape[1] * dtype.itemsize
+    say(f"{source}: {reason}; written once as {dtype.name} into {path} ({size / 1e6:,.1f} MB)")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        for old in cache.glob(f"{place}-*.npy"):
+            if old != path:  # which another process may just have made
+                old.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(_no_cache(cache, size, error)) from None
+    try:
+        _write(path, shape, dtype, chunks)
+    except DataError as error:
+        if isinstance(error.__cause__, OSError):
+            raise DataError(_no_cache(cache, size, error.__cause__)) from None
+        raise
+    return map_array(path)
+
+
+def _kept(path: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray | None:
+    if not path.exists():
+        return None
+    try:
+        found = map_array(path)
+    except ArrayFileError:  # made again
+        return None
+    return found if (found.shape, found.dtype) == (shape, dtype) else None
+
+
+def _write(
+    path: Path,
+    shape: tuple[int, int],
+    dtype: np.dtype,
+    chunks: Callable[[], Iterable[np.ndarray]],
+) -> None:
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    told = Progress("converting the vectors", shape[0], "vectors")
+    with open_atomically(path) as file, told:
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in chunks():
+            with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+                rows = np.ascontiguousarray(chunk, dtype)
+            # Not through a map, which ends the process where the disk is full.
+            file.write(rows.data)
+            told.update(len(rows))
+
+
+def _no_cache(cache: Path, size: int, error: OSError) -> str:
+    return (
+        f"the cache {cache} cannot be written ({error.strerror or error}), and "
+        f"{size / 1e6:,.1f} MB are needed there: make room, or save the vectors as float16 or "
+        "float32 with numpy.save, which needs no cache"
+    )

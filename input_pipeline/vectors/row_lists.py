@@ -1,0 +1,83 @@
+"""Files with a line or an entry a row: labels, names, splits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.errors import DataError
+from input_pipeline.file_kinds import kind_of
+from input_pipeline.vectors.array_files import ArrayFileError, head_of, opened, read_array
+
+_ACCEPTED = "accepted: .npy, or text in UTF-8 with a line a row"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelLists:
+    """Any number of labels a row: label `values[i]`, int or str, belongs to row `rows[i]`."""
+
+    values: np.ndarray
+    rows: np.ndarray  # int64, ascending
+    count: int  # of rows
+    fixed_width: bool = False  # the file says that all lists are of one length
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def read_rows(path: Path) -> np.ndarray | list[str]:
+    """The array of a `.npy`, or the lines of a text file; DataError for anything else."""
+    try:
+        with opened(path) as file:
+            head = head_of(file)
+            if head.startswith(b"\x93NUMPY"):
+                return read_array(path)
+            if kind_of(head) != "text":
+                raise DataError(f"{path} is {_kind(head)}; {_ACCEPTED}")
+            return _lines(file.read(), path)
+    except ArrayFileError as error:
+        raise DataError(f"{error}; {_ACCEPTED}") from None
+
+
+def _kind(head: bytes) -> str:
+    return "UTF-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else kind_of(head)
+
+
+def _lines(data: bytes, path: Path) -> list[str]:
+    """Lines without the blanks around them; empty ones at the end are no rows."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: these letters are not UTF-8; {_ACCEPTED}") from None
+    # Not splitlines, which also parts at rare letters that a name may have.
+    lines = [line.strip() for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def as_words(given: np.ndarray | Sequence[str], what: str) -> Sequence[str]:
+    """Names or split words as text, one a row; whole numbers are written out.
+
+    Raises:
+      DataError: anything else, naming `what`.
+    """
+    if not isinstance(given, np.ndarray):
+        return given
+    if given.ndim != 1 or given.dtype.kind not in "USiu":
+        raise DataError(
+            f"{what} holds {given.dtype} {list(given.shape)}; expected strings [N], a row each"
+        )
+    if given.dtype.kind == "S":
+        return [word.decode("utf-8", "replace") for word in given.tolist()]
+    return [str(word) for word in given.tolist()]
+
+
+def labels_of_lines(lines: Sequence[str]) -> LabelLists:
+    """The labels of text lines, several of them parted by commas."""
+    parts = [[label.strip() for label in line.split(",")] for line in lines]
+    kept = [(row, label) for row, labels in enumerate(parts) for label in labels if label]
+    rows = np.array([row for row, _ in kept], np.int64)
+    return LabelLists(np.array([label for _, label in kept], np.str_), rows, len(lines))
