@@ -78,7 +78,7 @@ class PCA(FittedMethod):
     group = "pca"
 
     def least_rows(self, bits: int) -> int:
-        """n centred rows span n - 1 dimensions."""
+        """So many, since n centred rows span n - 1 dimensions."""
         return bits + 1
 
     def directions(self, features: Features, bits: int, moments: "Moments") -> np.ndarray:

@@ -48,7 +48,7 @@ def pack_sides(
     _check_sizes(queries, left, database, right)
     bits = queries.shape[1]
     codes_lib.distance_dtype(bits)  # refuses codes that are too long
-    query_words, database_words, by_class = pack_labels(left, right)
+    query_words, database_words, by_class = pack_labels((left, right))
     return (
         PackedItems(_words(queries), query_words),
         PackedItems(_words(database), database_words),
@@ -58,12 +58,12 @@ def pack_sides(
 
 
 def pack_labels(
-    query_labels: Labels, database_labels: Labels
+    sides: BothLabels,
 ) -> tuple[UInt64[np.ndarray, "L Q"], UInt64[np.ndarray, "L M"], bool]:
     """Packs what `check_labels` returned: (queries, database, are they class ids?)."""
-    sides = query_labels, database_labels
-    by_class = query_labels.ndim == 1 or all((side.sum(axis=1) == 1).all() for side in sides)
-    return _pack_labels(query_labels, by_class), _pack_labels(database_labels, by_class), by_class
+    left, right = sides
+    by_class = left.ndim == 1 or all((side.sum(axis=1) == 1).all() for side in sides)
+    return _pack_labels(left, by_class), _pack_labels(right, by_class), by_class
 
 
 def grades(queries: PackedItems, database: PackedItems, by_class: bool) -> int:

@@ -1,24 +1,22 @@
-"""Mean average precision of a real-valued ranking: what codes of the same features are held against."""
+"""Mean average precision of a real-valued ranking: what codes of its vectors are held against."""
 
 from collections.abc import Iterator
 from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Float64, Shaped
+from jaxtyping import Float32, Float64, UInt64
 
 from hybridhash_jax.metrics import arguments
 
 _PAIRS = 1 << 25  # whose products are kept at a time: 128 MiB
 _NUMBERS = 1 << 22  # of a chunk of vectors: 16 MiB of float32
 
-Vectors = Shaped[np.ndarray, "N C"]
-
 
 def cosine_average_precisions(
-    query: Vectors,
+    query: np.ndarray,
     query_labels: npt.ArrayLike,
-    database: Vectors,
+    database: np.ndarray,
     database_labels: npt.ArrayLike,
     top_k: SupportsIndex | None = None,
 ) -> Float64[np.ndarray, "Q"]:
@@ -40,39 +38,52 @@ def cosine_average_precisions(
         ValueError: sizes or widths do not match, a side is empty, a vector is not finite, labels
             are not as `rank` takes them, or `top_k` is below 1 or no whole number.
     """
-    from hybridhash_jax.metrics import cosine_loops, precision_sums  # import Numba, 0.2 s
-    from hybridhash_jax.metrics.pair_loops import in_threads
-
-    sides = arguments.check_labels(query_labels, database_labels)
-    _check_sides(query, sides[0], database, sides[1])
-    query_words, words, by_class = arguments.pack_labels(*sides)
-    query_words = np.ascontiguousarray(query_words.T)
+    labels = arguments.check_labels(query_labels, database_labels)
+    _check_sides(query, labels[0], database, labels[1])
     places = arguments.check_top_k(top_k, len(database))
-    harmonic = precision_sums.harmonic_numbers(len(database))
+    query_words, words, by_class = arguments.pack_labels(labels)
     queries, items = _Side(query, "query"), _Side(database, "database")
     result = np.empty(len(query))
     for block in _slices(len(query), max(_PAIRS // len(database), 1)):
         products = _products(queries[block], items)
-
-        def run(part: slice, block: slice = block, products: np.ndarray = products) -> None:
-            shared, keys = np.empty(len(database), np.uint16), np.empty(len(database), np.int32)
-            for place in range(*part.indices(len(products))):
-                row = block.start + place
-                cosine_loops.sort_keys(
-                    products[place],
-                    items.inverse_norms,
-                    queries.inverse_norms[row],
-                    query_words[row],
-                    words,
-                    by_class,
-                    shared,
-                    keys,
-                )
-                keys.sort()  # NumPy's: Numba's own is several times slower
-                result[row] = cosine_loops.expected_precision(keys, places, harmonic)
-
-        in_threads(run, len(products))
+        _rank_rows(
+            products,
+            queries.inverse_norms[block],
+            items.inverse_norms,
+            np.ascontiguousarray(query_words[:, block].T),
+            words,
+            by_class,
+            places,
+            result[block],
+        )
     return result
+
+
+def _rank_rows(
+    products: Float32[np.ndarray, "Q N"],
+    query_scales: Float64[np.ndarray, " Q"],
+    scales: Float64[np.ndarray, " N"],
+    query_labels: UInt64[np.ndarray, "Q L"],
+    labels: UInt64[np.ndarray, "L N"],
+    by_class: bool,
+    places: int,
+    result: Float64[np.ndarray, " Q"],
+) -> None:
+    """Writes AP@places of each row; a similarity is a product times both scales."""
+    from hybridhash_jax.metrics import cosine_loops, precision_sums  # import Numba, 0.2 s
+    from hybridhash_jax.metrics.pair_loops import in_threads
+
+    harmonic = precision_sums.harmonic_numbers(len(scales))
+
+    def run(part: slice) -> None:
+        shared, keys = np.empty(len(scales), np.uint16), np.empty(len(scales), np.int32)
+        for row in range(*part.indices(len(result))):
+            own = float(query_scales[row]), query_labels[row]
+            cosine_loops.sort_keys(products[row], scales, *own, labels, by_class, shared, keys)
+            keys.sort()  # NumPy's: Numba's own is several times slower
+            result[row] = cosine_loops.expected_precision(keys, places, harmonic)
+
+    in_threads(run, len(result))
 
 
 class _Side:
@@ -82,7 +93,7 @@ class _Side:
     equal products give equal similarities.
     """
 
-    def __init__(self, vectors: Vectors, name: str):
+    def __init__(self, vectors: np.ndarray, name: str):
         self.vectors = vectors
         self.powers = np.ones(len(vectors), np.float32)
         self.inverse_norms = np.empty(len(vectors))  # 0 for a vector of zeros
@@ -125,7 +136,7 @@ def _slices(count: int, size: int) -> Iterator[slice]:
 
 
 def _check_sides(
-    query: Vectors, query_labels: np.ndarray, database: Vectors, database_labels: np.ndarray
+    query: np.ndarray, query_labels: np.ndarray, database: np.ndarray, database_labels: np.ndarray
 ) -> None:
     sides = (("query", query, query_labels), ("database", database, database_labels))
     for side, vectors, labels in sides:

@@ -177,6 +177,6 @@ def test_the_signs_of_a_head_in_jax_are_those_of_numpy():
     data = features()
     kernel, bias = ITQ().fit(data, 8)
     outputs = data.astype(float) @ kernel + bias
-    found = jax.numpy.matmul(data, kernel, precision="highest") + bias
+    found = jax.numpy.matmul(data, kernel, precision="highest") + bias[None]
     clear = np.abs(outputs) > 1e-3
     np.testing.assert_array_equal((np.asarray(found) >= 0)[clear], (outputs >= 0)[clear])
