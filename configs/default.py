@@ -7,7 +7,7 @@ placeholder(type) is None until something is given: what None means stands besid
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference, placeholder
 
 
 def get_config() -> Any:
@@ -111,10 +111,18 @@ def get_config() -> Any:
     config.loss = ConfigDict()  # method "hybridhash"
     config.loss.pairs = "bank"  # or "batch": the pairs inside a batch
     config.loss.unseen = "ignored"  # or "negative": bank rows not seen yet count as dissimilar
-    config.loss.alpha = 0.5
+    # Scale of the inner products: a number, or one that falls with the code length: "6.4/bits".
+    config.loss.alpha = FieldReference(0.5, field_type=object)
 
     config.csq = ConfigDict()  # method "csq"
     config.csq.quantization = 1e-4  # weight of what draws outputs to -1 and +1
+
+    # Methods without labels, fitted from features at once: "lsh" and "pca" have no options.
+    config.lsh = ConfigDict()
+    config.pca = ConfigDict()
+    config.itq = ConfigDict()
+    config.itq.iterations = 50  # alternations of signs and rotation
+    config.itq.rows = 50_000  # most features that the rotation is fitted to, evenly spaced
 
     config.optimizer = ConfigDict()  # arguments of optimizer.make_optimizer
     config.optimizer.name = "rmsprop"  # PyTorch's semantics; or "adamw", "sgd"

@@ -5,7 +5,7 @@ from typing import Any
 from hybridhash_jax import accumulation, kept_features, models, optimizer
 from hybridhash_jax.config_fields import Config, ConfigError, flat_fields
 from hybridhash_jax.distributed import mesh
-from hybridhash_jax.methods import METHODS, classification, csq, hybridhash
+from hybridhash_jax.methods import METHODS, classification, csq, hybridhash, unsupervised
 from hybridhash_jax.preprocess import pixels, rand_augment
 from hybridhash_jax.workdir import checkpoints, selection
 from input_pipeline import datasets, sources
@@ -59,6 +59,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     "method.": (Option("name", "how codes are learned", _HASHING),),
     "loss.": hybridhash.OPTIONS,
     "csq.": csq.OPTIONS,
+    "itq.": unsupervised.ITQ_OPTIONS,
     "pretraining.": (*classification.OPTIONS, *rand_augment.OPTIONS),
     "optimizer.": optimizer.OPTIONS,
     "evaluation.": _EVALUATION,

@@ -18,7 +18,7 @@ SCHEDULES = ("constant", "step", "warmup_cosine")
 
 def _factors_problem(entries: Any) -> str | None:
     try:
-        for entry in entries:
+        for entry in entries or ():
             parse_factor(entry)
     except ValueError as error:
         return str(error)

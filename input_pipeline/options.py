@@ -11,7 +11,7 @@ class Option:
     """One field: what it is for, and what it may be. None passes wherever the field has a None.
 
     `choices` are all accepted values; without them it is a number within the limits, or has a
-    `problem` of its own: value -> what is wrong with it, None for nothing. With `may_change` a run
+    `problem` of its own: value (also None) -> what is wrong with it, None for nothing. With `may_change` a run
     that goes on may have another value, for the results are the same.
     """
 
@@ -27,7 +27,7 @@ class Option:
 
     def problem_of(self, value: Any, group: str = "") -> str | None:
         """What is wrong with a value, and what would be accepted; None for nothing."""
-        if value is None:
+        if value is None and self.problem is None:
             return None
         given = f"{group}{self.name}={value!r}"
         if self.choices:

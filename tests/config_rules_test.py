@@ -7,7 +7,7 @@ import pytest
 from configs import cifar10, cifar10_32px, default, digits
 from hybridhash_jax.config_fields import ConfigError, flat_fields, to_json
 from hybridhash_jax.config_rules import MAY_CHANGE, check_config
-from hybridhash_jax.workdir.config import check_same_run
+from hybridhash_jax.workdir.config import check_same_run, load_config
 
 
 @pytest.mark.parametrize("config", [default, cifar10, cifar10_32px, digits])
@@ -33,6 +33,22 @@ def test_cifar10_is_the_published_recipe():
     [
         ("model.variant", "resnet", "accepted: paper, nest_base"),
         ("loss.pairs", "all", "accepted: bank, batch"),
+        ("loss.alpha", -0.5, "give a number above 0, such as 0.5, or NUMBER/bits"),
+        ("loss.alpha", float("nan"), "give a number above 0"),
+        ("loss.alpha", float("inf"), "give a number above 0"),
+        ("loss.alpha", True, "give a number above 0"),
+        ("loss.alpha", None, "give a number above 0"),
+        ("loss.alpha", (6, 4), "give a number above 0"),
+        ("loss.alpha", "half", "give a number above 0"),
+        ("loss.alpha", "0.5", "give a number above 0"),
+        ("loss.alpha", "6.4/bit", "such as 6.4/bits"),
+        ("loss.alpha", "6.4 / bits", "such as 6.4/bits"),
+        ("loss.alpha", "6.4/bits/2", "such as 6.4/bits"),
+        ("loss.alpha", "0/bits", "such as 6.4/bits"),
+        ("loss.alpha", "/bits", "such as 6.4/bits"),
+        ("itq.iterations", 0, "at least 1"),
+        ("itq.rows", 0, "at least 1"),
+        ("bits", None, "different code lengths"),
         ("optimizer.name", "lamb", "accepted: rmsprop, adamw, sgd"),
         ("evaluation.selected_by", "test", "accepted: query, last, validation"),
         ("data.name", "cifar100", "accepted: cifar10, digits"),
@@ -70,6 +86,37 @@ def test_an_impossible_value_is_refused_with_what_is_accepted(field, value, mess
     with pytest.raises(ConfigError, match=message) as error:
         check_config(config)
     assert field in str(error.value)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1, 1e-3, "6.4/bits", "1e1/bits"])
+def test_alpha_is_a_number_or_falls_with_the_code_length(alpha):
+    config = digits.get_config()
+    config.loss.alpha = alpha
+    check_config(config)
+
+
+def test_a_run_with_the_alpha_of_before_goes_on(tmp_path):
+    config = digits.get_config()
+    assert config.loss.alpha == 0.5
+    (tmp_path / "config.json").write_text(to_json(config))
+    check_same_run(load_config(tmp_path), tmp_path, MAY_CHANGE)
+    config.loss.alpha = "6.4/bits"
+    with pytest.raises(ConfigError, match="loss.alpha: 0.5 there, '6.4/bits' here"):
+        check_same_run(config, tmp_path, MAY_CHANGE)
+    (tmp_path / "config.json").write_text(to_json(config))
+    check_same_run(load_config(tmp_path), tmp_path, MAY_CHANGE)
+
+
+def test_options_of_a_fitted_method_matter_to_it_alone(tmp_path):
+    config = digits.get_config()
+    for method in ("pca", "itq"):
+        config.method.name, config.itq.iterations = method, 50
+        (tmp_path / "config.json").write_text(to_json(config))
+        config.itq.iterations = 20
+        if method == "pca":
+            check_same_run(config, tmp_path, MAY_CHANGE)
+    with pytest.raises(ConfigError, match="itq.iterations: 50 there, 20 here"):
+        check_same_run(config, tmp_path, MAY_CHANGE)
 
 
 def test_a_method_of_hashing_is_refused_where_classes_are_learned():

@@ -4,11 +4,23 @@ from hybridhash_jax.methods.classification import Classification
 from hybridhash_jax.methods.csq import CSQ
 from hybridhash_jax.methods.hybridhash import HybridHash
 from hybridhash_jax.methods.method import Examples, Method, Rows, WholeRows
+from hybridhash_jax.methods.unsupervised import ITQ, LSH, PCA, FittedMethod
 
 METHODS: dict[str, type[Method]] = {
     "hybridhash": HybridHash,
     "csq": CSQ,
+    "lsh": LSH,
+    "pca": PCA,
+    "itq": ITQ,
     "classification": Classification,
 }
 
-__all__ = ["METHODS", "Classification", "Examples", "Method", "Rows", "WholeRows"]
+__all__ = [
+    "METHODS",
+    "Classification",
+    "Examples",
+    "FittedMethod",
+    "Method",
+    "Rows",
+    "WholeRows",
+]

@@ -13,6 +13,7 @@ before the loss is taken, so every image is compared with itself too; no gradien
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,10 +25,38 @@ from jaxtyping import Array, Bool, Float, Shaped
 from hybridhash_jax.methods.method import Examples, Method, Rows, WholeRows, everywhere
 from input_pipeline.options import Option
 
+
+def alpha_for(alpha: float | str, bits: int) -> float:
+    """The scale at one code length: `alpha` itself; of "NUMBER/bits" the quotient.
+
+    A ValueError says what is accepted.
+    """
+    number, slash, divisor = str(alpha).partition("/")
+    try:
+        scale = float(number)
+    except ValueError:
+        scale = math.nan
+    known = divisor == "bits" if isinstance(alpha, str) else not isinstance(alpha, bool)
+    if not (known and 0 < scale < math.inf):
+        raise ValueError(
+            "give a number above 0, such as 0.5, or NUMBER/bits, such as 6.4/bits, which falls with "
+            "the code length"
+        )
+    return scale / bits if slash else scale
+
+
+def _alpha_problem(alpha: Any) -> str | None:
+    try:
+        alpha_for(alpha, 1)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 OPTIONS = (
     Option("pairs", "what a batch is compared with", ("bank", "batch")),
     Option("unseen", "bank rows not seen yet", ("ignored", "negative")),
-    Option("alpha", "scale of the inner products", above=0),
+    Option("alpha", "scale of the inner products", problem=_alpha_problem),
 )
 
 # Rows of a large bank are a multiple of this, so that any usual number of devices divides them. It
@@ -98,12 +127,12 @@ class HybridHash(Method):
 
     `pairs` "bank" compares a batch with the memory bank, "batch" with itself. Bank rows not seen
     yet are, by `unseen`, "ignored", or "negative": dissimilar to everything, as in the authors'
-    code, which adds log 2 each and no gradient. `alpha` is the scale of the inner products.
+    code, which adds log 2 each and no gradient. `alpha` is the scale of the inner products; see `alpha_for`.
     """
 
     pairs: str = "bank"
     unseen: str = "ignored"
-    alpha: float = 0.5
+    alpha: float | str = 0.5
 
     group = "loss"
 
@@ -121,13 +150,14 @@ class HybridHash(Method):
     ) -> tuple[jax.Array, MemoryBank | None]:
         """See `batch_loss` and `bank_loss`."""
         del step
+        alpha = alpha_for(self.alpha, outputs.shape[1])
         if state is None:
-            return batch_loss(outputs, examples.labels, examples.mask, alpha=self.alpha), None
+            return batch_loss(outputs, examples.labels, examples.mask, alpha=alpha), None
         batch = outputs, examples.labels, examples.mask, examples.index
         outputs, labels, mask, index = examples.rows.gather(batch)
         bank = update_bank(state, index, outputs, labels)
         options: dict[str, Any] = {
-            "alpha": self.alpha,
+            "alpha": alpha,
             "unseen": self.unseen,
             "rows": examples.rows,
         }

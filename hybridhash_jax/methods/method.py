@@ -75,11 +75,13 @@ class Method(abc.ABC):
       head: the network's head that it needs, a key of `models.HEADS`.
       learns: "codes", which retrieval measures, or "classes", which top-1 and top-5 measure.
       group: the group of the configuration that holds its options.
+      is_fitted: is it fitted from features, by `fit`, instead of trained by steps?
     """
 
     head: ClassVar[str] = "hybridhash"
     learns: ClassVar[str] = "codes"
     group: ClassVar[str]
+    is_fitted: ClassVar[bool] = False
 
     def check_labels(self, labels: np.ndarray) -> None:
         """Refuses training labels [n, classes] that it cannot learn from, with a ValueError."""
@@ -122,6 +124,15 @@ class Method(abc.ABC):
         """The state after an epoch's last step; traced, like `init_state`."""
         del step
         return state
+
+    def fit(self, features: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+        """The head of a method that `is_fitted`: kernel [C, K] and bias [K], float32.
+
+        The code of x is sign(x @ kernel + bias). `features` [n, C] are floats of any size, also a
+        memory map, and are read in chunks; `bits` is K. A ValueError says what cannot be fitted.
+        """
+        del features, bits
+        raise NotImplementedError(f"{type(self).__name__} is trained by steps")
 
     @property
     def acts_between_epochs(self) -> bool:

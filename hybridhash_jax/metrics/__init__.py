@@ -10,6 +10,7 @@ from hybridhash_jax.metrics.average_precision import (
     ranked_precisions,
 )
 from hybridhash_jax.metrics.code_health import CodeStatistics, code_statistics, collapse_symptoms
+from hybridhash_jax.metrics.cosine import cosine_average_precisions
 from hybridhash_jax.metrics.curves import (
     BallPrecision,
     Curve,
@@ -38,6 +39,7 @@ __all__ = [
     "ball_precision",
     "code_statistics",
     "collapse_symptoms",
+    "cosine_average_precisions",
     "curve_by_radius",
     "curve_by_rank",
     "discounted_gains",

@@ -48,13 +48,22 @@ def pack_sides(
     _check_sizes(queries, left, database, right)
     bits = queries.shape[1]
     codes_lib.distance_dtype(bits)  # refuses codes that are too long
-    by_class = left.ndim == 1 or all((side.sum(axis=1) == 1).all() for side in (left, right))
+    query_words, database_words, by_class = pack_labels((left, right))
     return (
-        PackedItems(_words(queries), _pack_labels(left, by_class)),
-        PackedItems(_words(database), _pack_labels(right, by_class)),
+        PackedItems(_words(queries), query_words),
+        PackedItems(_words(database), database_words),
         by_class,
         bits,
     )
+
+
+def pack_labels(
+    sides: BothLabels,
+) -> tuple[UInt64[np.ndarray, "L Q"], UInt64[np.ndarray, "L M"], bool]:
+    """Packs what `check_labels` returned: (queries, database, are they class ids?)."""
+    left, right = sides
+    by_class = left.ndim == 1 or all((side.sum(axis=1) == 1).all() for side in sides)
+    return _pack_labels(left, by_class), _pack_labels(right, by_class), by_class
 
 
 def grades(queries: PackedItems, database: PackedItems, by_class: bool) -> int:

@@ -32,7 +32,7 @@ def count_by_grade(
     def run(part: slice) -> None:
         _count(*_arrays(queries, database, part), by_class, counts[part])
 
-    _in_threads(run, len(queries))
+    in_threads(run, len(queries))
     return counts
 
 
@@ -57,7 +57,7 @@ def stable_precisions(
         arrays = _arrays(queries, database, part)
         _sum_in_row_order(*arrays, by_class, start[part], places, result[part])
 
-    _in_threads(run, len(queries))
+    in_threads(run, len(queries))
     return result
 
 
@@ -74,7 +74,7 @@ def _arrays(
     )
 
 
-def _in_threads(run: Callable[[slice], None], queries: int) -> None:
+def in_threads(run: Callable[[slice], None], queries: int) -> None:
     """Calls `run` with slices that together are all queries; the threads end with the call."""
     parts = [slice(i, i + _QUERIES_A_TASK) for i in range(0, queries, _QUERIES_A_TASK)]
     with ThreadPoolExecutor(min(len(parts), available_cores())) as pool:
@@ -96,7 +96,7 @@ def _count(
         for start in range(0, words.shape[1], _BLOCK):
             rows = min(_BLOCK, words.shape[1] - start)
             _distances(query_words[query], words, start, distance[:rows])
-            _grades(query_labels[query], labels, by_class, start, grade[:rows])
+            shared_labels(query_labels[query], labels, by_class, start, grade[:rows])
             for i in range(rows):
                 table[distance[i], grade[i]] += 1
 
@@ -120,7 +120,7 @@ def _sum_in_row_order(
         for start in range(0, words.shape[1], _BLOCK):
             rows = min(_BLOCK, words.shape[1] - start)
             _distances(query_words[query], words, start, distance[:rows])
-            _grades(query_labels[query], labels, by_class, start, grade[:rows])
+            shared_labels(query_labels[query], labels, by_class, start, grade[:rows])
             # Keeps the counters of relevant rows without a branch, which would be hard to predict:
             # the next row writes over the counter of one that is not relevant.
             found = np.uint64(0)
@@ -148,7 +148,7 @@ def _distances(query: UInt64[np.ndarray, "W"], words: Words, start: int, out: Bl
 
 
 @compiled
-def _grades(
+def shared_labels(
     query: UInt64[np.ndarray, "L"], labels: Words, by_class: bool, start: int, out: Block
 ) -> None:
     """Writes how many labels a query shares with each of these items."""

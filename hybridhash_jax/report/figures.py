@@ -6,6 +6,7 @@ Colours, sizes and fonts stay legible on a phone. Matplotlib is imported when so
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -188,12 +189,15 @@ def plot_bit_balance(report: Mapping[str, Any], path: Target) -> None:
 def plot_over_bits(sweep: Mapping[str, Any], path: Target) -> None:
     """Draws mAP over the code length, with the band that ties leave open (map_over_bits.png).
 
-    Best and last evaluation and published numbers are markers where they are given.
+    Best and last evaluation and published numbers are markers where they are given, and each
+    baseline is a line.
     """
     entries = sorted(sweep["lengths"], key=lambda entry: entry["bits"])
     bits = [entry["bits"] for entry in entries]
     published = _by_run(sweep.get("published") or ())
-    with figure(path, sweep["title"], height=4.4 + 0.42 * len(published)) as (drawn, (axes,)):
+    baselines = sweep.get("baselines") or ()
+    height = 4.4 + 0.42 * len(published) + 0.25 * len(baselines)
+    with figure(path, sweep["title"], height=height) as (drawn, (axes,)):
         _draw_tie_band(axes, bits, [entry["map"] for entry in entries])
         for name, marker in (("best", "^"), ("last", "v")):
             points = [(x["bits"], x[name]["map_expected"]) for x in entries if x.get(name)]
@@ -206,6 +210,9 @@ def plot_over_bits(sweep: Mapping[str, Any], path: Target) -> None:
                     ms=9,
                     label=f"{name} evaluation",
                 )
+        for one, style in zip(baselines, itertools.cycle(("--", ":", "-."))):
+            name = "\n".join(wording.lines(one["name"], 42, 2))
+            axes.axhline(one["map_expected"], color=GREY, linestyle=style, label=name)
         for (label, points), (marker, colour) in zip(published.items(), _markers(), strict=False):
             axes.plot(*zip(*points, strict=True), marker, color=colour, ms=8, label=label)
         ticks = sorted({*bits, *(x for points in published.values() for x, _ in points)})

@@ -21,12 +21,15 @@ def report_content(
     dataset: Mapping[str, Any],
     codes: Mapping[str, Any],
     run: Mapping[str, Any],
+    baselines: Sequence[Mapping[str, Any]] = (),
     **more: Any,
 ) -> dict[str, Any]:
     """Joins what `findings.describe_retrieval` found with where it comes from.
 
     `dataset` has name and protocol, `codes` the source and, where known, the model's fingerprint,
     `run` command, versions, device and seed; `more` evaluations, training, selection, times.
+    `baselines` are other rankings of the same queries and database, each with name ("cosine of the
+    features"), map_expected at the same cut-off, dimensions and bytes_per_image.
     """
     measured = {name: value for name, value in findings.items() if name not in _OF_THE_DATA}
     known = published.published_for(str(dataset.get("protocol")), findings["top_k"])
@@ -35,6 +38,7 @@ def report_content(
         "dataset": {**dataset, **{name: findings[name] for name in _OF_THE_DATA}},
         "codes": dict(codes),
         **measured,
+        **({"baselines": [dict(baseline) for baseline in baselines]} if baselines else {}),
         **more,
         "published": [entry for entry in known if entry["bits"] == findings["bits"]],
         "run": dict(run),
@@ -89,6 +93,7 @@ def write_sweep(
             }
             for folder, report in reports
         ],
+        **({"baselines": first["baselines"]} if first.get("baselines") else {}),
         "published": published.published_for(first["dataset"]["protocol"], first["top_k"]),
         "run": first["run"],
     }

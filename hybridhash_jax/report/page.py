@@ -72,6 +72,7 @@ _OPTIONAL = {
         "selection",
         "times",
         "published",
+        "baselines",
         "queries_without_label",
         "decided_by_labels",
         "common_labels",
@@ -247,5 +248,7 @@ def _environment() -> jinja2.Environment:
         "breakable": _breakable,
         "plain": wording.plain,
         "file_name": wording.file_name,
+        "baseline": wording.baseline,
+        "kept": wording.kept,
     }
     return environment

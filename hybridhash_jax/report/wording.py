@@ -3,7 +3,8 @@
 import shlex
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 FEW_PIXELS = 48  # an image with a longer side up to this is shown as the pixels it has
 
@@ -41,6 +42,25 @@ def arguments(command: str) -> list[str]:
 def share(value: float) -> str:
     """Writes a share in [0, 1] in percent."""
     return f"{value:.1%}"
+
+
+def baseline(one: Mapping[str, Any], top_k: int | None) -> str:
+    """Says what another ranking of the same images reaches, and from how much."""
+    name = plain(one["name"])
+    return (
+        f"{name[:1].upper()}{name[1:]}: {map_name(top_k)} {measure(one['map_expected'])}, from "
+        f"{counted(one['dimensions'], 'dimension')} in {counted(one['bytes_per_image'], 'byte')} an "
+        "image."
+    )
+
+
+def kept(one: Mapping[str, Any], bits: int, value: float) -> str:
+    """Says how much of a baseline codes keep, such as "keep 95.4% of it in 8 bytes"."""
+    size = counted(-(-bits // 8), "byte")
+    if one["map_expected"] <= 0:
+        return f"have {measure(value)} in {size}"
+    part = value / one["map_expected"]
+    return f"{'keep' if part <= 1 else 'reach'} {share(part)} of it in {size}"
 
 
 def plain(text: object) -> str:

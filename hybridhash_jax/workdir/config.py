@@ -43,8 +43,9 @@ def load_config(place: Path) -> Config:
         ) from None
     if lengths:
         saved["bits"] = [int(folder.name.removesuffix("bits")) for folder in lengths]
-    values = _merged(config.to_dict(), saved)
-    return ConfigDict(_with_tuples(values)).lock()
+    with config.ignore_type():  # of earlier versions; the fields keep theirs for what a flag gives
+        config.update(_with_tuples(saved))
+    return config.lock()
 
 
 def _lengths(workdir: Path) -> list[Path]:
@@ -198,12 +199,6 @@ def _unused_data_fields(saved: dict[str, Any], given: dict[str, Any]) -> list[st
     if saved["data.name"] != given["data.name"]:
         return []
     return [f"data.{name}" for name in unused_fields(given["data.name"], given["data.source"])]
-
-
-def _merged(defaults: Any, saved: Any) -> Any:
-    if not (isinstance(defaults, dict) and isinstance(saved, dict)):
-        return saved
-    return defaults | {name: _merged(defaults.get(name), value) for name, value in saved.items()}
 
 
 def _with_tuples(value: Any) -> Any:

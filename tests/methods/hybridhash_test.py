@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybridhash_jax.methods import hybridhash
+from hybridhash_jax.methods import Examples, hybridhash
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -54,6 +54,21 @@ def test_batch_loss_is_the_two_means_over_pairs_of_different_images():
     labels = jnp.asarray([[1, 0], [1, 1], [0, 1]])  # similar: 0-1 and 1-2; dissimilar: 0-2
     loss = hybridhash.batch_loss(u, labels, jnp.ones(3, bool), alpha=2.0)
     assert float(loss) == pytest.approx(hand_computed([0.0, 0.0], [-1.0]), rel=1e-6)
+
+
+@pytest.mark.parametrize("pairs", ["bank", "batch"])
+def test_alpha_over_bits_falls_with_the_code_length(pairs):
+    for bits, alpha in ((16, 0.4), (64, 0.1)):
+        u = jax.random.normal(jax.random.key(0), (6, bits))
+        labels = jax.nn.one_hot(jnp.asarray([0, 1, 0, 2, 1, 0]), 3)
+        examples = Examples(labels, labels, jnp.ones(6, bool), jnp.arange(6))
+        losses = []
+        for value in (alpha, "6.4/bits"):
+            method = hybridhash.HybridHash(pairs=pairs, alpha=value)
+            state = method.init_state(labels, bits, jax.random.key(1))
+            losses.append(float(method.loss(u, examples, state, jnp.zeros((), jnp.int32))[0]))
+        assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+        assert hybridhash.alpha_for(0.5, bits) == 0.5
 
 
 def test_padding_changes_nothing():

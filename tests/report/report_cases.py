@@ -46,6 +46,14 @@ def photographs(number: int = 200) -> dict[int, np.ndarray]:
     return {i: found[i % 25] for i in range(number)}
 
 
+BASELINE = {
+    "name": "cosine of the features",
+    "map_expected": 0.95,
+    "dimensions": 1280,
+    "bytes_per_image": 2560,
+}
+
+
 def minimal_report(bits: int = 32) -> dict[str, Any]:
     """A report with everything that each has and nothing that may be missing."""
     at = np.unique(np.geomspace(1, 1597, 60).round().astype(int))

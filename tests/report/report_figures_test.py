@@ -110,6 +110,16 @@ def test_the_sweep_figure_gains_a_marker_for_each_published_number(tmp_path):
     assert after.shape[1] == before.shape[1] == 920
 
 
+def test_the_sweep_figure_gains_a_line_for_a_baseline(tmp_path):
+    sweep = cases.sweep()
+    before = drawn(figures.plot_over_bits, sweep, path=tmp_path / "m.png")
+    sweep["baselines"] = [cases.BASELINE]
+    after = drawn(figures.plot_over_bits, sweep, path=tmp_path / "m.png")
+    grey = (0x5A, 0x5A, 0x5A)
+    assert pixels_of(before, grey) < 100  # of letters
+    assert pixels_of(after, grey) > 1000
+
+
 def test_a_sweep_of_one_length_is_drawn(tmp_path):
     sweep = cases.sweep()
     sweep["lengths"] = sweep["lengths"][:1]

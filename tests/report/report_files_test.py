@@ -10,6 +10,7 @@ from hybridhash_jax import codes
 from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.report.files import report_content, write_report, write_sweep
 from hybridhash_jax.report.findings import describe_retrieval, shown_images
+from tests.report.report_cases import BASELINE
 
 
 def content(bits=8, top_k=None, protocol="toy", **more):
@@ -93,3 +94,21 @@ def test_a_sweep_has_a_row_a_length_that_leads_to_its_report(tmp_path):
         assert f'href="{folder}/report.html"' in page.read_text()
     with Image.open(tmp_path / "map_over_bits.png") as picture:
         picture.load()
+
+
+def test_baselines_are_in_the_files_of_a_length_and_of_several(tmp_path):
+    plain = content(8)[0]
+    assert "baselines" not in plain
+    reports = [(f"{bits}bits", content(bits, baselines=[BASELINE])[0]) for bits in (8, 16)]
+    assert {name: value for name, value in reports[0][1].items() if name != "baselines"} == plain
+    for name, report in reports:
+        text = write_report(tmp_path / name, report, {}, draw=True).read_text()
+        assert "Cosine of the features: mAP@all 0.9500" in text
+    text = write_sweep(tmp_path, reports, draw=True).read_text()
+    assert "Cosine of the features: mAP@all 0.9500" in text
+    for folder in (".", "8bits", "16bits"):
+        assert json.loads((tmp_path / folder / "report.json").read_text())["baselines"] == [
+            BASELINE
+        ]
+    write_sweep(tmp_path, [("8bits", plain)], draw=False)
+    assert "baselines" not in json.loads((tmp_path / "report.json").read_text())

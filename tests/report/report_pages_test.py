@@ -9,7 +9,7 @@ import re
 import pytest
 from PIL import Image
 
-from hybridhash_jax.report import page
+from hybridhash_jax.report import page, wording
 from tests.report import report_cases as cases
 from tests.report.report_html import Page, headings
 
@@ -309,3 +309,36 @@ def test_long_class_names_may_be_broken():
     text = page.render_report(report, {}, {})
     assert "road_<wbr>vehicle/<wbr>lorry</td>" in text
     assert "Donaudampf\N{SOFT HYPHEN}schifffahrt &amp; co</td>" in text
+
+
+def test_a_baseline_stands_beside_the_map_with_what_the_codes_keep_of_it():
+    report = cases.full_report(32)
+    plain = page.render_report(report, {}, {})
+    report["baselines"] = [cases.BASELINE | {"map_expected": 1.0}]
+    text = page.render_report(report, {}, {})
+    said = (
+        "Cosine of the features: mAP@all 1.0000, from 1,280 dimensions in 2,560 bytes an image. The "
+        "codes keep 97.9% of it in 4 bytes."
+    )
+    assert said in text
+    assert "of it in" not in plain
+    lines = text.splitlines()
+    added = [line for line in lines if line not in plain.splitlines()]
+    assert added == [f"<div>{said}</div>"]
+
+
+@pytest.mark.parametrize(
+    ("bits", "value", "baseline", "said"),
+    [
+        (64, 0.6, 0.3, "reach 200.0% of it in 8 bytes"),
+        (12, 0.3, 0.3, "keep 100.0% of it in 2 bytes"),
+        (1, 0.3, 0.0, "have 0.3000 in 1 byte"),
+    ],
+)
+def test_codes_may_be_better_than_a_baseline_or_the_baseline_nothing(bits, value, baseline, said):
+    assert wording.kept({"map_expected": baseline}, bits, value) == said
+
+
+def test_the_name_of_a_baseline_is_escaped():
+    report = cases.full_report() | {"baselines": [cases.BASELINE | {"name": "<b>\ud800"}]}
+    assert "&lt;b&gt;\N{REPLACEMENT CHARACTER}: mAP@all" in page.render_report(report, {}, {})

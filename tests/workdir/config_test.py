@@ -1,12 +1,16 @@
 """Reading back what a workdir says about its run. (What it refuses: run_test.)"""
 
 import json
+import sys
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from configs import default, lists
-from hybridhash_jax.config_fields import ConfigError, to_json
+from hybridhash_jax.config_fields import ConfigError, flat_fields, to_json
 from hybridhash_jax.config_rules import MAY_CHANGE, check_config
+from hybridhash_jax.workdir import saved_config
 from hybridhash_jax.workdir.config import (
     check_same_run,
     config_of_length,
@@ -14,7 +18,7 @@ from hybridhash_jax.workdir.config import (
     load_config,
     save_config,
 )
-from tests.runs.small_run import make_config
+from tests.runs.small_run import ROOT, make_config
 
 
 def test_a_saved_configuration_comes_back_with_its_tuples(tmp_path):
@@ -34,6 +38,31 @@ def test_fields_that_came_later_have_their_defaults(tmp_path):
     assert found.checkpoint.to_dict() == default.get_config().checkpoint.to_dict()
     assert found.model.embed_dims == (16, 16)
     check_config(found)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("evaluation.top_k=5", 5),  # saved as null
+        ("data.lists=here", "here"),
+        ("model.mlp_ratio=2.5", 2.5),
+        ("loss.alpha=0.25", 0.25),
+        ("loss.alpha=6.4/bits", "6.4/bits"),
+        ("bits=16,32", (16, 32)),
+    ],
+)
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+def test_a_flag_sets_any_field_also_of_a_saved_run(tmp_path, monkeypatch, saved, flag, value):
+    (tmp_path / "config.json").write_text(to_json(make_config()))
+    place = f"{saved_config.__file__}:{tmp_path}" if saved else "configs/default.py"
+    arguments = ["main.py", f"--config={place}", f"--config.{flag}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.chdir(ROOT)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(arguments)
+    assert dict(flat_fields(values.config))[flag.partition("=")[0]] == value
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
