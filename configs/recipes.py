@@ -41,3 +41,28 @@ def pretrain_from_scratch(config: Any) -> None:
     config.optimizer.clip_norm = 1.0
     config.evaluation.selected_by = "validation"
     config.evaluation.batch_size = 256
+
+
+def on_frozen_features(config: Any) -> None:
+    """A hidden head on the frozen features of EfficientNet-Lite0, by the pairs inside a batch."""
+    config.model.variant = "efficientnet_lite0"
+    config.init.weights = "efficientnet_lite0"
+    config.optimizer.frozen = ("^(stem|blocks|conv_head)/",)
+    head_on_features(config)
+
+
+def head_on_features(config: Any) -> None:
+    """The head and its training, whatever the features come from."""
+    config.batch_size = 256
+    config.num_epochs = 20
+    config.model.head_kind = "hidden"
+    config.loss.pairs = "batch"
+    config.loss.alpha = "6.4/bits"
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "warmup_cosine"
+    config.optimizer.weight_decay = 1e-4
+    config.evaluation.every_epochs = 20
+    config.evaluation.selected_by = "last"
+    config.evaluation.batch_size = 256
+    config.checkpoint.every_epochs = 20.0

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from input_pipeline.vectors import Vectors
 from jax.sharding import Mesh
 
 from hybridhash_jax import models, pretrained
@@ -27,8 +26,9 @@ from hybridhash_jax.configured import (
 )
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches, make_layout
-from hybridhash_jax.image_sources import Sources, check_enough, create_sources
-from hybridhash_jax.kept_features import KeptFeatures, Plan, plan_features
+from hybridhash_jax.features import fitting
+from hybridhash_jax.features.kept import KeptFeatures, Plan, plan_features
+from hybridhash_jax.image_sources import Sources, create_sources, training_rows
 from hybridhash_jax.methods import Method
 from hybridhash_jax.optimizer import frozen_mask
 from hybridhash_jax.parameters import constants, num_trainable, with_values
@@ -44,11 +44,8 @@ from hybridhash_jax.train_step import (
 from input_pipeline import loader
 from input_pipeline.dataset import Dataset
 from input_pipeline.images.unreadable import Unreadable
-from input_pipeline.splits import hold_out
+from input_pipeline.images.vectors import Vectors
 
-# At most so many training images are looked at, evenly spaced: to fit a method, and for the mean
-# and deviation of features.
-FIT_ROWS, NORM_ROWS = 50_000, 2_000
 Batches = grain.DatasetIterator[loader.Batch]
 
 
@@ -113,7 +110,8 @@ class Experiment:
         `params` are the network's; nothing happens where nothing is kept, or at a second call.
         """
         if self.kept:
-            self.kept.open(params, self.sources, self._image_batches)
+            names, rows_of = self.sources.names, self._image_batches
+            self.kept.open(params, names, self.unreadable, rows_of)
 
     def create_state(self) -> TrainState:
         """The state before the first step, its parameters drawn from the seed."""
@@ -155,51 +153,22 @@ class Experiment:
         """A first state with all that is taken from features of the training images.
 
         That is what features are normalised by, unless init.weights brought it, and the head of a
-        fitted method, whose only step it is. `open_features` comes before it.
-
-        Raises:
-          ValueError: features that the method cannot be fitted to.
+        fitted method, whose only step it is. `open_features` comes before it; a ValueError for
+        features that the method cannot be fitted to.
         """
-        fits, params = self.method.is_fitted, state.params
-        norm = "feature_norm" in params
-        norm = norm and not np.any(np.asarray(params["feature_norm"]["mean"][...]))
-        if not (fits or norm):
+        if not fitting.is_needed(self.method, state.params):
             return state
-        features, values = self._training_features(params, FIT_ROWS if fits else NORM_ROWS), {}
-        if norm:
-            mean = features.mean(axis=0, dtype=np.float64)
-            deviation = np.sqrt(np.square(features - mean).mean(dtype=np.float64))
-            values = {"feature_norm/mean": mean, "feature_norm/deviation": deviation}
-            features = (features - mean) / deviation
-        if fits:
-            with progress(f"fitting {self.config.method.name}"):
-                kernel, bias = self.method.fit(features.astype(np.float32), self.bits)
-            values |= {"hash_head/kernel": kernel, "hash_head/bias": bias}
-            state = dataclasses.replace(state, step=state.step + 1)
-        values = {name: np.asarray(value, np.float32) for name, value in values.items()}
-        params = self.layout.place_params(with_values(params, values))
+        rows = fitting.chosen_rows(self.method, self.train_rows)
+        compute = compile_on_batches(
+            lambda params, inputs: self.stages(params, inputs)["features"], self.mesh, self.layout
+        )
+        with contextlib.closing(self.eval_batches(rows)) as batches:
+            features = fitting.read_features(compute, state.params, batches, len(rows), self.mesh)
+        values = fitting.fitted_values(self.method, features, self.bits, state.params)
+        params = self.layout.place_params(with_values(state.params, values))
         ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-        return dataclasses.replace(state, params=params, ema=ema)
-
-    def _training_features(self, params: Any, limit: int) -> np.ndarray:
-        """Float32 [n, C] of at most `limit` training images, evenly spaced; means of maps."""
-
-        def compute(params: Any, inputs: jax.Array) -> jax.Array:
-            features = self.stages(params, inputs)["features"]
-            return features.mean(range(1, features.ndim - 1), dtype=jnp.float32)
-
-        compiled = compile_on_batches(compute, self.mesh, self.layout)
-        count = min(limit, len(self.train_rows))
-        rows = self.train_rows[np.linspace(0, len(self.train_rows) - 1, count).astype(np.int64)]
-        found = []
-        with progress("looking at training images", count) as told:
-            with contextlib.closing(self.eval_batches(rows)) as batches:
-                for batch in batches:
-                    inputs = sharding.put_batch({k: batch[k] for k in ("image", "mask")}, self.mesh)
-                    mask = np.asarray(sharding.replicate(inputs["mask"], self.mesh))
-                    found.append(np.asarray(compiled(params, inputs["image"]))[mask])
-                    told.update(int(mask.sum()))
-        return np.concatenate(found)
+        step = state.step + 1 if self.method.is_fitted else state.step
+        return dataclasses.replace(state, step=step, params=params, ema=ema)
 
     @property
     def batch_sources(self) -> Sources:
@@ -283,7 +252,7 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
     """
     mesh = configured_mesh(config)
     method = create_method(config)
-    train_rows, held_out = _training_rows(config, method, dataset)
+    train_rows, held_out = training_rows(config, method, dataset)
     num_classes = dataset.labels.shape[1]
     bits = num_classes if method.learns == "classes" else length or config.bits[0]
     steps_per_epoch = loader.steps_per_epoch(len(train_rows), config.batch_size)
@@ -353,26 +322,6 @@ def _embedding_width(dataset: Dataset) -> int | None:
     """Numbers of an embedding; None where the data are images."""
     images = dataset.images
     return images.array.shape[1] if isinstance(images, Vectors) else None
-
-
-def _training_rows(
-    config: Config, method: Method, dataset: Dataset
-) -> tuple[np.ndarray, np.ndarray]:
-    """(rows that are trained on, rows that are held out)."""
-    splits = dataset.splits
-    check_enough(dataset, config.batch_size, searches=method.learns == "codes")
-    used = {"training": splits.train}
-    if method.learns == "classes":
-        used["query"] = splits.query
-    for name, rows in used.items():
-        try:
-            method.check_labels(dataset.labels[rows])
-        except ValueError as error:
-            raise ValueError(f"{name} images of {dataset.name}: {error}") from None
-    if method.learns == "codes" and config.evaluation.selected_by == "validation":
-        fraction = config.evaluation.validation_fraction
-        return hold_out(splits.train, fraction, config.data.split_seed)
-    return splits.train, np.zeros(0, np.int64)
 
 
 def _first_state(

@@ -10,6 +10,7 @@ import numpy as np
 from configs import default
 from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.distributed.agreement import agree
+from hybridhash_jax.methods import Method
 from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.workdir import names
 from input_pipeline.dataset import Dataset
@@ -29,6 +30,7 @@ from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.images.vectors import Vectors
 from input_pipeline.messages import counted, shortened
 from input_pipeline.sources import ArraySource, DecodedSource, Source
+from input_pipeline.splits import hold_out
 
 _READING_SECONDS = 4 * 3600  # that one process may read its data longer than another
 
@@ -148,6 +150,26 @@ def check_enough(dataset: Dataset, batch_size: int, *, searches: bool) -> None:
             f"batch_size={batch_size} is more than the {len(splits.train):,} training images of "
             f"{dataset.name}; give --config.batch_size={len(splits.train)} or less"
         )
+
+
+def training_rows(
+    config: Config, method: Method, dataset: Dataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows that are trained on, rows that are held out); errors as `check_enough`."""
+    splits = dataset.splits
+    check_enough(dataset, config.batch_size, searches=method.learns == "codes")
+    used = {"training": splits.train}
+    if method.learns == "classes":
+        used["query"] = splits.query
+    for name, rows in used.items():
+        try:
+            method.check_labels(dataset.labels[rows])
+        except ValueError as error:
+            raise ValueError(f"{name} images of {dataset.name}: {error}") from None
+    if method.learns == "codes" and config.evaluation.selected_by == "validation":
+        fraction = config.evaluation.validation_fraction
+        return hold_out(splits.train, fraction, config.data.split_seed)
+    return splits.train, np.zeros(0, np.int64)
 
 
 def check_headers(dataset: Dataset, config: Config) -> None:

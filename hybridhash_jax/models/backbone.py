@@ -7,6 +7,8 @@ import jax
 from hybridhash_jax.models.interaction import TokenOptions
 from hybridhash_jax.models.layers import LayerOptions
 
+RGB = tuple[float, float, float]
+
 
 @runtime_checkable
 class Backbone(Protocol):
@@ -17,8 +19,8 @@ class Backbone(Protocol):
     grid: int  # side of the feature map; 1 for vectors of features
     options: LayerOptions
     # Of pixels in 0..1, per channel, RGB: images come in as (pixel - mean) / std.
-    pixel_mean: tuple[float, float, float]
-    pixel_std: tuple[float, float, float]
+    pixel_mean: RGB
+    pixel_std: RGB
 
     @property
     def stage_paths(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from hybridhash_jax.models.backbone import RGB
 from hybridhash_jax.models.layers import LayerOptions
 from hybridhash_jax.models.ops.depthwise import depthwise, relu6, same_padding
 from hybridhash_jax.models.ops.sums import add_bias
@@ -143,7 +144,8 @@ class EfficientNetLite(nnx.Module):
     """
 
     # Of pixels in 0..1: (pixel - 127) / 128 in 0..255.
-    pixel_mean, pixel_std = (127 / 255,) * 3, (128 / 255,) * 3
+    pixel_mean: RGB = (127 / 255, 127 / 255, 127 / 255)
+    pixel_std: RGB = (128 / 255, 128 / 255, 128 / 255)
     grid = 1
     width = FEATURE_WIDTH
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from hybridhash_jax.models.backbone import RGB
 from hybridhash_jax.models.layers import LayerOptions
 
 
@@ -16,7 +17,8 @@ class GivenEmbeddings(nnx.Module):
     """
 
     image_size, grid = 0, 1
-    pixel_mean, pixel_std = (0.0,) * 3, (1.0,) * 3
+    pixel_mean: RGB = (0.0, 0.0, 0.0)
+    pixel_std: RGB = (1.0, 1.0, 1.0)
 
     def __init__(self, *, width: int, dtype: jax.typing.DTypeLike = jnp.float32):
         if width < 1:

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from hybridhash_jax.models.backbone import RGB
 from hybridhash_jax.models.blocks import blockify, unblockify
 from hybridhash_jax.models.choices import check_choices
 from hybridhash_jax.models.interaction import GlobalBranch, InteractionModule, TokenOptions
@@ -68,7 +69,8 @@ class NestBackbone(nnx.Module):
     A ValueError for a size that does not fit (with the sizes that would), or an unknown option.
     """
 
-    pixel_mean, pixel_std = pixels.MEAN, pixels.STD
+    pixel_mean: RGB = pixels.MEAN
+    pixel_std: RGB = pixels.STD
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from input_pipeline.vectors import Vectors
 from jax.sharding import Mesh
 
 from hybridhash_jax import __version__, models
 from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
-from hybridhash_jax.features import (
-    FeatureStore,
-    image_checksums,
-    make_room,
-    needed_bytes,
-    open_store,
-)
+from hybridhash_jax.features.image_sums import image_checksums
+from hybridhash_jax.features.space import make_room
+from hybridhash_jax.features.store import FeatureStore, needed_bytes, open_store
 from hybridhash_jax.image_sources import Sources
 from hybridhash_jax.methods import Method
 from hybridhash_jax.parameters import flatten
@@ -32,6 +27,8 @@ from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.workdir.checkpoints import fingerprint
 from input_pipeline.dataset import Dataset
 from input_pipeline.errors import DataError
+from input_pipeline.images.unreadable import Unreadable
+from input_pipeline.images.vectors import Vectors
 from input_pipeline.options import Option
 from input_pipeline.sources import FeatureSource
 
@@ -184,20 +181,29 @@ class KeptFeatures:
             "dtype": config.model.dtype if config.model.dtype != "auto" else jax.default_backend(),
         }
 
-    def open(self, params: Any, sources: Sources, batches: Callable[[np.ndarray], Any]) -> None:
+    def open(
+        self,
+        params: Any,
+        names: Sequence[str],
+        unreadable: Unreadable,
+        batches: Callable[[np.ndarray], Any],
+    ) -> None:
         """Computes what is not there yet; a second call does nothing.
 
         Args:
           params: of the network; what is frozen never changes.
-          sources: of the images.
+          names: of the images, for messages.
+          unreadable: what is known of images that cannot be read.
           batches: makes evaluation batches of some rows of the data set.
         """
         if self.sources is not None:
             return
         plan, config, rows = self.plan, self.config, _rows_of(self.dataset)
+        images = self.dataset.images
+        assert not isinstance(images, Vectors)
         with progress("looking for kept features", len(rows)) as told:
             sums, unread = image_checksums(
-                self.dataset.images,
+                images,
                 rows,
                 num_workers=config.data.num_workers,
                 on_images=told.update,
@@ -214,10 +220,12 @@ class KeptFeatures:
                 self._fill(store, params, rows[missing], sums[missing], batches)
         places = np.full(len(self.dataset.labels), -1, np.int64)
         # Images that could not be decoded have none.
-        there = np.isin(_as_words(sums), _as_words(store.sums)).all(axis=-1)
+        absent = {sums[position].tobytes() for position in store.missing(sums).tolist()}
+        there = np.asarray([one.tobytes() not in absent for one in sums], bool)
         places[rows[there]] = store.rows(sums[there])
+        reasons |= unreadable.reasons
         one = functools.partial(FeatureSource, store.array, places, reasons)
-        self.sources = Sources(one(), one(view=0), True, sources.names)
+        self.sources = Sources(one(), one(view=0), True, names)
 
     def _fill(
         self,
