@@ -58,16 +58,9 @@ def load_embeddings(
     split = _words(files.split_file, found.split, path, "split")
     labels_from, labels = _labels(files, found, path)
     n = len(found.array)
-    for what, rows in (
-        (labels_from, labels.multi_hot),
-        (files.names or "names", names),
-        (files.split_file or "split", split),
-    ):
-        if rows is not None and len(rows) != n:
-            raise DataError(
-                f"{what}: {counted(len(rows), 'row')} for {counted(n, 'vector')} of {path}; give one "
-                "for each, in the same order"
-            )
+    _check_count(labels_from, labels.multi_hot, n, path)
+    _check_count(files.names or "names", names, n, path)
+    _check_count(files.split_file or "split", split, n, path)
     unlabelled = _unlabelled(labels, labels_from, names or ())
     digest = check_rows(found.array, names or (), f"{path}")
     pictures = _pictures(directory, names)
@@ -90,6 +83,15 @@ def load_embeddings(
             labels.multi_hot, *splits.by_name().values(), names=(digest, *(names or ()))
         ),
     )
+
+
+def _check_count(what: str, rows: Sequence[str] | np.ndarray | None, n: int, path: Path) -> None:
+    if rows is not None and len(rows) != n:
+        header = " (is the first line a heading? Take it away)" if len(rows) == n + 1 else ""
+        raise DataError(
+            f"{what}: {counted(len(rows), 'row')} for {counted(n, 'vector')} of {path}{header}; give "
+            "one for each, in the same order"
+        )
 
 
 def _local(given: str) -> Path:
@@ -119,7 +121,7 @@ def _labels(files: EmbeddingFiles, found: VectorFile, path: Path) -> tuple[str, 
     if files.labels is not None:
         path = _local(files.labels)
         what, given = f"{path}", read_rows(path)
-        given = labels_of_lines(given) if isinstance(given, list) else given
+        given = labels_of_lines(given, what) if isinstance(given, list) else given
     elif found.labels is not None:
         what, given = f"{path}: labels", found.labels
     else:
@@ -153,7 +155,7 @@ def _pictures(directory: str | None, names: Sequence[str] | None) -> EncodedImag
             "them with --config.data.names=FILE, or leave data.dir out"
         )
     first = names[:_LOOKED_AT]
-    if "://" not in directory and not any((Path(directory) / name).is_file() for name in first):
+    if "://" not in directory and not any(os.path.isfile(f"{directory}/{name}") for name in first):
         raise DataError(
             f"none of the first {counted(len(first), 'name')}, such as {first[0]!r}, leads to a file "
             f"in --config.data.dir={directory}; give the folder that the names start from, or leave "

@@ -11,6 +11,7 @@ from input_pipeline.messages import shortened
 from input_pipeline.vectors.row_lists import LabelLists
 
 _MOST_CLASSES = 65_536  # as many columns of a byte a row; more are names or numbers, not classes
+_ROWS_AT_ONCE = 65_536
 _ACCEPTED = (
     "accepted: class ids, integers [N] from 0; 0/1 integers [N, classes]; strings [N]; in Parquet "
     "also lists of either; in a text file a line a row, several labels parted by commas"
@@ -61,13 +62,6 @@ def make_labels(
 
 
 def _of_columns(given: np.ndarray, what: str, class_names: Sequence[str] | None) -> RowLabels:
-    wrong = np.argwhere((given != 0) & (given != 1))
-    if len(wrong):
-        row, column = wrong[0].tolist()
-        raise DataError(
-            f"{what} {list(given.shape)} holds {given[row, column]} in row {row}: columns are 0 or 1, "
-            f"and {len(wrong):,} entries are not. {_ACCEPTED}"
-        )
     if given.shape[1] < 2:
         raise DataError(
             f"{what} has {given.shape[1]} column, and two classes are needed to tell apart; write "
@@ -78,13 +72,23 @@ def _of_columns(given: np.ndarray, what: str, class_names: Sequence[str] | None)
             f"{what} has {given.shape[1]} columns, but classes.txt beside it names "
             f"{len(class_names)} classes: mend it, or take it away"
         )
-    return RowLabels(
-        np.ascontiguousarray(given, np.uint8),
-        tuple(class_names or map(str, range(given.shape[1]))),
-    )
+    multi_hot = np.empty(given.shape, np.uint8)
+    for first in range(0, len(given), _ROWS_AT_ONCE):  # it may be mapped, and larger than memory
+        part = given[first : first + _ROWS_AT_ONCE]
+        wrong = np.argwhere((part != 0) & (part != 1))
+        if len(wrong):
+            row, column = wrong[0].tolist()
+            raise DataError(
+                f"{what} {list(given.shape)} holds {part[row, column]} in row {first + row}: columns "
+                f"are 0 or 1. {_ACCEPTED}"
+            )
+        multi_hot[first : first + _ROWS_AT_ONCE] = part
+    return RowLabels(multi_hot, tuple(class_names or map(str, range(given.shape[1]))))
 
 
 def _of_lists(given: LabelLists, what: str, class_names: Sequence[str] | None) -> RowLabels:
+    if not len(given.values):
+        raise DataError(f"{what} has no label in any of {len(given):,} rows. {_ACCEPTED}")
     if given.values.dtype.kind in "iu":
         columns = _columns_of_lists(given)
         if columns is not None:

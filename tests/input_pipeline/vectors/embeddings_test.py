@@ -1,6 +1,8 @@
 """Vectors of any model as a data set: formats, labels, splits, pictures."""
 
 import logging
+import os
+import shutil
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -143,6 +145,24 @@ def test_a_cache_that_cannot_be_written_is_told_in_one_sentence(load, tmp_path):
     (tmp_path / "cache").write_text("")
     with pytest.raises(DataError, match=r"the cache .*cache cannot be written .*0\.0 MB"):
         load(vectors(np.float64), labels=IDS)
+
+
+def test_a_disk_without_room_is_told_before_writing(load, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match="cannot be written .No space left on device.*make room"):
+        load(vectors(np.float64), labels=IDS)
+
+
+def test_what_killed_processes_left_is_removed(load, tmp_path):
+    (tmp_path / "cache").mkdir()
+    old, new = tmp_path / "cache" / ".a.npy.1.part", tmp_path / "cache" / ".a.npy.2.part"
+    for path in (old, new):
+        path.write_text("")
+    os.utime(old, (0, 0))
+    load(vectors(np.float64), labels=IDS)
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_a_full_disk_leaves_nothing_behind(load, tmp_path, monkeypatch):
@@ -362,7 +382,7 @@ BAD_LABELS = {
     "floats": (IDS.astype(float), r"labels.npy holds float64 \[60\] of floating point"),
     "negative": (IDS - 1, "labels.npy holds -1 in row 0: class ids are 0 to 65,535"),
     "huge": (IDS + 10**9, r"holds 1000000002 in row 2: class ids"),
-    "beyond 0/1": (np.eye(3, dtype=int)[IDS] * 2, "holds 2 in row 0: columns are 0 or 1, and 60"),
+    "beyond 0/1": (np.eye(3, dtype=int)[IDS] * 2, "holds 2 in row 0: columns are 0 or 1. accepted"),
     "one column": (np.ones((N, 1), int), "has 1 column, and two classes"),
     "cubic": (np.ones((N, 1, 1), int), r"holds int64 \[60, 1, 1\], which are no labels"),
     "objects": (np.array([None] * N), "Python objects"),
@@ -371,6 +391,12 @@ BAD_LABELS = {
     "unlabelled": (["a", "", "b"] * 20, r"20 of 60 rows have no label \(row 1, row 4, row 7 and 17"),
     "unlabelled string": (np.array(["a", " ", "b"] * 20), "20 of 60 rows have no label"),
     "decimal text": (["1.0", "0.0"] * 30, "numbers of floating point, such as 0.0, 1.0"),
+    "none at all": ([","] * N, "labels.txt has no label in any of 60 rows"),
+    "names in front": (
+        [f"{i}.jpg,cat" for i in range(N)],
+        "every line begins with another word, such as '0.jpg,cat': are these names",
+    ),
+    "with a heading": (["label", *"ab" * 30], "labels.txt: 61 rows for 60 .*is the first line a head"),
     "savetxt": (["1.000000e+00", "0.0e+00"] * 30, "numbers of floating point"),
     "columns as text": (["0,1,0", "1,0,0"] * 30, "label '0' twice in row 0; are these 0/1 columns"),
     "twice": (["a,b,a", "b,c"] * 30, "has the label 'a' twice in row 0$"),
@@ -471,6 +497,10 @@ BAD_PARQUET = {
     "widths": ({"embedding": [[1.0, 2.0], [1.0]]}, "row 1 has 1 numbers and row 0 has 2"),
     "null": ({"embedding": [[1.0, 2.0], None]}, "row 1 has 0 numbers and row 0 has 2"),
     "no rows": ({"embedding": pa.array([], pa.list_(pa.float32()))}, "has no rows"),
+    "a hole of float16": (
+        {"embedding": pa.array([[np.float16(1), None]], pa.list_(pa.float16())), "label": ["a"]},
+        r"1 with NaN \(row 0\)",
+    ),
     "a hole": ({"embedding": [[1.0, None]], "label": ["a"]}, r"1 with NaN \(row 0\)"),
     "float labels": ({"embedding": [[1.0]], "label": [1.5]}, "label holds 1.5, which is no label"),
     "name": ({"embedding": [[1.0]], "label": ["a"], "name": [None]}, "name holds None in row 0"),
@@ -494,6 +524,12 @@ def test_without_pyarrow_its_pip_line_is_told(load, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(DataError, match="needs pyarrow: pip install pyarrow"):
         load("x.parquet")
+
+
+def test_an_archive_without_the_array_says_what_it_has(load, tmp_path):
+    np.savez(tmp_path / "x.npz", features=vectors())
+    with pytest.raises(DataError, match="has no array embeddings; it has features.npy: write it"):
+        load("x.npz", labels=IDS)
 
 
 def test_a_pickle_is_never_opened(load, tmp_path):
