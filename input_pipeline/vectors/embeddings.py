@@ -54,8 +54,8 @@ def load_embeddings(
         raise ValueError(f"say where the vectors are: --config.data.embeddings=FILE; {FILES}")
     path = _local(files.embeddings)
     found = open_vectors(path, Path(cache).expanduser())
-    names = _words(files.names, found.names, path, "names")
-    split = _words(files.split_file, found.split, path, "split")
+    names = _words(files.names, found.names)
+    split = _words(files.split_file, found.split)
     labels_from, labels = _labels(files, found, path)
     n = len(found.array)
     _check_count(labels_from, labels.multi_hot, n, path)
@@ -107,9 +107,7 @@ def _local(given: str) -> Path:
     return path
 
 
-def _words(
-    beside: str | None, inside: Sequence[str] | None, path: Path, what: str
-) -> Sequence[str] | None:
+def _words(beside: str | None, inside: Sequence[str] | None) -> Sequence[str] | None:
     if beside is None:
         return inside
     file = _local(beside)

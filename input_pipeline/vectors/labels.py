@@ -54,7 +54,9 @@ def make_labels(
         return _of_columns(given, what, class_names)
     values = given
     if given.dtype.kind in "US":
-        values = np.char.strip(given if given.dtype.kind == "U" else np.char.decode(given, "utf-8"))
+        values = np.char.strip(
+            given if given.dtype.kind == "U" else np.char.decode(given, "utf-8", "replace")
+        )
     elif given.dtype.kind == "b":
         values = given.astype(np.int64)
     rows = np.flatnonzero(values != "") if values.dtype.kind == "U" else np.arange(len(given))
@@ -104,12 +106,13 @@ def _of_lists(given: LabelLists, what: str, class_names: Sequence[str] | None) -
 
 
 def _columns_of_lists(given: LabelLists) -> np.ndarray | None:
-    """0/1 columns that were written as lists: all of one length, in which ids would repeat."""
+    """0/1 columns that were written as lists: all of one length, of nothing but 0 and 1.
+
+    As ids all rows would have the same labels, or one of them twice.
+    """
     width, rest = divmod(len(given.values), max(1, len(given)))
     regular = not rest and np.array_equal(given.rows, np.repeat(np.arange(len(given)), width))
-    if not regular or width < 2 or not (given.fixed_width or width > 2):
-        return None
-    if not given.fixed_width and ((given.values != 0) & (given.values != 1)).any():
+    if not regular or width < 2 or ((given.values != 0) & (given.values != 1)).any():
         return None
     return given.values.reshape(len(given), width)
 
@@ -147,9 +150,15 @@ def _named(given: LabelLists, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
             f"{what} holds {len(names):,} different labels, such as {shortened(names, 3)}; at most "
             f"{_MOST_CLASSES:,} are accepted. Are these names, for --config.data.names?"
         )
-    order = (
-        np.argsort([int(name) for name in names]) if _all_whole(names) else np.arange(len(names))
-    )
+    order = np.arange(len(names))
+    if _all_whole(names):
+        numbers = np.array(names, np.int64)
+        order = np.argsort(numbers)
+        if numbers.min() < 0:
+            raise DataError(
+                f"{what} holds {numbers.min()}: class ids are not negative, and a row without a label "
+                f"is to be left out. {_ACCEPTED}"
+            )
     place = np.empty(len(names), np.int64)
     place[order] = np.arange(len(names))
     return place[ids.ravel()], tuple(names[i] for i in order.tolist())

@@ -21,7 +21,6 @@ class LabelLists:
     values: np.ndarray
     rows: np.ndarray  # int64, ascending
     count: int  # of rows
-    fixed_width: bool = False  # the file says that all lists are of one length
 
     def __len__(self) -> int:
         return self.count

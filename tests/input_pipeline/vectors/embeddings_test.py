@@ -223,12 +223,21 @@ def test_parquet_lists_of_ids_and_of_columns(load, tmp_path):
     columns = pa.table({"embedding": fixed(vectors()), "labels": [[0, 1, 1], [1, 0, 0]] * 30})
     pq.write_table(columns, tmp_path / "y.parquet")
     assert load("y.parquet").labels[:2].tolist() == [[0, 1, 1], [1, 0, 0]]
+    two = pa.table({"embedding": fixed(vectors()), "labels": [[0, 1], [1, 0]] * 30})
+    pq.write_table(two, tmp_path / "z.parquet")
+    assert load("z.parquet").labels[:2].tolist() == [[0, 1], [1, 0]]
+    pairs = pa.array([[0, 2], [1, 0]] * 30, pa.list_(pa.int32(), 2))
+    pq.write_table(
+        pa.table({"embedding": fixed(vectors()), "labels": pairs}), tmp_path / "p.parquet"
+    )
+    assert load("p.parquet").labels[:2].tolist() == [[1, 0, 1], [1, 1, 0]]
 
 
 @pytest.mark.parametrize(
     ("labels", "names", "first"),
     [
         (np.array(["b", "a", "b"] * 20), ("a", "b"), [[0, 1], [1, 0], [0, 1]]),
+        (np.array([b"b", b"\xe9", b"b"] * 20), ("b", "\ufffd"), [[1, 0], [0, 1], [1, 0]]),
         (np.array([b"b", b"a", b"b"] * 20), ("a", "b"), [[0, 1], [1, 0], [0, 1]]),
         (["b", "a", "b"] * 20, ("a", "b"), [[0, 1], [1, 0], [0, 1]]),
         (["b, a", "a", "b"] * 20, ("a", "b"), [[1, 1], [1, 0], [0, 1]]),
@@ -381,6 +390,7 @@ def test_arrays_that_are_no_vectors(load, case, tmp_path):
 BAD_LABELS = {
     "floats": (IDS.astype(float), r"labels.npy holds float64 \[60\] of floating point"),
     "negative": (IDS - 1, "labels.npy holds -1 in row 0: class ids are 0 to 65,535"),
+    "negative text": (["0", "-1", "1"] * 20, "labels.txt holds -1: class ids are not negative"),
     "huge": (IDS + 10**9, r"holds 1000000002 in row 2: class ids"),
     "beyond 0/1": (np.eye(3, dtype=int)[IDS] * 2, "holds 2 in row 0: columns are 0 or 1. accepted"),
     "one column": (np.ones((N, 1), int), "has 1 column, and two classes"),
@@ -539,6 +549,29 @@ def test_a_pickle_is_never_opened(load, tmp_path):
     for name in ("x.npy", "x.npz"):
         with pytest.raises(DataError, match="holds Python objects, which are not read"):
             load(name, labels=IDS)
+
+
+def test_parquet_text_that_is_not_utf8(load, tmp_path):
+    names = pa.array([b"\xe9"] * N).view(pa.string())
+    write_parquet(tmp_path / "x.parquet", name=names)
+    with pytest.raises(DataError, match="x.parquet cannot be read: it is damaged or not whole"):
+        load("x.parquet")
+
+
+def test_a_row_far_into_a_file_is_named_by_its_number(load):
+    many = np.ones((2**20, 4), np.float16)
+    many[700_000] = np.nan
+    many[-1] = 0
+    with pytest.raises(DataError, match=r"1 with NaN .row 700000.; 1 of zeros .row 1048575."):
+        load(many, labels=np.arange(2**20) % 2)
+
+
+def test_columns_far_into_a_file_are_checked(load):
+    labels = np.zeros((70_000, 2), np.int8)
+    labels[:, 0] = 1
+    labels[69_000, 1] = 3
+    with pytest.raises(DataError, match="holds 3 in row 69000: columns are 0 or 1"):
+        load(np.ones((70_000, 2), np.float16), labels=labels)
 
 
 def test_text_that_is_not_utf8(load, tmp_path):
