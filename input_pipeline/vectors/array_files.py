@@ -75,7 +75,9 @@ def map_member(path: Path, name: str) -> tuple[np.ndarray, bool]:
         member = there.get(f"{name}.npy")
         if member is None:
             has = shortened(list(there)) or "nothing"
-            raise ArrayFileError(f"{path} has no array {name}.npy; it has {has}")
+            raise ArrayFileError(
+                f"{path} has no array {name}; it has {has}: write it with numpy.savez(FILE, {name}=...)"
+            )
         if member.compress_type != zipfile.ZIP_STORED:
             return _member(archive, name, path), False
         try:

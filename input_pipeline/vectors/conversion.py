@@ -1,7 +1,12 @@
 """Vectors that cannot be mapped as they lie in a file: written into a cache once, and mapped there."""
 
+import contextlib
+import errno
 import hashlib
 import logging
+import os
+import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,6 +18,8 @@ from input_pipeline.progress import Progress
 from input_pipeline.vectors.array_files import ArrayFileError, map_array
 
 DEFAULT_CACHE = "~/.cache/hybridhash_jax/embeddings"
+
+_FORGOTTEN_SECONDS = 3600  # since something was written
 
 
 def say(text: str) -> None:
@@ -44,9 +51,9 @@ def converted(
     say(f"{source}: {reason}; written once as {dtype.name} into {path} ({size / 1e6:,.1f} MB)")
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        for old in cache.glob(f"{place}-*.npy"):
-            if old != path:  # which another process may just have made
-                old.unlink(missing_ok=True)
+        _tidy(cache, place, path)
+        if shutil.disk_usage(cache).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise DataError(_no_cache(cache, size, error)) from None
     try:
@@ -56,6 +63,17 @@ def converted(
             raise DataError(_no_cache(cache, size, error.__cause__)) from None
         raise
     return map_array(path)
+
+
+def _tidy(cache: Path, place: str, path: Path) -> None:
+    """Removes other versions of a source, and what processes that were killed left."""
+    for old in cache.glob(f"{place}-*.npy"):
+        if old != path:  # which another process may just have made
+            old.unlink(missing_ok=True)
+    for part in cache.glob(".*.part"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > _FORGOTTEN_SECONDS:
+                part.unlink()
 
 
 def _kept(path: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray | None:

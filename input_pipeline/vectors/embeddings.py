@@ -54,20 +54,13 @@ def load_embeddings(
         raise ValueError(f"say where the vectors are: --config.data.embeddings=FILE; {FILES}")
     path = _local(files.embeddings)
     found = open_vectors(path, Path(cache).expanduser())
-    names = _words(files.names, found.names, path, "names")
-    split = _words(files.split_file, found.split, path, "split")
+    names = _words(files.names, found.names)
+    split = _words(files.split_file, found.split)
     labels_from, labels = _labels(files, found, path)
     n = len(found.array)
-    for what, rows in (
-        (labels_from, labels.multi_hot),
-        (files.names or "names", names),
-        (files.split_file or "split", split),
-    ):
-        if rows is not None and len(rows) != n:
-            raise DataError(
-                f"{what}: {counted(len(rows), 'row')} for {counted(n, 'vector')} of {path}; give one "
-                "for each, in the same order"
-            )
+    _check_count(labels_from, labels.multi_hot, n, path)
+    _check_count(files.names or "names", names, n, path)
+    _check_count(files.split_file or "split", split, n, path)
     unlabelled = _unlabelled(labels, labels_from, names or ())
     digest = check_rows(found.array, names or (), f"{path}")
     pictures = _pictures(directory, names)
@@ -92,6 +85,15 @@ def load_embeddings(
     )
 
 
+def _check_count(what: str, rows: Sequence[str] | np.ndarray | None, n: int, path: Path) -> None:
+    if rows is not None and len(rows) != n:
+        header = " (is the first line a heading? Take it away)" if len(rows) == n + 1 else ""
+        raise DataError(
+            f"{what}: {counted(len(rows), 'row')} for {counted(n, 'vector')} of {path}{header}; give "
+            "one for each, in the same order"
+        )
+
+
 def _local(given: str) -> Path:
     path = Path(given).expanduser()
     if "://" in given:
@@ -105,9 +107,7 @@ def _local(given: str) -> Path:
     return path
 
 
-def _words(
-    beside: str | None, inside: Sequence[str] | None, path: Path, what: str
-) -> Sequence[str] | None:
+def _words(beside: str | None, inside: Sequence[str] | None) -> Sequence[str] | None:
     if beside is None:
         return inside
     file = _local(beside)
@@ -119,7 +119,7 @@ def _labels(files: EmbeddingFiles, found: VectorFile, path: Path) -> tuple[str, 
     if files.labels is not None:
         path = _local(files.labels)
         what, given = f"{path}", read_rows(path)
-        given = labels_of_lines(given) if isinstance(given, list) else given
+        given = labels_of_lines(given, what) if isinstance(given, list) else given
     elif found.labels is not None:
         what, given = f"{path}: labels", found.labels
     else:
@@ -153,7 +153,7 @@ def _pictures(directory: str | None, names: Sequence[str] | None) -> EncodedImag
             "them with --config.data.names=FILE, or leave data.dir out"
         )
     first = names[:_LOOKED_AT]
-    if "://" not in directory and not any((Path(directory) / name).is_file() for name in first):
+    if "://" not in directory and not any(os.path.isfile(f"{directory}/{name}") for name in first):
         raise DataError(
             f"none of the first {counted(len(first), 'name')}, such as {first[0]!r}, leads to a file "
             f"in --config.data.dir={directory}; give the folder that the names start from, or leave "

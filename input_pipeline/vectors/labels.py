@@ -11,6 +11,7 @@ from input_pipeline.messages import shortened
 from input_pipeline.vectors.row_lists import LabelLists
 
 _MOST_CLASSES = 65_536  # as many columns of a byte a row; more are names or numbers, not classes
+_ROWS_AT_ONCE = 65_536
 _ACCEPTED = (
     "accepted: class ids, integers [N] from 0; 0/1 integers [N, classes]; strings [N]; in Parquet "
     "also lists of either; in a text file a line a row, several labels parted by commas"
@@ -53,7 +54,9 @@ def make_labels(
         return _of_columns(given, what, class_names)
     values = given
     if given.dtype.kind in "US":
-        values = np.char.strip(given if given.dtype.kind == "U" else np.char.decode(given, "utf-8"))
+        values = np.char.strip(
+            given if given.dtype.kind == "U" else np.char.decode(given, "utf-8", "replace")
+        )
     elif given.dtype.kind == "b":
         values = given.astype(np.int64)
     rows = np.flatnonzero(values != "") if values.dtype.kind == "U" else np.arange(len(given))
@@ -61,13 +64,6 @@ def make_labels(
 
 
 def _of_columns(given: np.ndarray, what: str, class_names: Sequence[str] | None) -> RowLabels:
-    wrong = np.argwhere((given != 0) & (given != 1))
-    if len(wrong):
-        row, column = wrong[0].tolist()
-        raise DataError(
-            f"{what} {list(given.shape)} holds {given[row, column]} in row {row}: columns are 0 or 1, "
-            f"and {len(wrong):,} entries are not. {_ACCEPTED}"
-        )
     if given.shape[1] < 2:
         raise DataError(
             f"{what} has {given.shape[1]} column, and two classes are needed to tell apart; write "
@@ -78,13 +74,23 @@ def _of_columns(given: np.ndarray, what: str, class_names: Sequence[str] | None)
             f"{what} has {given.shape[1]} columns, but classes.txt beside it names "
             f"{len(class_names)} classes: mend it, or take it away"
         )
-    return RowLabels(
-        np.ascontiguousarray(given, np.uint8),
-        tuple(class_names or map(str, range(given.shape[1]))),
-    )
+    multi_hot = np.empty(given.shape, np.uint8)
+    for first in range(0, len(given), _ROWS_AT_ONCE):  # it may be mapped, and larger than memory
+        part = given[first : first + _ROWS_AT_ONCE]
+        wrong = np.argwhere((part != 0) & (part != 1))
+        if len(wrong):
+            row, column = wrong[0].tolist()
+            raise DataError(
+                f"{what} {list(given.shape)} holds {part[row, column]} in row {first + row}: columns "
+                f"are 0 or 1. {_ACCEPTED}"
+            )
+        multi_hot[first : first + _ROWS_AT_ONCE] = part
+    return RowLabels(multi_hot, tuple(class_names or map(str, range(given.shape[1]))))
 
 
 def _of_lists(given: LabelLists, what: str, class_names: Sequence[str] | None) -> RowLabels:
+    if not len(given.values):
+        raise DataError(f"{what} has no label in any of {len(given):,} rows. {_ACCEPTED}")
     if given.values.dtype.kind in "iu":
         columns = _columns_of_lists(given)
         if columns is not None:
@@ -100,12 +106,13 @@ def _of_lists(given: LabelLists, what: str, class_names: Sequence[str] | None) -
 
 
 def _columns_of_lists(given: LabelLists) -> np.ndarray | None:
-    """0/1 columns that were written as lists: all of one length, in which ids would repeat."""
+    """0/1 columns that were written as lists: all of one length, of nothing but 0 and 1.
+
+    As ids all rows would have the same labels, or one of them twice.
+    """
     width, rest = divmod(len(given.values), max(1, len(given)))
     regular = not rest and np.array_equal(given.rows, np.repeat(np.arange(len(given)), width))
-    if not regular or width < 2 or not (given.fixed_width or width > 2):
-        return None
-    if not given.fixed_width and ((given.values != 0) & (given.values != 1)).any():
+    if not regular or width < 2 or ((given.values != 0) & (given.values != 1)).any():
         return None
     return given.values.reshape(len(given), width)
 
@@ -143,9 +150,15 @@ def _named(given: LabelLists, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
             f"{what} holds {len(names):,} different labels, such as {shortened(names, 3)}; at most "
             f"{_MOST_CLASSES:,} are accepted. Are these names, for --config.data.names?"
         )
-    order = (
-        np.argsort([int(name) for name in names]) if _all_whole(names) else np.arange(len(names))
-    )
+    order = np.arange(len(names))
+    if _all_whole(names):
+        numbers = np.array(names, np.int64)
+        order = np.argsort(numbers)
+        if numbers.min() < 0:
+            raise DataError(
+                f"{what} holds {numbers.min()}: class ids are not negative, and a row without a label "
+                f"is to be left out. {_ACCEPTED}"
+            )
     place = np.empty(len(names), np.int64)
     place[order] = np.arange(len(names))
     return place[ids.ravel()], tuple(names[i] for i in order.tolist())

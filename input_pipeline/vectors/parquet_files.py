@@ -99,7 +99,7 @@ class ParquetVectors:
         if kind not in self.columns:
             return None
         name = self.columns[kind]
-        values = self._read(name).to_pylist()
+        values = self._listed(self._read(name))
         for row, value in enumerate(values):
             if not isinstance(value, str | int):
                 raise DataError(
@@ -113,16 +113,15 @@ class ParquetVectors:
             return None
         name = self.columns["labels"]
         column = self._read(name)
-        kind = str(column.type)
-        is_list = kind.startswith(("list", "large_list", "fixed_size_list"))
+        is_list = str(column.type).startswith(("list", "large_list", "fixed_size_list"))
         lengths = _lengths(column) if is_list else np.asarray(column.is_valid(), np.int64)
         rows = np.repeat(np.arange(len(column)), lengths)
-        values = (column.flatten() if is_list else column.drop_null()).to_pylist()
+        values = self._listed(column.flatten() if is_list else column.drop_null())
         array = self._as_array(name, values)
         if not is_list and array.dtype.kind in "US":
             rows = rows[array != ""]
             array = array[array != ""]
-        return LabelLists(array, rows, len(column), kind.startswith("fixed_size_list"))
+        return LabelLists(array, rows, len(column))
 
     def _as_array(self, name: str, values: list[Any]) -> np.ndarray:
         kinds = {type(value) for value in values} or {int}
@@ -140,6 +139,12 @@ class ParquetVectors:
         try:
             return self._file.read([name])[name].combine_chunks()
         except self._errors:
+            raise self._damaged() from None
+
+    def _listed(self, column: Any) -> list[Any]:
+        try:
+            return column.to_pylist()
+        except self._errors:  # letters that are not UTF-8
             raise self._damaged() from None
 
     def _damaged(self) -> DataError:

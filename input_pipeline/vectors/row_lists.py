@@ -8,8 +8,9 @@ import numpy as np
 
 from input_pipeline.errors import DataError
 from input_pipeline.file_kinds import kind_of
-from input_pipeline.vectors.array_files import ArrayFileError, head_of, opened, read_array
+from input_pipeline.vectors.array_files import ArrayFileError, head_of, map_array, opened
 
+_LINES_THAT_TELL = 10  # fewer may begin with different labels by chance
 _ACCEPTED = "accepted: .npy, or text in UTF-8 with a line a row"
 
 
@@ -20,7 +21,6 @@ class LabelLists:
     values: np.ndarray
     rows: np.ndarray  # int64, ascending
     count: int  # of rows
-    fixed_width: bool = False  # the file says that all lists are of one length
 
     def __len__(self) -> int:
         return self.count
@@ -32,7 +32,7 @@ def read_rows(path: Path) -> np.ndarray | list[str]:
         with opened(path) as file:
             head = head_of(file)
             if head.startswith(b"\x93NUMPY"):
-                return read_array(path)
+                return map_array(path)
             if kind_of(head) != "text":
                 raise DataError(f"{path} is {_kind(head)}; {_ACCEPTED}")
             return _lines(file.read(), path)
@@ -75,9 +75,16 @@ def as_words(given: np.ndarray | Sequence[str], what: str) -> Sequence[str]:
     return [str(word) for word in given.tolist()]
 
 
-def labels_of_lines(lines: Sequence[str]) -> LabelLists:
-    """The labels of text lines, several of them parted by commas."""
+def labels_of_lines(lines: Sequence[str], what: str) -> LabelLists:
+    """The labels of text lines, several of them parted by commas; DataError for names in front."""
     parts = [[label.strip() for label in line.split(",")] for line in lines]
+    firsts = {labels[0] for labels in parts if len(labels) > 1}
+    if len(firsts) == len(lines) >= _LINES_THAT_TELL:
+        raise DataError(
+            f"{what}: every line begins with another word, such as {lines[0]!r}: are these names? A "
+            "line holds the labels of a row and nothing else; names go into a file of their own, "
+            "--config.data.names=FILE"
+        )
     kept = [(row, label) for row, labels in enumerate(parts) for label in labels if label]
     rows = np.array([row for row, _ in kept], np.int64)
     return LabelLists(np.array([label for _, label in kept], np.str_), rows, len(lines))

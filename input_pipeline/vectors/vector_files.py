@@ -85,7 +85,7 @@ def _usable(array: np.ndarray, path: Path, what: str, mapped: bool, cache: Path)
     """The array, or what it becomes in native float16 or float32 with rows that lie together."""
     _check_form(array, what)
     dtype = np.dtype(np.float16 if array.itemsize == 2 else np.float32)
-    if array.dtype == dtype and array.dtype.isnative and array.flags.c_contiguous:
+    if array.dtype == dtype and array.flags.c_contiguous:
         return array
     reasons = {
         "float64": array.itemsize == 8,

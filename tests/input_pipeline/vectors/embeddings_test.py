@@ -1,6 +1,8 @@
 """Vectors of any model as a data set: formats, labels, splits, pictures."""
 
 import logging
+import os
+import shutil
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -145,6 +147,24 @@ def test_a_cache_that_cannot_be_written_is_told_in_one_sentence(load, tmp_path):
         load(vectors(np.float64), labels=IDS)
 
 
+def test_a_disk_without_room_is_told_before_writing(load, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match="cannot be written .No space left on device.*make room"):
+        load(vectors(np.float64), labels=IDS)
+
+
+def test_what_killed_processes_left_is_removed(load, tmp_path):
+    (tmp_path / "cache").mkdir()
+    old, new = tmp_path / "cache" / ".a.npy.1.part", tmp_path / "cache" / ".a.npy.2.part"
+    for path in (old, new):
+        path.write_text("")
+    os.utime(old, (0, 0))
+    load(vectors(np.float64), labels=IDS)
+    assert not old.exists()
+    assert new.exists()
+
+
 def test_a_full_disk_leaves_nothing_behind(load, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -203,12 +223,21 @@ def test_parquet_lists_of_ids_and_of_columns(load, tmp_path):
     columns = pa.table({"embedding": fixed(vectors()), "labels": [[0, 1, 1], [1, 0, 0]] * 30})
     pq.write_table(columns, tmp_path / "y.parquet")
     assert load("y.parquet").labels[:2].tolist() == [[0, 1, 1], [1, 0, 0]]
+    two = pa.table({"embedding": fixed(vectors()), "labels": [[0, 1], [1, 0]] * 30})
+    pq.write_table(two, tmp_path / "z.parquet")
+    assert load("z.parquet").labels[:2].tolist() == [[0, 1], [1, 0]]
+    pairs = pa.array([[0, 2], [1, 0]] * 30, pa.list_(pa.int32(), 2))
+    pq.write_table(
+        pa.table({"embedding": fixed(vectors()), "labels": pairs}), tmp_path / "p.parquet"
+    )
+    assert load("p.parquet").labels[:2].tolist() == [[1, 0, 1], [1, 1, 0]]
 
 
 @pytest.mark.parametrize(
     ("labels", "names", "first"),
     [
         (np.array(["b", "a", "b"] * 20), ("a", "b"), [[0, 1], [1, 0], [0, 1]]),
+        (np.array([b"b", b"\xe9", b"b"] * 20), ("b", "\ufffd"), [[1, 0], [0, 1], [1, 0]]),
         (np.array([b"b", b"a", b"b"] * 20), ("a", "b"), [[0, 1], [1, 0], [0, 1]]),
         (["b", "a", "b"] * 20, ("a", "b"), [[0, 1], [1, 0], [0, 1]]),
         (["b, a", "a", "b"] * 20, ("a", "b"), [[1, 1], [1, 0], [0, 1]]),
@@ -361,8 +390,9 @@ def test_arrays_that_are_no_vectors(load, case, tmp_path):
 BAD_LABELS = {
     "floats": (IDS.astype(float), r"labels.npy holds float64 \[60\] of floating point"),
     "negative": (IDS - 1, "labels.npy holds -1 in row 0: class ids are 0 to 65,535"),
+    "negative text": (["0", "-1", "1"] * 20, "labels.txt holds -1: class ids are not negative"),
     "huge": (IDS + 10**9, r"holds 1000000002 in row 2: class ids"),
-    "beyond 0/1": (np.eye(3, dtype=int)[IDS] * 2, "holds 2 in row 0: columns are 0 or 1, and 60"),
+    "beyond 0/1": (np.eye(3, dtype=int)[IDS] * 2, "holds 2 in row 0: columns are 0 or 1. accepted"),
     "one column": (np.ones((N, 1), int), "has 1 column, and two classes"),
     "cubic": (np.ones((N, 1, 1), int), r"holds int64 \[60, 1, 1\], which are no labels"),
     "objects": (np.array([None] * N), "Python objects"),
@@ -371,6 +401,12 @@ BAD_LABELS = {
     "unlabelled": (["a", "", "b"] * 20, r"20 of 60 rows have no label \(row 1, row 4, row 7 and 17"),
     "unlabelled string": (np.array(["a", " ", "b"] * 20), "20 of 60 rows have no label"),
     "decimal text": (["1.0", "0.0"] * 30, "numbers of floating point, such as 0.0, 1.0"),
+    "none at all": ([","] * N, "labels.txt has no label in any of 60 rows"),
+    "names in front": (
+        [f"{i}.jpg,cat" for i in range(N)],
+        "every line begins with another word, such as '0.jpg,cat': are these names",
+    ),
+    "with a heading": (["label", *"ab" * 30], "labels.txt: 61 rows for 60 .*is the first line a head"),
     "savetxt": (["1.000000e+00", "0.0e+00"] * 30, "numbers of floating point"),
     "columns as text": (["0,1,0", "1,0,0"] * 30, "label '0' twice in row 0; are these 0/1 columns"),
     "twice": (["a,b,a", "b,c"] * 30, "has the label 'a' twice in row 0$"),
@@ -471,6 +507,10 @@ BAD_PARQUET = {
     "widths": ({"embedding": [[1.0, 2.0], [1.0]]}, "row 1 has 1 numbers and row 0 has 2"),
     "null": ({"embedding": [[1.0, 2.0], None]}, "row 1 has 0 numbers and row 0 has 2"),
     "no rows": ({"embedding": pa.array([], pa.list_(pa.float32()))}, "has no rows"),
+    "a hole of float16": (
+        {"embedding": pa.array([[np.float16(1), None]], pa.list_(pa.float16())), "label": ["a"]},
+        r"1 with NaN \(row 0\)",
+    ),
     "a hole": ({"embedding": [[1.0, None]], "label": ["a"]}, r"1 with NaN \(row 0\)"),
     "float labels": ({"embedding": [[1.0]], "label": [1.5]}, "label holds 1.5, which is no label"),
     "name": ({"embedding": [[1.0]], "label": ["a"], "name": [None]}, "name holds None in row 0"),
@@ -496,6 +536,12 @@ def test_without_pyarrow_its_pip_line_is_told(load, tmp_path, monkeypatch):
         load("x.parquet")
 
 
+def test_an_archive_without_the_array_says_what_it_has(load, tmp_path):
+    np.savez(tmp_path / "x.npz", features=vectors())
+    with pytest.raises(DataError, match="has no array embeddings; it has features.npy: write it"):
+        load("x.npz", labels=IDS)
+
+
 def test_a_pickle_is_never_opened(load, tmp_path):
     np.save(tmp_path / "x.npy", np.array([["a", None]], object), allow_pickle=True)
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
@@ -503,6 +549,29 @@ def test_a_pickle_is_never_opened(load, tmp_path):
     for name in ("x.npy", "x.npz"):
         with pytest.raises(DataError, match="holds Python objects, which are not read"):
             load(name, labels=IDS)
+
+
+def test_parquet_text_that_is_not_utf8(load, tmp_path):
+    names = pa.array([b"\xe9"] * N).view(pa.string())
+    write_parquet(tmp_path / "x.parquet", name=names)
+    with pytest.raises(DataError, match="x.parquet cannot be read: it is damaged or not whole"):
+        load("x.parquet")
+
+
+def test_a_row_far_into_a_file_is_named_by_its_number(load):
+    many = np.ones((2**20, 4), np.float16)
+    many[700_000] = np.nan
+    many[-1] = 0
+    with pytest.raises(DataError, match=r"1 with NaN .row 700000.; 1 of zeros .row 1048575."):
+        load(many, labels=np.arange(2**20) % 2)
+
+
+def test_columns_far_into_a_file_are_checked(load):
+    labels = np.zeros((70_000, 2), np.int8)
+    labels[:, 0] = 1
+    labels[69_000, 1] = 3
+    with pytest.raises(DataError, match="holds 3 in row 69000: columns are 0 or 1"):
+        load(np.ones((70_000, 2), np.float16), labels=labels)
 
 
 def test_text_that_is_not_utf8(load, tmp_path):
