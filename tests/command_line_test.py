@@ -48,6 +48,8 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--method=csq"], ["Did you mean --config.method.name?"]),
         (["--resume=runs/x"], ["Did you mean --workdir?"]),
         (["--config.loss.pairs=all"], ["accepted: bank, batch"]),
+        (["--config.loss.alpha=half"], ["loss.alpha='half'", "such as 6.4/bits"]),
+        (["--config.loss.alpha=None"], ["loss.alpha=None", "such as 6.4/bits"]),
         (["--config.batch_size=0"], ["at least 1"]),
         (["--config.accumulation_steps=5"], ["use a multiple of 5, for example 60 or 65"]),
         (["--config.model.image_size=17"], ["multiple of 8, for example 16 or 24"]),

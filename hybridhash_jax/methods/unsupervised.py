@@ -35,9 +35,9 @@ class FittedMethod(Method):
 
     @abc.abstractmethod
     def directions(
-        self, features: Features, bits: int, moments: "Moments"
+        self, features: Features, bits: int, mean: Float[np.ndarray, " C"]
     ) -> Float[np.ndarray, "C K"]:
-        """The kernel, float64: what centred features are multiplied by."""
+        """The kernel, float64: what features are multiplied by after `mean` was taken off."""
 
     def least_rows(self, bits: int) -> int:
         """The fewest rows of features that can be fitted to."""
@@ -51,9 +51,9 @@ class FittedMethod(Method):
                 f"{len(features):,} rows of features, and {bits} bits need at least {least:,}; "
                 "give more images or fewer bits"
             )
-        moments = feature_moments(features)
-        kernel = self.directions(features, bits, moments)
-        return kernel.astype(np.float32), (-moments.mean @ kernel).astype(np.float32)
+        mean = feature_mean(features)
+        kernel = self.directions(features, bits, mean)
+        return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)
 
     def loss(self, *_: Any, **__: Any) -> NoReturn:
         """Nothing calls it."""
@@ -66,7 +66,7 @@ class LSH(FittedMethod):
 
     group = "lsh"
 
-    def directions(self, features: Features, bits: int, moments: "Moments") -> np.ndarray:
+    def directions(self, features: Features, bits: int, mean: np.ndarray) -> np.ndarray:
         """Of a Gaussian distribution."""
         return np.random.default_rng(self.seed).standard_normal((features.shape[1], bits))
 
@@ -81,9 +81,9 @@ class PCA(FittedMethod):
         """So many, since n centred rows span n - 1 dimensions."""
         return bits + 1
 
-    def directions(self, features: Features, bits: int, moments: "Moments") -> np.ndarray:
+    def directions(self, features: Features, bits: int, mean: np.ndarray) -> np.ndarray:
         """Orthonormal."""
-        return principal_components(moments.covariance, bits)
+        return principal_components(features, mean, bits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,27 +95,19 @@ class ITQ(PCA):
 
     group = "itq"
 
-    def directions(self, features: Features, bits: int, moments: "Moments") -> np.ndarray:
+    def directions(self, features: Features, bits: int, mean: np.ndarray) -> np.ndarray:
         """Principal components times a rotation; orthonormal."""
-        components = principal_components(moments.covariance, bits)
+        components = principal_components(features, mean, bits)
         count = min(self.rows, len(features))
         chosen = np.linspace(0, len(features) - 1, count).round().astype(np.int64)
         projected = np.empty((count, bits), np.float32)
         for place, rows in _chunks(features, chosen):
-            projected[place] = (rows - moments.mean) @ components
+            projected[place] = (rows - mean) @ components
         return components @ itq_rotation(projected, self.iterations, self.seed)
 
 
-@dataclasses.dataclass(frozen=True)
-class Moments:
-    """Of features, float64."""
-
-    mean: Float[np.ndarray, " C"]
-    covariance: Float[np.ndarray, "C C"]
-
-
-def feature_moments(features: Features) -> Moments:
-    """Mean and covariance of features of any float type, in one pass over chunks of their rows.
+def feature_mean(features: Features) -> Float[np.ndarray, " C"]:
+    """Mean of features of any float type, in float64.
 
     Raises:
       ValueError: features are no floats [n, C], or have NaN or infinite numbers.
@@ -124,35 +116,32 @@ def feature_moments(features: Features) -> Moments:
         raise ValueError(
             f"features must be floats [images, dimensions]; got {features.shape} of {features.dtype}"
         )
-    count, width = features.shape
-    # Sums are taken about a row near the mean: about 0 they would cancel where the mean is large.
-    shift = next(_chunks(features))[1].mean(axis=0)
-    total, products = np.zeros(width), np.zeros((width, width))
+    total = np.zeros(features.shape[1])
     for _, rows in _chunks(features):
-        rows -= shift
         total += rows.sum(axis=0)
-        products += rows.T @ rows
     if not np.isfinite(total).all():
         raise ValueError(_not_finite(features))
-    offset = total / count
-    return Moments(shift + offset, products / count - np.outer(offset, offset))
+    return total / len(features)
 
 
 def principal_components(
-    covariance: Float[np.ndarray, "C C"], count: int
+    features: Features, mean: Float[np.ndarray, " C"], count: int
 ) -> Float[np.ndarray, "C K"]:
-    """The first eigenvectors, of the largest variance first; the largest entry of each is positive.
+    """The first principal components in float64, of the largest variance first.
 
-    Raises:
-      ValueError: there are fewer dimensions than `count`.
+    The largest entry of each is positive. A ValueError if there are fewer dimensions than `count`.
     """
-    width = len(covariance)
+    width = features.shape[1]
     if count > width:
         raise ValueError(
             f"{count} bits of features of {width} dimensions, which have {width} principal "
             f"components; take at most {width} bits, or LSH"
         )
-    vectors = np.linalg.eigh(covariance)[1][:, ::-1][:, :count]
+    covariance = np.zeros((width, width))
+    for _, rows in _chunks(features):
+        rows -= mean
+        covariance += rows.T @ rows
+    vectors = np.linalg.eigh(covariance / len(features))[1][:, ::-1][:, :count]
     largest = np.abs(vectors).argmax(axis=0)
     return vectors * np.where(vectors[largest, np.arange(count)] < 0, -1.0, 1.0)
 
@@ -168,9 +157,9 @@ def itq_rotation(
     q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((bits, bits)))
     rotation = q * np.where(np.diag(r) < 0, -1.0, 1.0)  # uniform over the orthogonal matrices
     for _ in range(iterations):
-        signs = np.where(projected @ rotation.astype(projected.dtype) >= 0, 1, -1)
-        products = projected.T @ signs.astype(projected.dtype)
-        left, _, right = np.linalg.svd(products.astype(np.float64))
+        rotated = projected @ rotation.astype(projected.dtype)
+        signs = np.copysign(1, rotated, dtype=projected.dtype)
+        left, _, right = np.linalg.svd((projected.T @ signs).astype(np.float64))
         rotation = left @ right
     return rotation
 

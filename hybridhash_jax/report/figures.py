@@ -6,7 +6,6 @@ Colours, sizes and fonts stay legible on a phone. Matplotlib is imported when so
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -186,42 +185,6 @@ def plot_bit_balance(report: Mapping[str, Any], path: Target) -> None:
         legend_below(drawn, axes, columns=2)
 
 
-def plot_over_bits(sweep: Mapping[str, Any], path: Target) -> None:
-    """Draws mAP over the code length, with the band that ties leave open (map_over_bits.png).
-
-    Best and last evaluation and published numbers are markers where they are given, and each
-    baseline is a line.
-    """
-    entries = sorted(sweep["lengths"], key=lambda entry: entry["bits"])
-    bits = [entry["bits"] for entry in entries]
-    published = _by_run(sweep.get("published") or ())
-    baselines = sweep.get("baselines") or ()
-    height = 4.4 + 0.42 * len(published) + 0.25 * len(baselines)
-    with figure(path, sweep["title"], height=height) as (drawn, (axes,)):
-        _draw_tie_band(axes, bits, [entry["map"] for entry in entries])
-        for name, marker in (("best", "^"), ("last", "v")):
-            points = [(x["bits"], x[name]["map_expected"]) for x in entries if x.get(name)]
-            if points:
-                axes.plot(
-                    *zip(*points, strict=True),
-                    marker,
-                    color=BLUE,
-                    fillstyle="none",
-                    ms=9,
-                    label=f"{name} evaluation",
-                )
-        for one, style in zip(baselines, itertools.cycle(("--", ":", "-."))):
-            name = "\n".join(wording.lines(one["name"], 42, 2))
-            axes.axhline(one["map_expected"], color=GREY, linestyle=style, label=name)
-        for (label, points), (marker, colour) in zip(published.items(), _markers(), strict=False):
-            axes.plot(*zip(*points, strict=True), marker, color=colour, ms=8, label=label)
-        ticks = sorted({*bits, *(x for points in published.values() for x, _ in points)})
-        axes.set(xlabel="bits", ylabel=wording.map_name(sweep["top_k"]), xticks=ticks)
-        axes.set_ylim(*_room(axes.dataLim.y0, axes.dataLim.y1))
-        axes.margins(x=0.08)
-        legend_below(drawn, axes, columns=1)
-
-
 def _number_radii(axes: Axes, curve: Mapping[str, Sequence[float]]) -> None:
     """Writes the radius beside points that lie apart, radius 2 (hash lookup) first."""
     from matplotlib.patheffects import withStroke
@@ -280,35 +243,3 @@ def _draw_loss(axes: Axes, steps: Sequence[Mapping[str, float]]) -> None:
         axes.fill_between(epochs, least, largest, color=BLUE, alpha=0.25, linewidth=0)
     marker = "." if len(groups) <= _MARKED_POINTS else None  # a single point draws no line
     axes.plot(epochs, [sum(x) / len(x) for x in losses], color=BLUE, marker=marker, markersize=9)
-
-
-def _draw_tie_band(axes: Axes, bits: Sequence[int], maps: Sequence[Mapping[str, float]]) -> None:
-    expected = np.array([x["expected"] for x in maps])
-    least = np.array([x["pessimistic"] for x in maps])
-    largest = np.array([x["optimistic"] for x in maps])
-    axes.fill_between(bits, least, largest, color=BLUE, alpha=0.2, linewidth=0)
-    errors = (np.maximum(expected - least, 0), np.maximum(largest - expected, 0))
-    axes.errorbar(bits, expected, errors, fmt="none", ecolor=BLUE, capsize=4)
-    name = "this run, and where ties could move it"
-    axes.plot(bits, expected, color=BLUE, marker="o", zorder=4, label=name)
-
-
-def _by_run(published: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Points of published numbers under their legend's label, which says how they were chosen."""
-    runs: dict[str, list[tuple[int, float]]] = {}
-    for entry in published:
-        label = "\n".join(wording.lines(f"{entry['method']}: {entry['chosen']}", 42, 3))
-        runs.setdefault(label, []).append((entry["bits"], entry["map"]))
-    return runs
-
-
-def _markers() -> Iterable[tuple[str, str]]:
-    """Sixteen pairs of marker and colour, of which neighbours differ in both."""
-    colours = (VERMILLION, GREEN, PURPLE, GREY)
-    return (("DXPs"[i % 4], colours[(i + i // 4) % 4]) for i in range(16))
-
-
-def _room(least: float, largest: float) -> tuple[float, float]:
-    """Limits of an axis of mAP: a span of 0.1 at least, inside [0, 1] but for markers' edges."""
-    pad = max(0.1 * (largest - least), (0.1 - (largest - least)) / 2, 0.01)
-    return max(least - pad, -0.01), min(largest + pad, 1.01)

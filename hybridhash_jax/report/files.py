@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridhash_jax.report import figures, page, published, retrieval_grid
+from hybridhash_jax.report import figures, page, published, retrieval_grid, sweep_figure
 from hybridhash_jax.workdir import names
 from input_pipeline.atomic_file import write_atomically, write_json
 
@@ -100,8 +100,8 @@ def write_sweep(
     write_json(directory / names.REPORT, sweep)
     if not draw:
         return directory / names.REPORT
-    figures.plot_over_bits(sweep, directory / "map_over_bits.png")
-    pictures = {"map_over_bits.png": _for_page(figures.plot_over_bits, sweep)}
+    sweep_figure.plot_over_bits(sweep, directory / "map_over_bits.png")
+    pictures = {"map_over_bits.png": _for_page(sweep_figure.plot_over_bits, sweep)}
     write_atomically(directory / names.PAGE, page.render_sweep(sweep, pictures).encode())
     return directory / names.PAGE
 

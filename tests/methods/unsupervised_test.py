@@ -1,12 +1,14 @@
 """LSH, PCA and ITQ: properties that can be checked by hand, and chunks of any size."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
 
 from hybridhash_jax.methods import ITQ, LSH, METHODS, PCA, FittedMethod, unsupervised
 from hybridhash_jax.methods.unsupervised import (
-    feature_moments,
+    feature_mean,
     itq_rotation,
     principal_components,
 )
@@ -62,8 +64,8 @@ def test_principal_components_are_those_of_the_singular_value_decomposition():
 
 def test_the_rotation_of_itq_is_orthogonal_and_its_loss_never_rises():
     data = features().astype(float)
-    moments = feature_moments(data)
-    projected = (data - moments.mean) @ principal_components(moments.covariance, 6)
+    mean = feature_mean(data)
+    projected = (data - mean) @ principal_components(data, mean, 6)
     projected /= projected.std()
     rotations = [itq_rotation(projected, n, seed=3) for n in range(0, 40)]
     for rotation in rotations:
@@ -116,11 +118,35 @@ def test_chunks_of_a_memory_map_give_what_the_whole_gives(kind, tmp_path, monkey
         np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_moments_far_from_zero_lose_no_digits():
-    data = np.random.default_rng(0).standard_normal((500, 3)) + 1e7
-    moments = feature_moments(data)
-    np.testing.assert_allclose(moments.mean, data.mean(axis=0), rtol=1e-15)
-    np.testing.assert_allclose(moments.covariance, np.cov(data.T, bias=True), rtol=1e-7, atol=1e-9)
+def test_memory_holds_a_chunk_of_the_features(tmp_path, monkeypatch):
+    monkeypatch.setattr(unsupervised, "_CHUNK", 1 << 16)
+    np.save(tmp_path / "features.npy", np.zeros((40_000, 64), np.float16) + np.float16(0.5))
+    data = np.load(tmp_path / "features.npy", mmap_mode="r")
+    tracemalloc.start()
+    try:
+        ITQ(rows=2000).fit(data, 8)
+        # A chunk takes 0.5 MB a copy, the 2,000 rows of 8 bits little; all rows 20 MB.
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", FITTED.values())
+def test_what_all_features_share_changes_the_bias_alone(kind):
+    data = features().astype(float)
+    kernel, _ = kind().fit(data, 6)
+    moved = kind().fit(data + 100, 6)
+    np.testing.assert_allclose(moved[0], kernel, atol=1e-5)
+    np.testing.assert_array_equal(codes(kind(), data, 6), codes(kind(), data + 100, 6))
+
+
+def test_features_far_from_zero_lose_no_digits():
+    data = np.random.default_rng(0).standard_normal((500, 4)) * [4, 3, 2, 1] + 1e7
+    mean = feature_mean(data)
+    np.testing.assert_allclose(mean, data.mean(axis=0), rtol=1e-15)
+    near = data - 1e7
+    expected = principal_components(near, feature_mean(near), 4)
+    np.testing.assert_allclose(principal_components(data, mean, 4), expected, atol=1e-6)
 
 
 def test_the_rotation_sees_evenly_spaced_rows_of_many():
@@ -128,7 +154,7 @@ def test_the_rotation_sees_evenly_spaced_rows_of_many():
     data = features(61)
     few = ITQ(rows=4).fit(data, 3)
     changed = data.copy()
-    changed[[1, 2]] = data[[2, 1]]  # the same moments
+    changed[[1, 30]] = data[[30, 1]]  # the same mean and covariance
     np.testing.assert_allclose(ITQ(rows=4).fit(changed, 3)[0], few[0], atol=1e-5)
     changed[[1, 20]] = data[[20, 1]]  # rows 0, 20, 40 and 60 are looked at
     assert np.abs(ITQ(rows=4).fit(changed, 3)[0] - few[0]).max() > 1e-3

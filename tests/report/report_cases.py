@@ -188,6 +188,7 @@ def multi_label_report() -> dict[str, Any]:
     report = full_report() | {
         "title": "nuswide_21, 32 bits, paper, a run with a title that takes more than a line",
         "top_k": 1000,
+        "baselines": [BASELINE],
         "graded": {"ndcg": 0.7012, "acg": 1.6204, "weighted_map": 0.8333},
         "queries_without_relevant": 3,
         "samples": _samples(names, 32),

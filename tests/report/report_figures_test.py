@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from hybridhash_jax.report import figures, files, page, published, retrieval_grid
+from hybridhash_jax.report import figures, files, page, published, retrieval_grid, sweep_figure
 from tests.report import report_cases as cases
 
 BLUE, VERMILLION = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
@@ -102,9 +102,9 @@ def test_title_axes_and_legend_lie_above_one_another(tmp_path):
 
 def test_the_sweep_figure_gains_a_marker_for_each_published_number(tmp_path):
     sweep = cases.sweep()
-    before = drawn(figures.plot_over_bits, sweep, path=tmp_path / "m.png")
+    before = drawn(sweep_figure.plot_over_bits, sweep, path=tmp_path / "m.png")
     sweep["published"] = published.published_for("imagenet100", 1000)
-    after = drawn(figures.plot_over_bits, sweep, path=tmp_path / "m.png")
+    after = drawn(sweep_figure.plot_over_bits, sweep, path=tmp_path / "m.png")
     assert pixels_of(before, VERMILLION) == 0
     assert pixels_of(after, VERMILLION) > 4 * 100
     assert after.shape[1] == before.shape[1] == 920
@@ -112,9 +112,9 @@ def test_the_sweep_figure_gains_a_marker_for_each_published_number(tmp_path):
 
 def test_the_sweep_figure_gains_a_line_for_a_baseline(tmp_path):
     sweep = cases.sweep()
-    before = drawn(figures.plot_over_bits, sweep, path=tmp_path / "m.png")
+    before = drawn(sweep_figure.plot_over_bits, sweep, path=tmp_path / "m.png")
     sweep["baselines"] = [cases.BASELINE]
-    after = drawn(figures.plot_over_bits, sweep, path=tmp_path / "m.png")
+    after = drawn(sweep_figure.plot_over_bits, sweep, path=tmp_path / "m.png")
     grey = (0x5A, 0x5A, 0x5A)
     assert pixels_of(before, grey) < 100  # of letters
     assert pixels_of(after, grey) > 1000
@@ -125,7 +125,7 @@ def test_a_sweep_of_one_length_is_drawn(tmp_path):
     sweep["lengths"] = sweep["lengths"][:1]
     for key in ("best", "last"):
         sweep["lengths"][0][key] = None
-    picture = drawn(figures.plot_over_bits, sweep, path=tmp_path / "m.png")
+    picture = drawn(sweep_figure.plot_over_bits, sweep, path=tmp_path / "m.png")
     assert pixels_of(picture, BLUE) > 200
 
 

@@ -39,7 +39,7 @@ def test_long_text_ends_in_an_ellipsis_within_its_lines():
 
 
 def test_pages_and_pictures_see_only_plain_data():
-    for name in ("page", "figures", "retrieval_grid", "wording", "published"):
+    for name in ("page", "figures", "sweep_figure", "retrieval_grid", "wording", "published"):
         module = importlib.import_module(f"hybridhash_jax.report.{name}")
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("hybridhash_jax"):
