@@ -10,7 +10,13 @@ from hybridhash_jax.features import keys, row_files, space
 from hybridhash_jax.features.space import make_room, prune
 from hybridhash_jax.runtime import lock_file
 from tests.features.stores import (
-    ENTRY_BYTES, ROW_BYTES, fill, images, is_right, messages, opened,
+    ENTRY_BYTES,
+    ROW_BYTES,
+    fill,
+    images,
+    is_right,
+    messages,
+    opened,
 )  # fmt: skip
 
 KEY_BYTES = 4 * (ROW_BYTES + ENTRY_BYTES)

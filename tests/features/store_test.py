@@ -12,7 +12,15 @@ from hybridhash_jax.features import keys, row_files
 from hybridhash_jax.features.store import needed_bytes, open_store
 from input_pipeline.errors import DataError
 from tests.features.stores import (
-    ENTRY_BYTES, FACTS, ROW_BYTES, features, fill, images, is_right, messages, opened,
+    ENTRY_BYTES,
+    FACTS,
+    ROW_BYTES,
+    features,
+    fill,
+    images,
+    is_right,
+    messages,
+    opened,
 )  # fmt: skip
 
 
