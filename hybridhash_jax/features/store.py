@@ -163,7 +163,6 @@ class FeatureStore:
         try:
             row_files.append(self.path, entries, rows)
         except OSError as error:
-            self.reload()
             raise self._unwritable(error, rows.nbytes) from error
         self._take(entries)
 

@@ -25,7 +25,7 @@ def test_the_holder_is_described_while_the_block_lasts(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not looked for")
 def test_a_dead_process_that_its_parent_has_not_noticed_holds_nothing(tmp_path):
-    code = "from pathlib import Path; import os, sys\nfrom hybridhash_jax.runtime.lock_file import held\nheld(Path(sys.argv[1])).__enter__(); os._exit(0)"  # fmt: skip
+    code = "from pathlib import Path; import os, sys\nfrom hybridhash_jax.runtime.lock_file import held\nholding = held(Path(sys.argv[1])); holding.__enter__(); os._exit(0)"  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
     assert json.loads((tmp_path / "lock").read_text())["process"] == process.pid
