@@ -116,13 +116,13 @@ class _Memory:
     def _state(self, images: EncodedImages, row: int) -> bytes | None:
         """What changes when a file does; None of what is not to be remembered."""
         reader = images.reader
-        if self._path is None or not isinstance(reader, FileReader) or "://" in reader.directory:
+        if self._path is None or not isinstance(reader, FileReader):
             return None
         path = os.path.abspath(f"{reader.directory}/{reader.names[row]}")
         try:
             found = os.stat(path)
         except (OSError, ValueError):
-            return None  # reading says why
+            return None  # a bucket, or reading says why
         # The time of the last change of any kind, too: copying can keep the other one.
         if time.time() - max(found.st_mtime, found.st_ctime) < _SETTLED_SECONDS:
             return None

@@ -66,7 +66,8 @@ def open_store(
         "dtype": "float16",
         "facts": dict(facts),
     }
-    store = FeatureStore(Path(folder).expanduser().absolute(), json.loads(json.dumps(content)))
+    content = json.loads(json.dumps(content))  # as it is read again: lists for tuples
+    store = FeatureStore(Path(folder).expanduser().absolute(), content)
     if not len(store):
         tell_of_another_version(store.path, content)
     return store
@@ -163,7 +164,6 @@ class FeatureStore:
         try:
             row_files.append(self.path, entries, rows)
         except OSError as error:
-            self.reload()
             raise self._unwritable(error, rows.nbytes) from error
         self._take(entries)
 

@@ -36,7 +36,8 @@ def files(tmp_path):
 
 def write(path, content: bytes, seconds_ago: float = 3600) -> None:
     path.write_bytes(content)
-    os.utime(path, (time.time() - seconds_ago,) * 2)
+    when = time.time() - seconds_ago
+    os.utime(path, (when, when))
 
 
 @pytest.fixture(autouse=True)

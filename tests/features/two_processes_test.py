@@ -31,11 +31,24 @@ print("done", flush=True)
 """
 
 
-def start(folder, pause: float) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", FILL, str(folder), str(pause)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+@pytest.fixture
+def start(tmp_path):
+    """Starts a process that keeps the features of 40 images, with a pause after each."""
+    processes = []
+
+    def start(pause: float) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-c", FILL, str(tmp_path), str(pause)],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def read_until(process: subprocess.Popen, text: str) -> str:
@@ -48,10 +61,10 @@ def read_until(process: subprocess.Popen, text: str) -> str:
     raise AssertionError("".join(lines))
 
 
-def test_the_second_waits_says_for_whom_and_finds_the_rows(tmp_path):
-    first = start(tmp_path, 0.1)
+def test_the_second_waits_says_for_whom_and_finds_the_rows(tmp_path, start):
+    first = start(0.1)
     read_until(first, "kept 0")
-    second = start(tmp_path, 0.0)
+    second = start(0.0)
     told = read_until(second, "waiting for process")
     assert f"process {first.pid} on " in told and str(opened(tmp_path).path) in told
     assert "computes 0" in read_until(second, "done")
@@ -59,10 +72,10 @@ def test_the_second_waits_says_for_whom_and_finds_the_rows(tmp_path):
     assert is_right(opened(tmp_path), images(40))
 
 
-def test_of_a_killed_process_all_but_the_last_rows_stay_and_a_waiting_one_goes_on(tmp_path):
-    first = start(tmp_path, 0.2)
+def test_of_a_killed_process_all_but_the_last_rows_stay_and_a_waiting_one_goes_on(tmp_path, start):
+    first = start(0.2)
     read_until(first, "kept 0")
-    waiting = [start(tmp_path, 0.0) for _ in range(2)]
+    waiting = [start(0.0) for _ in range(2)]
     for one in waiting:
         read_until(one, "waiting for process")
     first.kill()
@@ -73,9 +86,9 @@ def test_of_a_killed_process_all_but_the_last_rows_stay_and_a_waiting_one_goes_o
     assert len(opened(tmp_path)) == 40 and is_right(opened(tmp_path), images(40))
 
 
-def test_killed_at_any_moment_leaves_a_store_that_opens(tmp_path):
+def test_killed_at_any_moment_leaves_a_store_that_opens(tmp_path, start):
     for attempt in range(8):
-        process = start(tmp_path, 0.0)
+        process = start(0.0)
         read_until(process, "opened")
         try:
             process.wait(0.002 * attempt)
@@ -85,6 +98,6 @@ def test_killed_at_any_moment_leaves_a_store_that_opens(tmp_path):
         store = opened(tmp_path)
         there = images(40)[[i for i in range(40) if i not in store.missing(images(40)).tolist()]]
         assert is_right(store, there) and len(there) == len(store)
-    done, _ = start(tmp_path, 0.0).communicate(timeout=60)
+    done, _ = start(0.0).communicate(timeout=60)
     assert done.endswith("done\n")
     assert is_right(opened(tmp_path), images(40))
