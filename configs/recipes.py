@@ -43,12 +43,31 @@ def pretrain_from_scratch(config: Any) -> None:
     config.evaluation.batch_size = 256
 
 
+_LITE = "^(stem|blocks|conv_head)/"  # the backbone's parameters
+
+
 def on_frozen_features(config: Any) -> None:
     """A hidden head on the frozen features of EfficientNet-Lite0, by the pairs inside a batch."""
     config.model.variant = "efficientnet_lite0"
     config.init.weights = "efficientnet_lite0"
-    config.optimizer.frozen = ("^(stem|blocks|conv_head)/",)
+    config.optimizer.frozen = (_LITE,)
     head_on_features(config)
+
+
+def fine_tuned(config: Any) -> None:
+    """All of EfficientNet-Lite0, the backbone slower than the head; running statistics stay."""
+    on_frozen_features(config)
+    config.optimizer.frozen = ()
+    config.batch_size = 64
+    config.num_epochs = 12
+    config.model.drop_path_rate = 0.1
+    config.data.horizontal_flip = True
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate_factors = (f"{_LITE}=0.2",)
+    config.optimizer.warmup_epochs = 1.0
+    config.optimizer.clip_norm = 1.0
+    config.evaluation.every_epochs = 6
+    config.checkpoint.every_epochs = 1.0
 
 
 def head_on_features(config: Any) -> None:
