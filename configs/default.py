@@ -100,7 +100,9 @@ def get_config() -> Any:
     # Where the first stages of the backbone are frozen (optimizer.frozen), or a method is fitted to
     # features (lsh, pca, itq), what they give is computed once, kept on disk, and trained on.
     config.features = ConfigDict()
-    config.features.keep = "auto"  # or "never": compute every time, with random crops of files
+    # "auto": unless training images change at random in a way that the views do not hold. "always":
+    # also for image files, of which the centre is taken instead of random crops. Or "never".
+    config.features.keep = "auto"
     config.features.views = placeholder(int)  # 1, 2 (mirrored too); None: 2 with horizontal_flip
     config.features.dir = placeholder(str)  # None: ~/.cache/hybridhash_jax/features
     config.features.budget_gb = 20.0  # of all that is kept there; the oldest is removed

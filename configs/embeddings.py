@@ -6,10 +6,11 @@ database.
 
 Command:  python main.py --config=configs/embeddings.py --workdir=runs/embeddings \\
             --config.data.embeddings=VECTORS.npy --config.data.labels=LABELS.npy
+Codes without training: --config.method.name=itq, or pca, or lsh.
 Pictures in the report: --config.data.names=NAMES.txt --config.data.dir=IMAGES
 """
 
-from configs import default
+from configs import default, recipes
 
 
 def get_config():
@@ -18,4 +19,6 @@ def get_config():
     config.data.name = "embeddings"
     config.data.protocol = "embeddings"
     config.data.source = "vectors"
+    config.model.variant = "embeddings"
+    recipes.head_on_features(config)
     return config

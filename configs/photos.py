@@ -17,5 +17,6 @@ def get_config():
     config.bits = (64,)
     config.data.horizontal_flip = False
     recipes.on_frozen_features(config)
+    config.features.keep = "always"
     config.batch_size = 64
     return config

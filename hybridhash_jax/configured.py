@@ -20,6 +20,9 @@ from hybridhash_jax.optimizer import make_optimizer, make_schedule
 from hybridhash_jax.parameters import constants
 from hybridhash_jax.preprocess.augmentation import Augment, make_augment
 from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.state import TrainState, first_state
+from input_pipeline.dataset import Dataset
+from input_pipeline.images.vectors import Vectors
 
 
 def create_method(config: Config) -> Method:
@@ -53,6 +56,8 @@ def build_network(
     _check_input(config, width)
     if width is not None:
         options["width"] = width
+    if method.is_fitted:
+        options["head_kind"] = "linear"  # whatever the methods beside it are given
     network = models.create_network(head=method.head, outputs=bits, rngs=rngs, **options)
     own = method.init_parameters(num_classes, bits, jax.random.key(config.seed))
     if own:
@@ -138,3 +143,23 @@ def compute_dtype(name: str) -> Any:
     if name == "auto":
         return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     return jnp.dtype(name)
+
+
+def embedding_width(dataset: Dataset) -> int | None:
+    """Numbers of an embedding; None where the data are images."""
+    images = dataset.images
+    return images.array.shape[1] if isinstance(images, Vectors) else None
+
+
+def make_first_state(
+    config: Config,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    bits: int,
+    params: Any,
+    labels: jax.Array,
+) -> TrainState:
+    """The state before the first step, for `labels` [n, classes] of the training images."""
+    own = method.init_state(labels, bits, jax.random.key(config.seed))
+    averaged = ema_decay(config, method) > 0
+    return first_state(params, optimizer, own, averaged=averaged)

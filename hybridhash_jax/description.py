@@ -34,6 +34,8 @@ def describe(experiment: Experiment, parameters: str | None = None) -> str:
         + (f"; rates times {', '.join(rates)}" if rates else "")
         + (f"; frozen: {', '.join(config.optimizer.frozen)}" if config.optimizer.frozen else "")
     )
+    if exp.method.is_fitted:
+        training = "training: none; the method is fitted to the features of training images"
     devices = (
         f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, {jax.process_count()} "
         f"process(es); {exp.layout.describe()}; computing in {jnp.dtype(exp.dtype).name}"
@@ -47,7 +49,9 @@ def describe(experiment: Experiment, parameters: str | None = None) -> str:
         devices,
     ]
     if parameters is None:
-        lines += [training, f"          {options}"]
+        lines += [training, *([f"          {options}"] if options else [])]
+        if exp.kept:
+            lines.append(f"features: {exp.kept.describe()}")
     return "\n".join(lines)
 
 

@@ -23,18 +23,20 @@ from hybridhash_jax.configured import (
     configured_optimizer,
     create_method,
     ema_decay,
+    embedding_width,
+    make_first_state,
 )
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches, make_layout
 from hybridhash_jax.features import fitting
-from hybridhash_jax.features.kept import KeptFeatures, Plan, plan_features
+from hybridhash_jax.features.kept import KeptFeatures, plan_features
 from hybridhash_jax.image_sources import Sources, create_sources, training_rows
 from hybridhash_jax.methods import Method
 from hybridhash_jax.optimizer import frozen_mask
 from hybridhash_jax.parameters import constants, num_trainable, with_values
 from hybridhash_jax.preprocess.augmentation import prepare_images
 from hybridhash_jax.runtime.console import logger, progress
-from hybridhash_jax.state import TrainState, create_state, first_state
+from hybridhash_jax.state import TrainState, create_state
 from hybridhash_jax.train_step import (
     Step,
     compile_end_of_epoch,
@@ -64,8 +66,7 @@ class Experiment:
     mesh: Mesh
     layout: Layout
     sources: Sources  # of the data set's images, or embeddings
-    plan: Plan | None  # which features are kept
-    kept: KeptFeatures | None
+    kept: KeptFeatures | None  # in place of images, where the backbone begins with frozen stages
     unreadable: Unreadable  # as far as this process met them
     steps_per_epoch: int
     total_steps: int
@@ -85,7 +86,7 @@ class Experiment:
 
     def build_network(self) -> models.Network:
         """The network with parameters drawn from the seed."""
-        width = _embedding_width(self.dataset)
+        width = embedding_width(self.dataset)
         return build_network(self.config, self.method, self.bits, self.num_classes, width)
 
     def stages(self, params: Any, inputs: jax.Array) -> dict[str, jax.Array]:
@@ -94,7 +95,7 @@ class Experiment:
         They are images uint8 [B, h, w, 3], kept features, or embeddings.
         """
         network: models.Network = nnx.merge(self.graphdef, params)
-        backbone, after = network.backbone, self.plan and self.plan.stage
+        backbone, after = network.backbone, self.kept and self.kept.plan.stage
         if after is None and not isinstance(self.dataset.images, Vectors):
             size, mean, std = self.image_size, backbone.pixel_mean, backbone.pixel_std
             inputs = prepare_images(inputs, size, mean=mean, std=std)
@@ -105,20 +106,26 @@ class Experiment:
         return self.stages(params, inputs)["embeddings"]
 
     def open_features(self, params: Any) -> None:
-        """Computes the features that are kept, or finds them; until then there are no batches.
-
-        `params` are the network's; nothing happens where nothing is kept, or at a second call.
-        """
+        """Computes the features that are kept, or finds them; until then there are no batches."""
         if self.kept:
-            names, rows_of = self.sources.names, self._image_batches
-            self.kept.open(params, names, self.unreadable, rows_of)
+            batches = functools.partial(self._batches_of, self.sources)
+            self.kept.open(params, self.sources.names, self.unreadable, batches)
+
+    @property
+    def vectors_id(self) -> str | None:
+        """What the vectors are that batches hold; None where they are images or maps."""
+        if isinstance(self.dataset.images, Vectors):
+            return "embeddings"
+        return self.kept.vectors_id if self.kept else None
 
     def create_state(self) -> TrainState:
         """The state before the first step, its parameters drawn from the seed."""
 
         def make(labels: jax.Array) -> TrainState:
             params = nnx.split(self.build_network())[1]
-            return _first_state(self.config, self.method, self.optimizer, self.bits, params, labels)
+            return make_first_state(
+                self.config, self.method, self.optimizer, self.bits, params, labels
+            )
 
         labels = self.dataset.labels[self.train_rows]
         return create_state(make, self.layout.shardings, labels)
@@ -196,9 +203,6 @@ class Experiment:
         """This process's slices of one pass over `rows`, in order."""
         return self._batches_of(self.batch_sources, rows)
 
-    def _image_batches(self, rows: np.ndarray) -> Batches:
-        return self._batches_of(self.sources, rows)
-
     def _batches_of(self, sources: Sources, rows: np.ndarray) -> Batches:
         return loader.make_eval_batches(
             sources.evaluation,
@@ -209,12 +213,6 @@ class Experiment:
             process_count=jax.process_count(),
             unreadable=self.unreadable,
         )
-
-    def image_names(self, rows: np.ndarray) -> np.ndarray:
-        """What the images of `rows` are called, str [N]: their file names, or "image ROW"."""
-        names = self.sources.names
-        found = [names[row] if len(names) else f"image {row}" for row in rows.tolist()]
-        return np.asarray(found, np.str_)
 
     def images_in_step(self, step: int) -> int:
         """Images of the batch of `step`, without padding."""
@@ -260,13 +258,15 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
     if method.is_fitted:
         steps_per_epoch = total_steps = 1  # the fit
 
-    width = _embedding_width(dataset)
+    width = embedding_width(dataset)
     network = nnx.eval_shape(lambda: build_network(config, method, bits, num_classes, width))
     graphdef, params = nnx.split(network)
     optimizer, schedule = configured_optimizer(config, params, total_steps, steps_per_epoch)
+    if method.is_fitted:
+        optimizer = optax.set_to_zero()
     frozen = frozen_mask(params, (*config.optimizer.frozen, *constants(params)))
     plan = plan_features(config, method, network, frozen, dataset)
-    first = functools.partial(_first_state, config, method, optimizer, bits)
+    first = functools.partial(make_first_state, config, method, optimizer, bits)
     labels = jax.ShapeDtypeStruct((len(train_rows), num_classes), dataset.labels.dtype)
     abstract = jax.eval_shape(first, params, labels)
     layout = make_layout(abstract, method.row_leaves(abstract.method), mesh)
@@ -277,7 +277,7 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
         graphdef,
         optimizer,
         method,
-        augment if are_images else _as_they_are,
+        augment if are_images else lambda features, keys: features,
         schedule=schedule,
         accumulation_steps=config.accumulation_steps,
         frozen=frozen,
@@ -297,7 +297,6 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
         mesh=mesh,
         layout=layout,
         sources=sources,
-        plan=plan,
         kept=plan and KeptFeatures(plan, config, dataset, graphdef, mesh, layout),
         unreadable=Unreadable(sources.names, skip=config.data.on_unreadable == "skip"),
         steps_per_epoch=steps_per_epoch,
@@ -311,27 +310,3 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
         image_size=network.image_size,
         init_note=config.init.weights or f"random ({config.model.initializer}, seed {config.seed})",
     )
-
-
-def _as_they_are(features: jax.Array, keys: Any) -> jax.Array:
-    del keys
-    return features
-
-
-def _embedding_width(dataset: Dataset) -> int | None:
-    """Numbers of an embedding; None where the data are images."""
-    images = dataset.images
-    return images.array.shape[1] if isinstance(images, Vectors) else None
-
-
-def _first_state(
-    config: Config,
-    method: Method,
-    optimizer: optax.GradientTransformation,
-    bits: int,
-    params: Any,
-    labels: jax.Array,
-) -> TrainState:
-    own = method.init_state(labels, bits, jax.random.key(config.seed))
-    averaged = ema_decay(config, method) > 0
-    return first_state(params, optimizer, own, averaged=averaged)

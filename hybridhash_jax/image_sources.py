@@ -51,6 +51,12 @@ class Sources:
     in_memory: bool
     names: Sequence[str]
 
+    def names_of(self, rows: np.ndarray) -> np.ndarray:
+        """What the images of `rows` are called, str [N]: their file names, or "image ROW"."""
+        names = self.names
+        found = [names[row] if len(names) else f"image {row}" for row in rows.tolist()]
+        return np.asarray(found, np.str_)
+
     def close(self) -> None:
         """Ends their threads."""
         self.train.close()

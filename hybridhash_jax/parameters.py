@@ -45,7 +45,9 @@ def map_paths(function: Callable[[str], Any], params: Any) -> Any:
 
 
 def with_values(params: Any, values: Mapping[str, Any]) -> Any:
-    """`params` with `values` by path in place of their own."""
+    """`params` with `values` by path in place of their own; a KeyError for a path without place."""
+    if unknown := set(values).difference(jax.tree.leaves(map_paths(str, params))):
+        raise KeyError(f"no such parameters: {', '.join(sorted(unknown))}")
 
     def value_of(path: Sequence[Any], own: Any) -> Any:
         return jnp.asarray(values.get(parameter_path(path), own))

@@ -13,9 +13,10 @@ import numpy as np
 from hybridhash_jax import metrics
 from hybridhash_jax.codes import binary
 from hybridhash_jax.codes.files import SIDES, CodeFileError, CodeSet, load_code_sets, save_codes
-from hybridhash_jax.config_fields import Config
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.encode import compile_encode, encode_split
+from hybridhash_jax.evaluators.baseline import cosine_baseline
+from hybridhash_jax.evaluators.collapse import advice_for, collapse_warning
 from hybridhash_jax.evaluators.evaluator import Evaluation, Evaluator, OnImages, ShouldStop
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.report.files import report_content, write_report
@@ -91,7 +92,7 @@ class CodeEvaluator(Evaluator):
         if not record["step"]:
             return None
         exp = self.experiment
-        return collapse_warning(record, exp.bits, exp.num_classes, _advice(exp.config))
+        return collapse_warning(record, exp.bits, exp.num_classes, advice_for(exp.config))
 
     def encode_sides(
         self, state: TrainState, should_stop: ShouldStop, on_images: OnImages
@@ -131,7 +132,7 @@ class CodeEvaluator(Evaluator):
         on_images: OnImages,
     ) -> CodeSet:
         exp, dataset = self.experiment, self.experiment.dataset
-        names = exp.image_names(rows)
+        names = exp.sources.names_of(rows)
         with contextlib.closing(exp.eval_batches(rows)) as batches:
             packed, readable = encode_split(
                 self.encode,
@@ -203,6 +204,7 @@ class CodeEvaluator(Evaluator):
         times = {name: record[name] for name in _TIMES if name in record}
         report = report_content(
             findings,
+            baselines=cosine_baseline(exp, query, database),
             title=f"{dataset.protocol}, {exp.bits} bits, {config.model.variant}",
             dataset={
                 "name": dataset.name,
@@ -265,34 +267,3 @@ def evaluate_codes(query: CodeSet, database: CodeSet, top_k: int | None) -> dict
         "distinct_codes": statistics.distinct_codes,
         "largest_share": statistics.largest_share,
     }
-
-
-def _advice(config: Config) -> list[str]:
-    """What may help against a collapse, of what is not set already."""
-    advice = ["a lower --config.optimizer.learning_rate"]
-    if config.method.name == "hybridhash" and config.loss.pairs != "batch":
-        advice.insert(0, "--config.loss.pairs=batch")
-    if not config.optimizer.warmup_epochs:
-        advice.append("a warm-up (--config.optimizer.warmup_epochs)")
-    if config.init.weights is None and config.model.initializer != "fan_in":
-        advice.append("--config.model.initializer=fan_in")
-    return advice
-
-
-def collapse_warning(
-    record: Mapping[str, Any], bits: int, num_classes: int, advice: Sequence[str]
-) -> str | None:
-    """Says in plain words that the codes have collapsed, and what to try; None if they have not."""
-    symptoms = metrics.collapse_symptoms(
-        bits,
-        num_classes,
-        constant_bits=record["constant_bits"],
-        distinct_codes=record["distinct_codes"],
-        largest_share=record["largest_share"],
-    )
-    if not symptoms:
-        return None
-    return (
-        f"the codes have collapsed at epoch {record['epoch']:g}: {'; '.join(symptoms)}. Such codes "
-        f"cannot tell images apart. Try {' or '.join(advice)}."
-    )

@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from hybridhash_jax import __version__, models
-from hybridhash_jax.config_fields import Config, ConfigError
+from hybridhash_jax.config_fields import Config
+from hybridhash_jax.configured import compute_dtype
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
 from hybridhash_jax.features.image_sums import image_checksums
@@ -27,13 +31,14 @@ from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.workdir.checkpoints import fingerprint
 from input_pipeline.dataset import Dataset
 from input_pipeline.errors import DataError
+from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.images.vectors import Vectors
 from input_pipeline.options import Option
 from input_pipeline.sources import FeatureSource
 
 OPTIONS = (
-    Option("keep", "features of a frozen backbone on disk", ("auto", "never")),
+    Option("keep", "features of a frozen backbone on disk", ("auto", "always", "never")),
     Option("views", "1, or 2 with the mirror image", (1, 2)),
     Option("budget_gb", "most that kept features may take", above=0, may_change=True),
 )
@@ -61,39 +66,21 @@ def plan_features(
     """What to keep for a run; None: nothing, and the log says why where it could have been.
 
     `network` is abstract, `frozen` what `optimizer.frozen_mask` gave, None for nothing.
-
-    Raises:
-      ConfigError: a fitted method, which is made from features, with features.keep="never".
     """
-    if isinstance(dataset.images, Vectors):
+    if isinstance(dataset.images, Vectors) or config.features.keep == "never":
         return None
     stage = "features" if method.is_fitted else _last_frozen_stage(network, frozen)
-    if config.features.keep == "never" and method.is_fitted:
-        raise ConfigError(
-            f"features.keep='never', but method.name={config.method.name!r} is fitted to features; "
-            "leave features.keep out"
-        )
-    if stage is None or config.features.keep == "never":
+    if stage is None:
         return None
     views = config.features.views or (2 if config.data.horizontal_flip else 1)
-    if reason := _reason_against(config, method):
-        logger.info("features are not kept: %s", reason)
-        return None
     size = network.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     out = nnx.eval_shape(lambda net, x: net.backbone.stages(x), network, images)[stage]
     plan = Plan(stage, 1 if method.is_fitted else views, out.shape[1:])
-    rows = len(_rows_of(dataset))
-    needed, budget = needed_bytes(rows, plan.views, plan.shape), config.features.budget_gb * 1e9
-    if needed <= budget:
-        return plan
-    text = (
-        f"{rows:,} images need {needed / 1e9:.3g} GB, more than features.budget_gb={budget / 1e9:g}"
-    )
-    if method.is_fitted:
-        raise ConfigError(f"{text}; raise it with --config.features.budget_gb={needed / 1e9:.3g}")
-    logger.info("features are not kept: %s; the frozen part is computed every time", text)
-    return None
+    if reason := _reason_against(config, method, plan, dataset):
+        logger.info("the frozen part is computed every time, and not kept: %s", reason)
+        return None
+    return plan
 
 
 def _last_frozen_stage(network: models.Network, frozen: Any) -> str | None:
@@ -109,15 +96,29 @@ def _last_frozen_stage(network: models.Network, frozen: Any) -> str | None:
     return found
 
 
-def _reason_against(config: Config, method: Method) -> str | None:
+def _reason_against(config: Config, method: Method, plan: Plan, dataset: Dataset) -> str | None:
+    """Why features of this run cannot be kept, or should not."""
     if jax.process_count() > 1:
         return "several processes run"
+    if not method.is_fitted and (reason := _randomness(config, method, plan, dataset)):
+        return reason
+    rows, budget = len(_rows_of(dataset)), config.features.budget_gb * 1e9
+    needed = needed_bytes(rows, plan.views, plan.shape)
+    if needed > budget:
+        return f"{rows:,} images need {needed / 1e9:.3g} GB, and features.budget_gb is {budget / 1e9:g}"
+    return None
+
+
+def _randomness(config: Config, method: Method, plan: Plan, dataset: Dataset) -> str | None:
+    """What happens to training images at random that views do not hold."""
     if method.learns == "classes":
         return "task=classify changes its images at random"
     for name in ("crop_padding", "random_area"):
         if config.data[name]:
             return f"data.{name} changes the images at random"
-    if config.data.horizontal_flip and config.features.views == 1:
+    if config.features.keep == "auto" and isinstance(dataset.images, EncodedImages):
+        return "image files are cropped at random; --config.features.keep=always takes their centre"
+    if config.data.horizontal_flip and plan.views == 1:
         return "data.horizontal_flip needs --config.features.views=2"
     return None
 
@@ -142,8 +143,16 @@ class KeptFeatures:
         self.plan, self.config, self.dataset, self.mesh = plan, config, dataset, mesh
         self.folder = Path(config.features.dir or _DEFAULT_FOLDER).expanduser()
         self.sources: Sources | None = None
+        self.vectors_id: str | None = None  # of the features' key, if they are vectors
         self._graphdef = graphdef
         self._compute = compile_on_batches(self._features, mesh, layout)
+
+    def describe(self) -> str:
+        """What is kept, and where."""
+        plan = self.plan
+        views = "" if plan.views == 1 else f" of {plan.views} views"
+        numbers = f"{math.prod(plan.shape):,}"
+        return f"{numbers} numbers an image{views}, behind {plan.stage}, kept in {self.folder}"
 
     def _features(self, params: Any, images: jax.Array) -> jax.Array:
         """Float16 [B, views, *shape] for images uint8 [B, h, w, 3]."""
@@ -158,28 +167,26 @@ class KeptFeatures:
 
     def _facts(self, params: Any) -> dict[str, Any]:
         """All that the features depend on, but the images."""
-        config, paths = self.config, []
+        config, images = self.config, self.dataset.images
         network: models.Network = nnx.merge(self._graphdef, params)
-        for stage, path in network.backbone.stage_paths.items():
-            paths.append(path)
-            if stage == self.plan.stage:
-                break
-        own = {
-            name: value for name, value in flatten(params).items() if name.startswith(tuple(paths))
-        }
-        preprocessing = {"image_size": network.image_size}
-        if not isinstance(self.dataset.images, np.ndarray):
-            data = config.data
-            names = ("resize", "apply_orientation", "allow_truncated")
-            preprocessing |= {name: data[name] for name in names}
-        return {
+        paths = network.backbone.stage_paths
+        done = list(paths).index(self.plan.stage) + 1
+        frozen = tuple(list(paths.values())[:done])
+        own = {name: x for name, x in flatten(params).items() if name.startswith(frozen)}
+        sums = json.dumps(fingerprint(own), sort_keys=True)
+        facts = {
             "version": __version__,
             "variant": config.model.variant,
-            "parameters": fingerprint(own),
+            "parameters": hashlib.sha256(sums.encode()).hexdigest()[:16],
             "stage": self.plan.stage,
-            "preprocessing": preprocessing,
-            "dtype": config.model.dtype if config.model.dtype != "auto" else jax.default_backend(),
+            "image_size": network.image_size,
+            "dtype": jnp.dtype(compute_dtype(config.model.dtype)).name,
         }
+        if isinstance(images, EncodedImages):
+            options = ("resize", "apply_orientation", "allow_truncated")
+            facts |= {name: config.data[name] for name in options}
+            facts |= {"packed_resized": images.resized, "packed_turned": images.turned}
+        return facts
 
     def open(
         self,
@@ -226,6 +233,8 @@ class KeptFeatures:
         reasons |= unreadable.reasons
         one = functools.partial(FeatureSource, store.array, places, reasons)
         self.sources = Sources(one(), one(view=0), True, names)
+        if plan.stage == "features" and len(plan.shape) == 1:
+            self.vectors_id = store.path.name
 
     def _fill(
         self,
