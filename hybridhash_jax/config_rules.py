@@ -5,7 +5,7 @@ from typing import Any
 from hybridhash_jax import accumulation, models, optimizer
 from hybridhash_jax.config_fields import Config, ConfigError, flat_fields
 from hybridhash_jax.distributed import mesh
-from hybridhash_jax.features import kept
+from hybridhash_jax.features import options
 from hybridhash_jax.methods import METHODS, classification, csq, hybridhash, unsupervised
 from hybridhash_jax.preprocess import pixels, rand_augment
 from hybridhash_jax.workdir import checkpoints, selection
@@ -56,7 +56,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     "mesh.": mesh.OPTIONS,
     "model.": models.OPTIONS,
     "data.": _DATA,
-    "features.": kept.OPTIONS,
+    "features.": options.OPTIONS,
     "method.": (Option("name", "how codes are learned", _HASHING),),
     "loss.": hybridhash.OPTIONS,
     "csq.": csq.OPTIONS,

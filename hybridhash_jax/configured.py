@@ -116,7 +116,7 @@ def configured_mesh(config: Config) -> Mesh:
 
 
 def configured_optimizer(
-    config: Config, params: Any, total_steps: int, steps_per_epoch: int
+    config: Config, method: Method, params: Any, total_steps: int, steps_per_epoch: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """What `config.optimizer` asks for, and its learning rate as a function of the step."""
     options = dict(config.optimizer)
@@ -135,6 +135,8 @@ def configured_optimizer(
         steps_per_epoch=steps_per_epoch,
         **{name: options.pop(name) for name in names},
     )
+    if method.is_fitted:
+        return optax.set_to_zero(), schedule
     return make_optimizer(params, learning_rate=schedule, **options), schedule
 
 

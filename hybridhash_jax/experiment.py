@@ -113,7 +113,7 @@ class Experiment:
 
     @property
     def vectors_id(self) -> str | None:
-        """What the vectors are that batches hold; None where they are images or maps."""
+        """What the vectors in batches are; None where they are images or maps."""
         if isinstance(self.dataset.images, Vectors):
             return "embeddings"
         return self.kept.vectors_id if self.kept else None
@@ -159,9 +159,8 @@ class Experiment:
     def fit(self, state: TrainState) -> TrainState:
         """A first state with all that is taken from features of the training images.
 
-        That is what features are normalised by, unless init.weights brought it, and the head of a
-        fitted method, whose only step it is. `open_features` comes before it; a ValueError for
-        features that the method cannot be fitted to.
+        What features are normalised by, unless init.weights brought it, and the head of a fitted
+        method, whose only step it is; a ValueError for features that it cannot be fitted to.
         """
         if not fitting.is_needed(self.method, state.params):
             return state
@@ -261,9 +260,9 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
     width = embedding_width(dataset)
     network = nnx.eval_shape(lambda: build_network(config, method, bits, num_classes, width))
     graphdef, params = nnx.split(network)
-    optimizer, schedule = configured_optimizer(config, params, total_steps, steps_per_epoch)
-    if method.is_fitted:
-        optimizer = optax.set_to_zero()
+    optimizer, schedule = configured_optimizer(
+        config, method, params, total_steps, steps_per_epoch
+    )
     frozen = frozen_mask(params, (*config.optimizer.frozen, *constants(params)))
     plan = plan_features(config, method, network, frozen, dataset)
     first = functools.partial(make_first_state, config, method, optimizer, bits)

@@ -17,10 +17,10 @@ from jax.sharding import Mesh
 
 from hybridhash_jax import __version__, models
 from hybridhash_jax.config_fields import Config
-from hybridhash_jax.configured import compute_dtype
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
 from hybridhash_jax.features.image_sums import image_checksums
+from hybridhash_jax.features.keys import DEFAULT_DIRECTORY
 from hybridhash_jax.features.space import make_room
 from hybridhash_jax.features.store import FeatureStore, needed_bytes, open_store
 from hybridhash_jax.image_sources import Sources
@@ -34,15 +34,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.images.vectors import Vectors
-from input_pipeline.options import Option
 from input_pipeline.sources import FeatureSource
-
-OPTIONS = (
-    Option("keep", "features of a frozen backbone on disk", ("auto", "always", "never")),
-    Option("views", "1, or 2 with the mirror image", (1, 2)),
-    Option("budget_gb", "most that kept features may take", above=0, may_change=True),
-)
-_DEFAULT_FOLDER = "~/.cache/hybridhash_jax/features"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +133,7 @@ class KeptFeatures:
         layout: Layout,
     ):
         self.plan, self.config, self.dataset, self.mesh = plan, config, dataset, mesh
-        self.folder = Path(config.features.dir or _DEFAULT_FOLDER).expanduser()
+        self.folder = Path(config.features.dir or DEFAULT_DIRECTORY).expanduser()
         self.sources: Sources | None = None
         self.vectors_id: str | None = None  # of the features' key, if they are vectors
         self._graphdef = graphdef
@@ -180,7 +172,7 @@ class KeptFeatures:
             "parameters": hashlib.sha256(sums.encode()).hexdigest()[:16],
             "stage": self.plan.stage,
             "image_size": network.image_size,
-            "dtype": jnp.dtype(compute_dtype(config.model.dtype)).name,
+            "dtype": jnp.dtype(network.backbone.options.dtype).name,
         }
         if isinstance(images, EncodedImages):
             options = ("resize", "apply_orientation", "allow_truncated")
