@@ -83,5 +83,5 @@ def head_on_features(config: Any) -> None:
     config.optimizer.weight_decay = 1e-4
     config.evaluation.every_epochs = 20
     config.evaluation.selected_by = "last"
-    config.evaluation.batch_size = 256
+    config.evaluation.batch_size = 128
     config.checkpoint.every_epochs = 20.0

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Self
 
 import grain
@@ -48,6 +49,7 @@ from input_pipeline.dataset import Dataset
 from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.images.vectors import Vectors
 
+ShouldStop = Callable[[], bool]
 Batches = grain.DatasetIterator[loader.Batch]
 
 
@@ -105,11 +107,11 @@ class Experiment:
         """The network's outputs [B, bits], see `stages`."""
         return self.stages(params, inputs)["embeddings"]
 
-    def open_features(self, params: Any) -> None:
-        """Computes the features that are kept, or finds them; until then there are no batches."""
+    def open_features(self, params: Any, should_stop: ShouldStop = lambda: False) -> None:
+        """Computes the features that are kept, or finds them, before the first batch is made."""
         if self.kept:
             batches = functools.partial(self._batches_of, self.sources)
-            self.kept.open(params, self.sources.names, self.unreadable, batches)
+            self.kept.open(params, self.sources.names, self.unreadable, batches, should_stop)
 
     @property
     def vectors_id(self) -> str | None:
@@ -260,9 +262,7 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
     width = embedding_width(dataset)
     network = nnx.eval_shape(lambda: build_network(config, method, bits, num_classes, width))
     graphdef, params = nnx.split(network)
-    optimizer, schedule = configured_optimizer(
-        config, method, params, total_steps, steps_per_epoch
-    )
+    optimizer, schedule = configured_optimizer(config, method, params, total_steps, steps_per_epoch)
     frozen = frozen_mask(params, (*config.optimizer.frozen, *constants(params)))
     plan = plan_features(config, method, network, frozen, dataset)
     first = functools.partial(make_first_state, config, method, optimizer, bits)

@@ -97,6 +97,9 @@ def _train_held(experiment: Experiment, own: Config, workdir: Path, stop: StopRe
     """Trains one length in a workdir that no other process holds."""
     experiment, state = start_run(experiment, own, workdir)
     logger.info("%s\nworkdir: %s", describe(experiment), workdir)
+    if not committed_steps(workdir / names.CHECKPOINTS):
+        # A signal ends it at once, and what was computed is kept.
+        experiment.open_features(state.params)
     evaluator = create_evaluator(experiment)
     evaluations = _SelectedEvaluation(evaluator, workdir, stop)
     loop = TrainingLoop(experiment, workdir, stop, evaluations.evaluate)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.runtime import compilation_cache, host_memory
 from hybridhash_jax.runtime.console import logger, progress
@@ -117,10 +118,13 @@ class TrainingLoop:
             state = exp.fit(state)
             return state, int(state.step)
         state, meta = restored
-        exp.open_features(state.params)
+        step = int(state.step)
+        try:
+            exp.open_features(state.params, lambda: self.stop.requested(step))
+        except EvaluationStopped:
+            self.stop.raise_interrupted(step, self.store.directory)
         self.history = meta["history"]
         self._keep_best()
-        step = int(state.step)
         self._saved_step = step
         logger.info(
             "resuming from step %d of %d (%s)", step, self.experiment.total_steps, self.workdir

@@ -1,5 +1,6 @@
 """What the frozen part of a backbone gives: computed once, kept on disk, and trained on."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,6 +20,7 @@ from hybridhash_jax import __version__, models
 from hybridhash_jax.config_fields import Config
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
+from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.features.image_sums import image_checksums
 from hybridhash_jax.features.keys import DEFAULT_DIRECTORY
 from hybridhash_jax.features.space import make_room
@@ -186,6 +188,7 @@ class KeptFeatures:
         names: Sequence[str],
         unreadable: Unreadable,
         batches: Callable[[np.ndarray], Any],
+        should_stop: Callable[[], bool],
     ) -> None:
         """Computes what is not there yet; a second call does nothing.
 
@@ -194,6 +197,7 @@ class KeptFeatures:
           names: of the images, for messages.
           unreadable: what is known of images that cannot be read.
           batches: makes evaluation batches of some rows of the data set.
+          should_stop: asked before each batch; True raises EvaluationStopped.
         """
         if self.sources is not None:
             return
@@ -216,7 +220,7 @@ class KeptFeatures:
         with store.writing():
             missing = store.missing(sums)
             if len(missing):
-                self._fill(store, params, rows[missing], sums[missing], batches)
+                self._fill(store, params, rows[missing], sums[missing], batches, should_stop)
         places = np.full(len(self.dataset.labels), -1, np.int64)
         # Images that could not be decoded have none.
         absent = {sums[position].tobytes() for position in store.missing(sums).tolist()}
@@ -235,6 +239,7 @@ class KeptFeatures:
         rows: np.ndarray,
         sums: np.ndarray,
         batches: Callable[[np.ndarray], Any],
+        should_stop: Callable[[], bool],
     ) -> None:
         logger.info(
             "computing the features of %s images behind %s once; kept in %s",
@@ -243,8 +248,13 @@ class KeptFeatures:
             store.path,
         )
         done = 0
-        with progress("computing features", len(rows)) as told:
-            for batch in batches(rows):
+        with (
+            progress("computing features", len(rows)) as told,
+            contextlib.closing(batches(rows)) as made,
+        ):
+            for batch in made:
+                if should_stop():
+                    raise EvaluationStopped
                 images = sharding.put_batch({"image": batch["image"]}, self.mesh)["image"]
                 count = min(len(batch["mask"]), len(rows) - done)
                 found = np.asarray(self._compute(params, images))[:count]
