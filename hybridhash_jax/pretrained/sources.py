@@ -68,8 +68,7 @@ def read_source(path: str | os.PathLike[str], checkpoint: str = "selected") -> S
         with place.open("rb") as file:
             head = file.read(9)
     except OSError as error:
-        known = f"; by name there are {', '.join(packages.PACKAGES)}" if not place.exists() else ""
-        raise WeightFileError(f"cannot read {path}: {error}{known}") from error
+        raise WeightFileError(f"cannot read {path}: {error}") from error
     if google_files.looks_like_flax(head):
         return _read_google(place, [])
     return from_torch(os.fspath(place), torch_files.read_tensors(place))

@@ -104,7 +104,9 @@ def test_a_hidden_head_is_a_layer_a_relu_and_a_layer(head, grid):
     network = hidden_network(head, grid, dropout=0.5)
     images = 0.3 * jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
     layers = network.own_head.fc1, network.own_head.fc2
-    kernels, biases = zip(*[map(np.asarray, (x.kernel[...], x.bias[...])) for x in layers])
+    kernels, biases = zip(
+        *[map(np.asarray, (x.kernel[...], x.bias[...])) for x in layers], strict=True
+    )
     hidden = np.maximum(np.asarray(images.mean((1, 2))) @ kernels[0] + biases[0], 0)
     expected = hidden @ kernels[1] + biases[1]
     found = network(images)

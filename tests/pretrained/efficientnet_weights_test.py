@@ -105,7 +105,6 @@ def test_arrays_lie_in_our_axes(filled, tensors):
 
 
 def test_a_classifier_takes_the_head_too(filled, tensors):
-    assert set(filled.stages.__self__.backbone.stage_paths)  # it is a whole network
     np.testing.assert_array_equal(parameters(filled)["head/kernel"], tensors["_fc.weight"].T)
     np.testing.assert_array_equal(parameters(filled)["head/bias"], tensors["_fc.bias"])
     other = network(head="classifier", outputs=10)
@@ -188,7 +187,7 @@ def test_a_package_without_weights_is_installed_again(monkeypatch, tmp_path):
 def test_a_name_that_is_no_file_and_no_package_is_told_those_there_are():
     with pytest.raises(
         pretrained.WeightFileError,
-        match="cannot read efficientnet-lite0: .*by name there are efficientnet_lite0, effic",
+        match="cannot open the weight file efficientnet-lite0: .* a workdir, or efficientnet_lite0, ",
     ):
         read_source("efficientnet-lite0")
 
@@ -270,8 +269,8 @@ def test_an_efficientnet_is_no_nest(build):
     assert "(EfficientNet-Lite) does not match this network" in message
     assert "The file looks like efficientnet_lite0" in message
     assert "This network is no named variant (embed_dims=(8, 16)" in message
-    # Whole blocks in one line, although counts of batches are no weights.
-    assert "_blocks.{1..15}.* (225 arrays); not in this network" in message
+    # All blocks in one line, although counts of batches are no weights.
+    assert "_blocks.* (235 arrays); not in this network" in message
     assert len(message.splitlines()) < 20
 
 
