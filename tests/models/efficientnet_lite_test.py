@@ -174,6 +174,7 @@ def test_half_precision_gives_nearly_the_same_features_in_float32():
     assert 0 < difference < 0.03 * np.abs(wide["features"]).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("remat", ["none", "layers", "dots"])
 def test_every_gradient_is_finite_whatever_is_computed_again(dtype, remat):
@@ -224,6 +225,8 @@ def test_given_vectors_take_a_width_alone():
         ValueError, match=r"image_size=64: embeddings has no such option; it takes w"
     ):
         abstract("embeddings", width=3, image_size=64)
+    with pytest.raises(ValueError, match="embeddings needs width=, how many numbers a vector has"):
+        abstract("embeddings")
     # NesT's options at their defaults, which every configuration has, are no mistake.
     network = abstract("embeddings", width=3, token_layout="spatial", mlp_ratio=4.0)
     assert network.image_size == 0

@@ -91,7 +91,7 @@ def backbone_of(grid: int) -> Any:
 
 def hidden_network(head: str = "linear", grid: int = 1, **options: Any) -> Any:
     backbone = backbone_of(grid)
-    own = create_head(backbone, head, "hidden", 5, rngs=nnx.Rngs(0), hidden=64, **options)
+    own: Any = create_head(backbone, head, "hidden", 5, rngs=nnx.Rngs(0), hidden=64, **options)
     found: Any = models.Network(backbone, own)
     for seed, layer in enumerate((own.fc1, own.fc2)):
         layer.kernel[...] = jax.random.normal(jax.random.key(seed), layer.kernel.shape)
@@ -186,7 +186,7 @@ def test_the_head_is_the_method_s_own_or_the_kind_with_the_same_outputs(name, ki
     ],
 )
 def test_of_a_map_of_tokens_hybridhash_has_its_own(head, kind, expected):
-    network = nnx.eval_shape(
+    network: Any = nnx.eval_shape(
         lambda: models.create_network(
             "demo_16px", head=head, head_kind=kind, head_width=32, outputs=4, rngs=nnx.Rngs(0)
         )
