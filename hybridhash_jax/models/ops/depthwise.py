@@ -1,6 +1,6 @@
 """Depthwise convolutions, one kernel a channel, in the formulation that is fast where they run.
 
-On CPU, XLA's grouped convolution takes five times as long as the sum of k x k shifted products.
+On CPU, XLA's grouped convolution takes 9 to 37 times as long as the sum of k x k shifted products.
 """
 
 import functools
