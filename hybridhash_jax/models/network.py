@@ -137,6 +137,8 @@ def _create_backbone(
     if variant in EFFICIENTNET_LITE:
         return EfficientNetLite(**_own(EfficientNetLite, variant, {**sizes, **given}))
     if variant == GIVEN:
+        if "width" not in given:
+            raise ValueError(f"{GIVEN} needs width=, how many numbers a vector has")
         return GivenEmbeddings(**_own(GivenEmbeddings, variant, given))
     sizes = {**sizes, **given}
     if classifies:

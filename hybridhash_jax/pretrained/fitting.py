@@ -159,7 +159,9 @@ def _allow(rows: list[Row], source: Source, target: Target, patterns: Sequence[s
     problems = [row for row in result if row.action == _UNEXPLAINED]
     if not problems:
         return result
-    among = [*(row.name for row in rows), *source.names.values()]
+    # What nothing is computed with may lie behind a star.
+    among = [row.name for row in rows if row.name not in source.unused]
+    among += source.names.values()
     lines = [f"  {line}" for line in grouped_lines(problems, among)]
     raise IncompatibleWeightsError(
         f"{source.path} ({source.kind}) does not match this network in {len(problems)} "

@@ -120,13 +120,12 @@ def looks_like(shapes: Shapes) -> str:
     if any(path.startswith("blocks/") for path in shapes):
         return _looks_like_efficientnet(shapes)
     if sizes is None:
-        return "no NesT"
+        head = ", ".join(_outputs(shapes))
+        return f"a head alone ({head})" if head else "no network that this program knows"
     words = [f"{name}={value}" for name, value in dataclasses.asdict(sizes).items()]
     if any("/interaction/global_branch/" in path for path in shapes):
         words.append("interaction=full")
-    for head, outputs in OUTPUTS.items():
-        if kernel := shapes.get(f"{head}/kernel"):
-            words.append(f"{outputs}={kernel[-1]}")
+    words += _outputs(shapes)
     return f"{sizes.variant or 'no named variant'} ({', '.join(words)})"
 
 
@@ -138,10 +137,17 @@ def _looks_like_efficientnet(shapes: Shapes) -> str:
     }
     variant = next((name for name, theirs in own.items() if theirs == widths), None)
     words = [f"blocks={len(widths)}", f"last width={widths[-1] if widths else 0}"]
-    for head, outputs in OUTPUTS.items():
-        if kernel := shapes.get(f"{head}/kernel"):
-            words.append(f"{outputs}={kernel[-1]}")
+    words += _outputs(shapes)
     return f"{variant or 'no named variant'} ({', '.join(words)})"
+
+
+def _outputs(shapes: Shapes) -> list[str]:
+    """How many bits and classes, where there are some."""
+    return [
+        f"{outputs}={kernel[-1]}"
+        for head, outputs in OUTPUTS.items()
+        if (kernel := shapes.get(f"{head}/kernel"))
+    ]
 
 
 def _block_widths(shapes: Shapes) -> list[int]:

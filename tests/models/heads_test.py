@@ -10,7 +10,17 @@ from flax import nnx
 
 from hybridhash_jax import models
 from hybridhash_jax.models.choices import check_choices
-from hybridhash_jax.models.heads import HEADS
+from hybridhash_jax.models.heads import (
+    HEADS,
+    ClassifierHead,
+    FeatureNorm,
+    HashHead,
+    HiddenHead,
+    HiddenTanhHead,
+    LinearHead,
+    TanhHead,
+    create_head,
+)
 from hybridhash_jax.models.layers import GELUS, LayerOptions
 from hybridhash_jax.models.remat import call
 
@@ -73,3 +83,153 @@ def test_what_can_be_chosen_is_there():
         assert call(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), remat, jnp.ones((1, 2))).shape == (1, 2)
     with pytest.raises(ValueError, match="gelu='fast' .*accepted: exact, tanh"):
         check_choices(gelu="fast")
+
+
+def backbone_of(grid: int) -> Any:
+    return Means(grid)
+
+
+def hidden_network(head: str = "linear", grid: int = 1, **options: Any) -> Any:
+    backbone = backbone_of(grid)
+    own: Any = create_head(backbone, head, "hidden", 5, rngs=nnx.Rngs(0), hidden=64, **options)
+    found: Any = models.Network(backbone, own)
+    for seed, layer in enumerate((own.fc1, own.fc2)):
+        layer.kernel[...] = jax.random.normal(jax.random.key(seed), layer.kernel.shape)
+    return found
+
+
+@pytest.mark.parametrize("grid", [1, 2])
+@pytest.mark.parametrize("head", ["linear", "tanh"])
+def test_a_hidden_head_is_a_layer_a_relu_and_a_layer(head, grid):
+    network = hidden_network(head, grid, dropout=0.5)
+    images = 0.3 * jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+    layers = network.own_head.fc1, network.own_head.fc2
+    kernels, biases = zip(
+        *[map(np.asarray, (x.kernel[...], x.bias[...])) for x in layers], strict=True
+    )
+    hidden = np.maximum(np.asarray(images.mean((1, 2))) @ kernels[0] + biases[0], 0)
+    expected = hidden @ kernels[1] + biases[1]
+    found = network(images)
+    assert found.dtype == jnp.float32
+    expected = np.tanh(expected) if head == "tanh" else expected
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert models.forward_flops(network) == 2 * (7 + 3 * 64 + 64 * 5)
+
+
+def test_dropout_is_there_with_a_key_alone_and_by_each_image_s_own():
+    network = hidden_network(dropout=0.5)
+    images = jax.random.normal(jax.random.key(0), (4, 4, 4, 3))
+    keys = jax.random.split(jax.random.key(1), 4)
+    without, dropped = network(images), network(images, key=keys)
+    assert np.abs(dropped - without).max() > 1e-2
+    np.testing.assert_array_equal(dropped, network(images, key=keys))
+    # An image's keys and neighbours may come in any order.
+    order = jnp.asarray([2, 0, 3])
+    np.testing.assert_allclose(
+        network(images[order], key=keys[order]), dropped[order], rtol=1e-5, atol=1e-5
+    )
+    # The same image with another key drops other units.
+    alike = network(jnp.broadcast_to(images[:1], images.shape), key=keys)
+    assert len({float(x) for x in alike[:, 0]}) == 4
+    assert np.abs(network(images, key=jax.random.key(1)) - without).max() > 1e-2
+    plain = hidden_network(dropout=0.0)
+    np.testing.assert_array_equal(plain(images, key=keys), plain(images))
+
+
+def test_dropout_keeps_the_mean_and_drops_the_share_it_should():
+    network = hidden_network(dropout=0.25)
+    x = jnp.broadcast_to(jax.random.normal(jax.random.key(0), (1, 1, 1, 3)), (4000, 1, 1, 3))
+    found = network(x, key=jax.random.key(1))
+    np.testing.assert_allclose(found.mean(0), network(x[:1])[0], atol=0.05 * float(found.std()))
+    layer: Any = network.own_head
+    layer.fc1.kernel[...] = jnp.zeros((3, 64))
+    layer.fc1.bias[...] = jnp.ones(64)
+    layer.fc2.kernel[...] = jnp.ones((64, 5))
+    counted = network(x, key=jax.random.key(1))[:, 0] * 0.75  # of 64, those that were kept
+    np.testing.assert_allclose(counted.mean() / 64, 0.75, atol=0.01)
+
+
+@pytest.mark.parametrize("options", [{"dropout": 1.0}, {"dropout": -0.1}, {"hidden": 0}], ids=str)
+def test_a_hidden_layer_that_cannot_be_is_refused(options):
+    with pytest.raises(ValueError, match="at least 1 unit, and dropout is at least 0 and below 1"):
+        create_head(
+            backbone_of(1), "linear", "hidden", 5, rngs=nnx.Rngs(0), **({"hidden": 8} | options)
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("hybridhash", None, TanhHead),  # these features are no tokens
+        ("hybridhash", "linear", TanhHead),
+        ("hybridhash", "hidden", HiddenTanhHead),
+        ("tanh", None, TanhHead),
+        ("tanh", "hidden", HiddenTanhHead),
+        ("linear", None, LinearHead),
+        ("linear", "linear", LinearHead),
+        ("linear", "hidden", HiddenHead),
+        ("classifier", None, ClassifierHead),
+    ],
+)
+def test_the_head_is_the_method_s_own_or_the_kind_with_the_same_outputs(name, kind, expected):
+    assert type(create_head(backbone_of(1), name, kind, 5, rngs=nnx.Rngs(0))) is expected
+
+
+@pytest.mark.parametrize(
+    ("head", "kind", "expected"),
+    [
+        ("hybridhash", None, HashHead),
+        ("hybridhash", "linear", TanhHead),
+        ("hybridhash", "hidden", HiddenTanhHead),
+        ("linear", "hidden", HiddenHead),
+        ("classifier", "hidden", ClassifierHead),
+    ],
+)
+def test_of_a_map_of_tokens_hybridhash_has_its_own(head, kind, expected):
+    network: Any = nnx.eval_shape(
+        lambda: models.create_network(
+            "demo_16px", head=head, head_kind=kind, head_width=32, outputs=4, rngs=nnx.Rngs(0)
+        )
+    )
+    assert type(network.own_head) is expected
+    assert not network.has_feature_norm  # of maps nothing is normalised
+    if kind == "hidden" and head != "classifier":
+        assert network.own_head.fc1.kernel.shape == (96, 32)
+
+
+def test_features_are_centred_and_scaled_by_one_number():
+    norm = FeatureNorm(2)
+    x = jnp.asarray([[1.0, 2.0], [3.0, -2.0]])
+    np.testing.assert_array_equal(norm(x), x)  # until it is fitted
+    norm.mean[...], norm.deviation[...] = jnp.asarray([1.0, -2.0]), jnp.asarray(2.0)
+    np.testing.assert_array_equal(norm(x), [[0, 2], [1, 0]])
+    np.testing.assert_array_equal(norm(x[:, None, None])[:, 0, 0], norm(x))
+
+
+@pytest.mark.parametrize(
+    ("head", "there"), [("linear", True), ("hybridhash", True), ("classifier", False)]
+)
+def test_codes_of_vectors_are_made_of_normalised_ones(head, there):
+    network: Any = models.create_network(
+        "embeddings", width=6, head=head, outputs=4, rngs=nnx.Rngs(0)
+    )
+    assert network.has_feature_norm == there
+    x = jax.random.normal(jax.random.key(0), (3, 6))
+    if there:
+        before = network(x)
+        network.feature_norm.mean[...] = jnp.ones(6)
+        np.testing.assert_allclose(network(x + 1), before, rtol=1e-5, atol=1e-6)
+    assert network.stages(x)["embeddings"].shape == (3, 4)
+    with pytest.raises(ValueError, match=r"shape \(3, 5\); this network takes \[B, 6\]"):
+        network(x[:, :5])
+
+
+def test_a_whole_network_goes_on_behind_a_stage_with_its_head():
+    network: Any = models.create_network("demo_16px", outputs=4, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    run = jax.jit(lambda network, x: network.stages(x))
+    rest = jax.jit(lambda network, x, after: network(x, after=after), static_argnames="after")
+    whole = run(network, x)
+    for after in ("level1", "features"):
+        found = rest(network, whole[after], after)
+        np.testing.assert_allclose(found, whole["embeddings"], rtol=1e-5, atol=1e-5)

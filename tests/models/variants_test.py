@@ -38,7 +38,8 @@ def test_parameter_counts_are_pinned(variant, parameters):
 
 def test_every_variant_can_be_built():
     for variant in models.VARIANTS:
-        assert count(abstract(variant)) > 0
+        width = {"width": 8} if variant == "embeddings" else {}
+        assert count(abstract(variant, **width)) > 0
 
 
 def test_the_paper_network_takes_30_gflop_an_image():

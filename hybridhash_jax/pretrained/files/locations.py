@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridhash_jax.pretrained.errors import WeightFileError
+from hybridhash_jax.pretrained.files.packages import PACKAGES
 
 _BUCKETS = ("gs://", "s3://")
 
@@ -19,7 +20,8 @@ def locate(path: str | os.PathLike[str]) -> Any:
         if not Path(place).exists():
             raise WeightFileError(
                 f"cannot open the weight file {text}: No such file or directory. Give a "
-                ".safetensors, .pth, .pt or .flax file, a folder of Google's, or a workdir."
+                ".safetensors, .pth, .pt or .flax file, a folder of Google's, a workdir, or "
+                f"{', '.join(PACKAGES)}."
             )
         return place if hasattr(place, "open") else Path(place)
     if not text.startswith(_BUCKETS):

