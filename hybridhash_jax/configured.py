@@ -72,6 +72,8 @@ def _check_input(config: Config, width: int | None) -> None:
             f"the data are embeddings and model.variant={variant!r} takes images; use "
             f"--config.model.variant={given}"
         )
+    if width is not None and config.task == "classify":
+        raise ConfigError("task='classify' trains on images, and the data are embeddings")
     if width is None and variant == given:
         raise ConfigError(
             f"model.variant={given!r} takes embeddings, and data.name={config.data.name} are "

@@ -204,6 +204,7 @@ class KeptFeatures:
         plan, config, rows = self.plan, self.config, _rows_of(self.dataset)
         images = self.dataset.images
         assert not isinstance(images, Vectors)
+        store = open_store(self.folder, self._facts(params), plan.shape, views=plan.views)
         with progress("looking for kept features", len(rows)) as told:
             sums, unread = image_checksums(
                 images,
@@ -214,7 +215,6 @@ class KeptFeatures:
             )
         reasons = {int(rows[position]): reason for position, reason in unread.items()}
         rows, sums = np.delete(rows, list(unread)), np.delete(sums, list(unread), axis=0)
-        store = open_store(self.folder, self._facts(params), plan.shape, views=plan.views)
         if problem := make_room(store, sums, int(config.features.budget_gb * 1e9)):
             raise DataError(f"{problem}; or compute them every time: --config.features.keep=never")
         with store.writing():
