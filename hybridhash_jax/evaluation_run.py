@@ -23,7 +23,7 @@ from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import evaluated_part
 from hybridhash_jax.workdir import log, names, results
 from hybridhash_jax.workdir.checkpoints import CheckpointError, CheckpointStore, committed_steps
-from hybridhash_jax.workdir.config import check_one_length, check_same_run
+from hybridhash_jax.workdir.config import check_one_length, check_same_run, has_config
 from hybridhash_jax.workdir.data_record import change_of_data
 from hybridhash_jax.workdir.init_note import load_init_note
 from hybridhash_jax.workdir.selection import choose_step
@@ -34,15 +34,11 @@ from input_pipeline.messages import shortened
 def evaluate(
     config: Config, workdir: Path, which: str = "selected", output: Path | None = None
 ) -> dict[str, Any]:
-    """`evaluate_checkpoint`; where the workdir has none, `evaluate_weights` of init.weights."""
-    weights = config.init.weights
-    if committed_steps(workdir / names.CHECKPOINTS) or (
-        (workdir / names.CONFIG).exists() and weights is None
-    ):
-        return evaluate_checkpoint(config, workdir, which, output)
-    if weights is None or which != "selected":
-        choose_step(workdir, which)  # says that there is no checkpoint
-    return evaluate_weights(config, workdir, output)
+    """`evaluate_checkpoint`; where the workdir holds no run, `evaluate_weights` of init.weights."""
+    is_new = not has_config(workdir) and not committed_steps(workdir / names.CHECKPOINTS)
+    if is_new and config.init.weights is not None and which == "selected":
+        return evaluate_weights(config, workdir, output)
+    return evaluate_checkpoint(config, workdir, which, output)
 
 
 def evaluate_weights(config: Config, workdir: Path, output: Path | None = None) -> dict[str, Any]:
@@ -52,7 +48,7 @@ def evaluate_weights(config: Config, workdir: Path, output: Path | None = None) 
 
     Args:
       config: of the network that the weights fit, and of the data.
-      workdir: one without checkpoints; made if it is not there.
+      workdir: one without a run; made if it is not there.
       output: where results go; None is the workdir's folder `evaluation`.
 
     Raises:
@@ -153,6 +149,8 @@ def evaluate_checkpoint(
     """
     check_run(config)
     check_one_length(config, workdir)
+    if not has_config(workdir):
+        choose_step(workdir, which)  # says that there is no run
     check_same_run(config, workdir, MAY_CHANGE)
     step = choose_step(workdir, which)
     folder = output or workdir / names.evaluation(

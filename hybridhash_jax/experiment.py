@@ -260,7 +260,9 @@ def create_experiment(
     width = embedding_width(dataset)
     network = nnx.eval_shape(lambda: build_network(config, method, bits, num_classes, width))
     graphdef, params = nnx.split(network)
-    optimizer, schedule = configured_optimizer(config, method, params, total_steps, steps_per_epoch)
+    optimizer, schedule = configured_optimizer(
+        config, method, params, total_steps, steps_per_epoch, trains=trains
+    )
     frozen = frozen_mask(params, (*config.optimizer.frozen, *constants(params)))
     plan = plan_features(config, method, network, frozen, dataset)
     first = functools.partial(make_first_state, config, method, optimizer, bits)

@@ -12,8 +12,8 @@ import jax
 
 Statistics = dict[str, jax.Array]  # float32 [C] by the paths of the parameters that follow them
 _Keep = Callable[[jax.Array, jax.Array], None]
-_keepers: contextvars.ContextVar[Mapping[int, _Keep]] = contextvars.ContextVar(
-    "keepers", default={}
+_keepers: contextvars.ContextVar[Mapping[int, _Keep] | None] = contextvars.ContextVar(
+    "keepers", default=None
 )
 
 
@@ -41,4 +41,4 @@ def normalised_by_batch(modules: Mapping[str, Any]) -> Iterator[Statistics]:
 
 def keeper_of(module: Any) -> _Keep | None:
     """Where `module` leaves (mean, variance) of its batch; None: it uses running statistics."""
-    return _keepers.get().get(id(module))
+    return (_keepers.get() or {}).get(id(module))

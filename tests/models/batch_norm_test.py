@@ -67,13 +67,13 @@ def make_pointwise() -> Pointwise:
 
 
 def test_a_module_uses_the_batch_in_the_context_alone():
-    module, x = make_pointwise(), inputs(2 * 5 * 5, 3)[0].reshape(2, 5, 5, 3)
+    module, x = make_pointwise(), jnp.asarray(inputs(50, 3)[0]).reshape(2, 5, 5, 3)
     before = module(x)
     with normalised_by_batch({"a/b": module}) as statistics:
         assert statistics == {}
         inside = np.asarray(module(x))
         other = make_pointwise()(x)  # not one of those that were named
-    rows = x.reshape(-1, 3) @ np.asarray(module.kernel[...])
+    rows = np.asarray(x).reshape(-1, 3) @ np.asarray(module.kernel[...])
     np.testing.assert_allclose(statistics["a/b/running_mean"], rows.mean(0), rtol=1e-4)
     np.testing.assert_allclose(statistics["a/b/running_variance"], rows.var(0), rtol=1e-4)
     np.testing.assert_allclose(inside.mean((0, 1, 2)), np.zeros(4), atol=1e-5)
@@ -83,7 +83,7 @@ def test_a_module_uses_the_batch_in_the_context_alone():
 
 def test_what_an_image_gives_in_evaluation_does_not_depend_on_its_batch():
     network = EfficientNetLite(image_size=32, width=0.25, depth=0.3, batch_norm="batch")
-    images = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(3, 32, 32, 3)), jnp.float32)
     apply = nnx.jit(lambda network, x: network.stages(x)["block1"])
     rng = np.random.default_rng(1)
     params = jax.tree.map(

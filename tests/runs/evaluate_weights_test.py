@@ -17,6 +17,8 @@ from tests.runs.small_run import OVERRIDES, StopAt, make_config
 
 CLASSIFY: dict[str, Any] = {"task": "classify", "evaluation__selected_by": "validation"}
 
+ITQ: dict[str, Any] = {"method__name": "itq"}
+
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory) -> Path:
@@ -58,7 +60,7 @@ def test_weights_that_hash_give_the_codes_of_their_run(hashing, tmp_path):
     assert found["map_expected"] == entry_of(hashing)["map_expected"]
     assert found["parameters_fingerprint"] == entry_of(hashing)["parameters_fingerprint"]
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"results.json", "report.json", "report.html", "codes"} <= files
+    assert {"results.json", "report.json", "codes"} <= files
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["codes"]["source"] == f"the weights {found['init_from']}"
     ours, theirs = (
@@ -69,12 +71,12 @@ def test_weights_that_hash_give_the_codes_of_their_run(hashing, tmp_path):
 
 @pytest.mark.slow
 def test_a_fitted_method_gives_the_head_that_the_weights_lack(classifier, tmp_path):
-    own: dict[str, Any] = {"init__weights": str(classifier), "method__name": "itq"}
+    own = ITQ | {"init__weights": str(classifier), "model__interaction": "none"}
     config = make_config(**own, features__dir=str(tmp_path / "features"))
     found = evaluate(config, tmp_path / "new")
     (entry,) = train(config, tmp_path / "run", StopAt())
     assert found["map_expected"] == entry["map_expected"] > 0.12
-    assert (found["step"], entry["step"]) == (0, 1)
+    assert found["step"] == 0
 
 
 @pytest.mark.slow
@@ -87,7 +89,8 @@ def test_a_head_that_is_not_in_the_file_is_not_evaluated(classifier, hashing, tm
     # Plain NesT lacks the global branches as well; the head is what is told.
     refuses("the hash head is not in the file.*method.name=itq", init__weights=str(classifier))
     refuses("8 bits in the file, 12 here", init__weights=str(hashing), bits=(12,))
-    refuses("the head is not in the file: the file has no", init__weights=str(hashing), **CLASSIFY)
+    # All but the head: a fitted method brings that.
+    refuses("5 parameters are not in the file .*random", init__weights=str(classifier), **ITQ)
     refuses("give the one code length", init__weights=str(hashing), bits=(8, 12))
 
 
@@ -95,6 +98,8 @@ def folder_config(folder: Path, weights: Path, **own: Any) -> Any:
     """The configuration of ImageNet, with the network of the small runs."""
     config = pretrain_imagenet.get_config()
     model = {name: value for name, value in OVERRIDES.items() if name.startswith("model.")}
+    # A pattern of another network, which is nothing to an evaluation.
+    model["optimizer.weight_decay_exclude"] = ("^blocks/",)
     model |= {"num_devices": 1, "model.variant": "demo_16px", "evaluation.report": False}
     model |= {"data.dir": str(folder), "data.resize": 8, "init.weights": str(weights)}
     config.update_from_flattened_dict(model | own)

@@ -91,10 +91,7 @@ def test_mirrored_images_are_a_second_view(tmp_path, caplog):
     ("overrides", "reason"),
     [
         ({"data__crop_padding": 1}, "data.crop_padding changes the images at random"),
-        (
-            {"features__budget_gb": 1e-4},
-            "1,797 images need .* GB, and features.budget_gb is 0.0001",
-        ),
+        ({"features__budget_gb": 1e-4}, "1,797 images need .* GB, and features.budget_gb is 0.0001"),
         ({"data__horizontal_flip": True, "features__views": 1}, "needs --config.features.views=2"),
     ],
 )

@@ -1,6 +1,6 @@
 """Batch norm by the statistics of the batch, with a gradient that keeps the input alone."""
 
-import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 from hybridhash_jax.models.ops.sums import sum_rows
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def batch_norm(
     x: Float[Array, "M C"], scale: Float[Array, " C"], bias: Float[Array, " C"], epsilon: float
 ) -> tuple[Float[Array, "M C"], Float[Array, " C"], Float[Array, " C"]]:
@@ -19,6 +18,10 @@ def batch_norm(
     Computed in float32, the first result is of the type of x. The variance is the population's.
     Gradients flow through the first result, also by way of the statistics; the others have none.
     """
+    return _with_gradient(x, scale, bias, epsilon)
+
+
+def _normalise(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
     mean = sum_rows(x) / len(x)
     centred = x.astype(jnp.float32) - mean[None]
     variance = sum_rows(centred**2) / len(x)
@@ -27,7 +30,7 @@ def batch_norm(
 
 
 def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
-    out = batch_norm(x, scale, bias, epsilon)
+    out = _normalise(x, scale, bias, epsilon)
     return out, (x, scale, *out[1:])
 
 
@@ -42,4 +45,5 @@ def _backward(epsilon: float, saved: tuple[jax.Array, ...], grads: tuple[jax.Arr
     return of_x.astype(x.dtype), of_scale, of_bias
 
 
-batch_norm.defvjp(_forward, _backward)
+_with_gradient: Any = jax.custom_vjp(_normalise, nondiff_argnums=(3,))
+_with_gradient.defvjp(_forward, _backward)
