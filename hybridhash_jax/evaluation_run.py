@@ -96,18 +96,23 @@ def _check_all_loaded(experiment: Experiment, loaded: Loaded) -> None:
         what = f"{len(drawn)} parameters are not in the file ({missing}) and would be random"
         advice = "give the weights of this very network, or train from these: --mode=train"
     elif experiment.method.learns == "classes":
-        what = f"the head is not in the file: {heads[0].reason}"
+        what = _head_problem("head", heads[0].reason)
         advice = (
             "a classifier is evaluated on images of the classes that it was trained on, one folder "
             "each (--config.data.dir)"
         )
     else:
-        what = f"the hash head is not in the file: {heads[0].reason}"
+        what = _head_problem("hash head", heads[0].reason)
         advice = (
             "train one with --mode=train, fit one to the features with --config.method.name=itq, or "
             "give weights that hash with these --config.bits"
         )
     raise ValueError(f"init.weights={loaded.path} cannot be evaluated: {what}; {advice}")
+
+
+def _head_problem(head: str, reason: str) -> str:
+    fits = "does not fit" if " in the file, " in reason else "is not in the file"
+    return f"the {head} {fits} ({reason})"
 
 
 def _keep_results(

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -139,10 +138,7 @@ class Experiment:
         with progress(f"loading weights from {path}"):
             loaded = pretrained.load_pretrained(network, path, **options)
         logger.info("%s", loaded.describe())
-        params = self.layout.place_params(nnx.split(network)[1])
-        # The step gives its buffers away, so the average needs its own.
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-        return dataclasses.replace(state, params=params, ema=ema), loaded
+        return state.starting_at(self.layout.place_params(nnx.split(network)[1])), loaded
 
     def starting_from(self, note: str | None) -> Self:
         """The same with another `init_note`; None changes nothing."""
@@ -169,10 +165,9 @@ class Experiment:
         with contextlib.closing(self.eval_batches(rows)) as batches:
             features = fitting.read_features(compute, state.params, batches, len(rows), self.mesh)
         values = fitting.fitted_values(self.method, features, self.bits, state.params)
-        params = self.layout.place_params(with_values(state.params, values))
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        state = state.starting_at(self.layout.place_params(with_values(state.params, values)))
         step = state.step + 1 if self.method.is_fitted else state.step
-        return dataclasses.replace(state, step=step, params=params, ema=ema)
+        return dataclasses.replace(state, step=step)
 
     @property
     def batch_sources(self) -> Sources:

@@ -29,7 +29,7 @@ def reference(x, scale, bias):
 
 def test_it_normalises_by_mean_and_variance_of_the_rows():
     x, scale, bias = inputs()
-    out, mean, variance = batch_norm(x, scale, bias, EPSILON)
+    out, mean, variance = batch_norm(*map(jnp.asarray, inputs()), EPSILON)
     np.testing.assert_allclose(mean, x.mean(0), rtol=1e-5)
     np.testing.assert_allclose(variance, x.var(0), rtol=1e-5)
     np.testing.assert_allclose(out, reference(x, scale, bias), rtol=1e-4, atol=1e-5)
@@ -42,7 +42,9 @@ def test_its_gradient_is_that_of_the_definition_through_the_statistics():
     def loss(function):
         return lambda *a: jnp.sum(jnp.sin(function(*a)) * weights)
 
-    found = jax.grad(loss(lambda *a: batch_norm(*a, EPSILON)[0]), argnums=(0, 1, 2))(*arrays)
+    found = jax.grad(
+        loss(lambda x, scale, bias: batch_norm(x, scale, bias, EPSILON)[0]), argnums=(0, 1, 2)
+    )(*arrays)
     expected = jax.grad(loss(reference), argnums=(0, 1, 2))(*arrays)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -124,7 +124,7 @@ def test_a_folder_of_validation_images_alone_is_evaluated(classifier, tmp_path):
 
 def test_another_number_of_classes_is_told(classifier, tmp_path):
     write(tmp_path / "photos", val__ant=1, val__bee=2)
-    with pytest.raises(ValueError, match="the head is not in the file: 10 classes .*, 2 here"):
+    with pytest.raises(ValueError, match=r"the head does not fit \(10 classes .*, 2 here"):
         evaluate(folder_config(tmp_path / "photos", classifier), tmp_path / "new")
 
 
