@@ -43,6 +43,9 @@ def get_config() -> Any:
     config.model.interaction = "full"  # or "none": NesT's aggregation
     config.model.pool_padding = "symmetric"  # or "same": as the published NesT weights
     config.model.gelu = "exact"  # or "tanh"
+    # EfficientNet-Lite: statistics that batch norm uses in training. "frozen": running ones, which stay
+    # as they are; or "batch": those of the batch, which running ones follow.
+    config.model.batch_norm = "frozen"
     config.model.initializer = "fan_in"  # or "normal": 0.02, meant for fine-tuning
     # What the backward pass computes again instead of keeping it, with the same result: nothing,
     # the inside of every layer ("layers"), or all of that but its matrix products ("dots").

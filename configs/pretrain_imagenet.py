@@ -4,6 +4,8 @@ Data:     a folder with train and val, each with a subfolder a class, or one fol
           which --config.data.query_per_class are held out; packed ones: docs/data.md.
 Command:  python main.py --config=configs/pretrain_imagenet.py --workdir=runs/pretrained \\
             --config.data.dir=FOLDER
+Weights that are there already are measured on val, which is then enough: --mode=evaluate, see
+docs/metrics.md.
 Hashing starts from it with --config.init.weights=runs/pretrained and a variant of the same widths,
 such as nest_tiny; "paper" takes the first 15 of nest_base's 20 last layers. For accelerators: the
 paper's recipe (arXiv 2105.12723), 300 epochs, 2.5e-4 for every 256 images of a batch.

@@ -41,8 +41,12 @@ def join_parts(tree: Tree) -> Tree:
 
 
 def gradients_through_outputs(
-    apply: Callable[..., jax.Array], loss: Loss, params: Any, inputs: Any, parts: int = 1
-) -> tuple[tuple[jax.Array, Any], Any]:
+    apply: Callable[..., tuple[jax.Array, Any]],
+    loss: Loss,
+    params: Any,
+    inputs: Any,
+    parts: int = 1,
+) -> tuple[tuple[jax.Array, Any], Any, Any]:
     """Loss and gradients where the loss needs the outputs of the whole batch at once.
 
     With several parts this is the gradient cache of Gao et al. (2021, arXiv 2101.06983): first the
@@ -50,21 +54,34 @@ def gradients_through_outputs(
     respect to them; then each part again, backwards from its share of that gradient. The result
     is that of one pass over the batch, for one more forward pass.
 
-    `apply` maps (params, inputs of B images) to outputs [B, ...], each image's from its own inputs;
-    `loss` maps (outputs, params) to (scalar, anything). `parts` divides B. Returns what `loss`
-    returned, and the gradients.
+    `apply` maps (params, inputs of B images) to (outputs [B, ...], statistics), a pytree that may
+    be empty; each image's output is from its own inputs, or batch norm's from those of its part.
+    `loss` maps (outputs, params) to (scalar, anything). `parts` divides B.
+
+    Returns what `loss` returned, the gradients, and the mean of the parts' statistics.
     """
     if parts == 1:
-        return jax.value_and_grad(lambda p: loss(apply(p, inputs), p), has_aux=True)(params)
+
+        def whole(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
+            outputs, statistics = apply(params, inputs)
+            value, other = loss(outputs, params)
+            return value, (other, statistics)
+
+        (value, (other, statistics)), gradient = jax.value_and_grad(whole, has_aux=True)(params)
+        return (value, other), gradient, statistics
     split = split_parts(inputs, parts)
-    outputs = join_parts(lax.map(lambda part: apply(params, part), split))
+    outputs, of_parts = lax.map(lambda part: apply(params, part), split)
+    statistics = jax.tree.map(lambda x: x.mean(0), of_parts)
+    outputs = join_parts(outputs)
     value, (cotangent, direct) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
         outputs, params
     )
 
     def add(total: Any, part: tuple[Any, jax.Array]) -> tuple[Any, None]:
         own, of_outputs = part
-        (gradient,) = jax.vjp(lambda p: apply(p, own), params)[1](of_outputs)
+        _, backward, _ = jax.vjp(lambda p: apply(p, own), params, has_aux=True)
+        (gradient,) = backward(of_outputs)
         return jax.tree.map(jnp.add, total, gradient), None
 
-    return value, lax.scan(add, direct, (split, split_parts(cotangent, parts)))[0]
+    gradient, _ = lax.scan(add, direct, (split, split_parts(cotangent, parts)))
+    return value, gradient, statistics

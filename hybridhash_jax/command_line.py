@@ -40,7 +40,10 @@ finished run. On a TPU pod, under SLURM or Open MPI processes find each other; s
 CONFIG = "The configuration: a file, or the name of one of configs/, such as digits."
 config_flags.DEFINE_config_file("config", None, CONFIG)
 flags.DEFINE_string("workdir", None, "Where the run is kept: checkpoints, logs, results.")
-MODES = "evaluate: only measure a checkpoint of the workdir. tune_batch: find the largest batch."
+MODES = (
+    "evaluate: only measure a checkpoint of the workdir, or, without one, config.init.weights. "
+    "tune_batch: find the largest batch."
+)
 flags.DEFINE_enum("mode", "train", ["train", "evaluate", "tune_batch"], MODES)
 WHICH = "For --mode=evaluate: selected, latest, or a checkpoint's step."
 flags.DEFINE_string("checkpoint", "selected", WHICH)

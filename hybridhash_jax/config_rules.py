@@ -97,5 +97,10 @@ def check_config(config: Config) -> None:
             f"method.name={fields['method.name']!r} learns codes and task=classify learns classes; "
             "leave one of them out"
         )
+    if fields["model.batch_norm"] == "batch" and (fields["mesh.fsdp"] or 1) > 1:
+        problems.append(
+            f"model.batch_norm='batch' with mesh.fsdp={fields['mesh.fsdp']}: its statistics are not "
+            "taken where parameters are split; leave mesh.fsdp out, or use batch_norm='frozen'"
+        )
     if problems:
         raise ConfigError("the configuration cannot be run:\n  " + "\n  ".join(problems))

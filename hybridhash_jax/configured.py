@@ -118,9 +118,18 @@ def configured_mesh(config: Config) -> Mesh:
 
 
 def configured_optimizer(
-    config: Config, method: Method, params: Any, total_steps: int, steps_per_epoch: int
+    config: Config,
+    method: Method,
+    params: Any,
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    trains: bool = True,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """What `config.optimizer` asks for, and its learning rate as a function of the step."""
+    """What `config.optimizer` asks for, and its learning rate as a function of the step.
+
+    Where nothing `trains`, the optimizer keeps nothing, and its patterns may be of another network.
+    """
     options = dict(config.optimizer)
     options["frozen"] = (*config.optimizer.frozen, *constants(params))
     longest = config.num_epochs / 10
@@ -137,7 +146,7 @@ def configured_optimizer(
         steps_per_epoch=steps_per_epoch,
         **{name: options.pop(name) for name in names},
     )
-    if method.is_fitted:
+    if method.is_fitted or not trains:
         return optax.set_to_zero(), schedule
     return make_optimizer(params, learning_rate=schedule, **options), schedule
 

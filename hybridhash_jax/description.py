@@ -57,6 +57,8 @@ def describe(experiment: Experiment, parameters: str | None = None) -> str:
 
 def _classes(exp: Experiment) -> str:
     """The classes with their training images, ten of them."""
+    if not len(exp.train_rows):
+        return f"classes: {shortened(exp.dataset.class_names, 10)}"
     counts = exp.dataset.labels[exp.train_rows].sum(axis=0, dtype=int).tolist()
     named = [f"{name} {n:,}" for name, n in zip(exp.dataset.class_names, counts, strict=True)]
     return f"training images of each class: {shortened(named, 10)}"

@@ -1,4 +1,4 @@
-"""Evaluation without training: of a checkpoint, or of codes that are already there."""
+"""Evaluation without training: of a checkpoint, of weights, or of codes that are already there."""
 
 import json
 import os
@@ -9,25 +9,135 @@ from typing import Any
 import jax
 
 from hybridhash_jax.codes.files import load_code_sets
-from hybridhash_jax.config_fields import Config
+from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.config_rules import MAY_CHANGE
 from hybridhash_jax.configured import check_run
 from hybridhash_jax.description import describe
-from hybridhash_jax.evaluators import create_evaluator
-from hybridhash_jax.experiment import create_experiment
+from hybridhash_jax.evaluators import Evaluation, Evaluator, create_evaluator
+from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
+from hybridhash_jax.pretrained.account import NEW, Loaded
 from hybridhash_jax.report.files import report_content, write_report
 from hybridhash_jax.report.findings import describe_retrieval
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import evaluated_part
 from hybridhash_jax.workdir import log, names, results
-from hybridhash_jax.workdir.checkpoints import CheckpointError, CheckpointStore
-from hybridhash_jax.workdir.config import check_one_length, check_same_run
+from hybridhash_jax.workdir.checkpoints import CheckpointError, CheckpointStore, committed_steps
+from hybridhash_jax.workdir.config import check_one_length, check_same_run, has_config
 from hybridhash_jax.workdir.data_record import change_of_data
 from hybridhash_jax.workdir.init_note import load_init_note
 from hybridhash_jax.workdir.selection import choose_step
 from input_pipeline.atomic_file import nearest_existing
 from input_pipeline.messages import shortened
+
+
+def evaluate(
+    config: Config, workdir: Path, which: str = "selected", output: Path | None = None
+) -> dict[str, Any]:
+    """`evaluate_checkpoint`; where the workdir holds no run, `evaluate_weights` of init.weights."""
+    is_new = not has_config(workdir) and not committed_steps(workdir / names.CHECKPOINTS)
+    if is_new and config.init.weights is not None and which == "selected":
+        return evaluate_weights(config, workdir, output)
+    return evaluate_checkpoint(config, workdir, which, output)
+
+
+def evaluate_weights(config: Config, workdir: Path, output: Path | None = None) -> dict[str, Any]:
+    """Evaluates init.weights as they are; returns the entry of results.json.
+
+    What a run takes from features of training images before its first step is taken here as well.
+
+    Args:
+      config: of the network that the weights fit, and of the data.
+      workdir: one without a run; made if it is not there.
+      output: where results go; None is the workdir's folder `evaluation`.
+
+    Raises:
+      ValueError: the weights do not fit, or do not have all that is to be evaluated.
+    """
+    check_run(config)
+    if config.task == "hash" and len(config.bits) > 1:
+        raise ConfigError(
+            f"bits={config.bits}; give the one code length of the weights, such as "
+            f"--config.bits={config.bits[0]}"
+        )
+    folder = output or workdir / names.EVALUATION
+    _check_writable(folder)
+    dataset = create_dataset(config, workdir)
+    experiment = create_experiment(config, dataset, trains=False)
+    try:
+        state, loaded = experiment.load_weights(experiment.create_state())
+        assert loaded is not None
+        _check_all_loaded(experiment, loaded)
+        experiment = experiment.starting_from(loaded.summary)
+        source = f"the weights {loaded.summary}"
+        logger.info("%s", describe(experiment, parameters=source))
+        experiment.open_features(state.params)
+        state = experiment.fit(state)
+        evaluator = create_evaluator(experiment)
+        evaluation = evaluator.evaluate_with_progress(state, 0, epoch=0.0)
+    finally:
+        experiment.close()
+        results.list_unreadable(folder, experiment.unreadable)
+    assert evaluation is not None
+    logger.info("%s: %s", config.init.weights, log.describe(evaluation.record))
+    facts = {"checkpoint": None, "init_from": loaded.summary}
+    return _keep_results(evaluator, evaluation, folder, source, facts)
+
+
+def _check_all_loaded(experiment: Experiment, loaded: Loaded) -> None:
+    """Refuses to evaluate parameters that would be random, above all a head."""
+    fitted = ("feature_norm/", "hash_head/") if experiment.method.is_fitted else ("feature_norm/",)
+    drawn = [row for row in loaded.rows if row.action == NEW and not row.name.startswith(fitted)]
+    if not drawn:
+        return
+    heads = [row for row in drawn if row.name.startswith(("head/", "hash_head/"))]
+    if not heads:
+        missing = shortened([row.name for row in drawn])
+        what = f"{len(drawn)} parameters are not in the file ({missing}) and would be random"
+        advice = "give the weights of this very network, or train from these: --mode=train"
+    elif experiment.method.learns == "classes":
+        what = _head_problem("head", heads[0].reason)
+        advice = (
+            "a classifier is evaluated on images of the classes that it was trained on, one folder "
+            "each (--config.data.dir)"
+        )
+    else:
+        what = _head_problem("hash head", heads[0].reason)
+        advice = (
+            "train one with --mode=train, fit one to the features with --config.method.name=itq, or "
+            "give weights that hash with these --config.bits"
+        )
+    raise ValueError(f"init.weights={loaded.path} cannot be evaluated: {what}; {advice}")
+
+
+def _head_problem(head: str, reason: str) -> str:
+    fits = "does not fit" if " in the file, " in reason else "is not in the file"
+    return f"the {head} {fits} ({reason})"
+
+
+def _keep_results(
+    evaluator: Evaluator,
+    evaluation: Evaluation,
+    folder: Path,
+    source: str,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Writes codes, report and results of an evaluation; returns the entry of results.json."""
+    dataset = evaluator.experiment.dataset
+    entry = {
+        "dataset": dataset.name,
+        "protocol": dataset.protocol,
+        **evaluator.facts(),
+        **facts,
+        **evaluation.record,
+        **results.provenance(),
+    }
+    evaluator.keep(folder / names.CODES, evaluation)
+    if jax.process_index() == 0:
+        report = evaluator.write_report(folder, evaluation, source)
+        entry |= results.measured_in_report(report)
+        results.write_results(folder, [entry])
+    return entry
 
 
 def evaluate_checkpoint(
@@ -44,6 +154,8 @@ def evaluate_checkpoint(
     """
     check_run(config)
     check_one_length(config, workdir)
+    if not has_config(workdir):
+        choose_step(workdir, which)  # says that there is no run
     check_same_run(config, workdir, MAY_CHANGE)
     step = choose_step(workdir, which)
     folder = output or workdir / names.evaluation(
@@ -72,20 +184,7 @@ def evaluate_checkpoint(
         results.list_unreadable(folder, experiment.unreadable)
     assert evaluation is not None
     logger.info("checkpoint %d: %s", step, log.describe(evaluation.record))
-    entry = {
-        "dataset": experiment.dataset.name,
-        "protocol": experiment.dataset.protocol,
-        **evaluator.facts(),
-        "checkpoint": step,
-        **evaluation.record,
-        **results.provenance(),
-    }
-    evaluator.keep(folder / names.CODES, evaluation)
-    if jax.process_index() == 0:
-        report = evaluator.write_report(folder, evaluation, source)
-        entry |= results.measured_in_report(report)
-        results.write_results(folder, [entry])
-    return entry
+    return _keep_results(evaluator, evaluation, folder, source, {"checkpoint": step})
 
 
 def _selected(workdir: Path) -> int | None:

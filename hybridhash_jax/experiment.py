@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -34,7 +33,7 @@ from hybridhash_jax.features.kept import KeptFeatures, plan_features
 from hybridhash_jax.image_sources import Sources, create_sources, training_rows
 from hybridhash_jax.methods import Method
 from hybridhash_jax.optimizer import frozen_mask
-from hybridhash_jax.parameters import constants, num_trainable, with_values
+from hybridhash_jax.parameters import constants, norms_in_training, num_trainable, with_values
 from hybridhash_jax.preprocess.augmentation import prepare_images
 from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.state import TrainState, create_state
@@ -99,8 +98,8 @@ class Experiment:
         network: models.Network = nnx.merge(self.graphdef, params)
         backbone, after = network.backbone, self.kept and self.kept.plan.stage
         if after is None and not isinstance(self.dataset.images, Vectors):
-            size, mean, std = self.image_size, backbone.pixel_mean, backbone.pixel_std
-            inputs = prepare_images(inputs, size, mean=mean, std=std)
+            pixels = {"mean": backbone.pixel_mean, "std": backbone.pixel_std}
+            inputs = prepare_images(inputs, self.image_size, **pixels)
         return network.stages(inputs, after=after)
 
     def apply(self, params: Any, inputs: jax.Array) -> jax.Array:
@@ -135,17 +134,13 @@ class Experiment:
     def load_weights(self, state: TrainState) -> tuple[TrainState, pretrained.Loaded | None]:
         """The state with parameters from init.weights, and what was loaded; None without it."""
         options = dict(self.config.init)
-        path = options.pop("weights")
-        if path is None:
+        if (path := options.pop("weights")) is None:
             return state, None
         network = self.build_network()
         with progress(f"loading weights from {path}"):
             loaded = pretrained.load_pretrained(network, path, **options)
         logger.info("%s", loaded.describe())
-        params = self.layout.place_params(nnx.split(network)[1])
-        # The step gives its buffers away, so the average needs its own.
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-        return dataclasses.replace(state, params=params, ema=ema), loaded
+        return state.starting_at(self.layout.place_params(nnx.split(network)[1])), loaded
 
     def starting_from(self, note: str | None) -> Self:
         """The same with another `init_note`; None changes nothing."""
@@ -154,9 +149,8 @@ class Experiment:
     @functools.cached_property
     def end_epoch(self) -> Any:
         """Jitted, state -> state after an epoch; None where the method does nothing then."""
-        if not self.method.acts_between_epochs:
-            return None
-        return compile_end_of_epoch(self.method, self.layout)
+        acts = self.method.acts_between_epochs
+        return compile_end_of_epoch(self.method, self.layout) if acts else None
 
     def fit(self, state: TrainState) -> TrainState:
         """A first state with all that is taken from features of the training images.
@@ -173,10 +167,9 @@ class Experiment:
         with contextlib.closing(self.eval_batches(rows)) as batches:
             features = fitting.read_features(compute, state.params, batches, len(rows), self.mesh)
         values = fitting.fitted_values(self.method, features, self.bits, state.params)
-        params = self.layout.place_params(with_values(state.params, values))
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        state = state.starting_at(self.layout.place_params(with_values(state.params, values)))
         step = state.step + 1 if self.method.is_fitted else state.step
-        return dataclasses.replace(state, step=step, params=params, ema=ema)
+        return dataclasses.replace(state, step=step)
 
     @property
     def batch_sources(self) -> Sources:
@@ -241,28 +234,32 @@ class Experiment:
         self.sources.close()
 
 
-def create_experiment(config: Config, dataset: Dataset, length: int | None = None) -> Experiment:
+def create_experiment(
+    config: Config, dataset: Dataset, length: int | None = None, *, trains: bool = True
+) -> Experiment:
     """Builds everything for one run; nothing is trained or written yet.
 
-    `length` is the bits of a code, None the first of config.bits; a classifier has none.
+    `length` is the bits of a code, None the first of config.bits; a classifier has none. What does
+    not train takes any number of training images, of a classifier also none.
 
     Raises:
       ValueError: sizes, batch, labels or patterns that do not fit; the message says what would.
     """
     mesh = configured_mesh(config)
     method = create_method(config)
-    train_rows, held_out = training_rows(config, method, dataset)
+    train_rows, held_out = training_rows(config, method, dataset, trains=trains)
     num_classes = dataset.labels.shape[1]
     bits = num_classes if method.learns == "classes" else length or config.bits[0]
-    steps_per_epoch = loader.steps_per_epoch(len(train_rows), config.batch_size)
+    steps_per_epoch = max(loader.steps_per_epoch(len(train_rows), config.batch_size), 1)
     total_steps = steps_per_epoch * config.num_epochs
     if method.is_fitted:
         steps_per_epoch = total_steps = 1  # the fit
-
     width = embedding_width(dataset)
     network = nnx.eval_shape(lambda: build_network(config, method, bits, num_classes, width))
     graphdef, params = nnx.split(network)
-    optimizer, schedule = configured_optimizer(config, method, params, total_steps, steps_per_epoch)
+    optimizer, schedule = configured_optimizer(
+        config, method, params, total_steps, steps_per_epoch, trains=trains
+    )
     frozen = frozen_mask(params, (*config.optimizer.frozen, *constants(params)))
     plan = plan_features(config, method, network, frozen, dataset)
     first = functools.partial(make_first_state, config, method, optimizer, bits)
@@ -270,19 +267,19 @@ def create_experiment(config: Config, dataset: Dataset, length: int | None = Non
     abstract = jax.eval_shape(first, params, labels)
     layout = make_layout(abstract, method.row_leaves(abstract.method), mesh)
     sources = create_sources(dataset, config, network.image_size)
-    are_images = plan is None and width is None
     augment = configured_augment(config, method, sources.in_memory, network.backbone)
     step = make_train_step(
         graphdef,
         optimizer,
         method,
-        augment if are_images else lambda features, keys: features,
+        augment if plan is None and width is None else lambda features, keys: features,
         schedule=schedule,
         accumulation_steps=config.accumulation_steps,
         frozen=frozen,
         ema_decay=ema_decay(config, method),
         layout=layout,
         after=plan and plan.stage,
+        batch_norms=norms_in_training(frozen) if config.model.batch_norm == "batch" else (),
     )
     return Experiment(
         config=config,

@@ -129,21 +129,25 @@ def _existing(data: Config) -> str | None:
     return str(folder)
 
 
-def check_enough(dataset: Dataset, batch_size: int, *, searches: bool) -> None:
+def check_enough(dataset: Dataset, batch_size: int, *, searches: bool, trains: bool = True) -> None:
     """Refuses a data set that a run can make nothing of, before anything is built.
 
     Raises:
-      ValueError: a split is empty (the database only where the run `searches`), there are fewer
-        than two classes to tell apart, or a batch is larger than the training set.
+      ValueError: a split is empty (the database only where the run `searches`, the training images
+        where it does or `trains`), or, where it trains, there are fewer than two classes to tell
+        apart, or a batch is larger than the training set.
     """
     splits = dataset.splits
+    needed = {"train": searches or trains, "query": True, "database": searches}
     for name, rows in splits.by_name().items():
-        if not len(rows) and (searches or name != "database"):
+        if not len(rows) and needed[name]:
             sizes = ", ".join(f"{key} {len(x):,}" for key, x in splits.by_name().items())
             raise ValueError(
                 f"the {name} split of {dataset.name} has no images ({sizes}); take fewer for the "
                 "others, or choose another --config.data.database"
             )
+    if not trains:
+        return
     classes = int(dataset.labels[splits.train].any(axis=0).sum())
     if classes < 2:
         raise ValueError(
@@ -159,11 +163,11 @@ def check_enough(dataset: Dataset, batch_size: int, *, searches: bool) -> None:
 
 
 def training_rows(
-    config: Config, method: Method, dataset: Dataset
+    config: Config, method: Method, dataset: Dataset, *, trains: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """(rows that are trained on, rows that are held out); errors as `check_enough`."""
     splits = dataset.splits
-    check_enough(dataset, config.batch_size, searches=method.learns == "codes")
+    check_enough(dataset, config.batch_size, searches=method.learns == "codes", trains=trains)
     used = {"training": splits.train}
     if method.learns == "classes":
         used["query"] = splits.query

@@ -15,7 +15,7 @@ from hybridhash_jax.batch_tuning import tune_batch
 from hybridhash_jax.config_fields import flat_fields
 from hybridhash_jax.distributed import processes
 from hybridhash_jax.distributed.agreement import agree, check_shared, program_facts
-from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
+from hybridhash_jax.evaluation_run import evaluate, evaluate_code_files
 from hybridhash_jax.run import train
 from hybridhash_jax.runtime import compilation_cache, console, host_memory
 from hybridhash_jax.runtime.interrupt import Interrupted, StopRequest
@@ -96,7 +96,7 @@ def _start_mode() -> None:
         evaluate_code_files(given.codes, workdir, given.top_k, output)
     else:
         config = load_config(workdir) if given.config is None else given.config
-        evaluate_checkpoint(config, workdir, given.checkpoint, output)
+        evaluate(config, workdir, given.checkpoint, output)
 
 
 def _find_devices() -> None:

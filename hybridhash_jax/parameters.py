@@ -68,6 +68,26 @@ def num_trainable(params: Any) -> int:
     return sum(jax.tree.leaves(sizes))
 
 
+def module_paths(model: nnx.Module) -> dict[str, nnx.Module]:
+    """Every module inside `model` by the path that its parameters begin with."""
+    found = nnx.iter_modules(model)
+    return {"/".join(str(x) for x in path if x != _NOT_IN_PATHS): module for path, module in found}
+
+
+def norms_in_training(frozen: Any) -> tuple[str, ...]:
+    """Paths of the batch norms of which something is trained.
+
+    `frozen` is a pytree of booleans like the parameters, see `optimizer.frozen_mask`.
+    """
+    mask = {name.removesuffix("/value"): flag for name, flag in flatten(frozen).items()}
+    ends = "/running_mean"
+    paths = [name.removesuffix(ends) for name in mask if name.endswith(ends)]
+    own = {
+        path: [flag for name, flag in mask.items() if name.startswith(f"{path}/")] for path in paths
+    }
+    return tuple(path for path, flags in own.items() if not all(flags))
+
+
 def matches(patterns: Sequence[str], *names: str) -> bool:
     """Is one of the patterns found in one of the names?"""
     return any(re.search(pattern, name) for pattern in patterns for name in names)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,12 @@ class TrainState:
     def evaluated_params(self) -> Any:
         """What is evaluated: the moving average where there is one."""
         return self.params if self.ema is None else self.ema
+
+    def starting_at(self, params: Any) -> Self:
+        """The same with other parameters, at which the average begins too."""
+        # The step gives its buffers away, so the average needs its own.
+        ema = None if self.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(self, params=params, ema=ema)
 
 
 def evaluated_part(state: TrainState, *, method: bool) -> TrainState:

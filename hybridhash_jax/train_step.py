@@ -1,6 +1,6 @@
 """The training step: a pure function made by a factory, jitted in one place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -14,13 +14,16 @@ from hybridhash_jax.accumulation import gradients_through_outputs
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout
 from hybridhash_jax.methods import Examples, Method, Rows, WholeRows
+from hybridhash_jax.models.batch_statistics import Statistics, normalised_by_batch
 from hybridhash_jax.models.stochastic_depth import image_keys
+from hybridhash_jax.parameters import module_paths, parameter_path
 from hybridhash_jax.preprocess.augmentation import Augment
 from hybridhash_jax.state import TrainState, update_average
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+_MOMENTUM = 0.99  # of running statistics; TensorFlow's, which the weights were trained with
 
 
 def make_train_step(
@@ -35,6 +38,7 @@ def make_train_step(
     accumulation_steps: int = 1,
     layout: Layout | None = None,
     after: str | None = None,
+    batch_norms: Collection[str] = (),
 ) -> Step:
     """The function (state, batch, key) -> (next state, metrics).
 
@@ -46,7 +50,8 @@ def make_train_step(
     `ema_decay` is of the parameters' moving average, if the state has one; `accumulation_steps`
     the parts that the batch is computed in, see `accumulation.gradients_through_outputs`. Without
     `layout` everything is on every device. With `after` the batch holds what that stage of the
-    backbone gave instead of images.
+    backbone gave instead of images. `batch_norms` are the paths of the batch norms that use the
+    statistics of the batch (of each part of it, all rows alike); running ones follow them.
     """
     rows: Rows = layout or WholeRows()
 
@@ -58,9 +63,12 @@ def make_train_step(
         images, targets = method.mix(images, labels, mask, mix_key)
         keys = image_keys(drop_key, len(images))
 
-        def apply(params: Any, inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
+        def apply(params: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Statistics]:
             model = nnx.merge(graphdef, stop_gradients(params, frozen))
-            return model(inputs[0], key=inputs[1], after=after)
+            modules = module_paths(model)
+            with normalised_by_batch({path: modules[path] for path in batch_norms}) as statistics:
+                outputs = model(inputs[0], key=inputs[1], after=after)
+            return outputs, statistics
 
         def loss_of(outputs: jax.Array, params: Any) -> tuple[jax.Array, Any]:
             own = params.get("method", {})
@@ -70,11 +78,13 @@ def make_train_step(
 
         if layout is not None:
             apply = layout.on_whole_params(apply)
-        (loss, method_state), grads = gradients_through_outputs(
+        (loss, method_state), grads, statistics = gradients_through_outputs(
             apply, loss_of, state.params, (images, keys), accumulation_steps
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        if statistics:
+            params = follow(params, statistics)
         average = state.ema
         if average is not None:
             average = update_average(average, params, state.step, ema_decay)
@@ -91,6 +101,16 @@ def stop_gradients(params: Any, frozen: Any) -> Any:
     if frozen is None:
         return params
     return jax.tree.map(lambda x, stop: lax.stop_gradient(x) if stop else x, params, frozen)
+
+
+def follow(params: Any, statistics: Statistics) -> Any:
+    """`params`, their running statistics moved towards those of a batch."""
+
+    def moved(path: Any, own: jax.Array) -> jax.Array:
+        new = statistics.get(parameter_path(path), own)
+        return own if new is own else own + (1 - _MOMENTUM) * (new - own)
+
+    return jax.tree_util.tree_map_with_path(moved, params)
 
 
 def compile_train_step(step: Step, mesh: Mesh, layout: Layout | None = None) -> Step:

@@ -95,13 +95,13 @@ def test_parts_differ_where_their_own_losses_are_averaged():
         return jnp.sum(outputs @ outputs.T), None
 
     def apply(weights, x):
-        return x @ weights
+        return x @ weights, {}
 
-    (whole, _), gradient = gradients_through_outputs(apply, loss, weights, x, 4)
+    (whole, _), gradient, _ = gradients_through_outputs(apply, loss, weights, x, 4)
     expected = 2 * (x.T @ np.ones((8, 8)) @ x) @ weights
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
     np.testing.assert_allclose(whole, np.sum(x @ weights @ weights.T @ x.T), rtol=1e-5)
-    alone = sum(float(loss(apply(weights, part), None)[0]) for part in split_parts(x, 4))
+    alone = sum(float(loss(part @ weights, None)[0]) for part in split_parts(x, 4))
     assert abs(alone - whole) > 0.1
 
 
@@ -111,13 +111,13 @@ def test_what_the_loss_takes_of_the_parameters_themselves_has_its_gradient_once(
     weights, proxies, x = (rng.normal(size=size) for size in ((3, 2), (2,), (8, 3)))
 
     def apply(params, x):
-        return x @ params["weights"]
+        return x @ params["weights"], {}
 
     def loss(outputs, params):
         return jnp.sum(outputs @ params["proxies"]), None
 
     params = {"weights": weights, "proxies": proxies}
-    _, gradient = gradients_through_outputs(apply, loss, params, x, parts)
+    _, gradient, _ = gradients_through_outputs(apply, loss, params, x, parts)
     np.testing.assert_allclose(gradient["proxies"], (x @ weights).sum(0), rtol=1e-5)
     np.testing.assert_allclose(gradient["weights"], np.outer(x.sum(0), proxies), rtol=1e-5)
 
@@ -139,9 +139,9 @@ def test_parts_send_no_images_between_devices():
 
     def gradients(weights, images):
         return gradients_through_outputs(
-            lambda w, x: jnp.tanh(x @ w).mean((1, 2)), lambda y, _: (jnp.sum(y @ y.T), None),
+            lambda w, x: (jnp.tanh(x @ w).mean((1, 2)), {}), lambda y, _: (jnp.sum(y @ y.T), None),
             weights, images, 2,
-        )  # fmt: skip
+        )[:2]  # fmt: skip
 
     text = jax.jit(gradients, out_shardings=whole).lower(weights, images).compile().as_text() or ""
     assert "all-reduce" in text
@@ -157,7 +157,7 @@ def test_more_parts_take_less_memory():
     def apply(weights, x):
         for weight in weights:
             x = jnp.tanh(x @ weight)
-        return x.mean(1)
+        return x.mean(1), {}
 
     def temporary_bytes(parts):
         def gradients(weights):

@@ -10,6 +10,7 @@ OPTIONS = (
     Option("token_pooling", "what a block token stands for", ("block", "half_block")),
     Option("pool_padding", "of max-pooling", ("symmetric", "same")),
     Option("gelu", "form of the activation", ("exact", "tanh")),
+    Option("batch_norm", "what batch norm uses in training", ("frozen", "batch")),
     Option("initializer", "of the parameters", ("fan_in", "normal")),
     Option(
         "remat",

@@ -1,10 +1,12 @@
 """The EfficientNet-Lite backbones (arXiv 1905.11946, as published for edge devices by its authors).
 
 Inverted residual blocks of depthwise convolutions, with ReLU6 and without squeeze-and-excitation.
-Batch norm uses its running statistics, also in training, and is folded into the convolutions.
+Batch norm uses its running statistics, and is folded into the convolutions; in training it may use
+those of the batch, see `batch_statistics`.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,10 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from hybridhash_jax.models.backbone import RGB
+from hybridhash_jax.models.batch_statistics import keeper_of
+from hybridhash_jax.models.choices import check_choices
 from hybridhash_jax.models.layers import LayerOptions
+from hybridhash_jax.models.ops.batch_norm import batch_norm as normalise
 from hybridhash_jax.models.ops.depthwise import depthwise, relu6, same_padding
 from hybridhash_jax.models.ops.sums import add_bias
 from hybridhash_jax.models.remat import call
@@ -35,7 +40,7 @@ _STAGES = (
 
 
 class ConvNorm(nnx.Module):
-    """A convolution without bias, then batch norm by running statistics: one folded operation."""
+    """A convolution without bias, then batch norm."""
 
     def __init__(self, shape: tuple[int, ...], *, dtype: jax.typing.DTypeLike):
         """`shape` of the kernel: [C, D], [k, k, C, D] or, depthwise, [k, k, C]."""
@@ -53,17 +58,32 @@ class ConvNorm(nnx.Module):
         kernel = self.kernel[...] * factor.reshape((1,) * (self.kernel.ndim - 1) + (-1,))
         return kernel.astype(self.dtype), self.bias[...] - self.running_mean[...] * factor
 
+    def convolved(self, convolve: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        """`convolve(kernel)` normalised: by running statistics in one folded operation."""
+        keep = keeper_of(self)
+        if keep is None:
+            kernel, bias = self.folded()
+            y = convolve(kernel)
+            return add_bias(y.reshape(-1, y.shape[-1]), bias).reshape(y.shape)
+        y = convolve(self.kernel[...].astype(self.dtype))
+        rows = y.reshape(-1, y.shape[-1])
+        out, mean, variance = normalise(rows, self.scale[...], self.bias[...], _EPSILON)
+        keep(mean, variance)
+        return out.reshape(y.shape)
+
 
 class Stem(ConvNorm):
     """A 3x3 convolution of stride 2 and ReLU6."""
 
     def __call__(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w C"]:
         """Half the size, rounded up."""
-        kernel, bias = self.folded()
         pads = [same_padding(side, 3, 2) for side in images.shape[1:3]]
         names = ("NHWC", "HWIO", "NHWC")
-        x = lax.conv_general_dilated(images, kernel, (2, 2), pads, dimension_numbers=names)
-        return relu6(_with_bias(x, bias))
+
+        def convolve(kernel: jax.Array) -> jax.Array:
+            return lax.conv_general_dilated(images, kernel, (2, 2), pads, dimension_numbers=names)
+
+        return relu6(self.convolved(convolve))
 
 
 class Pointwise(ConvNorm):
@@ -71,8 +91,7 @@ class Pointwise(ConvNorm):
 
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
         """The same at every place, as one product."""
-        kernel, bias = self.folded()
-        y = add_bias(x.reshape(-1, x.shape[-1]) @ kernel, bias)
+        y = self.convolved(lambda kernel: x.reshape(-1, x.shape[-1]) @ kernel)
         return y.reshape(*x.shape[:-1], -1)
 
 
@@ -81,8 +100,7 @@ class Depthwise(ConvNorm):
 
     def __call__(self, x: Float[Array, "B H W C"], stride: int) -> Float[Array, "B h w C"]:
         """1 / stride of the size, rounded up."""
-        kernel, bias = self.folded()
-        return _with_bias(depthwise(x, kernel, stride), bias)
+        return self.convolved(lambda kernel: depthwise(x, kernel, stride))
 
 
 class Block(nnx.Module):
@@ -137,10 +155,12 @@ class EfficientNetLite(nnx.Module):
       image_size: side of the square image, 32 or more; a size for which it was not trained works.
       width, depth: factors of the widths and of the numbers of blocks of lite0.
       drop_path_rate: stochastic depth of the last block, rising linearly from 0 at the first.
+      batch_norm: "frozen", by running statistics also in training; or "batch", in training by those
+        of the batch, which running ones follow. It is the training step that does so.
       remat: "none", or what the backward pass computes again, see `remat.call`.
       dtype: of the computation; parameters are float32.
 
-    A ValueError for a size that does not fit.
+    A ValueError for a size that does not fit, or "batch" together with `remat`.
     """
 
     # Of pixels in 0..1: (pixel - 127) / 128 in 0..255.
@@ -156,6 +176,7 @@ class EfficientNetLite(nnx.Module):
         width: float = 1.0,
         depth: float = 1.0,
         drop_path_rate: float = 0.2,
+        batch_norm: str = "frozen",
         remat: str = "none",
         dtype: jax.typing.DTypeLike = jnp.float32,
     ):
@@ -166,7 +187,13 @@ class EfficientNetLite(nnx.Module):
             )
         if not 0.0 <= drop_path_rate < 1.0:
             raise ValueError(f"drop_path_rate={drop_path_rate} must be at least 0 and below 1")
-        self.image_size, self.remat = image_size, remat
+        check_choices(batch_norm=batch_norm)
+        if batch_norm == "batch" and remat != "none":
+            raise ValueError(
+                f"batch_norm='batch' needs remat='none', and it is {remat!r}; for less memory give "
+                "accumulation_steps, or batch_norm='frozen'"
+            )
+        self.image_size, self.batch_norm, self.remat = image_size, batch_norm, remat
         self.options = LayerOptions(dtype=dtype)
         self.stem = Stem((3, 3, 3, STEM_WIDTH), dtype=dtype)
         sizes = _block_sizes(width, depth)
@@ -215,10 +242,6 @@ class EfficientNetLite(nnx.Module):
             own, size = block.multiply_adds(size)
             total += own
         return total + size**2 * self.conv_head.kernel.size
-
-
-def _with_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    return add_bias(x.reshape(-1, x.shape[-1]), bias).reshape(x.shape)
 
 
 def _block_sizes(width: float, depth: float) -> list[dict[str, int]]:

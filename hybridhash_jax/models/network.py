@@ -136,6 +136,12 @@ def _create_backbone(
     sizes: Mapping[str, Any] = {} if variant is None else VARIANTS[variant]
     if variant in EFFICIENTNET_LITE:
         return EfficientNetLite(**_own(EfficientNetLite, variant, {**sizes, **given}))
+    given = dict(given)
+    if given.pop("batch_norm", "frozen") != "frozen":
+        raise ValueError(
+            f"batch_norm='batch': {variant or 'NesT'} has no batch norm; leave it out, or use one of "
+            f"{', '.join(EFFICIENTNET_LITE)}"
+        )
     if variant == GIVEN:
         if "width" not in given:
             raise ValueError(f"{GIVEN} needs width=, how many numbers a vector has")

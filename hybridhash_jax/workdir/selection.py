@@ -49,7 +49,10 @@ def choose_step(workdir: Path, which: str) -> int:
     folder = workdir / names.CHECKPOINTS
     steps = committed_steps(folder)
     if not steps:
-        raise CheckpointError(f"there is no checkpoint in {folder}; train first")
+        raise CheckpointError(
+            f"there is no checkpoint in {folder}; train first. Weights are evaluated as they are, "
+            "without a run, with --config=CONFIG --config.init.weights=WEIGHTS and a new --workdir"
+        )
     if which == "latest":
         return steps[-1]
     if which == "selected":

@@ -73,10 +73,18 @@ def load_class_folders(directory: str, seed: int, validation_per_class: int | No
     """Takes training and validation images from subfolders that are classes, as ImageNet has them.
 
     With `train` and `val` in the folder, each with a subfolder a class, those are the two parts.
-    Otherwise its subfolders are the classes, and the seed draws some images of each for
-    validation. The validation images are the queries; the training images are also the database.
+    With `val` alone there are no training images, which is enough to evaluate. Otherwise its
+    subfolders are the classes, and the seed draws some images of each for validation. The
+    validation images are the queries; the training images are also the database.
     """
     root = Path(directory).expanduser()
+    if _holds_val_alone(root):
+        val = scan_folder(root / "val")
+        names = [f"val/{name}" for name in val.names]
+        alone = FolderImages(names, val.class_ids, val.class_names, ())
+        none = np.zeros(0, np.int64)
+        splits = Splits(none, np.arange(len(names), dtype=np.int64), none)
+        return _make_folder("class_folders", os.fspath(root), alone, splits, ", in val alone")
     if not ((root / "train").is_dir() and (root / "val").is_dir()):
         return _held_out_folders(directory, seed, validation_per_class)
     train, val = scan_folder(root / "train"), scan_folder(root / "val")
@@ -93,6 +101,12 @@ def load_class_folders(directory: str, seed: int, validation_per_class: int | No
     train_rows, val_rows = np.split(np.arange(len(names), dtype=np.int64), [len(train.names)])
     splits = Splits(train_rows, val_rows, train_rows)
     return _make_folder("class_folders", os.fspath(root), both, splits, ", in train and val")
+
+
+def _holds_val_alone(root: Path) -> bool:
+    """Is there a `val` with folders in it, and no other folder?"""
+    folders = [path.name for path in root.glob("[!.]*") if path.is_dir()]
+    return folders == ["val"] and any(path.is_dir() for path in (root / "val").iterdir())
 
 
 def _held_out_folders(directory: str, seed: int, per_class: int | None) -> Dataset:
