@@ -299,7 +299,7 @@ def create_experiment(
         total_steps=total_steps,
         graphdef=graphdef,
         optimizer=optimizer,
-        train_step=compile_train_step(step, mesh, layout),
+        train_step=compile_train_step(step, mesh, layout, plan and plan.is_done(params)),
         run_key=sharding.replicate(jax.random.key(config.seed), mesh),
         num_parameters=num_trainable(params),
         gflop_per_image=models.forward_flops(network) / 1e9,

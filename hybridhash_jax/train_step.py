@@ -1,5 +1,6 @@
 """The training step: a pure function made by a factory, jitted in one place."""
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -113,16 +114,73 @@ def follow(params: Any, statistics: Statistics) -> Any:
     return jax.tree_util.tree_map_with_path(moved, params)
 
 
-def compile_train_step(step: Step, mesh: Mesh, layout: Layout | None = None) -> Step:
+def compile_train_step(
+    step: Step, mesh: Mesh, layout: Layout | None = None, idle: Any = None
+) -> Step:
     """Jits the step over the mesh: batch split over all devices, state donated.
 
-    The state lies as `layout` says, without one on every device.
+    The state lies as `layout` says, without one on every device. Parameters where the tree `idle`
+    is True, with which the step computes nothing, stay outside of the program: hundreds of arrays
+    that come and go unchanged take longer than a small head's step. They need a layout.
     """
     whole, split = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     state = whole if layout is None else layout.shardings
+    if idle is None or not any(jax.tree.leaves(idle)):
+        return _compiled(step, state, split, whole)
+    assert layout is not None
+    shapes, parts = layout.state.params, _idle_parts(idle)
+
+    def of_busy(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        zeros = jax.tree.map(lambda own: jnp.zeros(own.shape, own.dtype), shapes)
+        full = dataclasses.replace(state, params=_joined(zeros, state.params, parts))
+        full, metrics = step(full, batch, key)
+        return dataclasses.replace(full, params=_busy(full.params, parts)), metrics
+
+    own = dataclasses.replace(layout.shardings, params=_busy(layout.shardings.params, parts))
+    compiled = _compiled(of_busy, own, split, whole)
+
+    def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        busy = dataclasses.replace(state, params=_busy(state.params, parts))
+        new, metrics = compiled(busy, batch, key)
+        return dataclasses.replace(new, params=_joined(state.params, new.params, parts)), metrics
+
+    return train_step
+
+
+def _compiled(step: Step, state: Any, split: Any, whole: Any) -> Step:
     return jax.jit(
         step, in_shardings=(state, split, whole), out_shardings=(state, whole), donate_argnums=0
     )
+
+
+def _idle_parts(idle: Any) -> Any:
+    """Nested mappings of names; True or False where all below is alike."""
+    flags = set(jax.tree.leaves(idle))
+    return flags.pop() if len(flags) == 1 else {name: _idle_parts(idle[name]) for name in idle}
+
+
+def _busy(params: nnx.State, parts: Any) -> nnx.State:
+    """`params` without what is idle; nothing is flattened, which would take as long as a step."""
+
+    def below(own: Mapping[str, Any], parts: Any) -> dict[str, Any]:
+        busy = {name: part for name, part in parts.items() if part is not True}
+        return {name: below(own[name], part) if part else own[name] for name, part in busy.items()}
+
+    return nnx.State(below(params.raw_mapping, parts))
+
+
+def _joined(params: nnx.State, busy: nnx.State, parts: Any) -> nnx.State:
+    """`params` with the busy ones replaced."""
+
+    def below(own: Mapping[str, Any], new: Mapping[str, Any], parts: Any) -> dict[str, Any]:
+        found = {}
+        for name, part in parts.items():
+            found[name] = own[name] if part is True else new[name]
+            if isinstance(part, dict):
+                found[name] = below(own[name], new[name], part)
+        return found
+
+    return nnx.State(below(params.raw_mapping, busy.raw_mapping, parts))
 
 
 def compile_end_of_epoch(method: Method, layout: Layout) -> Callable[[TrainState], TrainState]:

@@ -27,7 +27,7 @@ from hybridhash_jax.features.space import make_room
 from hybridhash_jax.features.store import FeatureStore, needed_bytes, open_store
 from hybridhash_jax.image_sources import Sources
 from hybridhash_jax.methods import Method
-from hybridhash_jax.parameters import flatten
+from hybridhash_jax.parameters import flatten, map_paths
 from hybridhash_jax.preprocess.augmentation import prepare_images
 from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.workdir.checkpoints import fingerprint
@@ -47,11 +47,17 @@ class Plan:
       stage: of the backbone, the last one that is frozen; the network goes on behind it.
       views: 1, or 2: the image and its mirror image.
       shape: of one view, such as (1280,).
+      paths: how the paths of the parameters begin that are behind it: nothing else needs them.
     """
 
     stage: str
     views: int
     shape: tuple[int, ...]
+    paths: tuple[str, ...]
+
+    def is_done(self, params: Any) -> Any:
+        """A pytree like `params`: True for those that kept features stand for."""
+        return map_paths(lambda path: path.startswith(self.paths), params)
 
 
 def plan_features(
@@ -70,7 +76,9 @@ def plan_features(
     size = network.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     out = nnx.eval_shape(lambda net, x: net.backbone.stages(x), network, images)[stage]
-    plan = Plan(stage, 1 if method.is_fitted else views, out.shape[1:])
+    paths = network.backbone.stage_paths
+    done = tuple(paths.values())[: list(paths).index(stage) + 1]
+    plan = Plan(stage, 1 if method.is_fitted else views, out.shape[1:], done)
     if reason := _reason_against(config, method, plan, dataset):
         logger.info("the frozen part is computed every time, and not kept: %s", reason)
         return None
@@ -163,10 +171,7 @@ class KeptFeatures:
         """All that the features depend on, but the images."""
         config, images = self.config, self.dataset.images
         network: models.Network = nnx.merge(self._graphdef, params)
-        paths = network.backbone.stage_paths
-        done = list(paths).index(self.plan.stage) + 1
-        frozen = tuple(list(paths.values())[:done])
-        own = {name: x for name, x in flatten(params).items() if name.startswith(frozen)}
+        own = {name: x for name, x in flatten(params).items() if name.startswith(self.plan.paths)}
         sums = json.dumps(fingerprint(own), sort_keys=True)
         facts = {
             "version": __version__,
