@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hybridhash_jax.parameters import check_patterns, map_paths, matches
+from hybridhash_jax.parameters import (
+    check_patterns,
+    joined,
+    map_paths,
+    matches,
+    parts_by_flag,
+    without_flagged,
+)
 from input_pipeline.options import Option
 
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
@@ -170,6 +177,8 @@ def make_optimizer(
     """
     _BY_NAME["name"].check(name)
     mask = weight_decay_mask(params, weight_decay_exclude)
+    left_out = parts_by_flag(frozen_mask(params, frozen)) if frozen else False
+    mask = without_flagged(mask, left_out)
     parts: list[optax.GradientTransformation] = []
     if clip_norm is not None:
         parts.append(optax.clip_by_global_norm(clip_norm))
@@ -185,15 +194,28 @@ def make_optimizer(
         parts.append(optax.sgd(learning_rate, momentum=momentum or None))
     # Nothing is added where neither is given: the state keeps the paths of older checkpoints.
     if frozen:
-        left_out = frozen_mask(params, frozen)
-        trained = jax.tree.map(lambda is_frozen: not is_frozen, left_out)
-        parts = [
-            optax.masked(optax.chain(*parts), trained),
-            optax.masked(optax.set_to_zero(), left_out),
-        ]
+        parts = [_on_the_rest(optax.chain(*parts), left_out)]
     if learning_rate_factors:
         parts.append(_scale_updates(learning_rate_multipliers(params, learning_rate_factors)))
     return optax.chain(*parts)
+
+
+def _on_the_rest(
+    transformation: optax.GradientTransformation, left_out: Any
+) -> optax.GradientTransformation:
+    """Zero updates for what `parts_by_flag` says, of which nothing is kept; else as it is."""
+
+    def init(params: Any) -> optax.MaskedState:  # the name of older checkpoints
+        return optax.MaskedState(transformation.init(without_flagged(params, left_out)))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.MaskedState]:
+        own = None if params is None else without_flagged(params, left_out)
+        rest = without_flagged(updates, left_out)
+        rest, inner = transformation.update(rest, state.inner_state, own)
+        zeros = jax.tree.map(jnp.zeros_like, updates)
+        return joined(zeros, rest, left_out), optax.MaskedState(inner)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _scale_updates(multipliers: Any) -> optax.GradientTransformation:

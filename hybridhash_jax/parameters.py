@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+Tree = TypeVar("Tree")
 # A network's parts keep the paths that they had when there was one backbone, so that weight files,
 # old checkpoints and patterns in configurations stay what they are.
 _NOT_IN_PATHS = "backbone"
@@ -111,3 +112,44 @@ def check_patterns(
             raise ValueError(
                 f"{option}: {pattern!r} matches no {what}. There are, for example: {some}"
             )
+
+
+def parts_by_flag(flags: Any) -> Any:
+    """A tree of booleans as nested mappings of names; True or False where all below is alike."""
+    found = set(jax.tree.leaves(flags))
+    return found.pop() if len(found) == 1 else {name: parts_by_flag(flags[name]) for name in flags}
+
+
+def without_flagged(params: Tree, parts: Any) -> Tree:
+    """`params`, a State or nested dictionaries, without what is True in `parts_by_flag`.
+
+    Nothing is flattened, which of hundreds of arrays takes as long as a small network's step.
+    """
+
+    def below(own: Any, parts: Any) -> Any:
+        rest = {name: part for name, part in parts.items() if part is not True}
+        return {name: below(own[name], part) if part else own[name] for name, part in rest.items()}
+
+    return _like(params, below(_mapping(params), parts)) if parts else params
+
+
+def joined(params: Tree, rest: Any, parts: Any) -> Tree:
+    """`params` with `rest`, of which `without_flagged` left others out, in its places."""
+
+    def below(own: Any, new: Any, parts: Any) -> Any:
+        found = {}
+        for name, part in parts.items():
+            found[name] = own[name] if part is True else new[name]
+            if isinstance(part, dict):
+                found[name] = below(own[name], new[name], part)
+        return found
+
+    return _like(params, below(_mapping(params), _mapping(rest), parts)) if parts else rest
+
+
+def _mapping(params: Any) -> Any:
+    return params.raw_mapping if isinstance(params, nnx.State) else params
+
+
+def _like(params: Any, mapping: Any) -> Any:
+    return type(params)(mapping)

@@ -17,7 +17,13 @@ from hybridhash_jax.distributed.state_sharding import Layout
 from hybridhash_jax.methods import Examples, Method, Rows, WholeRows
 from hybridhash_jax.models.batch_statistics import Statistics, normalised_by_batch
 from hybridhash_jax.models.stochastic_depth import image_keys
-from hybridhash_jax.parameters import module_paths, parameter_path
+from hybridhash_jax.parameters import (
+    joined,
+    module_paths,
+    parameter_path,
+    parts_by_flag,
+    without_flagged,
+)
 from hybridhash_jax.preprocess.augmentation import Augment
 from hybridhash_jax.state import TrainState, update_average
 
@@ -128,21 +134,23 @@ def compile_train_step(
     if idle is None or not any(jax.tree.leaves(idle)):
         return _compiled(step, state, split, whole)
     assert layout is not None
-    shapes, parts = layout.state.params, _idle_parts(idle)
+    shapes, parts = layout.state.params, parts_by_flag(idle)
 
     def of_busy(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         zeros = jax.tree.map(lambda own: jnp.zeros(own.shape, own.dtype), shapes)
-        full = dataclasses.replace(state, params=_joined(zeros, state.params, parts))
+        full = dataclasses.replace(state, params=joined(zeros, state.params, parts))
         full, metrics = step(full, batch, key)
-        return dataclasses.replace(full, params=_busy(full.params, parts)), metrics
+        return dataclasses.replace(full, params=without_flagged(full.params, parts)), metrics
 
-    own = dataclasses.replace(layout.shardings, params=_busy(layout.shardings.params, parts))
+    own = dataclasses.replace(
+        layout.shardings, params=without_flagged(layout.shardings.params, parts)
+    )
     compiled = _compiled(of_busy, own, split, whole)
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        busy = dataclasses.replace(state, params=_busy(state.params, parts))
+        busy = dataclasses.replace(state, params=without_flagged(state.params, parts))
         new, metrics = compiled(busy, batch, key)
-        return dataclasses.replace(new, params=_joined(state.params, new.params, parts)), metrics
+        return dataclasses.replace(new, params=joined(state.params, new.params, parts)), metrics
 
     return train_step
 
@@ -151,36 +159,6 @@ def _compiled(step: Step, state: Any, split: Any, whole: Any) -> Step:
     return jax.jit(
         step, in_shardings=(state, split, whole), out_shardings=(state, whole), donate_argnums=0
     )
-
-
-def _idle_parts(idle: Any) -> Any:
-    """Nested mappings of names; True or False where all below is alike."""
-    flags = set(jax.tree.leaves(idle))
-    return flags.pop() if len(flags) == 1 else {name: _idle_parts(idle[name]) for name in idle}
-
-
-def _busy(params: nnx.State, parts: Any) -> nnx.State:
-    """`params` without what is idle; nothing is flattened, which would take as long as a step."""
-
-    def below(own: Mapping[str, Any], parts: Any) -> dict[str, Any]:
-        busy = {name: part for name, part in parts.items() if part is not True}
-        return {name: below(own[name], part) if part else own[name] for name, part in busy.items()}
-
-    return nnx.State(below(params.raw_mapping, parts))
-
-
-def _joined(params: nnx.State, busy: nnx.State, parts: Any) -> nnx.State:
-    """`params` with the busy ones replaced."""
-
-    def below(own: Mapping[str, Any], new: Mapping[str, Any], parts: Any) -> dict[str, Any]:
-        found = {}
-        for name, part in parts.items():
-            found[name] = own[name] if part is True else new[name]
-            if isinstance(part, dict):
-                found[name] = below(own[name], new[name], part)
-        return found
-
-    return nnx.State(below(params.raw_mapping, busy.raw_mapping, parts))
 
 
 def compile_end_of_epoch(method: Method, layout: Layout) -> Callable[[TrainState], TrainState]:
