@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -12,7 +13,17 @@ from flax import nnx
 from hybridhash_jax import models
 from hybridhash_jax.methods.hybridhash import create_bank
 from hybridhash_jax.optimizer import make_optimizer
-from hybridhash_jax.parameters import check_patterns, flatten, map_paths, matches, parameter_paths
+from hybridhash_jax.parameters import (
+    check_patterns,
+    flatten,
+    joined,
+    map_paths,
+    matches,
+    parameter_paths,
+    parts_by_flag,
+    with_values,
+    without_flagged,
+)
 from hybridhash_jax.state import first_state
 
 SIZES = {"image_size": 8, "patch_size": 2, "embed_dims": (8, 16), "num_heads": (2, 4)}
@@ -101,3 +112,33 @@ def test_a_pattern_is_found_anywhere_in_a_name():
 def test_a_misspelled_pattern_is_refused(pattern, message):
     with pytest.raises(ValueError, match=message):
         check_patterns("option", ["norm", pattern], ["a/norm", "b/kernel"])
+
+
+PARTS = {"a": {"x": 1, "y": 2}, "b": {"z": 3}, "c": 4}
+FLAGS = {"a": {"x": True, "y": False}, "b": {"z": True}, "c": False}
+
+
+@pytest.mark.parametrize("kind", [dict, nnx.State])
+def test_what_is_flagged_is_left_out_and_comes_back(kind):
+    parts = parts_by_flag(FLAGS)
+    rest = without_flagged(kind(PARTS), parts)
+    assert isinstance(rest, kind)
+    assert jax.tree.leaves(rest) == [2, 4]
+    back = joined(kind(PARTS), jax.tree.map(lambda x: 10 * x, rest), parts)
+    assert isinstance(back, kind)
+    assert jax.tree.leaves(back) == [1, 20, 3, 40]
+
+
+def test_nothing_flagged_leaves_a_tree_as_it_is():
+    parts = parts_by_flag({"a": {"x": False, "y": False}, "b": {"z": False}, "c": False})
+    assert without_flagged(PARTS, parts) is PARTS
+    assert joined(PARTS, {"other": 1}, parts) == {"other": 1}
+
+
+def test_values_go_to_their_paths_and_nowhere_else():
+    params = {"a": {"kernel": jnp.zeros(2)}, "b": {"bias": jnp.zeros(1)}}
+    found = with_values(params, {"a/kernel": np.ones(2)})
+    assert found["a"]["kernel"].tolist() == [1, 1]
+    assert found["b"]["bias"].tolist() == [0]
+    with pytest.raises(KeyError, match="a/kernle"):
+        with_values(params, {"a/kernle": np.ones(2)})

@@ -61,7 +61,8 @@ def read_source(path: str | os.PathLike[str], checkpoint: str = "selected") -> S
     bucket (gs://...). `checkpoint` is which one of a workdir:
     "latest", "selected" or a step. Nothing there, damaged, or none of these: WeightFileError.
     """
-    place = locate(packages.find(path))
+    found = packages.find(path)
+    place = locate(found)
     try:
         if place.is_dir():
             return _read_folder(place, checkpoint)
@@ -71,7 +72,9 @@ def read_source(path: str | os.PathLike[str], checkpoint: str = "selected") -> S
         raise WeightFileError(f"cannot read {path}: {error}") from error
     if google_files.looks_like_flax(head):
         return _read_google(place, [])
-    return from_torch(os.fspath(place), torch_files.read_tensors(place))
+    # A package's file is called by the name that was given.
+    name = os.fspath(place if found is path else path)
+    return from_torch(name, torch_files.read_tensors(place))
 
 
 def _read_folder(place: Any, checkpoint: str) -> Source:

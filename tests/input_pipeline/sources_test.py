@@ -9,7 +9,7 @@ from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.images.transforms import WORDS, ImageTransform
 from input_pipeline.permutation import random_words
-from input_pipeline.sources import ArraySource, DecodedSource
+from input_pipeline.sources import ArraySource, DecodedSource, FeatureSource
 from tests.input_pipeline.images.photographs import encoded, photograph
 
 NAMES = [f"part {i % 2}/{i}.jpg" for i in range(12)]
@@ -133,3 +133,28 @@ def test_files_are_read_below_their_directory_only(folder):
 def test_a_negative_number_of_workers_is_refused(folder):
     with pytest.raises(ValueError, match="num_workers must be 0 or more"):
         source_of(folder, -1)
+
+
+def features(view: int | None) -> FeatureSource:
+    """Of three images, the second without features; two views of two numbers each."""
+    array = np.arange(8, dtype=np.float16).reshape(2, 2, 2)
+    return FeatureSource(array, np.array([1, -1, 0]), {1: "it is broken"}, view)
+
+
+def test_features_are_found_by_their_place_and_one_view_is_taken():
+    found, reasons = features(view=0).images(np.array([0, 2, -1]), None)
+    assert found.tolist() == [[4, 5], [0, 1], [0, 0]]
+    assert not reasons
+
+
+def test_a_training_image_has_one_of_its_views_at_random():
+    words = random_words(4 * WORDS, 0, 0, 0).reshape(4, WORDS)
+    words[:, 0] = [0, 1, 2, 3]
+    found, _ = features(view=None).images(np.array([0, 0, 0, 2]), words)
+    assert found.tolist() == [[4, 5], [6, 7], [4, 5], [2, 3]]
+
+
+def test_an_image_without_features_says_why():
+    found, reasons = features(view=0).images(np.array([1, 0]), None)
+    assert found.tolist() == [[0, 0], [4, 5]]
+    assert reasons == {0: "it is broken"}
