@@ -25,6 +25,7 @@ bench: $(VENV)/runtime
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.efficientnet
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.end_to_end --config=configs/digits.py
 
