@@ -20,7 +20,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/runtime
+bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks.input_pipeline
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.encode

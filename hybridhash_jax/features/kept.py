@@ -38,6 +38,11 @@ from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.images.vectors import Vectors
 from input_pipeline.sources import FeatureSource
 
+# Fields of the model that change no feature. The type of the computation is told as it is here.
+_NOT_OF_FEATURES = frozenset(
+    "head_kind head_width head_dropout initializer remat drop_path_rate batch_norm dtype".split()
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -175,7 +180,7 @@ class KeptFeatures:
         sums = json.dumps(fingerprint(own), sort_keys=True)
         facts = {
             "version": __version__,
-            "variant": config.model.variant,
+            "model": {name: x for name, x in config.model.items() if name not in _NOT_OF_FEATURES},
             "parameters": hashlib.sha256(sums.encode()).hexdigest()[:16],
             "stage": self.plan.stage,
             "image_size": network.image_size,

@@ -65,6 +65,12 @@ def test_a_second_run_finds_the_features_and_ends_the_same(kept, tmp_path, caplo
     assert outcome(tmp_path / "again") == outcome(kept / "run")
 
 
+def test_a_network_that_computes_otherwise_has_features_of_its_own(kept, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "hybridhash_jax"):
+        train(frozen_config(kept, num_epochs=1, model__gelu="tanh"), tmp_path / "run", StopAt())
+    assert "computing the features of 1,797 images" in caplog.text
+
+
 def test_a_run_that_was_stopped_ends_as_if_it_was_not(kept, tmp_path):
     config = frozen_config(kept)
     with pytest.raises(Interrupted):
