@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -157,7 +158,7 @@ def test_running_statistics_follow_the_batch_as_computed_by_hand(parts):
 @pytest.mark.slow
 def test_parts_follow_the_mean_of_what_each_of_them_gives():
     run = Run(parts=2)
-    params = jax.tree.map(np.asarray, run.state.params)
+    params = jax.tree.map(jnp.copy, run.state.params)
     model = nnx.merge(run.graphdef, params)
     modules = module_paths(model)
 
