@@ -36,6 +36,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.images.vectors import Vectors
+from input_pipeline.messages import counted
 from input_pipeline.sources import FeatureSource
 
 # Fields of the model that change no feature. The type of the computation is told as it is here.
@@ -227,10 +228,11 @@ class KeptFeatures:
         rows, sums = np.delete(rows, list(unread)), np.delete(sums, list(unread), axis=0)
         if problem := make_room(store, sums, int(config.features.budget_gb * 1e9)):
             raise DataError(f"{problem}; or compute them every time: --config.features.keep=never")
-        with store.writing():
-            missing = store.missing(sums)
-            if len(missing):
-                self._fill(store, params, rows[missing], sums[missing], batches, should_stop)
+        if len(store.missing(sums)):  # what is whole is read from anywhere, also without a lock
+            with store.writing():
+                missing = store.missing(sums)  # another process may have added some
+                if len(missing):
+                    self._fill(store, params, rows[missing], sums[missing], batches, should_stop)
         places = np.full(len(self.dataset.labels), -1, np.int64)
         # Images that could not be decoded have none.
         absent = {sums[position].tobytes() for position in store.missing(sums).tolist()}
@@ -252,8 +254,8 @@ class KeptFeatures:
         should_stop: Callable[[], bool],
     ) -> None:
         logger.info(
-            "computing the features of %s images behind %s once; kept in %s",
-            f"{len(rows):,}",
+            "computing the features of %s behind %s once; kept in %s",
+            counted(len(rows), "image"),
             self.plan.stage,
             store.path,
         )

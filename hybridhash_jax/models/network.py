@@ -165,7 +165,8 @@ def _own(backbone: type, variant: str, given: Mapping[str, Any]) -> dict[str, An
     ]
     if changed:
         raise ValueError(
-            f"{', '.join(changed)}: {variant} has no such option; it takes {', '.join(known)}"
+            f"{', '.join(changed)}: {variant} has no such option; of NesT's it takes "
+            f"{', '.join(name for name in known if name in usual) or 'none'}"
         )
     return {name: value for name, value in given.items() if name in known}
 

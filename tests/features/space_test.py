@@ -100,7 +100,7 @@ def test_a_key_full_of_other_images_gives_way(tmp_path):
 def test_what_never_fits_is_told_with_both_numbers(tmp_path, three, monkeypatch):
     store = opened(tmp_path, {"number": 9})
     told = make_room(store, images(4), KEY_BYTES - 1)
-    assert told and "need 0.00 GB, and --config.features.budget_gb is" in told
+    assert told and "need 0.000128 MB, and --config.features.budget_gb is" in told
     assert three[0].path.exists()  # nothing is removed in vain
     monkeypatch.setattr(space.shutil, "disk_usage", lambda path: SimpleNamespace(free=9_000_000))
     assert make_room(store, images(4), 10**9) is None

@@ -210,7 +210,7 @@ def test_forward_and_gradient_are_lowered_for_accelerators(platform, dtype):
         ({"token_layout": "reference"}, "token_layout='reference': efficientnet_lite0 has no such"),
         (
             {"depths": (1, 2)},
-            r"depths=\(1, 2\): .*it takes image_size, width, depth, drop_path_rate",
+            r"depths=\(1, 2\): .*it takes image_size, drop_path_rate",
         ),
     ],
     ids=str,
@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_refused_with_what_would(options, message):
 
 def test_given_vectors_take_a_width_alone():
     with pytest.raises(
-        ValueError, match=r"image_size=64: embeddings has no such option; it takes w"
+        ValueError, match=r"image_size=64: embeddings has no such option; of NesT.s it takes dtype"
     ):
         abstract("embeddings", width=3, image_size=64)
     with pytest.raises(ValueError, match="embeddings needs width=, how many numbers a vector has"):

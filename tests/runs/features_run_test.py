@@ -11,6 +11,7 @@ import pytest
 
 from configs import embeddings
 from hybridhash_jax.evaluation_run import evaluate_checkpoint
+from hybridhash_jax.features.store import FeatureStore
 from hybridhash_jax.metrics import cosine_average_precisions
 from hybridhash_jax.run import train
 from hybridhash_jax.runtime.interrupt import Interrupted
@@ -177,3 +178,14 @@ def test_a_network_for_images_refuses_embeddings(vectors, tmp_path):
         train(config, tmp_path / "run", StopAt())
     with pytest.raises(ValueError, match="takes embeddings, and data.name=digits are images"):
         train(make_config(model__variant="embeddings"), tmp_path / "other", StopAt())
+
+
+def test_features_that_are_all_there_are_read_from_a_folder_that_cannot_be_written(
+    kept, tmp_path, monkeypatch
+):
+    def refuse(self):
+        raise AssertionError("nothing is to be written")
+
+    monkeypatch.setattr(FeatureStore, "writing", refuse)
+    train(frozen_config(kept, num_epochs=1), tmp_path / "run", StopAt())
+    assert entry_of(tmp_path / "run")["epoch"] == 1
