@@ -106,7 +106,7 @@ def test_what_never_fits_is_told_with_both_numbers(tmp_path, three, monkeypatch)
     assert make_room(store, images(4), 10**9) is None
     monkeypatch.setattr(space, "needed_bytes", lambda *arguments: 20_000_000)
     told = make_room(store, images(4), 10**9)
-    assert told and "need 0.02 GB more" in told and "has 0.01 GB free; make room" in told
+    assert told and "need 20 MB more" in told and "has 9 MB free; make room" in told
     assert "--config.features.dir=FOLDER" in told
 
 
