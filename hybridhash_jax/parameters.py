@@ -32,6 +32,11 @@ def flatten(tree: Any) -> dict[str, Any]:
     return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def by_path(params: Any) -> dict[str, Any]:
+    """The leaves of a pytree like a network's parameters by `parameter_path`."""
+    return {name.removesuffix("/value"): leaf for name, leaf in flatten(params).items()}
+
+
 def parameter_paths(model: nnx.Module) -> dict[str, nnx.Param]:
     """Every parameter of `model` by its path."""
     leaves = jax.tree_util.tree_leaves_with_path(
@@ -80,7 +85,7 @@ def norms_in_training(frozen: Any) -> tuple[str, ...]:
 
     `frozen` is a pytree of booleans like the parameters, see `optimizer.frozen_mask`.
     """
-    mask = {name.removesuffix("/value"): flag for name, flag in flatten(frozen).items()}
+    mask = by_path(frozen)
     ends = "/running_mean"
     paths = [name.removesuffix(ends) for name in mask if name.endswith(ends)]
     own = {

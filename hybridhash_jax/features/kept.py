@@ -27,7 +27,7 @@ from hybridhash_jax.features.space import make_room
 from hybridhash_jax.features.store import FeatureStore, needed_bytes, open_store
 from hybridhash_jax.image_sources import Sources
 from hybridhash_jax.methods import Method
-from hybridhash_jax.parameters import flatten, map_paths
+from hybridhash_jax.parameters import by_path, flatten, map_paths
 from hybridhash_jax.preprocess.augmentation import prepare_images
 from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.workdir.checkpoints import fingerprint
@@ -95,7 +95,7 @@ def _last_frozen_stage(network: models.Network, frozen: Any) -> str | None:
     """The last of the leading stages that are frozen as a whole."""
     if frozen is None:
         return None
-    masks = {name.removesuffix("/value"): flag for name, flag in flatten(frozen).items()}
+    masks = by_path(frozen)
     found = None
     for stage, path in network.backbone.stage_paths.items():
         if not all(flag for name, flag in masks.items() if name.startswith(path)):

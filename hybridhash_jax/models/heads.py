@@ -180,7 +180,7 @@ def create_head(
       backbone: what its features come from.
       name: a key of `HEADS`. HybridHash's own needs a map; of vectors it is "tanh".
       kind: "linear" or "hidden", in place of the method's own, with outputs as the method needs
-        them; None: the method's own.
+        them; None: the method's own, which a classifier always has.
       outputs: code length K, or classes.
       rngs: where the initial parameters are drawn from.
       hidden, dropout: of kind "hidden".

@@ -121,9 +121,8 @@ def create_network(
     if head == "classifier" and isinstance(backbone, NestBackbone):
         for _ in range(_DRAWS_BEFORE_CLASSIFIER):
             rngs.params()
-    kind = None if head == "classifier" else head_kind
     own = create_head(
-        backbone, head, kind, outputs, rngs=rngs, hidden=head_width, dropout=head_dropout
+        backbone, head, head_kind, outputs, rngs=rngs, hidden=head_width, dropout=head_dropout
     )
     network = Network(backbone, own)
     initialize(network, initializer, rngs.params())
