@@ -6,7 +6,7 @@ from hybridhash_jax import accumulation, models, optimizer
 from hybridhash_jax.config_fields import Config, ConfigError, flat_fields
 from hybridhash_jax.distributed import mesh
 from hybridhash_jax.features import options
-from hybridhash_jax.methods import METHODS, classification, csq, hybridhash, unsupervised
+from hybridhash_jax.methods import METHODS, Classification
 from hybridhash_jax.preprocess import pixels, rand_augment
 from hybridhash_jax.workdir import checkpoints, selection
 from input_pipeline import datasets, sources
@@ -58,10 +58,8 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     "data.": _DATA,
     "features.": options.OPTIONS,
     "method.": (Option("name", "how codes are learned", _HASHING),),
-    "loss.": hybridhash.OPTIONS,
-    "csq.": csq.OPTIONS,
-    "itq.": unsupervised.ITQ_OPTIONS,
-    "pretraining.": (*classification.OPTIONS, *rand_augment.OPTIONS),
+    **{f"{method.group}.": method.options for method in METHODS.values()},
+    "pretraining.": (*Classification.options, *rand_augment.OPTIONS),
     "optimizer.": optimizer.OPTIONS,
     "evaluation.": _EVALUATION,
     "checkpoint.": checkpoints.OPTIONS,

@@ -38,8 +38,10 @@ class Classification(Method):
     mix_probability: float = 1.0
 
     head = "classifier"
+    title = "classification"
     learns = "classes"
     group = "pretraining"
+    options = OPTIONS
 
     def check_labels(self, labels: np.ndarray) -> None:
         """Refuses images with several labels or none."""

@@ -134,7 +134,9 @@ class HybridHash(Method):
     unseen: str = "ignored"
     alpha: float | str = 0.5
 
+    title, paper = "HybridHash", "He & Wei, ICMR 2024"
     group = "loss"
+    options = OPTIONS
 
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> MemoryBank | None:
         """An empty bank; None with pairs="batch"."""

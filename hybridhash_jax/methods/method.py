@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 import jax
 import numpy as np
 
+from input_pipeline.options import Option
+
 Tree = TypeVar("Tree")
 State = Any  # a pytree of arrays; every method has its own
 Sums = TypeVar("Sums", bound=Callable[[Any, Any], Any])
@@ -33,6 +35,10 @@ class Rows(Protocol):
         """Of (a batch, rows) -> sums, which sees one device's rows, the sums over all rows."""
         ...
 
+    def on_each(self, function: Sums) -> Sums:
+        """Of (what is whole, rows) -> new rows, the function on every device's own rows."""
+        ...
+
 
 class WholeRows:
     """All rows are on every device."""
@@ -45,13 +51,18 @@ class WholeRows:
         """The function itself."""
         return sums
 
+    def on_each(self, function: Sums) -> Sums:
+        """The function itself."""
+        return function
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
     """What a method knows of a batch beside the network's outputs.
 
     `parameters` are what the method trains beside the network, as they are now; they get a
-    gradient. `rows` tells how the rows of the method's state lie on the devices.
+    gradient. `rows` tells how the rows of the method's state lie on the devices. `second` is what
+    the network says a second time, where the method wants that, see `Method.second`.
     """
 
     labels: jax.Array  # [B, classes] multi-hot, as the data set has them
@@ -60,6 +71,15 @@ class Examples:
     index: jax.Array  # int [B], each image's row among the training images; n for padding
     parameters: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict[str, jax.Array])
     rows: Rows = dataclasses.field(default_factory=WholeRows)
+    second: jax.Array | None = None  # [B, K] float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What an epoch sees: `images` of the training images, drawn for it, `passes` times."""
+
+    images: int
+    passes: int = 1
 
 
 def everywhere(is_row: bool, state: Any) -> Any:
@@ -72,16 +92,44 @@ class Method(abc.ABC):
     """One way to train a network.
 
     Attributes:
+      title: what people call it; `paper`: its authors, venue and year.
       head: the network's head that it needs, a key of `models.HEADS`.
       learns: "codes", which retrieval measures, or "classes", which top-1 and top-5 measure.
-      group: the group of the configuration that holds its options.
+      group: the group of the configuration that holds its options; `options`: what they may be.
       is_fitted: is it fitted from features, by `fit`, instead of trained by steps?
+      second: what `Examples.second` is: "view", outputs of the images augmented once more, with a
+        gradient; or "momentum", those of parameters that follow the trained ones by `momentum`,
+        without one; None: nothing.
+      recipes: fields of the configuration by dotted name: "published", how its authors trained it
+        (optimizer, schedule, batch, epochs); "features", what it wants on frozen features other
+        than what all methods share there.
+      grid: values of its own options that a comparison tries.
     """
 
+    title: ClassVar[str]
+    paper: ClassVar[str] = ""
     head: ClassVar[str] = "hybridhash"
     learns: ClassVar[str] = "codes"
     group: ClassVar[str]
+    options: ClassVar[tuple[Option, ...]] = ()
     is_fitted: ClassVar[bool] = False
+    second: ClassVar[str | None] = None
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    @property
+    def momentum(self) -> float:
+        """Of the parameters behind `second` "momentum": how much of them a step keeps."""
+        return 0.9
+
+    @property
+    def supervision(self) -> str:
+        """Whose labels it learns from: "train", the training images; "database", all of that."""
+        return "train"
+
+    def epoch(self, num_images: int) -> Epoch:
+        """What an epoch over `num_images` training images sees: each of them once."""
+        return Epoch(num_images)
 
     def check_labels(self, labels: np.ndarray) -> None:
         """Refuses training labels [n, classes] that it cannot learn from, with a ValueError."""
@@ -94,6 +142,14 @@ class Method(abc.ABC):
         K, the length of the network's output; `key` is the run's.
         """
         del labels, bits, key
+
+    def start(self, state: State, labels: np.ndarray) -> State:
+        """The first state with what the host computes before training, from labels [n, classes].
+
+        It is called once, not traced, and gives arrays of the same shapes.
+        """
+        del labels
+        return state
 
     def init_parameters(self, num_classes: int, bits: int, key: jax.Array) -> dict[str, Any]:
         """What it trains beside the network, such as proxies, by name; drawn from `key`."""
@@ -120,9 +176,17 @@ class Method(abc.ABC):
         `outputs` [B, K] are float32; no gradient flows into `state`; `step` counts earlier steps.
         """
 
-    def end_epoch(self, state: State, step: jax.Array) -> State:
-        """The state after an epoch's last step; traced, like `init_state`."""
-        del step
+    def begin_epoch(self, state: State, images: jax.Array, rows: Rows) -> State:
+        """The state before an epoch's first step; traced, like `init_state`.
+
+        `images` int [m] are rows of the training images: those that the epoch sees, in order.
+        """
+        del images, rows
+        return state
+
+    def end_epoch(self, state: State, step: jax.Array, rows: Rows) -> State:
+        """The state after an epoch's last step, before the next begins; traced."""
+        del step, rows
         return state
 
     def fit(self, features: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -136,8 +200,9 @@ class Method(abc.ABC):
 
     @property
     def acts_between_epochs(self) -> bool:
-        """Does it have an `end_epoch` of its own?"""
-        return type(self).end_epoch is not Method.end_epoch
+        """Does it have a `begin_epoch` or an `end_epoch` of its own?"""
+        own = type(self)
+        return (own.begin_epoch, own.end_epoch) != (Method.begin_epoch, Method.end_epoch)
 
     @property
     def learns_database_codes(self) -> bool:

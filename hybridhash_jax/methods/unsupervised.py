@@ -64,6 +64,7 @@ class FittedMethod(Method):
 class LSH(FittedMethod):
     """Random projections (Charikar, STOC 2002): bits differ as often as the angle is wide."""
 
+    title, paper = "LSH", "Charikar, STOC 2002"
     group = "lsh"
 
     def directions(self, features: Features, bits: int, mean: np.ndarray) -> np.ndarray:
@@ -75,6 +76,7 @@ class LSH(FittedMethod):
 class PCA(FittedMethod):
     """The first principal components, of the largest variance first."""
 
+    title = "PCA"
     group = "pca"
 
     def least_rows(self, bits: int) -> int:
@@ -93,7 +95,9 @@ class ITQ(PCA):
     iterations: int = 50
     rows: int = 50_000  # most rows that the rotation is fitted to, evenly spaced
 
+    title, paper = "ITQ", "Gong & Lazebnik, CVPR 2011"
     group = "itq"
+    options = ITQ_OPTIONS
 
     def directions(self, features: Features, bits: int, mean: np.ndarray) -> np.ndarray:
         """Principal components times a rotation; orthonormal."""

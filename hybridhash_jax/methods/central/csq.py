@@ -9,6 +9,7 @@ the mean over bits of BCE((1 + h) / 2, (1 + c) / 2) plus lambda * (|h| - 1)^2.
 # (JAX's own types are not complete, and Optax has none.)
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,11 @@ class CSQ(Method):
     quantization: float = 1e-4  # lambda, the weight of (|h| - 1)^2; so in DeepHash-pytorch
     seed: int = 0  # of random centres and ties
 
+    title, paper = "CSQ", "Yuan et al., CVPR 2020"
     head = "linear"
     group = "csq"
+    options = OPTIONS
+    recipes: ClassVar = {"features": {"optimizer.learning_rate": 3e-4}}
 
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> Centres:
         """Centres of as many classes as the labels have."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybridhash_jax.methods.csq import CSQ, central_loss, centres_of_labels, hash_centres
+from hybridhash_jax.methods.central.csq import CSQ, central_loss, centres_of_labels, hash_centres
 from hybridhash_jax.methods.method import Examples
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "csq.npz")

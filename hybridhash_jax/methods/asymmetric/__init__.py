@@ -1,0 +1,1 @@
+"""Methods that learn the codes of the database themselves, beside a network for queries."""

@@ -1,0 +1,1 @@
+"""Methods that draw images to codes, proxies or classifiers of their classes."""

@@ -1,0 +1,1 @@
+"""Methods that compare pairs or triplets of images."""
