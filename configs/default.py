@@ -127,6 +127,20 @@ def get_config() -> Any:
     config.csq = ConfigDict()  # method "csq"
     config.csq.quantization = 1e-4  # weight of what draws outputs to -1 and +1
 
+    config.adsh = ConfigDict()  # method "adsh"
+    config.adsh.gamma = 200.0  # how strongly outputs and codes of an image agree
+    config.adsh.images = 2000  # database images that an epoch draws
+    config.adsh.passes = 3  # times that an epoch sees them
+    config.adsh.labels = "database"  # whose codes are learned, by their labels; or "train"
+    # Methods of which no formula could be found: ADSH with terms of our own.
+    config.admh_reconstructed = ConfigDict(config.adsh.to_dict())
+    config.admh_reconstructed.mu = 20.0  # how strongly codes are drawn to their class
+    config.admh_reconstructed.nu = 20.0  # how strongly they are pushed from the others
+    config.jldsh_reconstructed = ConfigDict(config.adsh.to_dict())
+    config.jldsh_reconstructed.eta = 20.0  # weight of the classification of codes
+    config.jldsh_reconstructed.xi = 1.0  # weight of its decay
+    config.jldsh_reconstructed.classification = 1.0  # weight of that of outputs
+
     # Methods without labels, fitted from features at once: "lsh" and "pca" have no options.
     config.lsh = ConfigDict()
     config.pca = ConfigDict()

@@ -1,5 +1,8 @@
 """The methods by name, and what a method is."""
 
+from hybridhash_jax.methods.asymmetric.admh_reconstructed import ADMHReconstructed
+from hybridhash_jax.methods.asymmetric.adsh import ADSH
+from hybridhash_jax.methods.asymmetric.jldsh_reconstructed import JLDSHReconstructed
 from hybridhash_jax.methods.central.csq import CSQ
 from hybridhash_jax.methods.classification import Classification
 from hybridhash_jax.methods.hybridhash import HybridHash
@@ -9,6 +12,9 @@ from hybridhash_jax.methods.unsupervised import ITQ, LSH, PCA, FittedMethod
 METHODS: dict[str, type[Method]] = {
     "hybridhash": HybridHash,
     "csq": CSQ,
+    "adsh": ADSH,
+    "admh_reconstructed": ADMHReconstructed,
+    "jldsh_reconstructed": JLDSHReconstructed,
     "lsh": LSH,
     "pca": PCA,
     "itq": ITQ,
