@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybridhash_jax.methods import METHODS, Examples
-from hybridhash_jax.methods.hybridhash import MemoryBank
+from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed.state_sharding import make_layout
+from hybridhash_jax.methods import METHODS, Examples, WholeRows
+from hybridhash_jax.optimizer import make_optimizer
+from hybridhash_jax.state import first_state
 
-IMAGES, BITS, BATCH = 20, 8, 7
+IMAGES, BITS, BATCH = 24, 8, 8
 VARIANTS = {
     "cnnh": ("paper", "deephash"),
     "dnnh": (0.5, 0.2),
@@ -23,9 +26,14 @@ ALL = [
     for name, variants in VARIANTS.items()
     for variant in variants
 ]
-every_method = pytest.mark.parametrize(
-    "method", ALL, ids=lambda m: f"{m.group} {getattr(m, 'variant', None) or m.threshold}"
-)
+WITH_ROWS = [m for m in ALL if m.init_state(jnp.zeros((3, 2)), 4, None) is not None]
+
+
+def name_of(method):
+    return f"{method.group} {getattr(method, 'variant', None) or method.threshold}"
+
+
+every_method = pytest.mark.parametrize("method", ALL, ids=name_of)
 every_kind = pytest.mark.parametrize("kind", ["single", "multi"])
 RNG = np.random.default_rng(0)
 OUTPUTS = RNG.normal(size=(IMAGES, BITS)).astype(np.float32)
@@ -44,14 +52,18 @@ def state_of(method, labels):
     return run(method, OUTPUTS[index] / 2, labels[index], index, state)[2]
 
 
-@jax.jit(static_argnums=0)
-def compiled(method, outputs, labels, mask, index, state):
+def differentiated(method, outputs, labels, mask, index, state, rows=WholeRows()):
+    """The loss, its gradient, and the next state."""
+
     def loss(outputs):
-        examples = Examples(labels, labels, mask, index)
+        examples = Examples(labels, labels, mask, index, rows=rows)
         return method.loss(outputs, examples, state, jnp.asarray(3))
 
     (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(outputs)
     return value, gradient, state
+
+
+compiled = jax.jit(differentiated, static_argnums=0)
 
 
 def run(method, outputs, labels, index, state, mask=None):
@@ -75,7 +87,7 @@ def test_neither_padding_nor_the_order_of_a_batch_changes_anything(method, kind)
     value, gradient, after = run(method, OUTPUTS[:BATCH], labels[:BATCH], index, state)
     assert value > 0
     assert np.abs(gradient).max() > 0
-    order = np.asarray([4, 7, 1, 0, 8, 5, 2, 6, 3])  # 7 and 8 are padding
+    order = np.asarray([4, 9, 7, 1, 0, 8, 5, 2, 6, 3])  # 8 and 9 are padding
     outputs = np.concatenate([OUTPUTS[:BATCH], np.full((2, BITS), 3, np.float32)])
     padded = np.concatenate([labels[:BATCH], np.ones((2, 4), np.uint8)])
     rows = np.concatenate([index, [IMAGES, IMAGES]])
@@ -128,10 +140,31 @@ def test_the_loss_has_the_precision_of_the_outputs(method):
     assert_same(single[1], double[1])
 
 
+@pytest.mark.parametrize("method", WITH_ROWS, ids=name_of)
+def test_rows_that_are_split_over_devices_change_nothing(method):
+    labels = LABELS["multi"]
+    state = jax.tree.map(np.asarray, state_of(method, labels))
+    index = np.append(np.arange(BATCH - 1), IMAGES)
+    batch = OUTPUTS[:BATCH], labels[:BATCH], np.arange(BATCH) < BATCH - 1, index
+    whole = compiled(method, *map(jnp.asarray, batch), jax.tree.map(jnp.asarray, state))
+    mesh = sharding.make_mesh(8, 8, 1)
+    params = {"kernel": jnp.zeros(3)}
+    optimizer = make_optimizer(params, name="sgd", learning_rate=0.1)
+    first = jax.eval_shape(lambda: first_state(params, optimizer, state))
+    layout = make_layout(first, method.row_leaves(state), mesh)
+    placed = jax.device_put(state, layout.shardings.method)
+    assert not jax.tree.leaves(placed)[0].sharding.is_fully_replicated
+    outputs, *rest = (jax.device_put(x, sharding.batch_sharded(mesh)) for x in batch)
+    step = jax.jit(lambda *arrays: differentiated(method, *arrays, layout))
+    split = step(outputs, *rest, placed)
+    assert_same(split[0], whole[0])
+    assert_same(split[1], whole[1])
+    jax.tree.map(np.testing.assert_array_equal, split[2], whole[2])
+
+
 @pytest.mark.parametrize(
-    "method", [m for m in ALL if isinstance(m.init_state(jnp.zeros((3, 2)), 4, None), MemoryBank)],
-    ids=lambda m: f"{m.group} {m.variant}",
-)  # fmt: skip
+    "method", [m for m in WITH_ROWS if not isinstance(m, METHODS["cnnh"])], ids=name_of
+)
 def test_rows_of_a_bank_are_the_data_sets_images(method):
     labels = LABELS["multi"]
     state = method.init_state(jnp.asarray(labels), BITS, jax.random.key(0))
