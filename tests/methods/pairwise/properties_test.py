@@ -52,7 +52,10 @@ def state_of(method, labels):
     return run(method, OUTPUTS[index] / 2, labels[index], index, state)[2]
 
 
-def differentiated(method, outputs, labels, mask, index, state, rows=WholeRows()):
+WHOLE = WholeRows()
+
+
+def differentiated(method, outputs, labels, mask, index, state, rows=WHOLE):
     """The loss, its gradient, and the next state."""
 
     def loss(outputs):
