@@ -28,7 +28,8 @@ from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.lists.label_lists import read_list
-from input_pipeline.loader import batch_indices, make_train_iterator
+from input_pipeline.loader import make_train_iterator
+from input_pipeline.order import TrainingOrder
 from input_pipeline.packed import records
 from input_pipeline.packed.packing import pack_images
 from input_pipeline.sources import ArraySource, DecodedSource, Source
@@ -92,8 +93,7 @@ def _train(source: Source, batch_size: int, prefetch_batches: int) -> Iterator[A
         source,
         labels,
         rows,
-        batch_size=batch_size,
-        seed=SEED,
+        order=TrainingOrder(len(rows), batch_size, SEED),
         prefetch_batches=prefetch_batches,
     )
 
@@ -103,9 +103,11 @@ def _in_memory() -> dict[str, Callable[[], float]]:
     labels, rows, source = np.ones((50_000, 10), np.uint8), np.arange(50_000), ArraySource(images)
     batch_size, many = 256, 2 * (50_000 // 256)  # crosses an epoch's end, permutation included
 
+    order = TrainingOrder(len(rows), batch_size, SEED)
+
     def plain() -> Iterator[Any]:
         for step in itertools.count():
-            index = batch_indices(rows, batch_size, SEED, step)
+            index = order.of_step(step)
             index = index[index < len(rows)]
             yield {"image": images[index], "label": labels[index]}
 

@@ -1,11 +1,13 @@
 """The parts of a run that a configuration names: method, network, mesh, optimizer, augmentation."""
 
+import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -16,13 +18,19 @@ from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.config_rules import check_config
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.methods import METHODS, Method
-from hybridhash_jax.optimizer import make_optimizer, make_schedule
-from hybridhash_jax.parameters import constants
+from hybridhash_jax.optimizer import frozen_mask, make_optimizer, make_schedule
+from hybridhash_jax.parameters import (
+    constants,
+    norms_in_training,
+    parts_by_flag,
+    without_flagged,
+)
 from hybridhash_jax.preprocess.augmentation import Augment, make_augment
-from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.state import TrainState, first_state
 from input_pipeline.dataset import Dataset
 from input_pipeline.images.vectors import Vectors
+from input_pipeline.order import TrainingOrder
 
 
 def create_method(config: Config) -> Method:
@@ -31,6 +39,29 @@ def create_method(config: Config) -> Method:
     names = {field.name for field in dataclasses.fields(kind)}
     given = {"seed": config.seed, **config[kind.group]}
     return kind(**{name: value for name, value in given.items() if name in names})
+
+
+def with_recipe(config: Config, given: Collection[str] = ()) -> Config:
+    """A copy in which the fields that method.recipe stands for are filled in, and it is None.
+
+    Fields in `given`, by dotted name, stay as they are. A ConfigError for a recipe that the method
+    does not have.
+    """
+    name, kind = config.method.recipe, METHODS.get(config.method.name)
+    filled: Any = copy.deepcopy(config)
+    if name is None or kind is None:
+        return filled
+    if name == "published" and name not in kind.recipes:
+        has = [key for key, method in METHODS.items() if name in method.recipes]
+        raise ConfigError(
+            f"method.name={config.method.name} has no recipe {name!r}; these have: {', '.join(has)}"
+        )
+    filled.method.recipe = None
+    for field, value in kind.recipes.get(name, {}).items():
+        if field not in given:
+            group, _, last = field.rpartition(".")
+            (filled[group] if group else filled)[last] = value
+    return filled
 
 
 METHOD = "method"  # where a network keeps what its method trains
@@ -79,6 +110,35 @@ def _check_input(config: Config, width: int | None) -> None:
             f"model.variant={given!r} takes embeddings, and data.name={config.data.name} are "
             "images; use --config=configs/embeddings.py, or another variant"
         )
+
+
+def training_order(config: Config, method: Method, count: int) -> TrainingOrder:
+    """What each step sees of `count` training images."""
+    epoch = method.epoch(count)
+    return TrainingOrder(count, config.batch_size, config.seed, epoch.images, epoch.passes)
+
+
+def configured_frozen(config: Config, params: Any) -> Any:
+    """A pytree of booleans like `params`: what the run never changes, see `frozen_mask`."""
+    return frozen_mask(params, (*config.optimizer.frozen, *constants(params)))
+
+
+def started(method: Method, state: TrainState, labels: np.ndarray, shardings: Any) -> TrainState:
+    """A first state with what the method computes of all training labels before training."""
+    if not method.starts_on_host:
+        return state
+    with progress(f"preparing {method.title}"):
+        own = method.start(state.method, labels)
+    own = jax.tree.map(jax.device_put, own, shardings.method)
+    return dataclasses.replace(state, method=own)
+
+
+def batch_norms(config: Config, frozen: Any) -> tuple[str, ...]:
+    """Paths of the batch norms that go by the batch: those of the head, and by model.batch_norm."""
+    norms = norms_in_training(frozen)
+    if config.model.batch_norm == "batch":
+        return norms
+    return tuple(path for path in norms if path.startswith("hash_head/"))
 
 
 def ema_decay(config: Config, method: Method) -> float:
@@ -174,5 +234,8 @@ def make_first_state(
 ) -> TrainState:
     """The state before the first step, for `labels` [n, classes] of the training images."""
     own = method.init_state(labels, bits, jax.random.key(config.seed))
-    averaged = ema_decay(config, method) > 0
-    return first_state(params, optimizer, own, averaged=averaged)
+    averaged, teacher = ema_decay(config, method) > 0, None
+    if method.second == "momentum":
+        left_out = parts_by_flag(configured_frozen(config, params))
+        teacher = jax.tree.map(jnp.copy, without_flagged(params, left_out))
+    return first_state(params, optimizer, own, averaged=averaged, teacher=teacher)

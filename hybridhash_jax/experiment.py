@@ -13,33 +13,21 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from hybridhash_jax import models, pretrained
+from hybridhash_jax import configured, models, pretrained
 from hybridhash_jax.config_fields import Config
-from hybridhash_jax.configured import (
-    build_network,
-    compute_dtype,
-    configured_augment,
-    configured_mesh,
-    configured_optimizer,
-    create_method,
-    ema_decay,
-    embedding_width,
-    make_first_state,
-)
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches, make_layout
 from hybridhash_jax.features import fitting
 from hybridhash_jax.features.kept import KeptFeatures, plan_features
 from hybridhash_jax.image_sources import Sources, create_sources, training_rows
 from hybridhash_jax.methods import Method
-from hybridhash_jax.optimizer import frozen_mask
-from hybridhash_jax.parameters import constants, norms_in_training, num_trainable, with_values
+from hybridhash_jax.parameters import num_trainable, with_values
 from hybridhash_jax.preprocess.augmentation import prepare_images
 from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.state import TrainState, create_state
 from hybridhash_jax.train_step import (
     Step,
-    compile_end_of_epoch,
+    compile_between_epochs,
     compile_train_step,
     make_train_step,
 )
@@ -47,6 +35,7 @@ from input_pipeline import loader
 from input_pipeline.dataset import Dataset
 from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.images.vectors import Vectors
+from input_pipeline.order import TrainingOrder
 
 ShouldStop = Callable[[], bool]
 Batches = grain.DatasetIterator[loader.Batch]
@@ -69,6 +58,7 @@ class Experiment:
     sources: Sources  # of the data set's images, or embeddings
     kept: KeptFeatures | None  # in place of images, where the backbone begins with frozen stages
     unreadable: Unreadable  # as far as this process met them
+    order: TrainingOrder  # of the training rows
     steps_per_epoch: int
     total_steps: int
     graphdef: Any
@@ -87,8 +77,10 @@ class Experiment:
 
     def build_network(self) -> models.Network:
         """The network with parameters drawn from the seed."""
-        width = embedding_width(self.dataset)
-        return build_network(self.config, self.method, self.bits, self.num_classes, width)
+        width = configured.embedding_width(self.dataset)
+        return configured.build_network(
+            self.config, self.method, self.bits, self.num_classes, width
+        )
 
     def stages(self, params: Any, inputs: jax.Array) -> dict[str, jax.Array]:
         """Every stage of the network for inputs of `eval_batches`, without augmentation.
@@ -124,7 +116,7 @@ class Experiment:
 
         def make(labels: jax.Array) -> TrainState:
             params = nnx.split(self.build_network())[1]
-            return make_first_state(
+            return configured.make_first_state(
                 self.config, self.method, self.optimizer, self.bits, params, labels
             )
 
@@ -147,10 +139,22 @@ class Experiment:
         return dataclasses.replace(self, init_note=note or self.init_note)
 
     @functools.cached_property
-    def end_epoch(self) -> Any:
-        """Jitted, state -> state after an epoch; None where the method does nothing then."""
-        acts = self.method.acts_between_epochs
-        return compile_end_of_epoch(self.method, self.layout) if acts else None
+    def _between_epochs(self) -> Callable[..., TrainState]:
+        return compile_between_epochs(self.method, self.layout)
+
+    def begin_epoch(self, state: TrainState, step: int) -> TrainState:
+        """The state before the epoch that begins after `step` steps; the one before it is ended."""
+        if not self.method.acts_between_epochs:
+            return state
+        images = self.order.of_epoch(step // self.steps_per_epoch).astype(np.int32)
+        return self._between_epochs(state, sharding.replicate(images, self.mesh))
+
+    def begin(self, state: TrainState) -> TrainState:
+        """What a run starts from: `fit`, and what the method computes before its first epoch."""
+        state = self.fit(state)
+        labels = self.dataset.labels[self.train_rows]
+        state = configured.started(self.method, state, labels, self.layout.shardings)
+        return state if self.method.is_fitted else self.begin_epoch(state, 0)
 
     def fit(self, state: TrainState) -> TrainState:
         """A first state with all that is taken from features of the training images.
@@ -185,8 +189,7 @@ class Experiment:
             self.batch_sources.train,
             self.dataset.labels,
             self.train_rows,
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
+            order=self.order,
             start_step=start_step,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -207,11 +210,6 @@ class Experiment:
             process_count=jax.process_count(),
             unreadable=self.unreadable,
         )
-
-    def images_in_step(self, step: int) -> int:
-        """Images of the batch of `step`, without padding."""
-        position = step % self.steps_per_epoch * self.config.batch_size
-        return min(self.config.batch_size, len(self.train_rows) - position)
 
     def evaluates_at(self, step: int) -> bool:
         """Is an evaluation due after `step` steps?"""
@@ -245,29 +243,32 @@ def create_experiment(
     Raises:
       ValueError: sizes, batch, labels or patterns that do not fit; the message says what would.
     """
-    mesh = configured_mesh(config)
-    method = create_method(config)
+    mesh = configured.configured_mesh(config)
+    method = configured.create_method(config)
     train_rows, held_out = training_rows(config, method, dataset, trains=trains)
     num_classes = dataset.labels.shape[1]
     bits = num_classes if method.learns == "classes" else length or config.bits[0]
-    steps_per_epoch = max(loader.steps_per_epoch(len(train_rows), config.batch_size), 1)
+    order = configured.training_order(config, method, len(train_rows))
+    steps_per_epoch = max(order.steps_per_epoch, 1)
     total_steps = steps_per_epoch * config.num_epochs
     if method.is_fitted:
         steps_per_epoch = total_steps = 1  # the fit
-    width = embedding_width(dataset)
-    network = nnx.eval_shape(lambda: build_network(config, method, bits, num_classes, width))
+    width = configured.embedding_width(dataset)
+    network = nnx.eval_shape(
+        lambda: configured.build_network(config, method, bits, num_classes, width)
+    )
     graphdef, params = nnx.split(network)
-    optimizer, schedule = configured_optimizer(
+    optimizer, schedule = configured.configured_optimizer(
         config, method, params, total_steps, steps_per_epoch, trains=trains
     )
-    frozen = frozen_mask(params, (*config.optimizer.frozen, *constants(params)))
+    frozen = configured.configured_frozen(config, params)
     plan = plan_features(config, method, network, frozen, dataset)
-    first = functools.partial(make_first_state, config, method, optimizer, bits)
+    first = functools.partial(configured.make_first_state, config, method, optimizer, bits)
     labels = jax.ShapeDtypeStruct((len(train_rows), num_classes), dataset.labels.dtype)
     abstract = jax.eval_shape(first, params, labels)
     layout = make_layout(abstract, method.row_leaves(abstract.method), mesh)
     sources = create_sources(dataset, config, network.image_size)
-    augment = configured_augment(config, method, sources.in_memory, network.backbone)
+    augment = configured.configured_augment(config, method, sources.in_memory, network.backbone)
     step = make_train_step(
         graphdef,
         optimizer,
@@ -276,17 +277,17 @@ def create_experiment(
         schedule=schedule,
         accumulation_steps=config.accumulation_steps,
         frozen=frozen,
-        ema_decay=ema_decay(config, method),
+        ema_decay=configured.ema_decay(config, method),
         layout=layout,
         after=plan and plan.stage,
-        batch_norms=norms_in_training(frozen) if config.model.batch_norm == "batch" else (),
+        batch_norms=configured.batch_norms(config, frozen),
     )
     return Experiment(
         config=config,
         dataset=dataset,
         method=method,
         bits=bits,
-        dtype=compute_dtype(config.model.dtype),
+        dtype=configured.compute_dtype(config.model.dtype),
         train_rows=train_rows,
         held_out=held_out,
         top_k=config.evaluation.top_k or dataset.top_k,
@@ -295,6 +296,7 @@ def create_experiment(
         sources=sources,
         kept=plan and KeptFeatures(plan, config, dataset, graphdef, mesh, layout),
         unreadable=Unreadable(sources.names, skip=config.data.on_unreadable == "skip"),
+        order=order,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         graphdef=graphdef,

@@ -167,8 +167,9 @@ def training_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(rows that are trained on, rows that are held out); errors as `check_enough`."""
     splits = dataset.splits
+    rows = splits.database if method.supervision == "database" else splits.train
     check_enough(dataset, config.batch_size, searches=method.learns == "codes", trains=trains)
-    used = {"training": splits.train}
+    used = {"training": rows}
     if method.learns == "classes":
         used["query"] = splits.query
     for name, rows in used.items():
@@ -178,8 +179,8 @@ def training_rows(
             raise ValueError(f"{name} images of {dataset.name}: {error}") from None
     if method.learns == "codes" and config.evaluation.selected_by == "validation":
         fraction = config.evaluation.validation_fraction
-        return hold_out(splits.train, fraction, config.data.split_seed)
-    return splits.train, np.zeros(0, np.int64)
+        return hold_out(rows, fraction, config.data.split_seed)
+    return rows, np.zeros(0, np.int64)
 
 
 def check_headers(dataset: Dataset, config: Config) -> None:

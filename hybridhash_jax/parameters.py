@@ -138,6 +138,17 @@ def without_flagged(params: Tree, parts: Any) -> Tree:
     return _like(params, below(_mapping(params), parts)) if parts else params
 
 
+def part_like(params: Any, part: Any) -> Any:
+    """Of `params` what is in `part`, which `without_flagged` made of such parameters."""
+
+    def below(own: Any, part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return own
+        return {name: below(own[name], inner) for name, inner in part.items()}
+
+    return _like(params, below(_mapping(params), _mapping(part)))
+
+
 def joined(params: Tree, rest: Any, parts: Any) -> Tree:
     """`params` with `rest`, of which `without_flagged` left others out, in its places."""
 

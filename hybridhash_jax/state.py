@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from hybridhash_jax.parameters import part_like
+
 Tree = TypeVar("Tree")
 
 
@@ -21,6 +23,9 @@ class TrainState:
     opt_state: Any
     method: Any = None  # the method's state, such as a memory bank; None where it keeps nothing
     ema: Any = None  # the parameters' moving average, or None where none is kept
+    # Parameters that follow the trained ones and are never evaluated, see `Method.second`; without
+    # those that nothing trains. None where the method wants none.
+    teacher: Any = None
 
     @property
     def evaluated_params(self) -> Any:
@@ -31,7 +36,10 @@ class TrainState:
         """The same with other parameters, at which the average begins too."""
         # The step gives its buffers away, so the average needs its own.
         ema = None if self.ema is None else jax.tree.map(jnp.copy, params)
-        return dataclasses.replace(self, params=params, ema=ema)
+        teacher = None
+        if self.teacher is not None:
+            teacher = jax.tree.map(jnp.copy, part_like(params, self.teacher))
+        return dataclasses.replace(self, params=params, ema=ema, teacher=teacher)
 
 
 def evaluated_part(state: TrainState, *, method: bool) -> TrainState:
@@ -41,15 +49,22 @@ def evaluated_part(state: TrainState, *, method: bool) -> TrainState:
         params=state.params if state.ema is None else None,
         opt_state=None,
         method=state.method if method else None,
+        teacher=None,
     )
 
 
 def first_state(
-    params: Any, optimizer: optax.GradientTransformation, method: Any, *, averaged: bool = False
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    method: Any,
+    *,
+    averaged: bool = False,
+    teacher: Any = None,
 ) -> TrainState:
     """The state before the first step; with `averaged` the average begins at `params`."""
     ema = jax.tree.map(jnp.copy, params) if averaged else None
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), method, ema)
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, optimizer.init(params), method, ema, teacher)
 
 
 def create_state(make: Callable[..., Tree], shardings: Any, *arguments: Any) -> Tree:

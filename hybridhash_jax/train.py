@@ -102,8 +102,8 @@ class TrainingLoop:
                     break
                 state = self._take_step(state, batches, step)
                 step += 1
-                if exp.end_epoch and exp.ends_epoch(step):
-                    state = exp.end_epoch(state)
+                if exp.ends_epoch(step):
+                    state = exp.begin_epoch(state, step)
             self.store.wait()
         return state, self.history
 
@@ -115,7 +115,7 @@ class TrainingLoop:
         exp = self.experiment
         if restored is None:
             exp.open_features(state.params)
-            state = exp.fit(state)
+            state = exp.begin(state)
             return state, int(state.step)
         state, meta = restored
         step = int(state.step)
@@ -176,7 +176,7 @@ class TrainingLoop:
         previous, self._pending = self._pending, (step, metrics)
         if previous is not None:
             self._read(*previous)
-            images = exp.images_in_step(step)
+            images = exp.order.images_in(step)
             for window in (self.total, self._window):
                 window.images += images
                 window.seconds += time.perf_counter() - started

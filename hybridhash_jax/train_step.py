@@ -21,6 +21,7 @@ from hybridhash_jax.parameters import (
     joined,
     module_paths,
     parameter_path,
+    part_like,
     parts_by_flag,
     without_flagged,
 )
@@ -29,8 +30,12 @@ from hybridhash_jax.state import TrainState, update_average
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
+Inputs = tuple[jax.Array, jax.Array, jax.Array]  # of B images: pixels, keys, mask
 Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
-_MOMENTUM = 0.99  # of running statistics; TensorFlow's, which the weights were trained with
+# Of running statistics: TensorFlow's, which the backbones' weights were trained with, and of heads
+# PyTorch's, which the methods were.
+_MOMENTUM, _MOMENTUM_OF_HEADS = 0.99, 0.9
+_SECOND = 5  # the stream of a step's key that the second view of the images draws from
 
 
 def make_train_step(
@@ -58,9 +63,11 @@ def make_train_step(
     the parts that the batch is computed in, see `accumulation.gradients_through_outputs`. Without
     `layout` everything is on every device. With `after` the batch holds what that stage of the
     backbone gave instead of images. `batch_norms` are the paths of the batch norms that use the
-    statistics of the batch (of each part of it, all rows alike); running ones follow them.
+    statistics of the batch (of each part of it); running ones follow them. A state with a teacher
+    needs `frozen`.
     """
     rows: Rows = layout or WholeRows()
+    trained = parts_by_flag(frozen) if method.second == "momentum" else False
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         step_key = jax.random.fold_in(key, state.step)
@@ -68,25 +75,41 @@ def make_train_step(
         labels, mask = batch["label"], batch["mask"]
         images = augment(batch["image"], (crop_key, *augment_keys))
         images, targets = method.mix(images, labels, mask, mix_key)
-        keys = image_keys(drop_key, len(images))
+        inputs = images, image_keys(drop_key, len(images)), mask
+        if method.second == "view":
+            crop_key, drop_key, *augment_keys = jax.random.split(
+                jax.random.fold_in(step_key, _SECOND), 4
+            )
+            again = augment(batch["image"], (crop_key, *augment_keys))
+            inputs = _beside(inputs, (again, image_keys(drop_key, len(again)), mask))
 
-        def apply(params: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Statistics]:
+        def apply(params: Any, inputs: Inputs) -> tuple[jax.Array, Statistics]:
             model = nnx.merge(graphdef, stop_gradients(params, frozen))
             modules = module_paths(model)
-            with normalised_by_batch({path: modules[path] for path in batch_norms}) as statistics:
+            norms = {path: modules[path] for path in batch_norms}
+            with normalised_by_batch(norms, inputs[2]) as statistics:
                 outputs = model(inputs[0], key=inputs[1], after=after)
             return outputs, statistics
+
+        if layout is not None:
+            apply = layout.on_whole_params(apply)
+        teacher = of_teacher = None
+        if method.second == "momentum":
+            teacher = follow_teacher(state.teacher, state.params, method.momentum)
+            followed = joined(state.params, teacher, trained)
+            of_teacher = lax.stop_gradient(apply(followed, inputs)[0])
 
         def loss_of(outputs: jax.Array, params: Any) -> tuple[jax.Array, Any]:
             own = params.get("method", {})
             parameters = {name: value[...] for name, value in own.items()}
-            examples = Examples(labels, targets, mask, batch["index"], parameters, rows)
+            second = of_teacher
+            if method.second == "view":
+                outputs, second = outputs[0::2], outputs[1::2]
+            examples = Examples(labels, targets, mask, batch["index"], parameters, rows, second)
             return method.loss(outputs, examples, state.method, state.step)
 
-        if layout is not None:
-            apply = layout.on_whole_params(apply)
         (loss, method_state), grads, statistics = gradients_through_outputs(
-            apply, loss_of, state.params, (images, keys), accumulation_steps
+            apply, loss_of, state.params, inputs, accumulation_steps
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -98,9 +121,23 @@ def make_train_step(
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         if schedule is not None:
             metrics["learning_rate"] = jnp.asarray(schedule(state.step))
-        return TrainState(state.step + 1, params, opt_state, method_state, average), metrics
+        step = state.step + 1
+        return TrainState(step, params, opt_state, method_state, average, teacher), metrics
 
     return train_step
+
+
+def _beside(first: Inputs, second: Inputs) -> Inputs:
+    """Inputs of two views, image by image, so that both of an image are on its device."""
+    pairs = zip(first, second, strict=True)
+    one, two, three = (jnp.stack(pair, 1).reshape(-1, *pair[0].shape[1:]) for pair in pairs)
+    return one, two, three
+
+
+def follow_teacher(teacher: Any, params: Any, kept: float) -> Any:
+    """The teacher's parameters, moved towards those of the network that it has too."""
+    own = part_like(params, teacher)
+    return jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, teacher, own)
 
 
 def stop_gradients(params: Any, frozen: Any) -> Any:
@@ -114,8 +151,10 @@ def follow(params: Any, statistics: Statistics) -> Any:
     """`params`, their running statistics moved towards those of a batch."""
 
     def moved(path: Any, own: jax.Array) -> jax.Array:
-        new = statistics.get(parameter_path(path), own)
-        return own if new is own else own + (1 - _MOMENTUM) * (new - own)
+        name = parameter_path(path)
+        new = statistics.get(name, own)
+        kept = _MOMENTUM_OF_HEADS if name.startswith("hash_head/") else _MOMENTUM
+        return own if new is own else own + (1 - kept) * (new - own)
 
     return jax.tree_util.tree_map_with_path(moved, params)
 
@@ -161,12 +200,20 @@ def _compiled(step: Step, state: Any, split: Any, whole: Any) -> Step:
     )
 
 
-def compile_end_of_epoch(method: Method, layout: Layout) -> Callable[[TrainState], TrainState]:
-    """Jits what the method does to its state between epochs; the state is donated."""
+def compile_between_epochs(method: Method, layout: Layout) -> Callable[..., TrainState]:
+    """Jits (state, images) -> the state before an epoch that sees the training images `images`.
 
-    def end_epoch(state: TrainState) -> TrainState:
-        own = method.end_epoch(state.method, state.step)
-        return TrainState(state.step, state.params, state.opt_state, own, state.ema)
+    The epoch before it, if there is one, is ended first. The state is donated.
+    """
 
-    shardings = layout.shardings
-    return jax.jit(end_epoch, in_shardings=(shardings,), out_shardings=shardings, donate_argnums=0)
+    def between(state: TrainState, images: jax.Array) -> TrainState:
+        def ended(own: Any) -> Any:
+            return method.end_epoch(own, state.step, layout)
+
+        own = lax.cond(state.step > 0, ended, lambda own: own, state.method)
+        return dataclasses.replace(state, method=method.begin_epoch(own, images, layout))
+
+    whole, shardings = sharding.replicated(layout.mesh), layout.shardings
+    return jax.jit(
+        between, in_shardings=(shardings, whole), out_shardings=shardings, donate_argnums=0
+    )

@@ -16,7 +16,8 @@ import numpy as np
 from input_pipeline.errors import DataError
 from input_pipeline.images.transforms import REPLACEMENT
 from input_pipeline.images.unreadable import Unreadable
-from input_pipeline.permutation import permutation, random_words
+from input_pipeline.order import TrainingOrder, padded, steps_per_epoch
+from input_pipeline.permutation import random_words
 from input_pipeline.sources import Source
 
 # One batch: "image" uint8 [b, H, W, 3] or float [b, D], "label" uint8 [b, classes], "index" int32
@@ -31,29 +32,12 @@ _AUGMENTATION_STREAM = 5
 _REPLACEMENTS = 100
 
 
-def steps_per_epoch(n: int, batch_size: int) -> int:
-    """How many batches hold `n` images, the last one possibly padded: ceil(n / batch_size)."""
-    return -(-n // batch_size)
-
-
-def batch_indices(rows: np.ndarray, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """Which images the global training batch of a step holds.
-
-    They are int64 [batch_size], positions in `rows`. Epoch e, that is step // steps_per_epoch,
-    visits every row once in the order of `permutation(n, seed, e)`; n pads its last batch.
-    """
-    n = len(rows)
-    epoch, batch = divmod(step, steps_per_epoch(n, batch_size))
-    return _padded(_epoch_order(n, seed, epoch), batch, batch_size)
-
-
 def make_train_iterator(
     source: Source,
     labels: np.ndarray,
     rows: np.ndarray,
     *,
-    batch_size: int,
-    seed: int,
+    order: TrainingOrder,
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -66,8 +50,8 @@ def make_train_iterator(
       source: N images; its random numbers are a function of (seed, step, place in the batch).
       labels: uint8 [N, classes].
       rows: int [n], the rows of `source` to train on.
-      batch_size: global; process p of P gets its p-th slice of batch_size / P rows.
-      seed: order of the images and their augmentation, in [0, 2**64).
+      order: of these n rows. Its batch size is global; process p of P gets its p-th slice of
+        batch_size / P rows. Its seed, in [0, 2**64), is the augmentation's as well.
       prefetch_batches: how many batches are prepared ahead, in background threads; 0 for none.
       unreadable: what to do with images that cannot be read; None: a DataError from the iterator.
 
@@ -77,10 +61,14 @@ def make_train_iterator(
         raise ValueError("there are no rows to train on; give at least one training image")
     if start_step < 0:
         raise ValueError(f"start_step must be 0 or more, got {start_step}")
-    part = _part(batch_size, process_index, process_count)
-    batches = _Batches(source, labels, rows, part, batch_size, unreadable or Unreadable())
+    if order.num_images != len(rows):
+        raise ValueError(
+            f"the order is of {order.num_images} images, and there are {len(rows)} rows"
+        )
+    part = _part(order.batch_size, process_index, process_count)
+    batches = _Batches(source, labels, rows, part, order.batch_size, unreadable or Unreadable())
     steps = range(start_step, sys.maxsize)  # Grain has no endless source; this is one in effect
-    return _iterate(steps, functools.partial(batches.train, seed), source, prefetch_batches)
+    return _iterate(steps, functools.partial(batches.train, order), source, prefetch_batches)
 
 
 def make_eval_batches(
@@ -98,7 +86,8 @@ def make_eval_batches(
 
     Every process gets the same number of batches, ceil(n / batch_size), so that collective
     operations stay in step; the last one is padded and masked, and a process may find nothing
-    but padding in it. Arguments and errors are those of `make_train_iterator`; no rows give no
+    but padding in it. Arguments and errors are those of `make_train_iterator`, and `batch_size` is
+    global, as that of its order; no rows give no
     batches. An image that cannot be read and is not an error is masked, with its index kept.
     """
     part = _part(batch_size, process_index, process_count)
@@ -131,22 +120,6 @@ def _iterate(
     return iter(numbers.map(make).to_iter_dataset(threads))
 
 
-# Several, because a prefetching thread may be in the next epoch already.
-@functools.lru_cache(maxsize=4)
-def _epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
-    order = permutation(n, seed, epoch)
-    order.flags.writeable = False  # shared by all that ask for this epoch
-    return order
-
-
-def _padded(order: np.ndarray, batch: int, batch_size: int) -> np.ndarray:
-    """The batch-th part of `order`, filled up with len(order) to `batch_size`."""
-    indices = np.full(batch_size, len(order), np.int64)
-    part = order[batch * batch_size : (batch + 1) * batch_size]
-    indices[: len(part)] = part
-    return indices
-
-
 @dataclass(frozen=True, eq=False)
 class _Batches:
     """Makes this process's part of a batch from its number."""
@@ -168,10 +141,10 @@ class _Batches:
                 f"{np.min(rows)}..{np.max(rows)}"
             )
 
-    def train(self, seed: int, step: int) -> Batch:
-        index = batch_indices(self.rows, self.batch_size, seed, step)[self.part]
+    def train(self, order: TrainingOrder, step: int) -> Batch:
+        index = order.of_step(step)[self.part]
         shape = self.batch_size, self.source.words_per_image
-        words = random_words(math.prod(shape), seed, _AUGMENTATION_STREAM, step)
+        words = random_words(math.prod(shape), order.seed, _AUGMENTATION_STREAM, step)
         words = words.reshape(shape)[self.part]
         rows = self._rows_of(index)
         images, reasons = self.source.images(rows, words)
@@ -183,7 +156,8 @@ class _Batches:
         return self._batch(images, rows, index)
 
     def evaluation(self, number: int) -> Batch:
-        index = _padded(np.arange(len(self.rows)), number, self.batch_size)[self.part]
+        count = len(self.rows)
+        index = padded(np.arange(count), number, self.batch_size, count)[self.part]
         rows = self._rows_of(index)
         images, reasons = self.source.images(rows, None)
         for position, reason in sorted(reasons.items()):

@@ -93,6 +93,14 @@ class Layout:
         )
         return cast(Sums, split)
 
+    def on_each(self, function: Sums) -> Sums:
+        """`function` of (what is whole, rows) -> new rows, on every device's own rows."""
+        if self._rows_are_whole:
+            return function
+        specs, own = (PartitionSpec(), PartitionSpec(AXES)), PartitionSpec(AXES)
+        split = jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=own)
+        return cast(Sums, split)
+
     def describe(self) -> str:
         """The mesh, and what of parameters and rows is on each device."""
         params = self.state.params

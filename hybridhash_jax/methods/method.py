@@ -205,6 +205,11 @@ class Method(abc.ABC):
         return (own.begin_epoch, own.end_epoch) != (Method.begin_epoch, Method.end_epoch)
 
     @property
+    def starts_on_host(self) -> bool:
+        """Does it have a `start` of its own?"""
+        return type(self).start is not Method.start
+
+    @property
     def learns_database_codes(self) -> bool:
         """Does it have `database_codes` of its own?"""
         return type(self).database_codes is not Method.database_codes

@@ -12,7 +12,7 @@ from hybridhash_jax.models.backbone import Backbone
 from hybridhash_jax.models.choices import check_choices
 from hybridhash_jax.models.efficientnet_lite import EfficientNetLite
 from hybridhash_jax.models.given import GivenEmbeddings
-from hybridhash_jax.models.heads import FeatureNorm, Head, HiddenHead, create_head
+from hybridhash_jax.models.heads import FeatureNorm, Head, create_head
 from hybridhash_jax.models.initialization import initialize
 from hybridhash_jax.models.nest import NestBackbone
 from hybridhash_jax.models.remat import call
@@ -79,7 +79,7 @@ class Network(nnx.Module):
         features = out["features"]
         if self.has_feature_norm:
             features = call(self.feature_norm, "none", features)
-        own = (key,) if isinstance(self.own_head, HiddenHead) and key is not None else ()
+        own = (key,) if self.own_head.has_dropout and key is not None else ()
         outputs, before_mean = call(self.own_head, "none", features, *own)
         if before_mean is not None:
             out["hash_conv"] = before_mean

@@ -13,11 +13,10 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.transforms import WORDS
 from input_pipeline.images.unreadable import Unreadable
 from input_pipeline.loader import (
-    batch_indices,
     make_eval_batches,
     make_train_iterator,
-    steps_per_epoch,
 )
+from input_pipeline.order import TrainingOrder, steps_per_epoch
 from input_pipeline.sources import ArraySource
 
 N = 23
@@ -28,7 +27,7 @@ ROWS = np.random.default_rng(1).permutation(40)[:N]
 
 
 def take(count: int, **arguments) -> list[dict[str, np.ndarray]]:
-    settings: dict[str, Any] = {"batch_size": 8, "seed": 0} | arguments
+    settings: dict[str, Any] = {"order": TrainingOrder(N, 8, 0)} | arguments
     iterator = make_train_iterator(SOURCE, LABELS, ROWS, **settings)
     batches = [next(iterator) for _ in range(count)]
     iterator.close()
@@ -58,10 +57,9 @@ def joined(parts: list[list[dict[str, np.ndarray]]]) -> list[dict[str, np.ndarra
     epoch=st.integers(0, 1_000),
 )
 def test_every_image_comes_exactly_once_an_epoch(n, batch_size, seed, epoch):
-    steps = steps_per_epoch(n, batch_size)
-    batches = [
-        batch_indices(np.arange(n), batch_size, seed, epoch * steps + i) for i in range(steps)
-    ]
+    order = TrainingOrder(n, batch_size, seed)
+    steps = order.steps_per_epoch
+    batches = [order.of_step(epoch * steps + i) for i in range(steps)]
     assert all(batch.shape == (batch_size,) for batch in batches)
     together = np.concatenate(batches)
     assert sorted(together[:n]) == list(range(n))
@@ -70,8 +68,8 @@ def test_every_image_comes_exactly_once_an_epoch(n, batch_size, seed, epoch):
 
 
 def test_batches_are_pinned():
-    assert batch_indices(np.arange(10), 4, 0, 0).tolist() == [6, 7, 9, 5]
-    assert batch_indices(np.arange(10), 4, 0, 5).tolist() == [1, 9, 10, 10]
+    assert TrainingOrder(10, 4, 0).of_step(0).tolist() == [6, 7, 9, 5]
+    assert TrainingOrder(10, 4, 0).of_step(5).tolist() == [1, 9, 10, 10]
 
 
 def test_a_batch_holds_the_images_and_labels_of_its_rows():
@@ -110,7 +108,7 @@ def test_starting_at_a_step_continues_as_if_never_stopped(start_step):
 def test_a_late_start_reads_no_earlier_batch():
     # Reading the steps before this one would take years.
     (batch,) = take(1, start_step=10**15)
-    np.testing.assert_array_equal(batch["index"], batch_indices(ROWS, 8, 0, 10**15))
+    np.testing.assert_array_equal(batch["index"], TrainingOrder(N, 8, 0).of_step(10**15))
 
 
 @pytest.mark.parametrize("prefetch_batches", [0, 1, 5])
@@ -120,7 +118,7 @@ def test_prefetching_does_not_change_the_batches(prefetch_batches):
 
 def test_seeds_and_epochs_have_orders_of_their_own():
     def epoch(first_step: int, seed: int) -> tuple[int, ...]:
-        batches = [batch_indices(ROWS, 8, seed, first_step + i) for i in range(3)]
+        batches = [TrainingOrder(N, 8, seed).of_step(first_step + i) for i in range(3)]
         return tuple(int(i) for i in np.concatenate(batches))
 
     orders = {epoch(0, 0), epoch(3, 0), epoch(6, 0), epoch(0, 1), epoch(3, 1)}
@@ -128,7 +126,7 @@ def test_seeds_and_epochs_have_orders_of_their_own():
 
 
 def test_writing_into_a_batch_changes_no_later_one():
-    iterator = make_train_iterator(SOURCE, LABELS, ROWS[:8], batch_size=8, seed=0)
+    iterator = make_train_iterator(SOURCE, LABELS, ROWS[:8], order=TrainingOrder(8, 8, 0))
     before = IMAGES.copy()
     for value in next(iterator).values():
         value[...] = 1
@@ -143,7 +141,7 @@ def test_closing_or_dropping_an_iterator_ends_its_thread():
 
     before = len(prefetching())
     take(2)
-    iterator = make_train_iterator(SOURCE, LABELS, ROWS, batch_size=8, seed=0)
+    iterator = make_train_iterator(SOURCE, LABELS, ROWS, order=TrainingOrder(N, 8, 0))
     next(iterator)
     del iterator
     deadline = time.monotonic() + 10
@@ -185,8 +183,9 @@ def test_evaluation_visits_every_row_once_in_order_on_any_processes(n, per_proce
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"batch_size": 9, "process_count": 2}, "choose a positive multiple of 2"),
-        ({"batch_size": 0}, "batch_size 0"),
+        ({"order": TrainingOrder(N, 9, 0), "process_count": 2}, "choose a positive multiple of 2"),
+        ({"order": TrainingOrder(N, 0, 0)}, "batch_size 0"),
+        ({"order": TrainingOrder(9, 8, 0)}, "the order is of 9 images, and there are 23 rows"),
         ({"process_index": 1}, "process_index must be in 0..0"),
         ({"start_step": -1}, "start_step must be 0 or more"),
     ],
@@ -207,7 +206,7 @@ def test_wrong_arguments_are_explained(arguments, why):
 )
 def test_rows_and_labels_that_do_not_fit_the_images_are_refused(labels, rows, why):
     with pytest.raises(ValueError, match=why):
-        make_train_iterator(SOURCE, labels, rows, batch_size=8, seed=0)
+        make_train_iterator(SOURCE, labels, rows, order=TrainingOrder(len(rows), 8, 0))
 
 
 class Numbered:
@@ -234,9 +233,11 @@ class Numbered:
         pass
 
 
-def numbered(count: int, broken: tuple[int, ...] = (), **arguments):
-    defaults: dict[str, Any] = {"batch_size": 8, "seed": 3, "unreadable": Unreadable(skip=True)}
-    settings = defaults | arguments
+def numbered(count: int, broken: tuple[int, ...] = (), seed: int = 3, **arguments):
+    settings: dict[str, Any] = {
+        "order": TrainingOrder(count, 8, seed),
+        "unreadable": Unreadable(skip=True),
+    } | arguments
     labels = np.eye(count, dtype=np.uint8)
     iterator = make_train_iterator(Numbered(40, broken), labels, np.arange(count), **settings)
     batches = [next(iterator) for _ in range(10)]
@@ -316,3 +317,18 @@ def test_evaluation_masks_what_cannot_be_read_and_keeps_its_place():
     assert index[:40].tolist() == list(range(40))
     assert (~mask[:40]).nonzero()[0].tolist() == [39 - 20, 39 - 17]
     assert report.reasons == {17: "broken", 20: "broken"}
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_an_epoch_may_draw_images_and_see_them_several_times(epoch):
+    order = TrainingOrder(50, 4, 0, images=10, passes=3)
+    assert order.steps_per_epoch == 9
+    drawn = order.of_epoch(epoch)
+    assert len(set(drawn.tolist())) == 10
+    steps = [order.of_step(9 * epoch + i) for i in range(9)]
+    for first in (0, 3, 6):
+        together = np.concatenate(steps[first : first + 3])
+        assert together.tolist() == [*drawn.tolist(), 50, 50]
+    assert [order.images_in(9 * epoch + i) for i in range(9)] == [4, 4, 2] * 3
+    assert set(drawn.tolist()) != set(order.of_epoch(epoch + 1).tolist())
+    assert TrainingOrder(7, 4, 0, images=10).images_per_pass == 7

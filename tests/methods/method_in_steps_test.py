@@ -24,7 +24,7 @@ from tests.runs.small_run import StopAt, make_config, outcome
 class Toy(Method):
     """Draws outputs to trained proxies; its state counts epochs and keeps outputs by image."""
 
-    group = "loss"
+    title, group = "toy", "loss"
 
     def init_state(self, labels, bits, key):
         del key
@@ -47,7 +47,7 @@ class Toy(Method):
             dtype=jnp.float32
         ), state
 
-    def end_epoch(self, state, step):
+    def end_epoch(self, state, step, rows):
         return state | {"epochs": state["epochs"] + 1}
 
     def database_codes(self, state):
@@ -99,7 +99,7 @@ def test_every_step_changes_the_proxies_and_every_epoch_counts(toy):
     state, _ = experiment.train_step(state, batch, experiment.run_key)
     after = np.asarray(flatten(state.params)["method/proxies/value"])
     assert (before != after).any(axis=1).all()
-    state = experiment.end_epoch(state)
+    state = experiment.begin_epoch(state, experiment.steps_per_epoch)
     assert state.method["epochs"] == 1
 
 

@@ -12,6 +12,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.loader import make_train_iterator
+from input_pipeline.order import TrainingOrder
 from input_pipeline.sets import image_sets
 from input_pipeline.sources import DecodedSource
 from input_pipeline.splits import LIST_PROTOCOLS, ListProtocol
@@ -168,7 +169,9 @@ def test_packed_images_give_the_batches_of_their_files(directory, tmp_path):
         assert isinstance(dataset.images, EncodedImages)
         source = DecodedSource(dataset.images, transform, workers)
         rows = dataset.splits.train
-        iterators.append(make_train_iterator(source, dataset.labels, rows, batch_size=4, seed=0))
+        iterators.append(
+            make_train_iterator(source, dataset.labels, rows, order=TrainingOrder(len(rows), 4, 0))
+        )
     for _ in range(4):
         one, other = (next(iterator) for iterator in iterators)
         for key in one:
