@@ -1,6 +1,12 @@
 """The methods by name, and what a method is."""
 
 from hybridhash_jax.methods.central.csq import CSQ
+from hybridhash_jax.methods.central.dhd import DHD
+from hybridhash_jax.methods.central.dpn import DPN
+from hybridhash_jax.methods.central.greedyhash import GreedyHash
+from hybridhash_jax.methods.central.hyp2 import HyP2
+from hybridhash_jax.methods.central.mdshc import MDSHC
+from hybridhash_jax.methods.central.orthohash import OrthoHash
 from hybridhash_jax.methods.classification import Classification
 from hybridhash_jax.methods.hybridhash import HybridHash
 from hybridhash_jax.methods.method import Epoch, Examples, Method, Rows, WholeRows
@@ -9,6 +15,12 @@ from hybridhash_jax.methods.unsupervised import ITQ, LSH, PCA, FittedMethod
 METHODS: dict[str, type[Method]] = {
     "hybridhash": HybridHash,
     "csq": CSQ,
+    "mdshc": MDSHC,
+    "dpn": DPN,
+    "orthohash": OrthoHash,
+    "greedyhash": GreedyHash,
+    "hyp2": HyP2,
+    "dhd": DHD,
     "lsh": LSH,
     "pca": PCA,
     "itq": ITQ,

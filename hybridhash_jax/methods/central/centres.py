@@ -85,15 +85,15 @@ def greedy_centres(num_classes: int, bits: int, seed: int = 0) -> np.ndarray:
     """DPN's greedy targets "O", int8 [classes, K], in random order.
 
     A random code is taken if it differs from each of those before in 0.61 K bits; 0.01 K less
-    whenever 10,000 codes in turn were refused, down to 0.2 K; from there on any code is. While more
+    whenever 10,000 codes in turn were refused, down to 0.2 K; from there on any new code is. While more
     than 1,000 are missing, less also when too few of 1,024 draws are taken: so that it ends soon.
     """
     taken, share, refused, number = np.zeros((0, bits), np.float32), 0.61, 0, 0
     while len(taken) < num_classes:
         draws = _random_rows(bits, seed, number, balanced=False)
         number += 1
-        # The floor at which any code is taken keeps this finite for more classes than codes.
-        distance = share * bits if share >= 0.2 else 0
+        # Below the floor any new code is taken; any code at all where they might run out.
+        distance = share * bits if share >= 0.2 else num_classes <= 2 ** (bits - 1)
         far = draws[_distances(draws, taken).min(axis=1, initial=bits) >= distance]
         chosen = _far_apart(far, distance)[: num_classes - len(taken)]
         few = len(chosen) < _enough(num_classes - len(taken), 1000)
@@ -113,12 +113,36 @@ def balanced_row(bits: int, seed: int, number: int) -> np.ndarray:
 
 def least_distance(codes: np.ndarray) -> int:
     """The least number of bits in which two of the codes [classes, K] differ; K for one code."""
-    bits, least = codes.shape[1], codes.shape[1]
-    for first in range(0, len(codes), _BLOCK):
-        distances = _distances(codes[first : first + _BLOCK], codes)
-        distances[np.arange(len(distances)), first + np.arange(len(distances))] = bits
-        least = min(least, int(distances.min()))
-    return least
+    return int(min(_nearest(codes), default=codes.shape[1]))
+
+
+def too_near(codes: np.ndarray, distance: int) -> np.ndarray:
+    """The rows of codes [classes, K] that differ from another in fewer than `distance` bits."""
+    return np.flatnonzero(_nearest(codes) < distance)
+
+
+def distance_score(codes: np.ndarray) -> tuple[int, float, float]:
+    """The larger the better: least distance of codes [classes, K], mean, minus the variance."""
+    pairs = max(len(codes) * (len(codes) - 1), 1)
+    blocks = (_distances(block, codes) for block in _blocks(codes))
+    sums = [(x.sum(dtype=np.float64), np.square(x).sum(dtype=np.float64)) for x in blocks]
+    mean, square = (float(sum(column)) / pairs for column in zip(*sums, strict=True))
+    return least_distance(codes), mean, mean**2 - square
+
+
+def _blocks(codes: np.ndarray) -> list[np.ndarray]:
+    return [codes[first : first + _BLOCK] for first in range(0, len(codes), _BLOCK)]
+
+
+def _nearest(codes: np.ndarray) -> np.ndarray:
+    """Each code's distance from the nearest other one, [classes]; K for one code."""
+    nearest: list[np.ndarray] = []
+    for number, block in enumerate(_blocks(codes)):
+        distances = _distances(block, codes)
+        rows = np.arange(len(block))
+        distances[rows, number * _BLOCK + rows] = codes.shape[1]
+        nearest.append(distances.min(axis=1))
+    return np.concatenate(nearest)
 
 
 def _distances(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -126,9 +150,7 @@ def _distances(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return (codes.shape[1] - codes.astype(np.float32) @ others.astype(np.float32).T) / 2
 
 
-def _hadamard_rows(
-    num_classes: int, bits: int, order: int, seed: int, number: int
-) -> np.ndarray:
+def _hadamard_rows(num_classes: int, bits: int, order: int, seed: int, number: int) -> np.ndarray:
     """A random choice of rows of [H; -H], and of its bits where the order has more."""
     hadamard = hadamard_matrix(order)
     assert hadamard is not None

@@ -17,7 +17,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
-from hybridhash_jax.methods.central.labelled import cross_entropy, labelled, mean_over, product, wide
+from hybridhash_jax.methods.central.labelled import (
+    cross_entropy,
+    labelled,
+    mean_over,
+    product,
+    wide,
+)
 from hybridhash_jax.methods.method import Examples, Method, State
 from input_pipeline.options import Option
 

@@ -33,8 +33,9 @@ def product(x: Float[Array, "B K"], others: Float[Array, "M K"]) -> Float[Array,
 
 
 def unit(x: Float[Array, "B K"]) -> Float[Array, "B K"]:
-    """Rows of length 1; of zeros zeros, with a finite gradient."""
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=1, keepdims=True), 1e-24))
+    """Rows of length 1; of zeros zeros, with a gradient as if they had length 1."""
+    squares = jnp.sum(x * x, axis=1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.where(squares > 0, squares, 1))
 
 
 def cosines(x: Float[Array, "B K"], others: Float[Array, "M K"]) -> Float[Array, "B M"]:
@@ -42,7 +43,9 @@ def cosines(x: Float[Array, "B K"], others: Float[Array, "M K"]) -> Float[Array,
     return product(unit(x), unit(others))
 
 
-def shares(labels: Shaped[Array, "B classes"], like: Float[Array, "..."]) -> Float[Array, "B classes"]:
+def shares(
+    labels: Shaped[Array, "B classes"], like: Float[Array, "..."]
+) -> Float[Array, "B classes"]:
     """Multi-hot labels divided by their number, in the type of `like`; zeros without a label."""
     present = (labels > 0).astype(like.dtype)
     return present / jnp.maximum(present.sum(axis=1, keepdims=True), 1)
