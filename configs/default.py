@@ -168,6 +168,39 @@ def get_config() -> Any:
 
     config.csq = ConfigDict()  # method "csq"
     config.csq.quantization = 1e-4  # weight of what draws outputs to -1 and +1
+    config.csq.centres = "spread"  # or "published": the list that its authors begin with
+
+    config.mdshc = ConfigDict()  # method "mdshc", single labels only
+    config.mdshc.pairs = 1.0  # weight of the pairs of a class
+    config.mdshc.quantization = 1e-4  # weight of what draws outputs to -1 and +1
+    config.mdshc.start_epoch = 9  # epochs before the pairs count
+
+    config.dpn = ConfigDict()  # method "dpn"
+    config.dpn.margin = 1.0  # what an output shall reach on its target's side
+    config.dpn.variant = "paper"  # or "deephash": means over bits, one target for several labels
+    config.dpn.targets = "random"  # or "greedy", far apart; or "hadamard", csq's published ones
+    config.dpn.regularization = 0.0  # weight of the outputs' squares
+    config.dpn.update_epochs = 0  # epochs from one change of the targets to the next; 0: none
+    config.dpn.update_share = 1.0  # of a class's images that its new target is of
+
+    config.orthohash = ConfigDict()  # method "orthohash"
+    config.orthohash.margin = 0.2
+    config.orthohash.margin_on = "cosine"  # or "angle"
+    config.orthohash.scale = placeholder(float)  # of the cosines; None: sqrt(bits)
+    config.orthohash.codebook = "random"  # or "greedy", far apart
+    config.orthohash.quantization = 0.0  # weight of what draws outputs to their codes
+
+    config.greedyhash = ConfigDict()  # method "greedyhash"
+    config.greedyhash.penalty = 0.1  # weight of what draws outputs to -1 and +1
+
+    config.hyp2 = ConfigDict()  # method "hyp2"
+    config.hyp2.beta = 0.5  # weight of the pairs of images with several labels
+    config.hyp2.zeta = placeholder(float)  # cosine allowed; None: by bits and classes
+
+    config.dhd = ConfigDict()  # method "dhd"
+    config.dhd.temperature = 0.2  # of the cosines to proxies
+    config.dhd.distillation = 0.1  # weight of the agreement of two views
+    config.dhd.quantization = 0.1  # weight of what draws outputs to -1 and +1
 
     config.adsh = ConfigDict()  # method "adsh"
     config.adsh.gamma = 200.0  # how strongly outputs and codes of an image agree

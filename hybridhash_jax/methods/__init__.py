@@ -4,6 +4,12 @@ from hybridhash_jax.methods.asymmetric.admh_reconstructed import ADMHReconstruct
 from hybridhash_jax.methods.asymmetric.adsh import ADSH
 from hybridhash_jax.methods.asymmetric.jldsh_reconstructed import JLDSHReconstructed
 from hybridhash_jax.methods.central.csq import CSQ
+from hybridhash_jax.methods.central.dhd import DHD
+from hybridhash_jax.methods.central.dpn import DPN
+from hybridhash_jax.methods.central.greedyhash import GreedyHash
+from hybridhash_jax.methods.central.hyp2 import HyP2
+from hybridhash_jax.methods.central.mdshc import MDSHC
+from hybridhash_jax.methods.central.orthohash import OrthoHash
 from hybridhash_jax.methods.classification import Classification
 from hybridhash_jax.methods.hybridhash import HybridHash
 from hybridhash_jax.methods.method import Epoch, Examples, Method, Rows, WholeRows
@@ -29,6 +35,12 @@ METHODS: dict[str, type[Method]] = {
     "adsh": ADSH,
     "admh_reconstructed": ADMHReconstructed,
     "jldsh_reconstructed": JLDSHReconstructed,
+    "mdshc": MDSHC,
+    "dpn": DPN,
+    "orthohash": OrthoHash,
+    "greedyhash": GreedyHash,
+    "hyp2": HyP2,
+    "dhd": DHD,
     "lsh": LSH,
     "pca": PCA,
     "itq": ITQ,
