@@ -45,11 +45,10 @@ def test_each_term_equals_the_authors_code(case):
         proxies, mask = jnp.asarray(GOLDEN["P"]), golden.whole(teacher)
         ours = (
             proxy_loss(teacher, labels, mask, proxies, temperature=0.2),
-            distillation_loss(student, teacher, mask),
-            quantization_loss(teacher, mask),
+            0.1 * distillation_loss(student, teacher, mask),
+            0.1 * quantization_loss(teacher, mask),
         )
         stored = [GOLDEN[f"{case}_loss_{name}"] for name in ("proxy", "distill", "bce")]
-        # The second and third are stored with or without their weights of 0.1.
         np.testing.assert_allclose(ours, stored, rtol=1e-9)
 
 

@@ -18,15 +18,14 @@ GOLDEN = golden.load("MDSHC")
 @golden.both_types
 @pytest.mark.parametrize("number", range(5))
 def test_loss_and_gradient_equal_the_authors_code(number, dtype):
-    labels, index = GOLDEN[f"{number}_y"], GOLDEN[f"{number}_ind"]
+    labels = GOLDEN[f"{number}_y"]
     with jax.enable_x64(dtype == jnp.float64):
         # The batches one after another write the bank, which begins at random.
         others, other_labels = GOLDEN["U0"].copy(), GOLDEN["Y0"].copy()
         for earlier in range(number + 1):
-            if GOLDEN[f"{earlier}_epoch"] >= 0:
-                others[GOLDEN[f"{earlier}_ind"]] = GOLDEN[f"{earlier}_u2"]
-                other_labels[GOLDEN[f"{earlier}_ind"]] = GOLDEN[f"{earlier}_y"]
-        weights = jnp.asarray(labels @ other_labels.T, dtype)
+            others[GOLDEN[f"{earlier}_ind"]] = GOLDEN[f"{earlier}_u2"]
+            other_labels[GOLDEN[f"{earlier}_ind"]] = GOLDEN[f"{earlier}_y"]
+        weights = jnp.asarray(labels @ other_labels.T > 0, dtype)
 
         def terms(u):
             mask = golden.whole(u)
@@ -48,14 +47,11 @@ def test_loss_and_gradient_equal_the_authors_code(number, dtype):
         np.testing.assert_allclose(centre, GOLDEN[f"{number}_loss_centre"], rtol=tolerance)
         np.testing.assert_allclose(counts * pair, GOLDEN[f"{number}_loss_pair"], rtol=tolerance)
     golden.check(loss, [u], GOLDEN[f"{number}_loss"], [GOLDEN[f"{number}_grad"]], dtype)
-    assert len(index) == len(u)
 
 
 def examples_of(labels, second=None, index=(3, 0, 5, 1)):
     labels = jax.nn.one_hot(jnp.asarray(labels), 3)
-    return Examples(
-        labels, labels, jnp.ones(len(labels), bool), jnp.asarray(index), second=second
-    )
+    return Examples(labels, labels, jnp.ones(len(labels), bool), jnp.asarray(index), second=second)
 
 
 def test_pairs_count_after_the_epochs_asked_for():

@@ -1,6 +1,7 @@
 """What holds for every method of classes: padding, order, missing labels, extremes, both types."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -36,14 +37,22 @@ def prepared(name, several):
     return method, state, examples, outputs[0]
 
 
-def loss_and_gradients(method, state, examples, outputs):
-    def loss(outputs, second, parameters):
-        batch = dataclasses.replace(examples, parameters=parameters, second=second)
-        value, after = method.loss(outputs, batch, state, jnp.zeros((), jnp.int32))
-        return value, jax.lax.stop_gradient(after)
+@functools.partial(jax.jit, static_argnums=0)
+def compiled(method, state, examples, outputs):
+    """One program a method: every test has batches of the same shapes."""
 
-    of = outputs, examples.second, dict(examples.parameters)
+    def loss(outputs, second, parameters):
+        batch = Examples(**examples | {"second": second, "parameters": parameters})
+        return method.loss(outputs, batch, state, jnp.zeros((), jnp.int32))
+
+    of = outputs, examples["second"], examples["parameters"]
     return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(*of)
+
+
+def loss_and_gradients(method, state, examples, outputs):
+    fields = {field.name: getattr(examples, field.name) for field in dataclasses.fields(examples)}
+    del fields["rows"]
+    return compiled(method, state, fields, outputs)
 
 
 def rows_of(examples, rows):
@@ -67,11 +76,20 @@ def test_padding_and_the_order_of_a_batch_change_nothing(name, several):
     )
     assert value.dtype == jnp.float32 and value > 0
     np.testing.assert_array_equal(gradient[-2:], 0)
-    for rows in (jnp.arange(IMAGES - 2), jnp.asarray([7, 3, 0, 6, 1, 5, 4, 2])):
-        (other, other_after), (other_gradient, _, other_parameters) = loss_and_gradients(
-            method, state, rows_of(examples, rows), outputs[rows]
+    order = jnp.asarray([7, 3, 0, 6, 1, 5, 4, 2])
+    padded = dataclasses.replace(
+        examples,
+        labels=examples.labels.at[-2:].set(1),
+        second=examples.second.at[-2:].set(0.5),
+    )
+    for other, rows, batch in (
+        (outputs[order], order, rows_of(examples, order)),
+        (outputs.at[-2:].set(3.0), jnp.arange(IMAGES), padded),
+    ):
+        (other_value, other_after), (other_gradient, _, other_parameters) = loss_and_gradients(
+            method, state, batch, other
         )
-        close(other, value)
+        close(other_value, value)
         close(other_gradient, gradient[rows])
         jax.tree.map(close, other_parameters, of_parameters)
         jax.tree.map(np.testing.assert_array_equal, other_after, after)
