@@ -65,10 +65,11 @@ def _first_multipliers(
 ) -> list[Multipliers]:
     """Of each row's three constraints, uniform in [0, 1)."""
     num_classes, bits = shape
-    size, drawn = 2 * bits + num_classes - 1, []
+    size = 2 * bits + num_classes - 1
+    drawn: list[Multipliers] = []
     for row in rows:
         words = random_words(size, seed, sweep, int(row))
-        uniform = (words >> np.uint64(11)).astype(np.float64) / 2**53
+        uniform: np.ndarray = (words >> np.uint64(11)).astype(np.float64) / 2**53
         drawn.append((uniform[:bits], uniform[bits : 2 * bits], uniform[2 * bits :]))
     return drawn
 
@@ -107,8 +108,8 @@ def iterations(
 ) -> Iterator[Iteration]:
     """The iterations by which a code is moved; see the module, and `move_code`."""
     bits, limit = len(code), len(code) - 2 * distance
-    mean = others.mean(axis=0) if len(others) else np.zeros(bits)
-    inverse = np.linalg.inv(2 * np.eye(bits) + others.T @ others)
+    mean: np.ndarray = others.mean(axis=0) if len(others) else np.zeros(bits)
+    inverse: np.ndarray = np.linalg.inv(2 * np.eye(bits) + others.T @ others)
     of_cube, of_sphere, of_others = multipliers
     cube, sphere, slack = code, code, limit - others @ np.sign(code)
     residual, penalty = math.inf, _FIRST_PENALTY
@@ -118,16 +119,16 @@ def iterations(
                 return
             penalty *= _GROWTH
         pull = cube + sphere + others.T @ (limit - slack - of_others / penalty)
-        b = inverse @ (pull - (of_cube + of_sphere + mean) / penalty)
-        products = others @ b
+        b: np.ndarray = inverse @ (pull - (of_cube + of_sphere + mean) / penalty)
+        products: np.ndarray = others @ b
         cube = np.clip(b + of_cube / penalty, -1, 1)
         sphere = b + of_sphere / penalty
         sphere = sphere * (math.sqrt(bits) / max(float(np.linalg.norm(sphere)), 1e-30))
         slack = np.maximum(limit - products - of_others / penalty, 0)
         residuals = b - cube, b - sphere, products + slack - limit
-        of_cube, of_sphere, of_others = (
-            multiplier + _STEP * penalty * residual
-            for multiplier, residual in zip((of_cube, of_sphere, of_others), residuals, strict=True)
-        )
+        step = _STEP * penalty
+        of_cube = of_cube + step * residuals[0]
+        of_sphere = of_sphere + step * residuals[1]
+        of_others = of_others + step * residuals[2]
         residual = max(float(np.abs(x).max(initial=0)) for x in residuals)
         yield Iteration(b, cube, sphere, slack, (of_cube, of_sphere, of_others), penalty)

@@ -76,6 +76,7 @@ def test_padding_and_the_order_of_a_batch_change_nothing(name, several):
     )
     assert value.dtype == jnp.float32 and value > 0
     np.testing.assert_array_equal(gradient[-2:], 0)
+    assert examples.second is not None
     order = jnp.asarray([7, 3, 0, 6, 1, 5, 4, 2])
     padded = dataclasses.replace(
         examples,
