@@ -111,9 +111,8 @@ def started(method: Method, state: TrainState, labels: np.ndarray, shardings: An
 
 def batch_norms(config: Config, frozen: Any) -> tuple[str, ...]:
     """Paths of the batch norms that go by the batch: those of the head, and by model.batch_norm."""
-    of_head = [
-        path for path in (norms := norms_in_training(frozen)) if path.startswith("hash_head")
-    ]
+    norms = norms_in_training(frozen)
+    of_head = [path for path in norms if path.startswith("hash_head")]
     return norms if config.model.batch_norm == "batch" else tuple(of_head)
 
 
