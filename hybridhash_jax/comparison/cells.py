@@ -1,0 +1,138 @@
+"""What the runs of a comparison found: one number a cell, and whether all are of one kind."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hybridhash_jax.comparison.plan import Plan, Run, config_of_run, folder_of, method_of
+from hybridhash_jax.comparison.tuning import Choice
+from hybridhash_jax.config_fields import Config, flat_fields
+from hybridhash_jax.config_rules import MAY_CHANGE
+from hybridhash_jax.workdir import names
+from hybridhash_jax.workdir.config import check_occupied, saved_fields
+from input_pipeline.messages import shortened
+
+Entries = Mapping[Run, Mapping[str, Any]]  # of results.json
+# What must be the same in all runs: fields of results.json and of config.json.
+_OF_RESULTS = (
+    "dataset_checksum",
+    "protocol",
+    "split_seed",
+    "top_k",
+    "queries",
+    "database",
+    "train_images",
+    "variant",
+    "features",
+)
+_OF_CONFIG = ("init.weights", "init.checkpoint", "model.image_size", "model.dtype", "data.resize")
+
+
+class DisagreementError(ValueError):
+    """Two runs of a comparison that cannot be compared; says which, and in what they differ."""
+
+
+def finished_entry(config: Config, run: Run, choice: Choice, workdir: Path) -> dict[str, Any] | None:
+    """What a finished run found; None of one that is not, or not yet begun.
+
+    A ConfigError if its workdir holds a run with another configuration.
+    """
+    folder = folder_of(workdir, run)
+    if not folder.exists():
+        return None
+    check_occupied(config_of_run(config, run, choice.values), folder, MAY_CHANGE)
+    return read_entry(folder)
+
+
+def read_entry(folder: Path) -> dict[str, Any] | None:
+    """The entry of results.json of a run; None where there is none yet."""
+    try:
+        return json.loads((folder / names.RESULTS).read_text())[0]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError):
+        raise ValueError(
+            f"{folder / names.RESULTS} cannot be read; remove it, and the run is finished again"
+        ) from None
+
+
+def check_agreement(entries: Entries, workdir: Path) -> None:
+    """Refuses runs of other images, another backbone or other features than the first one."""
+    first: tuple[Run, dict[str, Any]] | None = None
+    for run, entry in entries.items():
+        facts = _facts(entry, folder_of(workdir, run))
+        if first is None:
+            first = run, facts
+        different = [
+            f"{name}: {first[1][name]!r} there, {value!r} here"
+            for name, value in facts.items()
+            if value != first[1][name]
+        ]
+        if different:
+            raise DisagreementError(
+                f"{folder_of(workdir, first[0])} and {folder_of(workdir, run)} cannot be compared: "
+                f"{shortened(different, 4, '; ')}. Remove the one that is wrong, and start the same "
+                "command again"
+            )
+
+
+def _facts(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    config = dict(flat_fields(saved_fields(folder)))
+    return {name: entry.get(name) for name in _OF_RESULTS} | {
+        name: config.get(name) for name in _OF_CONFIG
+    }
+
+
+def collect_cells(
+    config: Config, plan: Plan, entries: Entries, choices: Mapping[str, Choice], workdir: Path
+) -> list[dict[str, Any]]:
+    """The cells that have a finished run, as comparison.json keeps them."""
+    cells: list[dict[str, Any]] = []
+    for cell in plan.cells:
+        runs = [Run(cell, seed) for seed in plan.seeds if Run(cell, seed) in entries]
+        if not runs:
+            continue
+        found = [entries[run] for run in runs]
+        method, choice = method_of(config, cell.method), choices.get(cell.method, Choice())
+        values = [entry["map_expected"] for entry in found]
+        pages = [f"{run.folder}/{names.PAGE}" for run in runs]
+        cells.append(
+            {
+                "method": cell.method,
+                "title": method.title,
+                "paper": method.paper,
+                "bits": cell.bits,
+                "supervision": "none" if method.is_fitted else method.supervision,
+                "mean": statistics.fmean(values),
+                "deviation": statistics.stdev(values) if len(values) > 1 else None,
+                "values": {str(run.seed): value for run, value in zip(runs, values, strict=True)},
+                "seeds_missing": len(plan.seeds) - len(runs),
+                "train_seconds": _mean([_training_seconds(entry) for entry in found]),
+                "encode_seconds": _mean([_encoding_seconds(entry) for entry in found]),
+                "images_encoded": found[0]["queries"] + found[0]["database"],
+                "chosen": dict(choice.values),
+                "at_edge": list(choice.at_edge),
+                "workdirs": [run.folder for run in runs],
+                "report": next((page for page in pages if (workdir / page).exists()), None),
+            }
+        )
+    return cells
+
+
+def _training_seconds(entry: Mapping[str, Any]) -> float | None:
+    """Of all steps at the speed that was measured, without compilation; None of a fitted method."""
+    rate, images = entry["train_images_per_second"], entry.get("images_trained")
+    return images / rate if rate and images else None
+
+
+def _encoding_seconds(entry: Mapping[str, Any]) -> float | None:
+    found = [x for x in entry["evaluations"] if x["epoch"] == entry["epoch"]]
+    return found[-1].get("encode_seconds") if found else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return statistics.fmean(known) if known else None
