@@ -113,6 +113,10 @@ def get_config() -> Any:
 
     config.method = ConfigDict()
     config.method.name = "hybridhash"  # one of methods.METHODS; the options of each are a group
+    # Fields of the method's own in place of those here, unless a flag gives them: "published", how
+    # its authors trained it (optimizer, schedule, batch, epochs), "features", what it wants other
+    # than what all methods share on frozen features. A run's config.json has them filled in.
+    config.method.recipe = placeholder(str)
 
     config.loss = ConfigDict()  # method "hybridhash"
     config.loss.pairs = "bank"  # or "batch": the pairs inside a batch
@@ -131,18 +135,19 @@ def get_config() -> Any:
     config.itq.rows = 50_000  # most features that the rotation is fitted to, evenly spaced
 
     config.optimizer = ConfigDict()  # arguments of optimizer.make_optimizer
-    config.optimizer.name = "rmsprop"  # PyTorch's semantics; or "adamw", "sgd"
+    config.optimizer.name = "rmsprop"  # PyTorch's semantics; or "adam", "adamw", "sgd"
     config.optimizer.learning_rate = 2.5e-5
     config.optimizer.schedule = "constant"  # or "step", "warmup_cosine"
     config.optimizer.warmup_epochs = 0.0  # linear rise of the rate from 0, for any schedule
     config.optimizer.step_epochs = ()  # step: the epochs after which the rate drops
     config.optimizer.step_factor = 0.1  # step: what it is multiplied by
-    config.optimizer.weight_decay = 1e-5  # L2 in the gradient (rmsprop, sgd), decoupled (adamw)
+    config.optimizer.weight_decay = 1e-5  # L2 in the gradient, decoupled (adamw)
     config.optimizer.weight_decay_exclude = ()  # regular expressions on parameter paths
     config.optimizer.clip_norm = placeholder(float)  # None: gradients are not clipped
     config.optimizer.momentum = 0.9  # sgd
-    config.optimizer.beta1 = 0.9  # adamw
-    config.optimizer.beta2 = 0.999  # adamw
+    config.optimizer.nesterov = False  # sgd
+    config.optimizer.beta1 = 0.9  # adam, adamw
+    config.optimizer.beta2 = 0.999  # adam, adamw
     # Fine-tuning from init.weights. "PATTERN=FACTOR": a learning rate of its own, as a multiple, for
     # the parameters whose path the regular expression is found in; the first that is found counts.
     # Paths are those of the table that loading prints. The backbone slower than what a NesT file

@@ -57,6 +57,7 @@ def on_frozen_features(config: Any) -> None:
 def fine_tuned(config: Any) -> None:
     """All of EfficientNet-Lite0, the backbone slower than the head; running statistics stay."""
     on_frozen_features(config)
+    config.method.recipe = None
     config.optimizer.frozen = ()
     config.batch_size = 64
     config.num_epochs = 12
@@ -78,7 +79,8 @@ def head_on_features(config: Any) -> None:
     config.loss.pairs = "batch"
     config.loss.alpha = "6.4/bits"
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer.learning_rate = 3e-3  # of methods whose recipe for features has no other
+    config.method.recipe = "features"
     config.optimizer.schedule = "warmup_cosine"
     config.optimizer.weight_decay = 1e-4
     config.evaluation.every_epochs = 20

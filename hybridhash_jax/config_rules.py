@@ -8,7 +8,7 @@ from hybridhash_jax import accumulation, models, optimizer
 from hybridhash_jax.config_fields import Config, ConfigError, flat_fields
 from hybridhash_jax.distributed import mesh
 from hybridhash_jax.features import options
-from hybridhash_jax.methods import METHODS, Classification
+from hybridhash_jax.methods import METHODS, RECIPES, Classification
 from hybridhash_jax.preprocess import pixels, rand_augment
 from hybridhash_jax.workdir import checkpoints, selection
 from input_pipeline import datasets, sources
@@ -100,7 +100,10 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     "model.": models.OPTIONS,
     "data.": _DATA,
     "features.": options.OPTIONS,
-    "method.": (Option("name", "how codes are learned", _HASHING),),
+    "method.": (
+        Option("name", "how codes are learned", _HASHING),
+        Option("recipe", "how it is trained", RECIPES),
+    ),
     **{f"{method.group}.": method.options for method in METHODS.values()},
     "pretraining.": (*Classification.options, *rand_augment.OPTIONS),
     "optimizer.": optimizer.OPTIONS,
@@ -143,6 +146,12 @@ def check_config(config: Config) -> None:
         problems.append(
             f"model.batch_norm='batch' with mesh.fsdp={fields['mesh.fsdp']}: its statistics are not "
             "taken where parameters are split; leave mesh.fsdp out, or use batch_norm='frozen'"
+        )
+    norm = METHODS[name].head if (name := fields["method.name"]) in METHODS else ""
+    if norm.startswith("batch_norm") and (fields["mesh.fsdp"] or 1) > 1:
+        problems.append(
+            f"method.name={name!r} has a head with batch norm, whose statistics are not taken where "
+            f"parameters are split: leave mesh.fsdp={fields['mesh.fsdp']} out"
         )
     if problems:
         raise ConfigError("the configuration cannot be run:\n  " + "\n  ".join(problems))

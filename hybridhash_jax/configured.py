@@ -1,7 +1,8 @@
 """The parts of a run that a configuration names: method, network, mesh, optimizer, augmentation."""
 
+import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -38,6 +39,29 @@ def create_method(config: Config) -> Method:
     names = {field.name for field in dataclasses.fields(kind)}
     given = {"seed": config.seed, **config[kind.group]}
     return kind(**{name: value for name, value in given.items() if name in names})
+
+
+def with_recipe(config: Config, given: Collection[str] = ()) -> Config:
+    """A copy in which the fields that method.recipe stands for are filled in, and it is None.
+
+    Fields in `given`, by dotted name, stay as they are. A ConfigError for a recipe that the method
+    does not have.
+    """
+    name, kind = config.method.recipe, METHODS.get(config.method.name)
+    filled: Any = copy.deepcopy(config)
+    if name is None or kind is None:
+        return filled
+    if name == "published" and name not in kind.recipes:
+        has = [key for key, method in METHODS.items() if name in method.recipes]
+        raise ConfigError(
+            f"method.name={config.method.name} has no recipe {name!r}; these have: {', '.join(has)}"
+        )
+    filled.method.recipe = None
+    for field, value in kind.recipes.get(name, {}).items():
+        if field not in given:
+            group, _, last = field.rpartition(".")
+            (filled[group] if group else filled)[last] = value
+    return filled
 
 
 METHOD = "method"  # where a network keeps what its method trains
@@ -112,8 +136,9 @@ def started(method: Method, state: TrainState, labels: np.ndarray, shardings: An
 def batch_norms(config: Config, frozen: Any) -> tuple[str, ...]:
     """Paths of the batch norms that go by the batch: those of the head, and by model.batch_norm."""
     norms = norms_in_training(frozen)
-    of_head = [path for path in norms if path.startswith("hash_head")]
-    return norms if config.model.batch_norm == "batch" else tuple(of_head)
+    if config.model.batch_norm == "batch":
+        return norms
+    return tuple(path for path in norms if path.startswith("hash_head/"))
 
 
 def ema_decay(config: Config, method: Method) -> float:

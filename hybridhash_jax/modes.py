@@ -10,9 +10,11 @@ from typing import NoReturn
 import jax
 from absl import flags
 from absl import logging as absl_logging
+from ml_collections import config_flags
 
 from hybridhash_jax.batch_tuning import tune_batch
 from hybridhash_jax.config_fields import flat_fields
+from hybridhash_jax.configured import with_recipe
 from hybridhash_jax.distributed import processes
 from hybridhash_jax.distributed.agreement import agree, check_shared, program_facts
 from hybridhash_jax.evaluation_run import evaluate, evaluate_code_files
@@ -88,15 +90,17 @@ def _start_mode() -> None:
     compilation_cache.set_up(given.compilation_cache, workdir)
     _agree_on_run(workdir)
     output = Path(given.output).expanduser() if given.output else None
+    config = given.config
+    if config is not None:
+        config = with_recipe(config, config_flags.get_override_values(given["config"]))
     if given.mode == "train":
-        train(given.config, workdir, StopRequest(end=processes.end_by_signal))
+        train(config, workdir, StopRequest(end=processes.end_by_signal))
     elif given.mode == "tune_batch":
-        tune_batch(given.config, workdir)
+        tune_batch(config, workdir)
     elif given.codes is not None:
         evaluate_code_files(given.codes, workdir, given.top_k, output)
     else:
-        config = load_config(workdir) if given.config is None else given.config
-        evaluate(config, workdir, given.checkpoint, output)
+        evaluate(config or load_config(workdir), workdir, given.checkpoint, output)
 
 
 def _find_devices() -> None:

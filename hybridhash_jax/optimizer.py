@@ -19,7 +19,7 @@ from hybridhash_jax.parameters import (
 )
 from input_pipeline.options import Option
 
-OPTIMIZERS = ("rmsprop", "adamw", "sgd")
+OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("constant", "step", "warmup_cosine")
 
 
@@ -41,8 +41,9 @@ OPTIONS = (
     Option("weight_decay", "strength of the decay", at_least=0),
     Option("clip_norm", "largest norm of the gradient", above=0),
     Option("momentum", "of sgd", at_least=0, below=1),
-    Option("beta1", "of adamw", at_least=0, below=1),
-    Option("beta2", "of adamw", at_least=0, below=1),
+    Option("nesterov", "whether sgd looks ahead", (True, False)),
+    Option("beta1", "of adam and adamw", at_least=0, below=1),
+    Option("beta2", "of adam and adamw", at_least=0, below=1),
     Option("learning_rate_factors", "rates of their own", problem=_factors_problem),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -157,6 +158,7 @@ def make_optimizer(
     weight_decay_exclude: Sequence[str] = (),
     clip_norm: float | None = None,
     momentum: float = 0.9,
+    nesterov: bool = False,
     beta1: float = 0.9,
     beta2: float = 0.999,
     learning_rate_factors: Sequence[str] = (),
@@ -166,9 +168,9 @@ def make_optimizer(
 
     "rmsprop" has PyTorch's semantics, as the authors used it: decay 0.99, eps 1e-8 outside the
     root, accumulator from 0, no momentum. Weight decay is added to the gradient before it, as L2,
-    for "rmsprop" and "sgd"; it is decoupled for "adamw", and spares what `weight_decay_exclude`
-    finds. `momentum` is for "sgd", `beta1` and `beta2` are for "adamw". `clip_norm` is the largest
-    global norm of the gradient; None does not clip.
+    for all but "adamw", where it is decoupled, and spares what `weight_decay_exclude` finds.
+    `momentum` and `nesterov` are for "sgd", `beta1` and `beta2` for "adam" and "adamw". `clip_norm`
+    is the largest global norm of the gradient; None does not clip.
 
     Of `params` only the paths are used. The first pattern of `learning_rate_factors`
     ("PATTERN=FACTOR") in a path multiplies the learning rate, and with "adamw" the decay. What
@@ -186,12 +188,14 @@ def make_optimizer(
         parts.append(optax.add_decayed_weights(weight_decay, mask=mask))
     if name == "adamw":
         parts.append(optax.adamw(learning_rate, beta1, beta2, weight_decay=weight_decay, mask=mask))
+    elif name == "adam":
+        parts.append(optax.adam(learning_rate, beta1, beta2))
     elif name == "rmsprop":
         parts.append(
             optax.rmsprop(learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False, initial_scale=0.0)
         )
     else:
-        parts.append(optax.sgd(learning_rate, momentum=momentum or None))
+        parts.append(optax.sgd(learning_rate, momentum=momentum or None, nesterov=nesterov))
     # Nothing is added where neither is given: the state keeps the paths of older checkpoints.
     if frozen:
         parts = [_on_the_rest(optax.chain(*parts), left_out)]

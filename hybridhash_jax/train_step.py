@@ -35,7 +35,7 @@ Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 # Of running statistics: TensorFlow's, which the backbones' weights were trained with, and of heads
 # PyTorch's, which the methods were.
 _MOMENTUM, _MOMENTUM_OF_HEADS = 0.99, 0.9
-_SECOND = 1  # the stream of a key that the second view of the images draws from
+_SECOND = 5  # the stream of a step's key that the second view of the images draws from
 
 
 def make_train_step(
@@ -77,9 +77,11 @@ def make_train_step(
         images, targets = method.mix(images, labels, mask, mix_key)
         inputs = images, image_keys(drop_key, len(images)), mask
         if method.second == "view":
-            again = [jax.random.fold_in(key, _SECOND) for key in (crop_key, *augment_keys)]
-            keys = image_keys(jax.random.fold_in(drop_key, _SECOND), len(images))
-            inputs = _beside(inputs, (augment(batch["image"], tuple(again)), keys, mask))
+            crop_key, drop_key, *augment_keys = jax.random.split(
+                jax.random.fold_in(step_key, _SECOND), 4
+            )
+            again = augment(batch["image"], (crop_key, *augment_keys))
+            inputs = _beside(inputs, (again, image_keys(drop_key, len(again)), mask))
 
         def apply(params: Any, inputs: Inputs) -> tuple[jax.Array, Statistics]:
             model = nnx.merge(graphdef, stop_gradients(params, frozen))

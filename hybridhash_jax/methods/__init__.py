@@ -15,8 +15,11 @@ METHODS: dict[str, type[Method]] = {
     "classification": Classification,
 }
 
+RECIPES = ("published", "features")  # what `Method.recipes` may be called
+
 __all__ = [
     "METHODS",
+    "RECIPES",
     "Classification",
     "Epoch",
     "Examples",

@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from input_pipeline.file_kinds import kind_of
 from input_pipeline.messages import shortened
+from input_pipeline.vectors.file_kinds import kind_of
 
 _ZIP, _NPY = b"PK", b"\x93NUMPY"
 # A damaged header ends in errors of Python's parser.

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.errors import DataError
-from input_pipeline.file_kinds import kind_of
 from input_pipeline.vectors.array_files import ArrayFileError, head_of, map_array, opened
+from input_pipeline.vectors.file_kinds import kind_of
 
 _LINES_THAT_TELL = 10  # fewer may begin with different labels by chance
 _ACCEPTED = "accepted: .npy, or text in UTF-8 with a line a row"

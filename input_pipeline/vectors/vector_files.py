@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.errors import DataError
-from input_pipeline.file_kinds import kind_of
 from input_pipeline.vectors.array_files import (
     ArrayFileError,
     head_of,
@@ -17,6 +16,7 @@ from input_pipeline.vectors.array_files import (
     read_arrays,
 )
 from input_pipeline.vectors.conversion import converted, say
+from input_pipeline.vectors.file_kinds import kind_of
 from input_pipeline.vectors.parquet_files import ParquetVectors
 from input_pipeline.vectors.row_checks import rows_at_once
 from input_pipeline.vectors.row_lists import LabelLists, as_words

@@ -183,8 +183,9 @@ def test_evaluation_visits_every_row_once_in_order_on_any_processes(n, per_proce
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"batch_size": 9, "process_count": 2}, "choose a positive multiple of 2"),
-        ({"batch_size": 0}, "batch_size 0"),
+        ({"order": TrainingOrder(N, 9, 0), "process_count": 2}, "choose a positive multiple of 2"),
+        ({"order": TrainingOrder(N, 0, 0)}, "batch_size 0"),
+        ({"order": TrainingOrder(9, 8, 0)}, "the order is of 9 images, and there are 23 rows"),
         ({"process_index": 1}, "process_index must be in 0..0"),
         ({"start_step": -1}, "start_step must be 0 or more"),
     ],
@@ -232,9 +233,11 @@ class Numbered:
         pass
 
 
-def numbered(count: int, broken: tuple[int, ...] = (), **arguments):
-    defaults: dict[str, Any] = {"batch_size": 8, "seed": 3, "unreadable": Unreadable(skip=True)}
-    settings = defaults | arguments
+def numbered(count: int, broken: tuple[int, ...] = (), seed: int = 3, **arguments):
+    settings: dict[str, Any] = {
+        "order": TrainingOrder(count, 8, seed),
+        "unreadable": Unreadable(skip=True),
+    } | arguments
     labels = np.eye(count, dtype=np.uint8)
     iterator = make_train_iterator(Numbered(40, broken), labels, np.arange(count), **settings)
     batches = [next(iterator) for _ in range(10)]
@@ -314,3 +317,18 @@ def test_evaluation_masks_what_cannot_be_read_and_keeps_its_place():
     assert index[:40].tolist() == list(range(40))
     assert (~mask[:40]).nonzero()[0].tolist() == [39 - 20, 39 - 17]
     assert report.reasons == {17: "broken", 20: "broken"}
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_an_epoch_may_draw_images_and_see_them_several_times(epoch):
+    order = TrainingOrder(50, 4, 0, images=10, passes=3)
+    assert order.steps_per_epoch == 9
+    drawn = order.of_epoch(epoch)
+    assert len(set(drawn.tolist())) == 10
+    steps = [order.of_step(9 * epoch + i) for i in range(9)]
+    for first in (0, 3, 6):
+        together = np.concatenate(steps[first : first + 3])
+        assert together.tolist() == [*drawn.tolist(), 50, 50]
+    assert [order.images_in(9 * epoch + i) for i in range(9)] == [4, 4, 2] * 3
+    assert set(drawn.tolist()) != set(order.of_epoch(epoch + 1).tolist())
+    assert TrainingOrder(7, 4, 0, images=10).images_per_pass == 7

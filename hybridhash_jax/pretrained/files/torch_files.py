@@ -14,7 +14,7 @@ import safetensors.numpy
 from hybridhash_jax.pretrained.errors import WeightFileError
 from hybridhash_jax.pretrained.files import torch_legacy, torch_pickle
 from hybridhash_jax.pretrained.files.locations import locate
-from input_pipeline.file_kinds import kind_of
+from input_pipeline.vectors.file_kinds import kind_of
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _NAMES_SHOWN = 5

@@ -10,7 +10,7 @@ import pytest
 from hybridhash_jax.methods.central.csq import CSQ, central_loss, centres_of_labels, hash_centres
 from hybridhash_jax.methods.method import Examples
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "csq.npz")
+GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "csq.npz")
 
 
 @pytest.mark.parametrize("bits_and_classes", ["8_10", "16_10", "16_20", "16_21", "32_21", "64_100"])
