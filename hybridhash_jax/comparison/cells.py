@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridhash_jax.comparison.plan import Plan, Run, config_of_run, folder_of, method_of
+from hybridhash_jax.comparison.plan import Plan, Run, Shared, folder_of
 from hybridhash_jax.comparison.tuning import Choice
-from hybridhash_jax.config_fields import Config, flat_fields
+from hybridhash_jax.config_fields import flat_fields
 from hybridhash_jax.config_rules import MAY_CHANGE
 from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.config import check_occupied, saved_fields
@@ -35,7 +35,7 @@ class DisagreementError(ValueError):
     """Two runs of a comparison that cannot be compared; says which, and in what they differ."""
 
 
-def finished_entry(config: Config, run: Run, choice: Choice, workdir: Path) -> dict[str, Any] | None:
+def finished_entry(shared: Shared, run: Run, choice: Choice, workdir: Path) -> dict[str, Any] | None:
     """What a finished run found; None of one that is not, or not yet begun.
 
     A ConfigError if its workdir holds a run with another configuration.
@@ -43,7 +43,7 @@ def finished_entry(config: Config, run: Run, choice: Choice, workdir: Path) -> d
     folder = folder_of(workdir, run)
     if not folder.exists():
         return None
-    check_occupied(config_of_run(config, run, choice.values), folder, MAY_CHANGE)
+    check_occupied(shared.of_run(run, choice.values), folder, MAY_CHANGE)
     return read_entry(folder)
 
 
@@ -56,6 +56,17 @@ def read_entry(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, LookupError):
         raise ValueError(
             f"{folder / names.RESULTS} cannot be read; remove it, and the run is finished again"
+        ) from None
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """What report.json of a finished run says; a ValueError where it cannot be read."""
+    try:
+        return json.loads((folder / names.REPORT).read_text())
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{folder / names.REPORT} cannot be read; remove {folder / names.RESULTS}, and the run "
+            "is finished again"
         ) from None
 
 
@@ -87,7 +98,7 @@ def _facts(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def collect_cells(
-    config: Config, plan: Plan, entries: Entries, choices: Mapping[str, Choice], workdir: Path
+    shared: Shared, plan: Plan, entries: Entries, choices: Mapping[str, Choice], workdir: Path
 ) -> list[dict[str, Any]]:
     """The cells that have a finished run, as comparison.json keeps them."""
     cells: list[dict[str, Any]] = []
@@ -96,7 +107,7 @@ def collect_cells(
         if not runs:
             continue
         found = [entries[run] for run in runs]
-        method, choice = method_of(config, cell.method), choices.get(cell.method, Choice())
+        method, choice = shared.method(cell.method), choices.get(cell.method, Choice())
         values = [entry["map_expected"] for entry in found]
         pages = [f"{run.folder}/{names.PAGE}" for run in runs]
         cells.append(

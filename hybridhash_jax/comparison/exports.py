@@ -77,6 +77,26 @@ def _cell(cell: Mapping[str, Any] | None) -> str:
     return mean if cell["deviation"] is None else rf"{mean} $\pm$ {cell['deviation']:.3f}"
 
 
+def to_text(comparison: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]]) -> str:
+    """The table in a terminal; * marks a lead that exceeds the deviations."""
+    rows = [("", *(f"{bits} bits" for bits in comparison["lengths"]))]
+    for block in blocks:
+        rows.append((f"[{block['name']}]",))
+        rows += [(row["title"], *map(_plain_cell, row["cells"])) for row in block["rows"]]
+    if comparison["cosine"]:
+        rows.insert(1, ("cosine of the features", f"{comparison['cosine']['map_expected']:.4f}"))
+    width = max(len(row[0]) for row in rows)
+    lines = [f"{row[0]:<{width}}" + "".join(f"{x:>18}" for x in row[1:]) for row in rows]
+    return "\n".join([f"{comparison['title']}, {comparison['measure']}", *lines])
+
+
+def _plain_cell(cell: Mapping[str, Any] | None) -> str:
+    if cell is None:
+        return "-"
+    spread = "" if cell["deviation"] is None else f" +- {cell['deviation']:.4f}"
+    return f"{cell['mean']:.4f}{spread}{'*' if cell['leads'] else ' '}"
+
+
 def escape(text: str) -> str:
     """A text that LaTeX prints as it is."""
     return "".join(_LATEX.get(sign, sign) for sign in _one_line(text))

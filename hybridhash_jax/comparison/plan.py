@@ -1,6 +1,5 @@
 """Which runs a comparison consists of, and what it leaves out."""
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from hybridhash_jax import configured, models
-from hybridhash_jax.config_fields import Config
+from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.config_rules import compared_methods
 from hybridhash_jax.image_sources import check_enough
 from hybridhash_jax.methods import METHODS, Method
@@ -21,6 +20,39 @@ from hybridhash_jax.workdir import names
 from input_pipeline.dataset import Dataset
 
 Values = Mapping[str, Any]  # of fields of the configuration, by dotted name
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """The configuration that all runs begin with, and the fields that no recipe changes."""
+
+    config: Config
+    given: frozenset[str] = frozenset()
+
+    def of_method(self, method: str, values: Values | None = None) -> Config:
+        """The configuration of one method's runs: its recipe, and the `values` that were chosen.
+
+        It is that of an ordinary run, and says nothing of the comparison. A ConfigError for a
+        recipe that the method does not have.
+        """
+        own: Any = ConfigDict(self.config.to_dict())
+        own.comparison = default.get_config().comparison
+        own.method.name = method
+        if METHODS[method].is_fitted:
+            own.method.recipe = None  # nothing of it is trained
+        own = configured.with_recipe(own, {*self.given, *(values or ())})
+        own.update_from_flattened_dict(dict(values or {}))
+        return own
+
+    def of_run(self, run: "Run", values: Values) -> Config:
+        """The configuration of one run, with the values that were chosen for its method."""
+        own = self.of_method(run.cell.method, values)
+        own.seed, own.bits = run.seed, (run.cell.bits,)
+        return own.lock()
+
+    def method(self, name: str) -> Method:
+        """The method with its options."""
+        return configured.create_method(self.of_method(name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +111,7 @@ class Plan:
         return sorted(cell.bits for cell in self.cells if cell.method == method)
 
 
-def make_plan(config: Config, dataset: Dataset) -> Plan:
+def make_plan(shared: Shared, dataset: Dataset) -> Plan:
     """Finds out what can be compared; nothing is trained.
 
     Raises:
@@ -88,14 +120,18 @@ def make_plan(config: Config, dataset: Dataset) -> Plan:
     cells: list[Cell] = []
     left_out: list[LeftOut] = []
     backbone: models.Backbone | None = None
-    for name in compared_methods(config):
-        own = config_of(config, name)
+    for name in compared_methods(shared.config):
+        try:
+            own = shared.of_method(name)
+        except ConfigError as error:
+            left_out.append(LeftOut(name, None, str(error)))
+            continue
         configured.check_run(own)
         check_enough(dataset, own.batch_size, searches=True)
         if reason := _label_problem(own, dataset):
             left_out.append(LeftOut(name, None, reason))
             continue
-        for bits in sorted(config.bits):
+        for bits in sorted(shared.config.bits):
             backbone = backbone or _backbone(own, dataset)
             if reason := _length_problem(own, dataset, bits, backbone):
                 left_out.append(LeftOut(name, bits, reason))
@@ -107,41 +143,7 @@ def make_plan(config: Config, dataset: Dataset) -> Plan:
             f"no method is left to compare:\n  {reasons}\nGive others with "
             "--config.comparison.methods, or other --config.bits"
         )
-    return Plan(tuple(cells), tuple(config.comparison.seeds), tuple(left_out))
-
-
-def config_of(config: Config, method: str, values: Values | None = None) -> Config:
-    """The configuration of one method's runs: its recipe, and the `values` that were chosen.
-
-    It is that of an ordinary run, and says nothing of the comparison.
-    """
-    own: Any = ConfigDict(config.to_dict())
-    own.comparison = default.get_config().comparison
-    own.method.name = method
-    own = _with_recipe(own, frozenset(values or ()))
-    with own.unlocked():
-        own.update_from_flattened_dict(dict(values or {}))
-    return own
-
-
-def _with_recipe(config: Config, given: frozenset[str]) -> Config:
-    """With what the method wants on frozen features, except the fields that are `given`."""
-    recipe = METHODS[config.method.name].recipes.get("features", {})
-    own = copy.deepcopy(config)
-    own.update_from_flattened_dict({k: v for k, v in recipe.items() if k not in given})
-    return own
-
-
-def config_of_run(config: Config, run: Run, values: Values) -> Config:
-    """The configuration of one run, with the values that were chosen for its method."""
-    own = config_of(config, run.cell.method, values)
-    own.seed, own.bits = run.seed, (run.cell.bits,)
-    return own.lock()
-
-
-def method_of(config: Config, name: str) -> Method:
-    """The method as the comparison configures it."""
-    return configured.create_method(config_of(config, name))
+    return Plan(tuple(cells), tuple(shared.config.comparison.seeds), tuple(left_out))
 
 
 def folder_of(workdir: Path, run: Run) -> Path:

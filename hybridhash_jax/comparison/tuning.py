@@ -17,14 +17,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from hybridhash_jax.comparison.plan import Plan, Values, config_of
+from hybridhash_jax.comparison.plan import Plan, Shared, Values
 from hybridhash_jax.config_fields import Config, flat_fields
 from hybridhash_jax.config_rules import MAY_CHANGE
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.evaluators import create_evaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.methods import METHODS
-from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.config import check_occupied, save_config
@@ -67,9 +66,9 @@ def validation_dataset(dataset: Dataset, seed: int) -> Dataset:
 class Tuning:
     """The trials of all methods of a comparison, each method's in a folder of its own."""
 
-    def __init__(self, config: Config, plan: Plan, dataset: Dataset, workdir: Path):
-        self.config, self.plan, self.workdir = config, plan, workdir
-        self.dataset = validation_dataset(dataset, config.data.split_seed)
+    def __init__(self, shared: Shared, plan: Plan, dataset: Dataset, workdir: Path):
+        self.shared, self.plan, self.workdir = shared, plan, workdir
+        self.dataset = validation_dataset(dataset, shared.config.data.split_seed)
         self.bits = {name: _middle(plan.lengths(name)) for name in plan.methods}
 
     def folder(self, method: str) -> Path:
@@ -78,13 +77,13 @@ class Tuning:
 
     def is_needed(self, method: str) -> bool:
         """Has the method something to choose?"""
-        return self.config.comparison.trials > 0 and not METHODS[method].is_fitted
+        return self.shared.config.comparison.trials > 0 and not METHODS[method].is_fitted
 
     def check(self) -> None:
         """Refuses, before anything trains, a batch that is larger than what is trained on."""
         left = len(self.dataset.splits.train)
         for method in filter(self.is_needed, self.plan.methods):
-            own = config_of(self.config, method)
+            own = self.shared.of_method(method)
             check_occupied(own, self.folder(method), MAY_CHANGE)
             if own.batch_size > left:
                 raise ValueError(
@@ -114,7 +113,7 @@ class Tuning:
 
     def _tried(self, method: str, made: _Made) -> dict[str, list[Any]]:
         """All values of each field; those of an option with the recipe's own."""
-        fields = dict(flat_fields(config_of(self.config, method)))
+        fields = dict(flat_fields(self.shared.of_method(method)))
         own = {name for trial in made for name in trial["values"]} - {RATE}
         tried = {name: [fields[name]] for name in own} | {RATE: []}
         for trial in made:
@@ -124,29 +123,33 @@ class Tuning:
 
     def attempt(self, method: str, values: Values) -> None:
         """Trains and scores once, and keeps the score. The folder must be held."""
-        own, made = config_of(self.config, method), self._made(method)
+        own, made = self.shared.of_method(method), self._made(method)
         if not made:
             save_config(self.folder(method), own)
         started = time.perf_counter()
-        score = score_of(_trial(self.config, method, values), self.dataset, self.bits[method])
+        score = score_of(_trial(self.shared, method, values), self.dataset, self.bits[method])
         made.append(
             {"values": dict(values), "score": score, "seconds": time.perf_counter() - started}
         )
         write_json(self.folder(method) / TRIALS, made)
-        told = ", ".join(f"{name} {value}" for name, value in values.items())
-        result = "diverged" if score is None else f"{score:.4f}"
-        logger.info("%s, %d bits, %s: %s", method, self.bits[method], told, result)
+
+    def budget(self) -> dict[str, Any]:
+        """How the choices were made."""
+        sizes = {name: len(rows) for name, rows in self.dataset.splits.by_name().items()}
+        return {
+            "train_images": sizes["train"],
+            "held_out_images": sizes["query"],
+            "most_trials": self.shared.config.comparison.trials,
+            "rates": list(self.shared.config.comparison.rates),
+            "seed": _SEED,
+        }
 
     def record(self) -> dict[str, Any]:
         """All that was tried and chosen, for tuning.json."""
-        sizes = {name: len(rows) for name, rows in self.dataset.splits.by_name().items()}
         choices = {name: self.choice(name) for name in self.plan.methods if self.is_needed(name)}
         return {
             "dataset_checksum": self.dataset.checksum,
-            "train_images": sizes["train"],
-            "held_out_images": sizes["query"],
-            "most_trials": self.config.comparison.trials,
-            "seed": _SEED,
+            **self.budget(),
             "methods": {
                 name: {"bits": self.bits[name]} | dataclasses.asdict(choice)
                 for name, choice in choices.items()
@@ -159,9 +162,9 @@ class Tuning:
 
     def _grid(self, method: str, made: _Made) -> list[dict[str, Any]]:
         """What is tried, as far as it is known: the option waits for the best rate."""
-        budget = self.config.comparison.trials
-        fields = dict(flat_fields(config_of(self.config, method)))
-        rates = nearest(self.config.comparison.rates, fields[RATE], budget)
+        budget = self.shared.config.comparison.trials
+        fields = dict(flat_fields(self.shared.of_method(method)))
+        rates = nearest(self.shared.config.comparison.rates, fields[RATE], budget)
         grid = [{RATE: rate} for rate in rates]
         if sum(len(trial["values"]) == 1 for trial in made) < len(rates):
             return grid
@@ -216,8 +219,8 @@ def nearest(rates: Sequence[float], usual: float, most: int) -> list[float]:
     return [rate for rate in sorted(rates) if rate in by_distance[:most]]
 
 
-def _trial(config: Config, method: str, values: Values) -> Config:
-    own = config_of(config, method, values)
+def _trial(shared: Shared, method: str, values: Values) -> Config:
+    own = shared.of_method(method, values)
     own.seed = _SEED
     own.evaluation.selected_by = "last"
     return own.lock()
