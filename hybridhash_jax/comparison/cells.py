@@ -11,9 +11,9 @@ from hybridhash_jax.comparison.plan import Plan, Run, Shared, folder_of
 from hybridhash_jax.comparison.tuning import Choice
 from hybridhash_jax.config_fields import flat_fields
 from hybridhash_jax.config_rules import MAY_CHANGE
+from hybridhash_jax.methods import METHODS
 from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.config import check_occupied, saved_fields
-from input_pipeline.messages import shortened
 
 Entries = Mapping[Run, Mapping[str, Any]]  # of results.json
 # What must be the same in all runs: fields of results.json and of config.json.
@@ -26,7 +26,6 @@ _OF_RESULTS = (
     "database",
     "train_images",
     "variant",
-    "features",
 )
 _OF_CONFIG = ("init.weights", "init.checkpoint", "model.image_size", "model.dtype", "data.resize")
 
@@ -35,7 +34,9 @@ class DisagreementError(ValueError):
     """Two runs of a comparison that cannot be compared; says which, and in what they differ."""
 
 
-def finished_entry(shared: Shared, run: Run, choice: Choice, workdir: Path) -> dict[str, Any] | None:
+def finished_entry(
+    shared: Shared, run: Run, choice: Choice, workdir: Path
+) -> dict[str, Any] | None:
     """What a finished run found; None of one that is not, or not yet begun.
 
     A ConfigError if its workdir holds a run with another configuration.
@@ -72,28 +73,27 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 def check_agreement(entries: Entries, workdir: Path) -> None:
     """Refuses runs of other images, another backbone or other features than the first one."""
-    first: tuple[Run, dict[str, Any]] | None = None
+    first: dict[str, tuple[Run, Any]] = {}
     for run, entry in entries.items():
-        facts = _facts(entry, folder_of(workdir, run))
-        if first is None:
-            first = run, facts
-        different = [
-            f"{name}: {first[1][name]!r} there, {value!r} here"
-            for name, value in facts.items()
-            if value != first[1][name]
-        ]
-        if different:
-            raise DisagreementError(
-                f"{folder_of(workdir, first[0])} and {folder_of(workdir, run)} cannot be compared: "
-                f"{shortened(different, 4, '; ')}. Remove the one that is wrong, and start the same "
-                "command again"
-            )
+        facts = _facts(run, entry, folder_of(workdir, run))
+        for name, value in facts.items():
+            there, known = first.setdefault(name, (run, value))
+            if value != known:
+                raise DisagreementError(
+                    f"{folder_of(workdir, there)} and {folder_of(workdir, run)} cannot be compared: "
+                    f"{name} is {known!r} there and {value!r} here. Remove the run that is wrong, "
+                    "and start the same command again"
+                )
 
 
-def _facts(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _facts(run: Run, entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     config = dict(flat_fields(saved_fields(folder)))
-    return {name: entry.get(name) for name in _OF_RESULTS} | {
-        name: config.get(name) for name in _OF_CONFIG
+    # A fitted method has kept features also where the others train the whole network, or flip.
+    kind = "fitted" if METHODS[run.cell.method].is_fitted else "trained"
+    return {
+        **{name: entry.get(name) for name in _OF_RESULTS},
+        **{name: config.get(name) for name in _OF_CONFIG},
+        f"features ({kind} methods)": entry.get("features"),
     }
 
 

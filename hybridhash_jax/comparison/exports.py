@@ -61,9 +61,15 @@ def to_latex(comparison: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]])
     ]
     if comparison["cosine"]:
         value = f"{comparison['cosine']['map_expected']:.3f}"
-        lines += [r"\hline", rf"Cosine of the features & \multicolumn{{{len(lengths)}}}{{c}}{{{value}}} \\"]
+        lines += [
+            r"\hline",
+            rf"Cosine of the features & \multicolumn{{{len(lengths)}}}{{c}}{{{value}}} \\",
+        ]
     for block in blocks:
-        lines += [r"\hline", rf"\multicolumn{{{columns}}}{{l}}{{\textit{{{escape(block['name'])}}}}} \\"]
+        lines += [
+            r"\hline",
+            rf"\multicolumn{{{columns}}}{{l}}{{\textit{{{escape(block['name'])}}}}} \\",
+        ]
         for row in block["rows"]:
             lines.append(" & ".join([escape(row["title"]), *map(_cell, row["cells"])]) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}", ""])

@@ -45,7 +45,7 @@ def _row(
     return {
         **{name: first[name] for name in ("method", "title", "paper")},
         "cells": [
-            own[bits] | {"leads": ahead.get(bits) == method} if bits in own else None
+            dict(own[bits]) | {"leads": ahead.get(bits) == method} if bits in own else None
             for bits in lengths
         ],
         "found": [cell["mean"] for cell in own.values()],

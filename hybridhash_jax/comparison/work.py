@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from hybridhash_jax.report.comparison_page import write_comparison
 from hybridhash_jax.report.published import published_for
 from hybridhash_jax.report.wording import map_name
 from hybridhash_jax.run import train_length
-from hybridhash_jax.runtime.console import logger, only_warnings
+from hybridhash_jax.runtime.console import logger, quieter
 from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.train import TrainingDivergedError
 from hybridhash_jax.workdir import names, results
@@ -95,7 +96,7 @@ class Comparison:
             for method in methods:
                 with contextlib.suppress(WorkdirInUseError), held(self.tuning.folder(method)):
                     while (values := self.tuning.next_values(method)) is not None:
-                        with only_warnings():
+                        with quieter(logging.ERROR):  # a rate that is too high may collapse
                             self.tuning.attempt(method, values)
                         self._tell_trial(method)
 
@@ -124,7 +125,7 @@ class Comparison:
     def _train_run(self, run: Run) -> None:
         config = self.shared.of_run(run, self._choices[run.cell.method].values)
         try:
-            with only_warnings():
+            with quieter():
                 train_length(
                     config, run.cell.bits, self.dataset, folder_of(self.workdir, run), self.stop
                 )
@@ -181,7 +182,7 @@ class Comparison:
         lengths = sorted({cell["bits"] for cell in found})
         baselines = report.get("baselines") or [None]
         return {
-            "title": f"{entry['protocol']}: {counted(len(plan.methods), 'method')}, {entry['variant']}",
+            "title": _title(entry["protocol"], len(plan.methods), entry["variant"]),
             "measure": map_name(entry["top_k"]),
             "top_k": entry["top_k"],
             "dataset": report["dataset"],
@@ -211,6 +212,11 @@ class Comparison:
             {"method": run.cell.method, "bits": run.cell.bits, "reason": f"seed {run.seed}: {why}"}
             for run, why in self.failed.items()
         ]
+
+
+def _title(protocol: str, methods: int, variant: str) -> str:
+    backbone = "" if variant == protocol else f", {variant}"  # given embeddings have both names
+    return f"{protocol}: {counted(methods, 'method')}{backbone}"
 
 
 def _rounds(pending: Callable[[], list[_Work]]) -> Iterator[list[_Work]]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridhash_jax.report import wording
 from hybridhash_jax.report.page import CHOSEN, TIE_RULE, embedded, render_template
 from hybridhash_jax.report.rank_figure import plot_ranks
 from hybridhash_jax.workdir import names

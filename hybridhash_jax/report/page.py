@@ -122,9 +122,7 @@ def render_sweep(sweep: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
     whole = _complete(sweep)
     optional: dict[str, Any] = dict.fromkeys(("best", "last", "selected_by", "epoch", "report"))
     lengths = _by_bits(optional | dict(length) for length in whole["lengths"])
-    ours = [
-        _our_row(length, length["selected_by"], whole["run"]["variant"]) for length in lengths
-    ]
+    ours = [_our_row(length, length["selected_by"], whole["run"]["variant"]) for length in lengths]
     return render_template(
         "sweep.html",
         sweep=whole,
@@ -204,7 +202,9 @@ def _beside_published(
     """Returns published rows with this run's before those of equal length; none without any."""
     if not published:
         return []
-    return _by_bits({"note": None, "backbone": None, "ours": False} | dict(row) for row in (*ours, *published))
+    return _by_bits(
+        {"note": None, "backbone": None, "ours": False} | dict(row) for row in (*ours, *published)
+    )
 
 
 def _by_bits(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from hybridhash_jax.report import wording
 from hybridhash_jax.report.figures import BLUE, GREEN, GREY, PURPLE, VERMILLION, Target, figure

@@ -53,10 +53,10 @@ def progress(what: str, total: int | None = None, unit: str = "images") -> Progr
 
 
 @contextlib.contextmanager
-def only_warnings() -> Iterator[None]:
-    """Inside the block, what is no warning is not said."""
+def quieter(least: int = logging.WARNING) -> Iterator[None]:
+    """Inside the block, what is less than a warning (or `least`) is not said."""
     before = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(max(before, least))
     try:
         yield
     finally:
