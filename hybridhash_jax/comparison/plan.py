@@ -1,5 +1,6 @@
 """Which runs a comparison consists of, and what it leaves out."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ class Shared:
         It is that of an ordinary run, and says nothing of the comparison. A ConfigError for a
         recipe that the method does not have.
         """
-        own: Any = ConfigDict(self.config.to_dict())
+        own: Any = copy.deepcopy(self.config)
         own.comparison = default.get_config().comparison
         own.method.name = method
         if METHODS[method].is_fitted:

@@ -58,8 +58,8 @@ def render_comparison(
 
 
 def _told(values: Mapping[str, Any]) -> str:
-    """Chosen values in short, such as "learning_rate 0.003"."""
-    short = {name.rpartition(".")[2]: value for name, value in values.items()}
+    """Chosen values in short, such as "learning rate 0.003"."""
+    short = {name.rpartition(".")[2].replace("_", " "): value for name, value in values.items()}
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in short.items()

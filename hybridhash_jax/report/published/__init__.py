@@ -40,6 +40,9 @@ def load_published(protocol: str, top_k: int | None) -> list[Published]:
     return found
 
 
-def published_for(protocol: str, top_k: int | None) -> list[dict[str, str | int | float | None]]:
-    """The same as rows that JSON can hold."""
-    return [row._asdict() for row in load_published(protocol, top_k)]
+def published_for(
+    protocol: str, top_k: int | None, method: str | None = None
+) -> list[dict[str, str | int | float | None]]:
+    """The same as rows that JSON can hold; of one `method` by our name for it, None: of all."""
+    rows = load_published(protocol, top_k)
+    return [row._asdict() for row in rows if method in (None, row.name)]
