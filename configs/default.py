@@ -124,8 +124,97 @@ def get_config() -> Any:
     # Scale of the inner products: a number, or one that falls with the code length: "6.4/bits".
     config.loss.alpha = FieldReference(0.5, field_type=object)
 
+    # Methods of pairs and triplets, as published; what None means stands in each one's docstring.
+    config.cnnh = ConfigDict()
+    config.cnnh.variant = "paper"  # or "deephash": outputs that are not squashed
+    config.cnnh.sweeps = 5  # of the coordinate descent that finds the codes
+    config.cnnh.seed = 0  # of the numbers it starts from
+
+    config.dnnh = ConfigDict()
+    config.dnnh.margin = 1.0  # how much further a dissimilar image should be
+    config.dnnh.threshold = 0.5  # sigmoids further from 1/2 become 0 and 1; 0.5: none
+
+    config.dsh = ConfigDict()
+    config.dsh.variant = "official"  # or "caffe", "weixu000", "deephash"
+    config.dsh.quantization = placeholder(float)  # None: the variant's own weight
+    config.dsh.margin = 2.0  # squared distance asked for, times the bits
+    config.dsh.unseen = "ignored"  # "deephash": or "negative", bank rows not seen yet
+
+    config.dpsh = ConfigDict()
+    config.dpsh.variant = "official"  # or "deephash"
+    config.dpsh.quantization = placeholder(float)  # None: the variant's own weight
+    config.dpsh.unseen = "ignored"  # or "negative": bank rows not seen yet
+
+    config.dtsh = ConfigDict()
+    config.dtsh.variant = "deephash"  # or "official", triplets with a memory bank
+    config.dtsh.margin = placeholder(float)  # None: 5; "official": half the bits
+    config.dtsh.quantization = placeholder(float)  # None: the variant's own weight
+    config.dtsh.samples = 500  # "official": rows of the bank that a batch meets
+    config.dtsh.seed = 0  # of what is drawn from the bank
+
+    config.hashnet = ConfigDict()
+    config.hashnet.variant = (
+        "paper"  # weights of pairs; or "official", "caffe", "updated", "deephash"
+    )
+    config.hashnet.alpha = FieldReference("10/bits", field_type=object)  # as loss.alpha
+    config.hashnet.class_num = 1.0  # weight of similar pairs, "official" and "caffe"
+    config.hashnet.beta_growth = 50.0  # beta, of tanh(beta z), rises from 1 to sqrt(1 + this)
+    config.hashnet.beta_steps = 10_000  # in so many steps
+
+    config.dch = ConfigDict()
+    config.dch.variant = "paper"  # or "official", "official_cosine"
+    config.dch.gamma = 20.0  # scale of the Cauchy distribution, in bits
+    config.dch.quantization = placeholder(float)  # None: 0.1; official: 0
+
     config.csq = ConfigDict()  # method "csq"
     config.csq.quantization = 1e-4  # weight of what draws outputs to -1 and +1
+    config.csq.centres = "spread"  # or "published": the list that its authors begin with
+
+    config.mdshc = ConfigDict()  # method "mdshc", single labels only
+    config.mdshc.pairs = 1.0  # weight of the pairs of a class
+    config.mdshc.quantization = 1e-4  # weight of what draws outputs to -1 and +1
+    config.mdshc.start_epoch = 9  # epochs before the pairs count
+
+    config.dpn = ConfigDict()  # method "dpn"
+    config.dpn.margin = 1.0  # what an output shall reach on its target's side
+    config.dpn.variant = "paper"  # or "deephash": means over bits, one target for several labels
+    config.dpn.targets = "random"  # or "greedy", far apart; or "hadamard", csq's published ones
+    config.dpn.regularization = 0.0  # weight of the outputs' squares
+    config.dpn.update_epochs = 0  # epochs from one change of the targets to the next; 0: none
+    config.dpn.update_share = 1.0  # of a class's images that its new target is of
+
+    config.orthohash = ConfigDict()  # method "orthohash"
+    config.orthohash.margin = 0.2
+    config.orthohash.margin_on = "cosine"  # or "angle"
+    config.orthohash.scale = placeholder(float)  # of the cosines; None: sqrt(bits)
+    config.orthohash.codebook = "random"  # or "greedy", far apart
+    config.orthohash.quantization = 0.0  # weight of what draws outputs to their codes
+
+    config.greedyhash = ConfigDict()  # method "greedyhash"
+    config.greedyhash.penalty = 0.1  # weight of what draws outputs to -1 and +1
+
+    config.hyp2 = ConfigDict()  # method "hyp2"
+    config.hyp2.beta = 0.5  # weight of the pairs of images with several labels
+    config.hyp2.zeta = placeholder(float)  # cosine allowed; None: by bits and classes
+
+    config.dhd = ConfigDict()  # method "dhd"
+    config.dhd.temperature = 0.2  # of the cosines to proxies
+    config.dhd.distillation = 0.1  # weight of the agreement of two views
+    config.dhd.quantization = 0.1  # weight of what draws outputs to -1 and +1
+
+    config.adsh = ConfigDict()  # method "adsh"
+    config.adsh.gamma = 200.0  # how strongly outputs and codes of an image agree
+    config.adsh.images = 2000  # database images that an epoch draws
+    config.adsh.passes = 3  # times that an epoch sees them
+    config.adsh.labels = "database"  # whose codes are learned, by their labels; or "train"
+    # Methods of which no formula could be found: ADSH with terms of our own.
+    config.admh_reconstructed = ConfigDict(config.adsh.to_dict())
+    config.admh_reconstructed.mu = 20.0  # how strongly codes are drawn to their class
+    config.admh_reconstructed.nu = 20.0  # how strongly they are pushed from the others
+    config.jldsh_reconstructed = ConfigDict(config.adsh.to_dict())
+    config.jldsh_reconstructed.eta = 20.0  # weight of the classification of codes
+    config.jldsh_reconstructed.xi = 1.0  # weight of its decay
+    config.jldsh_reconstructed.classification = 1.0  # weight of that of outputs
 
     # Methods without labels, fitted from features at once: "lsh" and "pca" have no options.
     config.lsh = ConfigDict()

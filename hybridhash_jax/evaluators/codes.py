@@ -116,11 +116,13 @@ class CodeEvaluator(Evaluator):
         """The database with learned codes [n, K] for the images that were trained on."""
         place = {row: i for i, row in enumerate(self.experiment.train_rows.tolist())}
         assert database.rows is not None
-        found = [(i, place[row]) for i, row in enumerate(database.rows.tolist()) if row in place]
+        is_learned = np.any(learned, axis=1)  # rows of zeros are not learned yet
+        rows = enumerate(database.rows.tolist())
+        found = [(i, place[row]) for i, row in rows if row in place and is_learned[place[row]]]
         packed = database.packed.copy()
         if found:
-            rows, images = np.asarray(found).T
-            packed[rows] = binary.pack(binary.binarize(learned[images]))
+            places, images = np.asarray(found).T
+            packed[places] = binary.pack(binary.binarize(learned[images]))
         return dataclasses.replace(database, packed=packed)
 
     def _encode_rows(

@@ -242,15 +242,31 @@ def bank_loss(
     `mask` is False for padding; `alpha` and `unseen` are those of `HybridHash`; `rows` says how the
     bank lies on the devices, None whole on each of them.
     """
+    of_pairs = functools.partial(pair_sums, alpha=alpha)
+    return bank_sums((embeddings, labels, mask), bank, of_pairs, unseen=unseen, rows=rows).loss()
+
+
+def bank_sums(
+    batch: Arrays,
+    bank: MemoryBank,
+    of_pairs: Callable[..., PairSums],
+    *,
+    unseen: str = "ignored",
+    rows: Rows | None = None,
+) -> PairSums:
+    """The sums over the pairs of a batch (embeddings, labels, mask) and the bank's rows.
+
+    `of_pairs` has the arguments of `pair_sums`; all others are those of `bank_loss`.
+    """
     used = bank.seen if unseen == "ignored" else jnp.ones_like(bank.seen)
     if bank.num_images < len(used):
         used &= jnp.arange(len(used)) < bank.num_images
     compared = jax.lax.stop_gradient(bank.embeddings), bank.labels, used
-    sums: Callable[[Arrays, Arrays], PairSums] = functools.partial(_sums_over_rows, alpha=alpha)
-    return (rows or WholeRows()).sum_over(sums)((embeddings, labels, mask), compared).loss()
+    sums = functools.partial(_sums_over_rows, of_pairs=of_pairs)
+    return (rows or WholeRows()).sum_over(sums)(batch, compared)
 
 
-def _sums_over_rows(batch: Arrays, bank: Arrays, *, alpha: float) -> PairSums:
+def _sums_over_rows(batch: Arrays, bank: Arrays, *, of_pairs: Callable[..., PairSums]) -> PairSums:
     """The sums over a batch and some rows of the bank, of a large bank in blocks of rows.
 
     A block's pairs are computed again in the backward pass, so that the memory is one block's.
@@ -258,8 +274,7 @@ def _sums_over_rows(batch: Arrays, bank: Arrays, *, alpha: float) -> PairSums:
     embeddings, labels, mask = batch
 
     def of_rows(embeddings: jax.Array, others: jax.Array, classes: jax.Array, used: jax.Array):
-        pair_mask = mask[:, None] & used[None, :]
-        return pair_sums(embeddings, labels, others, classes, pair_mask, alpha=alpha)
+        return of_pairs(embeddings, labels, others, classes, mask[:, None] & used[None, :])
 
     rows = len(bank[0])
     block = min(rows, max(_BLOCK // (len(mask) + embeddings.shape[1] + labels.shape[1]), 1))

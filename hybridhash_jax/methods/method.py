@@ -224,7 +224,8 @@ class Method(abc.ABC):
     def database_codes(self, state: State) -> jax.Array | None:
         """Learned embeddings [n, K] of the training images, whose signs are their codes.
 
-        An asymmetric method has them; None means that the network encodes every image.
+        An asymmetric method has them; None means that the network encodes every image. So it does
+        where a row is all zeros.
         """
         del state
         return None

@@ -1,0 +1,100 @@
+"""DPSH: deep pairwise-supervised hashing (Li et al., IJCAI 2016).
+
+The likelihood of pairs with theta = z . u / 2, of an image's output z and a row u of a memory bank:
+a pair loses softplus(theta) - s theta. Outputs are drawn to their signs by (z - sgn z)^2.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# (JAX's own types are not complete.)
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from hybridhash_jax.methods.hybridhash import (
+    MemoryBank,
+    bank_sums,
+    create_bank,
+    pair_sums,
+    update_bank,
+)
+from hybridhash_jax.methods.method import Examples, Method, everywhere
+from hybridhash_jax.methods.pairwise.pairs import mean_over_images, mean_over_pairs, signs, wide
+from input_pipeline.options import Option
+
+OPTIONS = (
+    Option("variant", "whose loss it is", ("official", "deephash")),
+    Option("quantization", "weight of the quantization term", at_least=0),
+    Option("unseen", "bank rows not seen yet", ("ignored", "negative")),
+)
+_QUANTIZATION = {"official": 10.0, "deephash": 0.1}
+
+
+@dataclasses.dataclass(frozen=True)
+class DPSH(Method):
+    """The published method.
+
+    `variant` "official" divides both sums, over pairs and over bits, by B n, with the n training
+    images; "deephash", DeepHash-pytorch's, takes a mean of each. Bank rows not seen yet are, by
+    `unseen`, "ignored", or "negative" as in both codes: dissimilar to everything, which adds log 2
+    each and no gradient.
+    """
+
+    variant: str = "official"
+    quantization: float | None = None  # eta; None: the variant's own, 10 and .1
+    unseen: str = "ignored"
+
+    title, paper = "DPSH", "Li et al., IJCAI 2016"
+    head = "linear"
+    group = "dpsh"
+    options = OPTIONS
+    recipes: ClassVar = {
+        "published": {
+            "optimizer.name": "sgd",
+            "optimizer.learning_rate": 0.05,
+            "optimizer.weight_decay": 1e-5,
+            "optimizer.schedule": "step",
+            "optimizer.step_epochs": (50, 100),
+            "batch_size": 128,
+            "num_epochs": 150,
+        },
+        "features": {"optimizer.learning_rate": 1e-3},
+    }
+    grid: ClassVar = {"quantization": (1.0, 10.0, 50.0)}
+
+    def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> MemoryBank:
+        """An empty bank."""
+        del key
+        return create_bank(len(labels), bits, labels.shape[1])
+
+    def row_leaves(self, state: MemoryBank) -> Any:
+        """All of the bank's arrays."""
+        return everywhere(True, state)
+
+    def loss(
+        self, outputs: jax.Array, examples: Examples, state: MemoryBank, step: jax.Array
+    ) -> tuple[jax.Array, MemoryBank]:
+        """See the class; the pairs' part is HybridHash's sums, not weighted by kind."""
+        del step
+        batch = outputs, examples.labels, examples.mask, examples.index
+        outputs, labels, mask, index = examples.rows.gather(batch)
+        bank = update_bank(state, index, outputs, labels)
+        sums = bank_sums(
+            (outputs, labels, mask),
+            bank,
+            functools.partial(pair_sums, alpha=0.5),
+            unseen=self.unseen,
+            rows=examples.rows,
+        )
+        z = wide(outputs)
+        errors = mean_over_images(jnp.square(z - signs(z)).sum(axis=1), mask)
+        own = _QUANTIZATION[self.variant]
+        weight = own if self.quantization is None else self.quantization
+        if self.variant == "deephash":
+            return mean_over_pairs(sums) + weight / outputs.shape[1] * errors, bank
+        images = jnp.maximum(jnp.sum(mask, dtype=z.dtype), 1)
+        pairs = (sums.positive + sums.negative) / images
+        return (pairs + weight * errors) / bank.num_images, bank

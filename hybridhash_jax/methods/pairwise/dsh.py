@@ -1,0 +1,142 @@
+"""DSH: deep supervised hashing (Liu et al., CVPR 2016).
+
+The squared distance D of two images' outputs z is a loss if they are similar; if they are not, what
+D lacks to a margin m = 2 K is. The loss is half the mean over pairs of s D + (1 - s) max(m - D, 0),
+plus a times the mean over images of sum_k | |z_k| - 1 |, which draws outputs to -1 and +1.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# (JAX's own types are not complete.)
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Shaped
+
+from hybridhash_jax.methods.hybridhash import (
+    MemoryBank,
+    PairSums,
+    bank_sums,
+    create_bank,
+    similarity,
+    update_bank,
+)
+from hybridhash_jax.methods.method import Examples, Method, everywhere
+from hybridhash_jax.methods.pairwise.pairs import (
+    mean_over_images,
+    mean_over_pairs,
+    pairs_within,
+    squared_distances,
+    sums_by_kind,
+    wide,
+)
+from input_pipeline.options import Option
+
+OPTIONS = (
+    Option("variant", "whose loss it is", ("official", "caffe", "weixu000", "deephash")),
+    Option("quantization", "weight of the quantization term", at_least=0),
+    Option("margin", "squared distance asked for, as a multiple of the bits", above=0),
+    Option("unseen", "bank rows not seen yet", ("ignored", "negative")),
+)
+# Each one's weight of the mean over images of sum_k | |z_k| - 1 |; "deephash": over bits as well.
+_QUANTIZATION = {"official": 0.01, "caffe": 0.01, "weixu000": 0.02, "deephash": 0.1}
+
+
+@dataclasses.dataclass(frozen=True)
+class DSH(Method):
+    """The published method.
+
+    `variant` "official" is the loss of the authors' code over the pairs of different images in a
+    batch. "caffe" has the gradient of that code too, of which the pairs' part is half the true one.
+    "weixu000", a port to PyTorch, also compares images with themselves. "deephash",
+    DeepHash-pytorch's, compares the batch with a memory bank, whose rows not seen yet are, by
+    `unseen`, "ignored" or, as there, "negative": dissimilar to everything.
+    """
+
+    variant: str = "official"
+    quantization: float | None = None  # a; None: the variant's own, .01, .01, .02 and .1
+    margin: float = 2.0
+    unseen: str = "ignored"
+
+    title, paper = "DSH", "Liu et al., CVPR 2016"
+    head = "linear"
+    group = "dsh"
+    options = OPTIONS
+    recipes: ClassVar = {
+        "published": {
+            "optimizer.name": "sgd",
+            "optimizer.learning_rate": 1e-3,
+            "optimizer.weight_decay": 4e-3,
+            "optimizer.schedule": "step",
+            # 70,000 iterations, the rate falls at 60,000 and 65,000: 25 are an epoch.
+            "optimizer.step_epochs": (2400, 2600),
+            "batch_size": 200,
+            "num_epochs": 2800,
+        },
+        "features": {"optimizer.learning_rate": 1e-3},
+    }
+    grid: ClassVar = {"quantization": (0.01, 0.1, 1.0)}
+
+    def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> MemoryBank | None:
+        """An empty bank with "deephash", else None."""
+        del key
+        is_bank = self.variant == "deephash"
+        return create_bank(len(labels), bits, labels.shape[1]) if is_bank else None
+
+    def row_leaves(self, state: MemoryBank | None) -> Any:
+        """All of the bank's arrays."""
+        return everywhere(True, state)
+
+    def loss(
+        self, outputs: jax.Array, examples: Examples, state: MemoryBank | None, step: jax.Array
+    ) -> tuple[jax.Array, MemoryBank | None]:
+        """See the module's docstring."""
+        del step
+        margin = self.margin * outputs.shape[1]
+        batch = outputs, examples.labels, examples.mask, examples.index
+        if state is not None:
+            batch = examples.rows.gather(batch)
+        outputs, labels, mask, index = batch
+
+        def sums(*pairs: jax.Array) -> PairSums:
+            return pair_sums(*pairs, margin=margin)
+
+        if state is None:
+            pair_mask = pairs_within(mask, with_itself=self.variant == "weixu000")
+            pairs = sums(outputs, labels, outputs, labels, pair_mask)
+        else:
+            state = update_bank(state, index, outputs, labels)
+            batch = outputs, labels, mask
+            pairs = bank_sums(batch, state, sums, unseen=self.unseen, rows=examples.rows)
+        value = mean_over_pairs(pairs) / 2
+        if self.variant == "caffe":
+            value = value / 2 + jax.lax.stop_gradient(value / 2)
+        return value + self._weight(outputs.shape[1]) * quantization_loss(outputs, mask), state
+
+    def _weight(self, bits: int) -> float:
+        """Of the mean over images."""
+        own = _QUANTIZATION[self.variant]
+        weight = own if self.quantization is None else self.quantization
+        return weight / bits if self.variant == "deephash" else weight
+
+
+def pair_sums(
+    outputs: Float[Array, "B K"],
+    labels: Shaped[Array, "B classes"],
+    others: Float[Array, "M K"],
+    other_labels: Shaped[Array, "M classes"],
+    pair_mask: Bool[Array, "B M"],
+    *,
+    margin: float,
+) -> PairSums:
+    """Sums of D over similar pairs, and of max(margin - D, 0) over dissimilar ones."""
+    distances = squared_distances(outputs, others)
+    similar = similarity(labels, other_labels)
+    return sums_by_kind(distances, jnp.maximum(margin - distances, 0), similar, pair_mask)
+
+
+def quantization_loss(outputs: Float[Array, "B K"], mask: Bool[Array, " B"]) -> Float[Array, ""]:
+    """The mean over images of sum_k | |z_k| - 1 |."""
+    return mean_over_images(jnp.abs(jnp.abs(wide(outputs)) - 1).sum(axis=1), mask)

@@ -1,0 +1,92 @@
+"""DTSH: the losses and gradients of its authors' code and of DeepHash-pytorch; memory."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hybridhash_jax.methods.pairwise.dtsh import DTSH
+from hybridhash_jax.methods.pairwise.pairs import triplet_sums
+from tests.methods.pairwise import golden_files
+
+
+@pytest.mark.parametrize("dtype", golden_files.PRECISIONS)
+@pytest.mark.parametrize("case", [f"{kind}{number}" for kind in "sm" for number in range(3)])
+def test_within_a_batch_it_is_that_of_deephash_pytorch(case, dtype):
+    golden = golden_files.load("DTSH_deephash_pytorch")
+    with golden_files.precision(dtype):
+        examples = golden_files.examples_of(golden[f"{case}_y"])
+        golden_files.check_loss(
+            lambda u: DTSH().loss(u, examples, None, 0),
+            [golden[f"{case}_u"]],
+            golden[f"{case}_loss"],
+            [golden[f"{case}_grad"]],
+            dtype,
+            tolerance=1e-3 if case[1] == "2" else 1e-5,  # its third batch reaches the clip
+        )
+
+
+def whole_bank(method, embeddings, labels, dtype):
+    bank = method.init_state(jnp.asarray(labels), embeddings.shape[1], None)
+    return dataclasses.replace(
+        bank,
+        embeddings=jnp.asarray(embeddings, dtype),
+        labels=jnp.asarray(labels, bank.labels.dtype),
+        seen=jnp.ones(len(labels), bool),
+    )
+
+
+@pytest.mark.parametrize("dtype", golden_files.PRECISIONS)
+def test_with_the_whole_bank_it_is_that_of_the_authors(dtype):
+    golden = golden_files.load("DTSH_official_byhand")
+    labels, index = np.eye(golden["lab"].max() + 1)[golden["lab"]], golden["ix"]
+    with golden_files.precision(dtype):
+        for weight in (None, 0.0, 1.0):
+            method = DTSH(variant="official", quantization=weight)
+            bank = whole_bank(method, golden["U"], labels, dtype)
+            examples = golden_files.examples_of(labels[index], index)
+
+            def loss(u, method=method, bank=bank, examples=examples):
+                return method.loss(u, examples, bank, jnp.zeros((), jnp.int32))
+
+            outputs = golden["U"][index]
+            if weight is None:
+                golden_files.check_loss(loss, [outputs], golden["loss"], [golden["grad"]], dtype)
+            else:
+                value, _ = loss(jnp.asarray(outputs, dtype))
+                parts = golden["loss_triplet"] + weight * golden["loss_quant"]
+                np.testing.assert_allclose(value, parts, rtol=1e-5)
+
+
+def test_samples_of_the_bank_differ_by_step_and_are_about_the_whole_in_the_mean():
+    golden = golden_files.load("DTSH_official_byhand")
+    labels, index = np.eye(golden["lab"].max() + 1)[golden["lab"]], golden["ix"]
+    outputs = jnp.asarray(golden["U"][index], jnp.float32)
+    examples = golden_files.examples_of(labels[index], index)
+    method = DTSH(variant="official", samples=25)
+    bank = whole_bank(method, golden["U"], labels, jnp.float32)
+    loss = jax.jit(lambda step: method.loss(outputs, examples, bank, step)[0])
+    values = [float(loss(jnp.asarray(step))) for step in range(20)]
+    assert len(set(values)) > 10
+    assert np.mean(values) == pytest.approx(float(golden["loss"]), rel=0.1)
+
+
+def test_blocks_of_anchors_give_the_sums_over_all_triplets():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(5, 600)).astype(np.float32)  # two anchors a block, and one over
+    positive = rng.random(scores.shape) < 0.1
+    negative = ~positive & (rng.random(scores.shape) < 0.5)
+    sums = triplet_sums(*map(jnp.asarray, (scores, positive, negative)), jnp.exp)
+    for row in range(5):
+        difference = scores[row][positive[row]][:, None] - scores[row][negative[row]]
+        np.testing.assert_allclose(sums[row], np.exp(difference).sum(), rtol=1e-5)
+
+
+def test_a_large_batch_takes_the_memory_of_a_block_of_triplets():
+    images = 512  # all triplets at once: 512 MiB of float32
+    examples = golden_files.examples_of(jnp.eye(8)[jnp.arange(images) % 8])
+    gradient = jax.grad(lambda u: DTSH().loss(u, examples, None, 0)[0])
+    program = jax.jit(gradient).lower(jnp.zeros((images, 16))).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 100 << 20
