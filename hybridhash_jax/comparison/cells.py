@@ -24,7 +24,6 @@ _OF_RESULTS = (
     "top_k",
     "queries",
     "database",
-    "train_images",
     "variant",
 )
 _OF_CONFIG = ("init.weights", "init.checkpoint", "model.image_size", "model.dtype", "data.resize")
@@ -71,18 +70,23 @@ def read_report(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def check_agreement(entries: Entries, workdir: Path) -> None:
-    """Refuses runs of other images, another backbone or other features than the first one."""
-    first: dict[str, tuple[Run, Any]] = {}
-    for run, entry in entries.items():
-        facts = _facts(run, entry, folder_of(workdir, run))
-        for name, value in facts.items():
-            there, known = first.setdefault(name, (run, value))
+class Agreement:
+    """Sees to it that all runs have the same images, the same backbone and the same features."""
+
+    def __init__(self, workdir: Path):
+        self.workdir = workdir
+        self._first: dict[str, tuple[Run, Any]] = {}
+
+    def check(self, run: Run, entry: Mapping[str, Any]) -> None:
+        """Refuses a run that differs from an earlier one; a DisagreementError names both."""
+        folder = folder_of(self.workdir, run)
+        for name, value in _facts(run, entry, folder).items():
+            there, known = self._first.setdefault(name, (run, value))
             if value != known:
                 raise DisagreementError(
-                    f"{folder_of(workdir, there)} and {folder_of(workdir, run)} cannot be compared: "
-                    f"{name} is {known!r} there and {value!r} here. Remove the run that is wrong, "
-                    "and start the same command again"
+                    f"{folder_of(self.workdir, there)} and {folder} cannot be compared: {name} is "
+                    f"{known!r} there and {value!r} here. Remove the run that is wrong, and start "
+                    "the same command again"
                 )
 
 

@@ -15,7 +15,7 @@ from configs import default
 from hybridhash_jax import configured, models
 from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.config_rules import compared_methods
-from hybridhash_jax.image_sources import check_enough
+from hybridhash_jax.image_sources import check_enough, training_rows
 from hybridhash_jax.methods import METHODS, Method
 from hybridhash_jax.workdir import names
 from input_pipeline.dataset import Dataset
@@ -155,7 +155,7 @@ def folder_of(workdir: Path, run: Run) -> Path:
 def _label_problem(config: Config, dataset: Dataset) -> str | None:
     """Why the method cannot learn these labels; None if it can."""
     try:
-        configured.create_method(config).check_labels(dataset.labels[dataset.splits.train])
+        training_rows(config, configured.create_method(config), dataset)
     except ValueError as error:
         return str(error)
     return None
@@ -174,7 +174,7 @@ def _length_problem(
 ) -> str | None:
     """Why the method cannot have codes of this length; None if it can."""
     method = configured.create_method(config)
-    labels = dataset.labels[dataset.splits.train]
+    labels = dataset.labels[training_rows(config, method, dataset)[0]]
     width = configured.embedding_width(dataset)
     if backbone.grid == 1:  # a head on vectors is built without what gives the vectors
         heads = {name: config.model[name] for name in ("head_kind", "head_width", "head_dropout")}

@@ -73,6 +73,7 @@ class Comparison:
         self.tuning = Tuning(shared, self.plan, dataset, workdir)
         self.failed: dict[Run, str] = {}  # runs that diverged
         self.entries: dict[Run, dict[str, Any]] = {}
+        self._agreement = cells.Agreement(workdir)
         for one in self.plan.left_out:
             length = "" if one.bits is None else f", {one.bits} bits"
             logger.warning("%s%s is left out: %s", one.method, length, one.reason)
@@ -149,12 +150,12 @@ class Comparison:
             found = cells.finished_entry(self.shared, run, choice, self.workdir)
             if found is None:
                 return None
+            self._agreement.check(run, found)
             self.entries[run] = found
         return self.entries[run]
 
     def write(self) -> dict[str, Any]:
         """Writes comparison.json, its page, CSV and LaTeX; returns the first."""
-        cells.check_agreement(self.entries, self.workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
         if self._has_choices():
             write_json(self.workdir / names.ALL_CHOICES, self.tuning.record())

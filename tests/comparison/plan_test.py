@@ -49,7 +49,7 @@ def test_a_method_that_cannot_learn_the_labels_is_left_out_with_its_reason(folde
 
     monkeypatch.setattr(HybridHash, "check_labels", refuse)
     plan = plan_of(folder)
-    assert ("hybridhash", None, "not 4 classes") in [
+    assert ("hybridhash", None, "training images of embeddings: not 4 classes") in [
         (one.method, one.bits, one.reason) for one in plan.left_out
     ]
     assert "hybridhash" not in plan.methods
@@ -80,7 +80,7 @@ def test_names_of_a_flag_come_as_one_text(folder):
 @pytest.mark.parametrize(
     ("field", "value", "parts"),
     [
-        ("comparison.methods", ("hybridhas",), ["Did you mean hybridhash?", "itq", "csq"]),
+        ("comparison.methods", ("hybridhas",), ["Did you mean hybridhash", "itq", "csq"]),
         ("comparison.methods", ("classification",), ["there is no method 'classification'"]),
         ("comparison.methods", ("lsh", "lsh"), ["each method once"]),
         ("comparison.seeds", (), ["such as 0 or 0,1,2"]),
@@ -142,13 +142,12 @@ def test_runs_of_other_data_or_another_backbone_are_refused_by_name(
     runs = [Run(Cell(name, 8), 0) for name in ("hybridhash", "lsh", "csq")]
     for run in runs:
         save_config(folder_of(tmp_path, run), shared.of_run(run, {}))
-    entries = {run: dict(ENTRY) for run in runs}
-    cells.check_agreement(entries, tmp_path)
-    entries[runs[1]]["features"] = "of one view"  # a fitted method has its own
-    cells.check_agreement(entries, tmp_path)
-    entries[runs[2]] |= changed
+    agreement = cells.Agreement(tmp_path)
+    agreement.check(runs[0], ENTRY)
+    agreement.check(runs[1], ENTRY | {"features": "of one view"})  # a fitted method has its own
+    agreement.check(runs[2], ENTRY | {"train_images": 99})  # the database, of another method
     with pytest.raises(cells.DisagreementError, match=told) as error:
-        cells.check_agreement(entries, tmp_path)
+        agreement.check(runs[2], ENTRY | changed)
     assert "hybridhash/seed0/8bits" in str(error.value) and "csq/seed0/8bits" in str(error.value)
 
 
