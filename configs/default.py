@@ -268,6 +268,15 @@ def get_config() -> Any:
     config.evaluation.validation_fraction = 0.1  # of the training images, for "validation"
     config.evaluation.report = True  # draw report.html and its pictures at the end
 
+    # --mode=compare: methods x bits x seeds, each run an ordinary one (docs/methods.md).
+    config.comparison = ConfigDict()
+    config.comparison.methods = ()  # of methods.METHODS; empty: all that can learn these labels
+    config.comparison.seeds = (0, 1, 2)
+    config.comparison.rates = (3e-4, 1e-3, 3e-3, 1e-2)  # learning rates that are tried
+    # Most trials of a method in choosing its learning rate and its own option, on training images
+    # that are held out; 0: all methods keep those of their recipe.
+    config.comparison.trials = 6
+
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1.0
     config.checkpoint.keep_latest = 2  # beside the best one

@@ -87,3 +87,11 @@ def head_on_features(config: Any) -> None:
     config.evaluation.selected_by = "last"
     config.evaluation.batch_size = 128
     config.checkpoint.every_epochs = 20.0
+
+
+def compared(config: Any) -> None:
+    """For --mode=compare: three lengths, and of each run its numbers, without pictures."""
+    config.bits = (16, 32, 64)
+    config.evaluation.report = False
+    config.evaluation.batch_size = 1024
+    config.checkpoint.keep_latest = 1

@@ -56,6 +56,7 @@ _OF_TRAIN = {
     "evaluate": "train --mode=evaluate",
     "eval": "train --mode=evaluate",
     "tune_batch": "train --mode=tune_batch",
+    "compare": "train --mode=compare",
 }
 
 

@@ -29,6 +29,7 @@ Trains and evaluates deep hashing networks.
   {program} --workdir=runs/digits (goes on with the run that is there)
   {program} --mode=tune_batch --config=configs/cifar10.py --workdir=runs/cifar10
   {program} --mode=evaluate --workdir=runs/digits
+  {program} --mode=compare --config=configs/compare_cifar10.py --workdir=runs/compared
   {program} --mode=evaluate --codes=CODES --workdir=runs/codes
 
 Every field of configs/default.py can be given: --config.optimizer.learning_rate=1e-4
@@ -42,9 +43,11 @@ config_flags.DEFINE_config_file("config", None, CONFIG)
 flags.DEFINE_string("workdir", None, "Where the run is kept: checkpoints, logs, results.")
 MODES = (
     "evaluate: only measure a checkpoint of the workdir, or, without one, config.init.weights. "
-    "tune_batch: find the largest batch."
+    "tune_batch: find the largest batch. "
+    "compare: train every method of comparison.methods at every length with every seed, and make "
+    "one table; the same command in several processes shares the work."
 )
-flags.DEFINE_enum("mode", "train", ["train", "evaluate", "tune_batch"], MODES)
+flags.DEFINE_enum("mode", "train", ["train", "evaluate", "tune_batch", "compare"], MODES)
 WHICH = "For --mode=evaluate: selected, latest, or a checkpoint's step."
 flags.DEFINE_string("checkpoint", "selected", WHICH)
 OUTPUT = "For --mode=evaluate: where results go; default: the workdir's folder evaluation."

@@ -1,5 +1,7 @@
 """What values a configuration may have, collected from who uses them and checked at the start."""
 
+import difflib
+import math
 from typing import Any
 
 from hybridhash_jax import accumulation, models, optimizer
@@ -18,6 +20,40 @@ def _bits_problem(bits: Any) -> str | None:
     good = isinstance(bits, tuple) and bits and all(isinstance(b, int) for b in bits)
     if not good or min(bits) < 1 or max(bits) > 1024 or len(set(bits)) < len(bits):
         return "give different code lengths from 1 to 1024, such as 32 or 16,32,64"
+    return None
+
+
+def compared_methods(config: Config) -> list[str]:
+    """Those of comparison.methods; all hashing methods where none is named."""
+    return _listed(config.comparison.methods) or list(_HASHING)
+
+
+def _listed(given: Any) -> list[str]:
+    """Names; a flag gives all of them as one text."""
+    return [name.strip() for part in given for name in str(part).split(",")]
+
+
+def _methods_problem(given: Any) -> str | None:
+    names = _listed(given)
+    unknown = [name for name in names if name not in _HASHING]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], _HASHING, n=2, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        return f"there is no method {unknown[0]!r}.{hint} Methods: {', '.join(_HASHING)}"
+    return "give each method once" if len(set(names)) < len(names) else None
+
+
+def _seeds_problem(seeds: Any) -> str | None:
+    good = seeds and all(isinstance(seed, int) and 0 <= seed < 2**63 for seed in seeds)
+    if not good or len(set(seeds)) < len(seeds):
+        return "give one whole number or several different ones, such as 0 or 0,1,2"
+    return None
+
+
+def _rates_problem(rates: Any) -> str | None:
+    good = rates and all(isinstance(rate, int | float) and 0 < rate < math.inf for rate in rates)
+    if not good or len(set(rates)) < len(rates):
+        return "give different learning rates above 0, such as 3e-4,1e-3,3e-3"
     return None
 
 
@@ -43,6 +79,13 @@ _EVALUATION = (
     Option("report", "whether pages are drawn", (True, False), may_change=True),
     selection.OPTION,
 )
+# What is compared changes no run that is there already.
+_COMPARISON = (
+    Option("methods", "what is compared", may_change=True, problem=_methods_problem),
+    Option("seeds", "of the runs of each cell", may_change=True, problem=_seeds_problem),
+    Option("rates", "learning rates that are tried", may_change=True, problem=_rates_problem),
+    Option("trials", "most trials of a method", at_least=0, at_most=100, may_change=True),
+)
 _DATA = (
     *datasets.OPTIONS,
     *sources.OPTIONS,
@@ -65,6 +108,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     "pretraining.": (*Classification.options, *rand_augment.OPTIONS),
     "optimizer.": optimizer.OPTIONS,
     "evaluation.": _EVALUATION,
+    "comparison.": _COMPARISON,
     "checkpoint.": checkpoints.OPTIONS,
 }
 MAY_CHANGE = {

@@ -172,9 +172,9 @@ def training_rows(
     used = {"training": rows}
     if method.learns == "classes":
         used["query"] = splits.query
-    for name, rows in used.items():
+    for name, checked in used.items():
         try:
-            method.check_labels(dataset.labels[rows])
+            method.check_labels(dataset.labels[checked])
         except ValueError as error:
             raise ValueError(f"{name} images of {dataset.name}: {error}") from None
     if method.learns == "codes" and config.evaluation.selected_by == "validation":

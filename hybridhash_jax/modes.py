@@ -13,6 +13,8 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from hybridhash_jax.batch_tuning import tune_batch
+from hybridhash_jax.comparison.plan import Shared
+from hybridhash_jax.comparison.work import compare
 from hybridhash_jax.config_fields import flat_fields
 from hybridhash_jax.configured import with_recipe
 from hybridhash_jax.distributed import processes
@@ -91,8 +93,13 @@ def _start_mode() -> None:
     _agree_on_run(workdir)
     output = Path(given.output).expanduser() if given.output else None
     config = given.config
+    fields = config_flags.get_override_values(given["config"]) if config is not None else {}
+    if given.mode == "compare":
+        stop = StopRequest(end=processes.end_by_signal)
+        compare(Shared(config, frozenset(fields)), workdir, stop)
+        return
     if config is not None:
-        config = with_recipe(config, config_flags.get_override_values(given["config"]))
+        config = with_recipe(config, fields)
     if given.mode == "train":
         train(config, workdir, StopRequest(end=processes.end_by_signal))
     elif given.mode == "tune_batch":

@@ -44,7 +44,7 @@ History = list[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Finished:
+class Finished:
     """What a finished run left: its entry of results.json, its report, its evaluator."""
 
     entry: dict[str, Any]
@@ -72,7 +72,7 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     if not any(committed_steps(folder / names.CHECKPOINTS) for folder in folders.values()):
         check_headers(dataset, config)
     finished = [
-        _train_length(config, bits, dataset, folder, stop) for bits, folder in folders.items()
+        train_length(config, bits, dataset, folder, stop) for bits, folder in folders.items()
     ]
     entries = [run.entry for run in finished]
     if len(config.bits) > 1 and jax.process_index() == 0:
@@ -85,15 +85,21 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     return entries
 
 
-def _train_length(
+def train_length(
     config: Config, bits: int, dataset: Dataset, workdir: Path, stop: StopRequest
-) -> _Finished:
+) -> Finished:
+    """Trains one length in a workdir of its own, or goes on with it.
+
+    Raises:
+      WorkdirInUseError: another process is at work there.
+      And as `create_experiment` and `TrainingLoop.run`.
+    """
     experiment = create_experiment(config, dataset, bits)
     with held(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
         return _train_held(experiment, config_of_length(config, bits), workdir, stop)
 
 
-def _train_held(experiment: Experiment, own: Config, workdir: Path, stop: StopRequest) -> _Finished:
+def _train_held(experiment: Experiment, own: Config, workdir: Path, stop: StopRequest) -> Finished:
     """Trains one length in a workdir that no other process holds."""
     experiment, state = start_run(experiment, own, workdir)
     logger.info("%s\nworkdir: %s", describe(experiment), workdir)
@@ -127,7 +133,7 @@ def _train_held(experiment: Experiment, own: Config, workdir: Path, stop: StopRe
             report = evaluator.write_report(workdir, selected, source, entry)
         entry |= results.measured_in_report(report)
         results.write_results(workdir, [entry])
-    return _Finished(entry, report, evaluator)
+    return Finished(entry, report, evaluator)
 
 
 def start_run(experiment: Experiment, own: Config, workdir: Path) -> tuple[Experiment, TrainState]:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ from input_pipeline.sources import FeatureSource
 _NOT_OF_FEATURES = frozenset(
     "head_kind head_width head_dropout initializer remat drop_path_rate batch_norm dtype".split()
 )
+
+# What was opened of a data set, by the folder of its features: the runs of a sweep or of a
+# comparison share it, since to look at every image and row again takes seconds.
+_OPENED: weakref.WeakKeyDictionary[Dataset, dict[Path, Sources]] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,10 +217,30 @@ class KeptFeatures:
         """
         if self.sources is not None:
             return
-        plan, config, rows = self.plan, self.config, _rows_of(self.dataset)
+        plan = self.plan
+        store = open_store(self.folder, self._facts(params), plan.shape, views=plan.views)
+        opened = _OPENED.setdefault(self.dataset, {})
+        if store.path not in opened:
+            opened[store.path] = self._sources(
+                store, params, names, unreadable, batches, should_stop
+            )
+        self.sources = opened[store.path]
+        if plan.stage == "features" and len(plan.shape) == 1:
+            self.vectors_id = store.path.name
+
+    def _sources(
+        self,
+        store: FeatureStore,
+        params: Any,
+        names: Sequence[str],
+        unreadable: Unreadable,
+        batches: Callable[[np.ndarray], Any],
+        should_stop: Callable[[], bool],
+    ) -> Sources:
+        """See `open`: looks for the features of every image, and computes those that are missing."""
+        config, rows = self.config, _rows_of(self.dataset)
         images = self.dataset.images
         assert not isinstance(images, Vectors)
-        store = open_store(self.folder, self._facts(params), plan.shape, views=plan.views)
         with progress("looking for kept features", len(rows)) as told:
             sums, unread = image_checksums(
                 images,
@@ -240,9 +265,7 @@ class KeptFeatures:
         places[rows[there]] = store.rows(sums[there])
         reasons |= unreadable.reasons
         one = functools.partial(FeatureSource, store.array, places, reasons)
-        self.sources = Sources(one(), one(view=0), True, names)
-        if plan.stage == "features" and len(plan.shape) == 1:
-            self.vectors_id = store.path.name
+        return Sources(one(), one(view=0), True, names)
 
     def _fill(
         self,

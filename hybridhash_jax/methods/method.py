@@ -135,6 +135,13 @@ class Method(abc.ABC):
         """Refuses training labels [n, classes] that it cannot learn from, with a ValueError."""
         del labels
 
+    def check_bits(self, bits: int, images: int, width: int) -> None:
+        """Refuses a code length that it cannot have, with a ValueError, before anything is computed.
+
+        `images` is how many it learns from, `width` that of their features.
+        """
+        del bits, images, width
+
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> State:
         """The state before the first step; it is traced, so use jax.numpy alone.
 

@@ -44,14 +44,19 @@ class FittedMethod(Method):
         del bits
         return 1
 
-    def fit(self, features: Features, bits: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Method.fit`."""
-        if len(features) < (least := self.least_rows(bits)):
+    def check_bits(self, bits: int, images: int, width: int) -> None:
+        """See `Method.check_bits`."""
+        del width
+        if images < (least := self.least_rows(bits)):
             raise ValueError(
-                f"{len(features):,} rows of features, and {bits} bits need at least {least:,}; "
+                f"{images:,} rows of features, and {bits} bits need at least {least:,}; "
                 "give more images or fewer bits"
             )
+
+    def fit(self, features: Features, bits: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Method.fit`."""
         mean = feature_mean(features)
+        self.check_bits(bits, *features.shape)
         kernel = self.directions(features, bits, mean)
         return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)
 
@@ -82,6 +87,11 @@ class PCA(FittedMethod):
     def least_rows(self, bits: int) -> int:
         """So many, since n centred rows span n - 1 dimensions."""
         return bits + 1
+
+    def check_bits(self, bits: int, images: int, width: int) -> None:
+        """Features have as many principal components as dimensions."""
+        super().check_bits(bits, images, width)
+        _check_width(bits, width)
 
     def directions(self, features: Features, bits: int, mean: np.ndarray) -> np.ndarray:
         """Orthonormal."""
@@ -128,6 +138,14 @@ def feature_mean(features: Features) -> Float[np.ndarray, " C"]:
     return total / len(features)
 
 
+def _check_width(bits: int, width: int) -> None:
+    if bits > width:
+        raise ValueError(
+            f"{bits} bits of features of {width} dimensions, which have {width} principal "
+            f"components; take at most {width} bits, or LSH"
+        )
+
+
 def principal_components(
     features: Features, mean: Float[np.ndarray, " C"], count: int
 ) -> Float[np.ndarray, "C K"]:
@@ -136,11 +154,7 @@ def principal_components(
     The largest entry of each is positive. A ValueError if there are fewer dimensions than `count`.
     """
     width = features.shape[1]
-    if count > width:
-        raise ValueError(
-            f"{count} bits of features of {width} dimensions, which have {width} principal "
-            f"components; take at most {width} bits, or LSH"
-        )
+    _check_width(count, width)
     covariance = np.zeros((width, width))
     for _, rows in _chunks(features):
         rows -= mean

@@ -1,10 +1,10 @@
 """What loading must know about a network, and the sizes that a set of arrays looks like."""
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -132,9 +132,7 @@ def looks_like(shapes: Shapes) -> str:
 def _looks_like_efficientnet(shapes: Shapes) -> str:
     """As `looks_like`, by the widths of the blocks."""
     widths = _block_widths(shapes)
-    own = {
-        name: _block_widths(_backbone_shapes(sizes)) for name, sizes in EFFICIENTNET_LITE.items()
-    }
+    own = {name: _widths_of_variant(name) for name in EFFICIENTNET_LITE}
     variant = next((name for name, theirs in own.items() if theirs == widths), None)
     words = [f"blocks={len(widths)}", f"last width={widths[-1] if widths else 0}"]
     words += _outputs(shapes)
@@ -159,6 +157,8 @@ def _block_widths(shapes: Shapes) -> list[int]:
     return [found[i] for i in sorted(found)]
 
 
-def _backbone_shapes(sizes: Mapping[str, Any]) -> Shapes:
-    network = nnx.eval_shape(lambda: EfficientNetLite(**sizes))
-    return {path: tuple(value.shape) for path, value in parameter_paths(network).items()}
+@functools.cache  # a second each, and many runs of one process load the same weights
+def _widths_of_variant(name: str) -> list[int]:
+    network = nnx.eval_shape(lambda: EfficientNetLite(**EFFICIENTNET_LITE[name]))
+    shapes = {path: tuple(value.shape) for path, value in parameter_paths(network).items()}
+    return _block_widths(shapes)

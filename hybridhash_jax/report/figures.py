@@ -51,7 +51,7 @@ Target = Path | BinaryIO
 def figure(
     path: Target, title: str, height: float, rows: int = 1
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Gives a figure with `rows` axes one above the other that share x; at the end it is a PNG file.
+    """Gives a figure with `rows` axes one above the other that share x; at the end it is a file.
 
     The title is broken into at most two lines; `height` is in inches.
     """
@@ -69,7 +69,10 @@ def figure(
 
 
 def save(drawn: Figure, path: Target) -> None:
-    """Writes a figure as a PNG file; the same figure gives the same bytes."""
+    """Writes a figure as a PNG file, or as SVG by its name; the same figure gives the same bytes."""
+    if isinstance(path, Path) and path.suffix == ".svg":
+        write_atomically(path, as_svg(drawn))
+        return
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
@@ -79,6 +82,16 @@ def save(drawn: Figure, path: Target) -> None:
         write_atomically(path, png.getvalue())
     else:
         path.write(png.getvalue())
+
+
+def as_svg(drawn: Figure) -> bytes:
+    """The figure as an SVG file, letters as shapes."""
+    import matplotlib
+
+    svg = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "hybridhash_jax"}):
+        drawn.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return svg.getvalue()
 
 
 def legend_below(drawn: Figure, axes: Axes, columns: int) -> None:

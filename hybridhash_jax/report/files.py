@@ -32,7 +32,8 @@ def report_content(
     features"), map_expected at the same cut-off, dimensions and bytes_per_image.
     """
     measured = {name: value for name, value in findings.items() if name not in _OF_THE_DATA}
-    known = published.published_for(str(dataset.get("protocol")), findings["top_k"])
+    protocol = str(dataset.get("protocol"))
+    known = published.published_for(protocol, findings["top_k"], run.get("method"))
     return {
         "title": title,
         "dataset": {**dataset, **{name: findings[name] for name in _OF_THE_DATA}},
@@ -94,7 +95,9 @@ def write_sweep(
             for folder, report in reports
         ],
         **({"baselines": first["baselines"]} if first.get("baselines") else {}),
-        "published": published.published_for(first["dataset"]["protocol"], first["top_k"]),
+        "published": published.published_for(
+            first["dataset"]["protocol"], first["top_k"], first["run"].get("method")
+        ),
         "run": first["run"],
     }
     write_json(directory / names.REPORT, sweep)

@@ -96,8 +96,9 @@ def render_report(
     classes stand in for those that are missing. `pictures` are PNG files by name.
     """
     whole = _complete(report)
-    ours = _our_row(whole, (whole["selection"] or {}).get("selected_by"), "given codes")
-    return _render(
+    selected_by = (whole["selection"] or {}).get("selected_by")
+    ours = _our_row(whole, selected_by, whole["run"]["variant"], "given codes")
+    return render_template(
         "report.html",
         report=whole,
         map_name=wording.map_name(whole["top_k"]),
@@ -121,8 +122,8 @@ def render_sweep(sweep: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
     whole = _complete(sweep)
     optional: dict[str, Any] = dict.fromkeys(("best", "last", "selected_by", "epoch", "report"))
     lengths = _by_bits(optional | dict(length) for length in whole["lengths"])
-    ours = [_our_row(length, length["selected_by"]) for length in lengths]
-    return _render(
+    ours = [_our_row(length, length["selected_by"], whole["run"]["variant"]) for length in lengths]
+    return render_template(
         "sweep.html",
         sweep=whole,
         lengths=lengths,
@@ -140,14 +141,15 @@ def data_uri(image: np.ndarray) -> str:
     picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
     kind = "png" if _is_small(image) else "jpeg"
     picture.save(content, kind, quality=85)
-    return _embedded(content.getvalue(), kind)
+    return embedded(content.getvalue(), kind)
 
 
 def _is_small(image: np.ndarray) -> bool:
     return max(image.shape[:2]) <= wording.FEW_PIXELS
 
 
-def _embedded(content: bytes, kind: str) -> str:
+def embedded(content: bytes, kind: str) -> str:
+    """A picture as a data: URI; `kind` such as "png" or "svg+xml"."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
@@ -169,20 +171,24 @@ def _figures(
     pictures: Mapping[str, bytes], known: Mapping[str, tuple[str, str]]
 ) -> dict[str, dict[str, str]]:
     return {
-        name: {"source": _embedded(pictures[name], "png"), "alt": alt, "caption": caption}
+        name: {"source": embedded(pictures[name], "png"), "alt": alt, "caption": caption}
         for name, (alt, caption) in known.items()
         if name in pictures
     }
 
 
 def _our_row(
-    result: Mapping[str, Any], selected_by: str | None, otherwise: str = ""
+    result: Mapping[str, Any],
+    selected_by: str | None,
+    backbone: str | None,
+    otherwise: str = "",
 ) -> dict[str, Any]:
     nothing = f"{otherwise}; nothing was chosen" if otherwise else "nothing was chosen"
     return {
         "bits": result["bits"],
         "map": result["map"]["expected"],
         "method": "this run",
+        "backbone": backbone,
         "source": "this report",
         "ties": TIE_RULE,
         "chosen": CHOSEN.get(selected_by or "", nothing),
@@ -196,7 +202,9 @@ def _beside_published(
     """Returns published rows with this run's before those of equal length; none without any."""
     if not published:
         return []
-    return _by_bits({"note": None, "ours": False} | dict(row) for row in (*ours, *published))
+    return _by_bits(
+        {"note": None, "backbone": None, "ours": False} | dict(row) for row in (*ours, *published)
+    )
 
 
 def _by_bits(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -212,7 +220,7 @@ def _complete(record: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _render(template: str, **values: Any) -> str:
+def render_template(template: str, **values: Any) -> str:
     """Fills a template; the result can be written as UTF-8 whatever the names hold."""
     text = _environment().get_template(template).render(**values)
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -250,5 +258,7 @@ def _environment() -> jinja2.Environment:
         "file_name": wording.file_name,
         "baseline": wording.baseline,
         "kept": wording.kept,
+        "spread": wording.spread,
+        "seconds": wording.seconds,
     }
     return environment

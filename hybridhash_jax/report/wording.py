@@ -19,6 +19,18 @@ def measure(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else f"{value:.4f}"
 
 
+def spread(value: float | None) -> str:
+    """Writes a deviation behind its mean; nothing where there is none."""
+    return "" if value is None else f"\N{PLUS-MINUS SIGN}\N{THIN SPACE}{value:.4f}"
+
+
+def seconds(value: float | None) -> str:
+    """Writes a time with two digits that count; a dash where there is none."""
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{value:,.0f} s" if value >= 9.95 else f"{value:.1f} s"
+
+
 def count(value: int | None) -> str:
     """Writes a number of things, thousands separated; a dash where there is none."""
     return "\N{EN DASH}" if value is None else f"{value:,}"

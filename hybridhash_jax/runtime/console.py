@@ -5,6 +5,7 @@ import logging
 import select
 import sys
 import time
+from collections.abc import Iterator
 
 import jax
 from tqdm import tqdm
@@ -49,6 +50,17 @@ def _is_writable(seconds: float) -> bool:
 def progress(what: str, total: int | None = None, unit: str = "images") -> Progress:
     """Tells in the log how far long work is, in the first process; see `Progress`."""
     return Progress(what, total, unit, tell=logger.info, quiet=jax.process_index() > 0)
+
+
+@contextlib.contextmanager
+def quieter(least: int = logging.WARNING) -> Iterator[None]:
+    """Inside the block, what is less than a warning (or `least`) is not said."""
+    before = logger.level
+    logger.setLevel(max(before, least))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def set_up(*, quiet: bool = False, patience: float = 10.0) -> None:

@@ -21,6 +21,12 @@ TRAINING_FIGURE = "training.png"
 EVALUATION = "evaluation"  # what --mode=evaluate writes: results, report, codes
 TUNING = "tune_batch.json"  # what --mode=tune_batch found
 
+# What --mode=compare writes, beside a page of all runs.
+COMPARED = "runs"  # METHOD/seed0/32bits: the workdir of one run
+CHOICES = "tuning"  # METHOD: the trials of one method
+ALL_CHOICES = "tuning.json"  # the trials of all, and what was chosen
+COMPARISON = "comparison"  # .json, .csv and .tex of the table
+
 
 def evaluation(step: int, selected: int | None) -> str:
     """Where --mode=evaluate writes; a folder of its own for a checkpoint that is not selected."""

@@ -51,6 +51,8 @@ def results_entry(
         "unreadable_images": len(experiment.unreadable.reasons),
         "train_images": len(experiment.train_rows),
         "train_images_per_second": train_images_per_second,
+        "images_trained": _images_trained(experiment),
+        "features": experiment.vectors_id,
         "seed": config.seed,
         "split_seed": config.data.split_seed,
         "variant": config.model.variant,
@@ -63,6 +65,14 @@ def results_entry(
         "evaluations": list(history),
         **provenance(),
     }
+
+
+def _images_trained(experiment: Any) -> int:
+    """Over all steps; none of a fitted method."""
+    if experiment.method.is_fitted:
+        return 0
+    steps = range(experiment.steps_per_epoch)
+    return experiment.config.num_epochs * sum(map(experiment.order.images_in, steps))
 
 
 def provenance() -> dict[str, Any]:

@@ -13,7 +13,8 @@ from tests.report.report_html import Page, headings
 
 
 def sweep(**changes):
-    return cases.sweep() | {"published": published.published_for("imagenet100", 1000)} | changes
+    rows = published.published_for("imagenet100", 1000, "hybridhash")
+    return cases.sweep() | {"published": rows} | changes
 
 
 def test_the_page_is_balanced_and_links_only_to_the_reports():
@@ -80,7 +81,7 @@ def test_names_from_outside_stay_text():
 
 
 def test_published_numbers_are_those_of_the_authors_log():
-    rows = published.published_for("imagenet100", 1000)
+    rows = published.published_for("imagenet100", 1000, "hybridhash")
     best = {row["bits"]: (row["map"], row["note"]) for row in rows if "best" in row["chosen"]}
     last = {row["bits"]: row["map"] for row in rows if "last" in row["chosen"]}
     assert best == {
@@ -107,6 +108,7 @@ def test_every_published_number_names_its_source_tie_rule_and_choice():
             assert {row["bits"] for row in series["results"]} <= {row["bits"] for row in rows}
             for row in rows:
                 assert row["source"] and row["ties"] and row["chosen"] and row["method"]
+                assert row["backbone"] and row["supervision"] in ("train", "database")
                 assert 0 < row["map"] < 1
 
 
@@ -115,7 +117,8 @@ def test_published_rows_are_plain_and_independent():
     first[0]["map"] = 0.0
     assert second[0]["map"] == 0.8028
     assert set(second[0]) == {
-        "bits", "map", "method", "source", "ties", "chosen", "protocol", "note"
+        "bits", "map", "method", "name", "backbone", "supervision", "source", "ties", "chosen",
+        "protocol", "note",
     }  # fmt: skip
 
 
@@ -127,3 +130,28 @@ def test_a_baseline_stands_below_the_table_with_what_each_length_keeps():
         "95.3% of it in 6 bytes, 64 bits keep 96.6% of it in 8 bytes."
     ) in text
     assert "of it in" not in page.render_sweep(sweep(), {})
+
+
+@pytest.mark.parametrize(
+    ("protocol", "top_k", "row"),
+    [
+        ("cifar10", None, ("dtsh", "AlexNet", 48, 0.800)),
+        ("cifar10-1", None, ("adsh", "ResNet-50", 24, 0.9636)),
+        ("cifar10-2", None, ("greedyhash", "AlexNet", 48, 0.932)),
+        ("nuswide_21", 5000, ("hyp2", "AlexNet", 36, 0.831)),
+        ("nuswide_21_m", 5000, ("csq", "ResNet-50", 64, 0.844)),
+        ("imagenet100", 1000, ("cnnh", "as in the table, not read", 64, 0.554)),
+        ("coco", 5000, ("csq", "ResNet-50", 32, 0.838)),
+        ("mirflickr", None, ("dpsh", "AlexNet", 48, 0.781)),
+    ],
+)
+def test_published_numbers_of_other_methods_are_found_with_their_backbone(protocol, top_k, row):
+    rows = published.load_published(protocol, top_k)
+    assert row in [(one.name, one.backbone, one.bits, one.map) for one in rows]
+    assert all(row[0] == one["name"] for one in published.published_for(protocol, top_k, row[0]))
+
+
+def test_labels_of_the_whole_database_are_told_of_published_numbers():
+    rows = published.load_published("cifar10-1", None)
+    assert {row.supervision for row in rows if row.name == "adsh"} == {"database"}
+    assert {row.supervision for row in rows if row.name == "csq"} == {"train"}
