@@ -75,7 +75,7 @@ class DSH(Method):
             "batch_size": 200,
             "num_epochs": 2800,
         },
-        "features": {"optimizer.learning_rate": 1e-3},
+        "features": {"optimizer.learning_rate": 1e-2},
     }
     grid: ClassVar = {"quantization": (0.01, 0.1, 1.0)}
 
