@@ -5,7 +5,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -118,8 +118,11 @@ def _sums_and_slopes(
         return sums, by_ranked.at[rank].set(slopes.sum(axis=1)), by_scores - slopes
 
     nothing = jnp.zeros_like(scores[:, 0]), jnp.zeros_like(ranked), jnp.zeros_like(scores)
-    result: Any = jax.lax.fori_loop(0, counts.max(), add, nothing)
-    return result[0], (result[1], result[2])
+    sums, by_ranked, by_scores = cast(
+        tuple[jax.Array, jax.Array, jax.Array],
+        jax.lax.fori_loop(0, counts.max(), add, nothing),
+    )
+    return sums, (by_ranked, by_scores)
 
 
 def _backward(_: Any, slopes: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
