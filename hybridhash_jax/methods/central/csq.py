@@ -65,7 +65,7 @@ class CSQ(Method):
             "batch_size": 64,
             "num_epochs": 90,
         },
-        "features": {"optimizer.learning_rate": 1e-3},
+        "features": {"optimizer.learning_rate": 3e-4},
     }
     grid: ClassVar = {"quantization": (1e-4, 1e-2)}
 
