@@ -63,6 +63,7 @@ class DHD(Method):
             "batch_size": 128,
             "num_epochs": 500,
         },
+        "features": {"optimizer.learning_rate": 1e-2},
     }
     grid: ClassVar = {"temperature": (0.2, 0.4)}
 

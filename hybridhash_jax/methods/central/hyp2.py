@@ -61,6 +61,7 @@ class HyP2(Method):
             "batch_size": 100,
             "num_epochs": 100,
         },
+        "features": {"optimizer.learning_rate": 1e-2},
     }
     grid: ClassVar = {"beta": (0.0, 0.5)}
 
