@@ -159,7 +159,7 @@ def get_config() -> Any:
     config.hashnet.alpha = FieldReference("10/bits", field_type=object)  # as loss.alpha
     config.hashnet.class_num = 1.0  # weight of similar pairs, "official" and "caffe"
     config.hashnet.beta_growth = 50.0  # beta, of tanh(beta z), rises from 1 to sqrt(1 + this)
-    config.hashnet.beta_steps = 10_000  # in so many steps
+    config.hashnet.beta_steps = placeholder(int)  # in so many steps; None: those of the run
 
     config.dch = ConfigDict()
     config.dch.variant = "paper"  # or "official", "official_cosine"
@@ -272,10 +272,10 @@ def get_config() -> Any:
     config.comparison = ConfigDict()
     config.comparison.methods = ()  # of methods.METHODS; empty: all that can learn these labels
     config.comparison.seeds = (0, 1, 2)
-    config.comparison.rates = (3e-4, 1e-3, 3e-3, 1e-2)  # learning rates that are tried
+    config.comparison.rates = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates that are tried
     # Most trials of a method in choosing its learning rate and its own option, on training images
     # that are held out; 0: all methods keep those of their recipe.
-    config.comparison.trials = 6
+    config.comparison.trials = 7
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1.0

@@ -33,11 +33,16 @@ from input_pipeline.images.vectors import Vectors
 from input_pipeline.order import TrainingOrder
 
 
-def create_method(config: Config) -> Method:
-    """The method of `config.task` and `config.method.name`, with its options."""
+def create_method(config: Config, total_steps: int | None = None) -> Method:
+    """The method of `config.task` and `config.method.name`, with its options.
+
+    `total_steps` are those of the run, where they are known.
+    """
     kind = METHODS["classification" if config.task == "classify" else config.method.name]
     names = {field.name for field in dataclasses.fields(kind)}
     given = {"seed": config.seed, **config[kind.group]}
+    if total_steps:
+        given["total_steps"] = total_steps
     return kind(**{name: value for name, value in given.items() if name in names})
 
 
@@ -76,13 +81,19 @@ class MethodParameters(nnx.Module):
 
 
 def build_network(
-    config: Config, method: Method, bits: int, num_classes: int, width: int | None = None
+    config: Config,
+    method: Method,
+    bits: int,
+    num_classes: int,
+    width: int | None = None,
+    key: jax.Array | None = None,
 ) -> models.Network:
     """The network of `config.model` with the head that the method needs.
 
-    `width` is that of given embeddings; None where the data are images.
+    `width` is that of given embeddings; None where the data are images. `key` is that of the seed.
     """
-    rngs = nnx.Rngs(config.seed)
+    key = jax.random.key(config.seed) if key is None else key
+    rngs = nnx.Rngs(key)
     options = dict(config.model) | {"dtype": compute_dtype(config.model.dtype)}
     _check_input(config, width)
     if width is not None:
@@ -90,7 +101,7 @@ def build_network(
     if method.is_fitted:
         options["head_kind"] = "linear"  # whatever the methods beside it are given
     network = models.create_network(head=method.head, outputs=bits, rngs=rngs, **options)
-    own = method.init_parameters(num_classes, bits, jax.random.key(config.seed))
+    own = method.init_parameters(num_classes, bits, key)
     if own:
         setattr(network, METHOD, MethodParameters(own))
     return network
@@ -237,9 +248,10 @@ def make_first_state(
     bits: int,
     params: Any,
     labels: jax.Array,
+    key: jax.Array,
 ) -> TrainState:
     """The state before the first step, for `labels` [n, classes] of the training images."""
-    own = method.init_state(labels, bits, jax.random.key(config.seed))
+    own = method.init_state(labels, bits, key)
     averaged, teacher = ema_decay(config, method) > 0, None
     if method.second == "momentum":
         left_out = parts_by_flag(configured_frozen(config, params))

@@ -75,11 +75,11 @@ class Experiment:
         """Classes of the data set."""
         return self.dataset.labels.shape[1]
 
-    def build_network(self) -> models.Network:
-        """The network with parameters drawn from the seed."""
+    def build_network(self, key: jax.Array | None = None) -> models.Network:
+        """The network with parameters drawn from the seed, whose key may be given."""
         width = configured.embedding_width(self.dataset)
         return configured.build_network(
-            self.config, self.method, self.bits, self.num_classes, width
+            self.config, self.method, self.bits, self.num_classes, width, key
         )
 
     def stages(self, params: Any, inputs: jax.Array) -> dict[str, jax.Array]:
@@ -114,14 +114,15 @@ class Experiment:
     def create_state(self) -> TrainState:
         """The state before the first step, its parameters drawn from the seed."""
 
-        def make(labels: jax.Array) -> TrainState:
-            params = nnx.split(self.build_network())[1]
+        def make(labels: jax.Array, key: jax.Array) -> TrainState:
+            params = nnx.split(self.build_network(key))[1]
             return configured.make_first_state(
-                self.config, self.method, self.optimizer, self.bits, params, labels
+                self.config, self.method, self.optimizer, self.bits, params, labels, key
             )
 
-        labels = self.dataset.labels[self.train_rows]
-        return create_state(make, self.layout.shardings, labels)
+        # The key comes in from outside, so that all seeds share one compiled program.
+        labels, key = self.dataset.labels[self.train_rows], jax.random.key(self.config.seed)
+        return create_state(make, self.layout.shardings, labels, key)
 
     def load_weights(self, state: TrainState) -> tuple[TrainState, pretrained.Loaded | None]:
         """The state with parameters from init.weights, and what was loaded; None without it."""
@@ -253,10 +254,10 @@ def create_experiment(
     total_steps = steps_per_epoch * config.num_epochs
     if method.is_fitted:
         steps_per_epoch = total_steps = 1  # the fit
+    method = configured.create_method(config, total_steps)
     width = configured.embedding_width(dataset)
-    network = nnx.eval_shape(
-        lambda: configured.build_network(config, method, bits, num_classes, width)
-    )
+    build = functools.partial(configured.build_network, config, method, bits, num_classes, width)
+    network = nnx.eval_shape(build)
     graphdef, params = nnx.split(network)
     optimizer, schedule = configured.configured_optimizer(
         config, method, params, total_steps, steps_per_epoch, trains=trains
@@ -265,7 +266,7 @@ def create_experiment(
     plan = plan_features(config, method, network, frozen, dataset)
     first = functools.partial(configured.make_first_state, config, method, optimizer, bits)
     labels = jax.ShapeDtypeStruct((len(train_rows), num_classes), dataset.labels.dtype)
-    abstract = jax.eval_shape(first, params, labels)
+    abstract = jax.eval_shape(first, params, labels, jax.random.key(config.seed))
     layout = make_layout(abstract, method.row_leaves(abstract.method), mesh)
     sources = create_sources(dataset, config, network.image_size)
     augment = configured.configured_augment(config, method, sources.in_memory, network.backbone)

@@ -63,7 +63,7 @@ class HyP2(Method):
         },
         "features": {"optimizer.learning_rate": 1e-2},
     }
-    grid: ClassVar = {"beta": (0.0, 0.5)}
+    grid: ClassVar = {"zeta": (-0.1, 0.3)}
 
     def init_parameters(self, num_classes: int, bits: int, key: jax.Array) -> dict[str, jax.Array]:
         """`proxies` [classes, K], normal of variance 2 / classes."""

@@ -38,7 +38,7 @@ OPTIONS = (
     Option("alpha", "scale of the inner products", problem=_alpha_problem),
     Option("class_num", "weight of similar pairs, official and caffe", above=0),
     Option("beta_growth", "how far beta rises: beta^2 from 1 to 1 + this", at_least=0),
-    Option("beta_steps", "steps in which it does", at_least=1),
+    Option("beta_steps", "steps in which it does; None is the run's", at_least=1),
 )
 
 
@@ -57,7 +57,8 @@ class HashNet(Method):
     alpha: float | str = "10/bits"
     class_num: float = 1.0
     beta_growth: float = 50.0
-    beta_steps: int = 10_000
+    beta_steps: int | None = None  # None: those of the run
+    total_steps: int = 10_000  # of the run, which fills it in
 
     title, paper = "HashNet", "Cao et al., ICCV 2017"
     head = "linear"
@@ -78,8 +79,6 @@ class HashNet(Method):
             "batch_size": 72,
             "num_epochs": 144,
         },
-        # 20 epochs of 5,000 images: beta gets as far as published.
-        "features": {"hashnet.beta_steps": 400},
     }
     grid: ClassVar = {"alpha": ("3/bits", "10/bits", "30/bits")}
 
@@ -88,7 +87,9 @@ class HashNet(Method):
     ) -> tuple[jax.Array, None]:
         """See `weighted_loss`."""
         z = wide(outputs)
-        h = jnp.tanh(beta_at(step, self.beta_steps, self.beta_growth).astype(z.dtype) * z)
+        h = jnp.tanh(
+            beta_at(step, self.beta_steps or self.total_steps, self.beta_growth).astype(z.dtype) * z
+        )
         pair_mask = pairs_within(examples.mask, with_itself=self.variant == "deephash")
         value = weighted_loss(
             h,

@@ -111,7 +111,7 @@ def test_in_a_short_run_beta_gets_as_far():
     assert float(beta_at(jnp.asarray(400), 400)) == pytest.approx(51**0.5)
     examples = golden_files.examples_of(np.eye(2)[[0, 0, 1]])
     outputs = jnp.asarray([[0.1, 0.2], [0.3, -0.1], [0.2, 0.2]])
-    method = HashNet(beta_steps=400)
+    method = HashNet(total_steps=400)
     last, _ = method.loss(outputs, examples, None, jnp.asarray(400))
     scaled, _ = method.loss(outputs * 51**0.5, examples, None, jnp.asarray(0))
     np.testing.assert_allclose(last, scaled, rtol=1e-5)
