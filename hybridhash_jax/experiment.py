@@ -120,8 +120,8 @@ class Experiment:
                 self.config, self.method, self.optimizer, self.bits, params, labels, key
             )
 
-        # The key comes in from outside, so that all seeds share one compiled program.
-        labels, key = self.dataset.labels[self.train_rows], jax.random.key(self.config.seed)
+        labels = self.dataset.labels[self.train_rows]
+        key = jax.random.key(self.config.seed)  # from outside: all seeds share one program
         return create_state(make, self.layout.shardings, labels, key)
 
     def load_weights(self, state: TrainState) -> tuple[TrainState, pretrained.Loaded | None]:

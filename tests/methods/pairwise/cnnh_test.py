@@ -38,7 +38,7 @@ def test_the_loss_is_that_of_deephash_pytorch(kind, dtype):
         index = golden[f"{kind}_2_ind"]
         examples = golden_files.examples_of(golden[f"{kind}_labels"][index], index)
         golden_files.check_loss(
-            lambda u: CNNH("deephash").loss(u, examples, codes, 0),
+            lambda u: CNNH("deephash").loss(u, examples, codes, golden_files.NO_STEP),
             [golden[f"{kind}_2_u"]],
             golden[f"{kind}_2_loss"],
             [golden[f"{kind}_2_grad"]],
@@ -84,12 +84,14 @@ def test_a_sweep_that_does_not_lower_the_mean_is_undone():
 def test_codes_are_the_images_own():
     labels = np.eye(3)[np.arange(40) % 3]
     method = CNNH()
-    codes = method.start(method.init_state(jnp.asarray(labels), 8, None), labels)
+    codes = method.start(method.init_state(jnp.asarray(labels), 8, golden_files.NO_KEY), labels)
     assert codes.shape == (40, 8)
     assert codes.dtype == np.float32
     same = np.asarray(codes)[labels[:, 0] > 0]
     assert (same == same[0]).mean() > 0.95  # images of a class share a code
     order = np.random.default_rng(0).permutation(40)[:9]
     examples = golden_files.examples_of(labels[order], order)
-    loss, _ = method.loss(jnp.asarray(20 * codes[order]), examples, jnp.asarray(codes), 0)
+    loss, _ = method.loss(
+        jnp.asarray(20 * codes[order]), examples, jnp.asarray(codes), golden_files.NO_STEP
+    )
     assert float(loss) == pytest.approx(0, abs=1e-6)

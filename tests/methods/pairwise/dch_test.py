@@ -15,7 +15,7 @@ def test_the_loss_is_that_of_the_paper(case, dtype):
     with golden_files.precision(dtype):
         examples = golden_files.examples_of(golden[f"{case}_y"])
         golden_files.check_loss(
-            lambda u: DCH().loss(u, examples, None, 0),
+            lambda u: DCH().loss(u, examples, None, golden_files.NO_STEP),
             [golden[f"{case}_u"]],
             golden[f"{case}_loss"],
             [golden[f"{case}_grad"]],
@@ -38,7 +38,7 @@ def test_the_other_losses_are_those_of_the_authors_code(form, method, case, dtyp
     with golden_files.precision(dtype):
         examples = golden_files.examples_of(golden[f"{case}_y"])
         golden_files.check_loss(
-            lambda z: method.loss(z, examples, None, 0),
+            lambda z: method.loss(z, examples, None, golden_files.NO_STEP),
             [golden[f"{case}_z"]],
             golden[f"{case}_{form}_loss"],
             [golden[f"{case}_{form}_grad"]],

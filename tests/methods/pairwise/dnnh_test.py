@@ -47,5 +47,5 @@ def test_a_batch_is_the_mean_over_all_its_triplets_of_different_images():
             near, far = (np.square(values[a] - values[x]).sum() for x in (p, n))
             losses.append(max(0.0, 0.3 + near - far))
     examples = golden_files.examples_of(labels)
-    loss, _ = DNNH(margin=0.3).loss(jnp.asarray(outputs), examples, None, 0)
+    loss, _ = DNNH(margin=0.3).loss(jnp.asarray(outputs), examples, None, golden_files.NO_STEP)
     assert float(loss) == pytest.approx(np.mean(losses), rel=1e-5)

@@ -12,13 +12,15 @@ from tests.methods.pairwise import golden_files
 
 def check_batches(method, golden, batches, labels, dtype):
     """Trains the bank by the batches in turn, each as the file has it; returns the bank."""
-    bank = method.init_state(jnp.zeros((40, 5)), 12, None)
+    bank = method.init_state(jnp.zeros((40, 5)), 12, golden_files.NO_KEY)
     bank = dataclasses.replace(bank, embeddings=jnp.zeros((40, 12), dtype))
     for batch in batches:
         index = golden[f"{batch}_ind"]
         examples = golden_files.examples_of(labels(batch, index), index)
         bank = golden_files.check_loss(
-            lambda u, examples=examples, bank=bank: method.loss(u, examples, bank, 0),
+            lambda u, examples=examples, bank=bank: method.loss(
+                u, examples, bank, golden_files.NO_STEP
+            ),
             [golden[f"{batch}_u"]],
             golden[f"{batch}_loss"],
             [golden[f"{batch}_grad"]],
@@ -37,8 +39,10 @@ def test_the_loss_is_that_of_the_authors(dtype):
         examples = golden_files.examples_of(golden["train_labels"][index], index)
         for weight in (0.0, 1.0):
             alone = DPSH(unseen="negative", quantization=weight)
-            bank = alone.init_state(jnp.zeros((40, 5)), 12, None)
-            loss, _ = alone.loss(jnp.asarray(golden["0_u"], dtype), examples, bank, 0)
+            bank = alone.init_state(jnp.zeros((40, 5)), 12, golden_files.NO_KEY)
+            loss, _ = alone.loss(
+                jnp.asarray(golden["0_u"], dtype), examples, bank, golden_files.NO_STEP
+            )
             parts = golden["0_loss_pair"] + weight * golden["0_loss_quant"]
             np.testing.assert_allclose(loss, parts, rtol=1e-5)
 
@@ -58,7 +62,12 @@ def test_with_means_it_is_that_of_deephash_pytorch(kind, dtype):
 def test_rows_not_seen_yet_cost_log_2_each_and_no_more():
     u, examples = jnp.asarray([[0.5, -1.0], [2.0, 0.1]]), golden_files.examples_of(np.eye(2))
     losses = [
-        DPSH(unseen=unseen).loss(u, examples, DPSH().init_state(jnp.zeros((7, 2)), 2, None), 0)[0]
+        DPSH(unseen=unseen).loss(
+            u,
+            examples,
+            DPSH().init_state(jnp.zeros((7, 2)), 2, golden_files.NO_KEY),
+            golden_files.NO_STEP,
+        )[0]
         for unseen in ("negative", "ignored")
     ]
     assert float(losses[0] - losses[1]) == pytest.approx(5 / 7 * np.log(2), rel=1e-5)

@@ -1,6 +1,7 @@
 """DTSH: the losses and gradients of its authors' code and of DeepHash-pytorch; memory."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ def test_within_a_batch_it_is_that_of_deephash_pytorch(case, dtype):
     with golden_files.precision(dtype):
         examples = golden_files.examples_of(golden[f"{case}_y"])
         golden_files.check_loss(
-            lambda u: DTSH().loss(u, examples, None, 0),
+            lambda u: DTSH().loss(u, examples, None, golden_files.NO_STEP),
             [golden[f"{case}_u"]],
             golden[f"{case}_loss"],
             [golden[f"{case}_grad"]],
@@ -29,7 +30,7 @@ def test_within_a_batch_it_is_that_of_deephash_pytorch(case, dtype):
 
 
 def whole_bank(method, embeddings, labels, dtype):
-    bank = method.init_state(jnp.asarray(labels), embeddings.shape[1], None)
+    bank = method.init_state(jnp.asarray(labels), embeddings.shape[1], golden_files.NO_KEY)
     return dataclasses.replace(
         bank,
         embeddings=jnp.asarray(embeddings, dtype),
@@ -98,6 +99,6 @@ def test_sums_over_triplets_and_their_gradient_are_those_of_the_definition():
 def test_a_large_batch_takes_the_memory_of_its_pairs():
     images = 512  # all triplets at once: 512 MiB of float32
     examples = golden_files.examples_of(jnp.eye(8)[jnp.arange(images) % 8])
-    gradient = jax.grad(lambda u: DTSH().loss(u, examples, None, 0)[0])
-    program = jax.jit(gradient).lower(jnp.zeros((images, 16))).compile()
+    gradient = jax.grad(lambda u: DTSH().loss(u, examples, None, golden_files.NO_STEP)[0])
+    program: Any = jax.jit(gradient).lower(jnp.zeros((images, 16))).compile()
     assert program.memory_analysis().temp_size_in_bytes < 20 << 20

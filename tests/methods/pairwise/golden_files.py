@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,9 @@ from hybridhash_jax.methods import Examples
 
 _FOLDER = Path(__file__).parents[2] / "golden" / "methods"
 PRECISIONS = ("float64", "float32")
+# For methods that look at neither.
+NO_STEP: Any = 0
+NO_KEY: Any = None
 
 
 def load(name):

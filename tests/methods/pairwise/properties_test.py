@@ -1,5 +1,7 @@
 """What every method of pairs and triplets keeps: padding, order, batches of one kind, precision."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from hybridhash_jax.distributed.state_sharding import make_layout
 from hybridhash_jax.methods import METHODS, Examples, WholeRows
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.state import first_state
+from tests.methods.pairwise import golden_files
 
 IMAGES, BITS, BATCH = 24, 8, 8
 VARIANTS = {
@@ -26,7 +29,7 @@ ALL = [
     for name, variants in VARIANTS.items()
     for variant in variants
 ]
-WITH_ROWS = [m for m in ALL if m.init_state(jnp.zeros((3, 2)), 4, None) is not None]
+WITH_ROWS = [m for m in ALL if m.init_state(jnp.zeros((3, 2)), 4, golden_files.NO_KEY) is not None]
 
 
 def name_of(method):
@@ -66,7 +69,7 @@ def differentiated(method, outputs, labels, mask, index, state, rows=WHOLE):
     return value, gradient, state
 
 
-compiled = jax.jit(differentiated, static_argnums=0)
+compiled: Any = jax.jit(differentiated, static_argnums=0)
 
 
 def run(method, outputs, labels, index, state, mask=None):
@@ -161,7 +164,7 @@ def test_batches_and_rows_that_are_split_over_devices_change_nothing(method):
     if method in WITH_ROWS:
         assert not jax.tree.leaves(placed)[0].sharding.is_fully_replicated
     outputs, *rest = (jax.device_put(x, sharding.batch_sharded(mesh)) for x in batch)
-    step = jax.jit(lambda *arrays: differentiated(method, *arrays, layout))
+    step: Any = jax.jit(lambda *arrays: differentiated(method, *arrays, layout))
     split = step(outputs, *rest, placed)
     assert_same(split[0], whole[0])
     assert_same(split[1], whole[1])
