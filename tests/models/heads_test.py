@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from hybridhash_jax import models
+from hybridhash_jax.models.batch_statistics import normalised_by_batch
 from hybridhash_jax.models.choices import check_choices
 from hybridhash_jax.models.heads import (
     HEADS,
@@ -233,3 +234,63 @@ def test_a_whole_network_goes_on_behind_a_stage_with_its_head():
     for after in ("level1", "features"):
         found = rest(network, whole[after], after)
         np.testing.assert_allclose(found, whole["embeddings"], rtol=1e-5, atol=1e-5)
+
+
+def head_of(name: str, kind: str | None = None) -> Any:
+    backbone: Any = Means(1)
+    head: Any = create_head(backbone, name, kind, 4, rngs=nnx.Rngs(0), hidden=6)
+    random = np.random.default_rng(0)
+    params = nnx.state(head, nnx.Param)
+    drawn = {
+        path: jnp.asarray(random.normal(size=value.shape), jnp.float32)
+        for path, value in nnx.to_flat_state(params)
+        if path[-1] == "kernel"
+    }
+    flat = [
+        (path, value.replace(drawn.get(path, value[...])))
+        for path, value in nnx.to_flat_state(params)
+    ]
+    nnx.update(head, nnx.from_flat_state(flat))
+    return head
+
+
+@pytest.mark.parametrize("kind", [None, "hidden"])
+@pytest.mark.parametrize("name", ["batch_norm", "batch_norm_tanh"])
+def test_a_head_with_batch_norm_goes_by_the_batch_in_training_without_padding(name, kind):
+    head, x = head_of(name, kind), jax.random.normal(jax.random.key(1), (12, 3))
+    padded = jnp.concatenate([x, 100 * jnp.ones((4, 3))])
+    mask = jnp.arange(16) < 12
+    with normalised_by_batch({"norm": head.norm}, mask) as statistics:
+        found = head(padded)[0][:12]
+    with normalised_by_batch({"norm": head.norm}):
+        alone = head(x)[0]
+    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+    if name == "batch_norm":
+        np.testing.assert_allclose(alone.mean(0), np.zeros(4), atol=1e-5)
+        np.testing.assert_allclose(alone.std(0), np.ones(4), rtol=1e-2)
+    else:
+        assert np.abs(alone).max() < 1
+    # In evaluation by what training has kept, whatever else is in the batch.
+    head.norm.running_mean[...] = statistics["norm/running_mean"]
+    head.norm.running_variance[...] = statistics["norm/running_variance"]
+    np.testing.assert_allclose(head(x[:1])[0], alone[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_layer_norm_normalises_each_image_alone():
+    head, x = head_of("layer_norm_tanh"), jax.random.normal(jax.random.key(1), (5, 3))
+    before_tanh = np.arctanh(np.asarray(head(x)[0], np.float64))
+    np.testing.assert_allclose(before_tanh.mean(1), np.zeros(5), atol=1e-5)
+    np.testing.assert_allclose(before_tanh.std(1), np.ones(5), rtol=1e-2)
+    np.testing.assert_allclose(head(x[:1])[0], head(x)[0][:1], rtol=1e-6)
+
+
+def test_a_bit_of_dnnh_sees_its_own_units_alone():
+    head, x = head_of("divide_and_encode"), jax.random.normal(jax.random.key(1), (5, 3))
+    before = np.asarray(head(x)[0])
+    assert before.shape == (5, 4)
+    kernel = head.units.kernel
+    of_bit = kernel.shape[1] // 4
+    kernel[...] = kernel[...].at[:, of_bit : 2 * of_bit].set(0.0)
+    after = np.asarray(head(x)[0])
+    np.testing.assert_array_equal(after[:, [0, 2, 3]], before[:, [0, 2, 3]])
+    assert (after[:, 1] != before[:, 1]).all()

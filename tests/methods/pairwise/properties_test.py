@@ -164,7 +164,7 @@ def test_batches_and_rows_that_are_split_over_devices_change_nothing(method):
     if method in WITH_ROWS:
         assert not jax.tree.leaves(placed)[0].sharding.is_fully_replicated
     outputs, *rest = (jax.device_put(x, sharding.batch_sharded(mesh)) for x in batch)
-    step: Any = jax.jit(lambda *arrays: differentiated(method, *arrays, layout))
+    step: Any = jax.jit(lambda *arrays: differentiated(method, *arrays, rows=layout))
     split = step(outputs, *rest, placed)
     assert_same(split[0], whole[0])
     assert_same(split[1], whole[1])
