@@ -74,9 +74,11 @@ def test_a_trial_never_sees_queries_or_database(folder, tmp_path):
     vectors[other], labels[other] = np.nan, 0
     corrupt = dataclasses.replace(dataset, images=Vectors(vectors), labels=labels)
     config = shared.of_method("hybridhash")
-    whole, without = (tuning.score_of(config, validation_dataset(one, 0), 8) for one in (dataset, corrupt)]
-    assert scores[0] == scores[1] is not None
-    assert 0.3 < scores[0] < 1
+    whole, without = (
+        tuning.score_of(config, validation_dataset(one, 0), 8) for one in (dataset, corrupt)
+    )
+    assert whole is not None and 0.3 < whole < 1
+    assert whole == without
 
 
 def test_the_rates_are_tried_and_then_the_option_at_the_best(folder, tmp_path, monkeypatch, scored):
