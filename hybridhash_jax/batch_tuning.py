@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from hybridhash_jax.config_fields import Config
 from hybridhash_jax.config_rules import check_config
+from hybridhash_jax.configured import with_recipe
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
@@ -71,6 +72,7 @@ def tune_batch(config: Config, workdir: Path) -> list[Trial]:
             "as many devices train"
         )
     check_config(config)
+    config = with_recipe(config)
     mesh = sharding.make_mesh(config.num_devices, **config.mesh)
     sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
     dataset = create_dataset(config)

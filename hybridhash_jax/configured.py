@@ -162,10 +162,16 @@ def configured_augment(
     )
 
 
-def check_run(config: Config) -> None:
-    """Refuses what no run can have (ConfigError) or these devices cannot run (ValueError)."""
+def checked_run(config: Config) -> Config:
+    """The configuration with its recipe filled in, see `with_recipe`.
+
+    Refuses what no run can have (ConfigError) or these devices cannot run (ValueError).
+    """
+    check_config(config)
+    config = with_recipe(config)
     check_config(config)
     configured_mesh(config)
+    return config
 
 
 def configured_mesh(config: Config) -> Mesh:

@@ -11,7 +11,7 @@ import jax
 from hybridhash_jax.codes.files import load_code_sets
 from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.config_rules import MAY_CHANGE
-from hybridhash_jax.configured import check_run
+from hybridhash_jax.configured import checked_run
 from hybridhash_jax.description import describe
 from hybridhash_jax.evaluators import Evaluation, Evaluator, create_evaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
@@ -54,7 +54,7 @@ def evaluate_weights(config: Config, workdir: Path, output: Path | None = None) 
     Raises:
       ValueError: the weights do not fit, or do not have all that is to be evaluated.
     """
-    check_run(config)
+    config = checked_run(config)
     if config.task == "hash" and len(config.bits) > 1:
         raise ConfigError(
             f"bits={config.bits}; give the one code length of the weights, such as "
@@ -152,7 +152,7 @@ def evaluate_checkpoint(
       output: where results go; None is the workdir's folder `evaluation`, of another checkpoint
         than the selected one `evaluation-STEP`.
     """
-    check_run(config)
+    config = checked_run(config)
     check_one_length(config, workdir)
     if not has_config(workdir):
         choose_step(workdir, which)  # says that there is no run

@@ -9,7 +9,7 @@ import jax
 
 from hybridhash_jax.config_fields import Config
 from hybridhash_jax.config_rules import MAY_CHANGE
-from hybridhash_jax.configured import check_run, with_recipe
+from hybridhash_jax.configured import checked_run
 from hybridhash_jax.description import describe
 from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.evaluators import Evaluation, Evaluator, create_evaluator
@@ -60,8 +60,7 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     """
     if config.task == "classify":
         config = config_of_length(config, config.bits[0])
-    config = with_recipe(config)
-    check_run(config)
+    config = checked_run(config)
     check_kind(config, workdir)
     folders = {bits: folder_of_length(config, bits, workdir) for bits in config.bits}
     for bits, folder in folders.items():  # before anything is fetched

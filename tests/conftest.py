@@ -66,8 +66,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def types_are_never_mixed_in_silence(request):
     """In the rooms of pure functions. Not in whole steps: Optax itself mixes types."""
-    room = request.path.parent.name
-    strict = room in ("methods", "models", "preprocess") and "step" not in request.path.name
+    pure = {"methods", "models", "preprocess"} & {*request.path.parts}
+    strict = bool(pure) and "step" not in request.path.name
     with jax.numpy_dtype_promotion("strict" if strict else "standard"):
         yield
 

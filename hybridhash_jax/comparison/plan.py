@@ -127,7 +127,7 @@ def make_plan(shared: Shared, dataset: Dataset) -> Plan:
         except ConfigError as error:
             left_out.append(LeftOut(name, None, str(error)))
             continue
-        configured.check_run(own)
+        own = configured.checked_run(own)
         check_enough(dataset, own.batch_size, searches=True)
         if reason := _label_problem(own, dataset):
             left_out.append(LeftOut(name, None, reason))

@@ -169,3 +169,19 @@ def test_two_processes_pretrain_as_one_with_half_of_the_parameters_each(tmp_path
     first, second = outcome(alone), outcome(together)
     assert second["top1"] == pytest.approx(first["top1"], abs=0.02)
     assert second["validation"] == first["validation"] == 200
+
+
+@pytest.mark.parametrize("name", ["adsh", "cnnh"])
+def test_two_processes_learn_codes_of_images_as_one(name, tmp_path):
+    options = {
+        "method__name": name, "num_epochs": 2, "evaluation__before_training": False,
+        "evaluation__every_epochs": 2, "adsh__images": 256, "adsh__passes": 2,
+    }  # fmt: skip
+    alone, together = tmp_path / "one", tmp_path / "two"
+    train(make_config(**options), alone, StopAt())
+    shared = [option for option in flags(**options) if "num_devices" not in option]
+    run_two(together, *shared)
+    losses = [[line["loss"] for line in training(workdir)] for workdir in (alone, together)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    first, second = outcome(alone), outcome(together)
+    assert second["map_expected"] == pytest.approx(first["map_expected"], abs=0.02)

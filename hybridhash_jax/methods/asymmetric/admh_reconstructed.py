@@ -63,7 +63,8 @@ class ADMHReconstructed(ADSH):
         far = jnp.square(outputs[:, None] - centres[None]).sum(axis=2)
         others = (1 - labels.astype(outputs.dtype)) * known[None]
         pushed = (others * far).sum(axis=1) / max(len(known) - 1, 1)
-        return self.mu * drawn * (own.sum(axis=1) > 0) - self.nu * pushed
+        has_centre = (own.sum(axis=1) > 0).astype(outputs.dtype)
+        return self.mu * drawn * has_centre - self.nu * pushed
 
     def additions(self, state: Database, rows: Rows) -> tuple[Additions | None, Any]:
         """Linear terms, since |v|^2 is K; and the centres of this epoch."""

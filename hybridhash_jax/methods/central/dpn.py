@@ -14,7 +14,7 @@ in DeepHash-pytorch outputs within the margin have no say. Here an image's sign 
 # (JAX's own types are not complete.)
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -190,10 +190,11 @@ def updated_targets(
     if share == 1:
         return jnp.sign(product(present.astype(votes.dtype).T, votes.T))
 
-    def of_class(target: jax.Array, members: jax.Array) -> jax.Array:
+    def of_class(target_and_members: tuple[jax.Array, jax.Array]) -> jax.Array:
+        target, members = target_and_members
         agreement = jnp.where(members, jnp.sum(votes * target[None], axis=1), -jnp.inf)
         order = jnp.argsort(-agreement)  # stable
         chosen = members[order] & (jnp.arange(len(order)) < jnp.floor(share * members.sum()))
         return jnp.sign(jnp.sum(jnp.where(chosen[:, None], votes[order], 0), axis=0))
 
-    return jax.lax.map(lambda pair: of_class(*pair), (targets, present.T))
+    return cast(jax.Array, jax.lax.map(of_class, (targets, present.T)))

@@ -6,16 +6,19 @@ over b in {-1, +1}^K with H b <= K - 2 d, by the lp-box method of multipliers (W
 in which b lies in a cube and on a sphere at once.
 """
 
+import collections
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from hybridhash_jax.methods.central.centres import distance_score, too_near
 from input_pipeline.permutation import random_words
 
-_FIRST_PENALTY, _LAST_PENALTY, _GROWTH = 1e-5, 1e7, 1.09
+_FIRST_PENALTY, _GROWTH = 1e-5, 1.09
 _STEP = (1 + math.sqrt(5)) / 2  # of the multipliers
-_INNER, _OUTER = 10, 400  # iterations at one penalty, and penalties; it rises to its last in 321
+_INNER, _OUTER = 10, 250  # iterations at one penalty, and penalties; about 100 are enough
 _TOLERANCE = 1e-6
 _SWEEPS = 5
 _BUDGET = 4 * 10**9  # multiplications that `separate` may take, of about 1,000 iterations a code
@@ -62,10 +65,11 @@ def _first_multipliers(
 ) -> list[Multipliers]:
     """Of each row's three constraints, uniform in [0, 1)."""
     num_classes, bits = shape
-    size, drawn = 2 * bits + num_classes - 1, []
+    size = 2 * bits + num_classes - 1
+    drawn: list[Multipliers] = []
     for row in rows:
         words = random_words(size, seed, sweep, int(row))
-        uniform = (words >> np.uint64(11)).astype(np.float64) / 2**53
+        uniform: np.ndarray = (words >> np.uint64(11)).astype(np.float64) / 2**53
         drawn.append((uniform[:bits], uniform[bits : 2 * bits], uniform[2 * bits :]))
     return drawn
 
@@ -84,30 +88,47 @@ def move_code(
     code: np.ndarray, others: np.ndarray, distance: int, multipliers: Multipliers
 ) -> np.ndarray:
     """One code [K] moved away from the others [classes - 1, K], -1 and +1, float64."""
+    (last,) = collections.deque(iterations(code, others, distance, multipliers), maxlen=1)
+    return np.where(last.b >= 0, 1.0, -1.0)
+
+
+class Iteration(NamedTuple):
+    """What an iteration leaves; at its end b is a code, and lies in the cube and on the sphere."""
+
+    b: np.ndarray  # [K]
+    cube: np.ndarray  # [K], the next point of [-1, 1]^K
+    sphere: np.ndarray  # [K], the next point of length sqrt(K)
+    slack: np.ndarray  # [classes - 1], by how much the distances exceed what is asked for
+    multipliers: Multipliers  # of these three
+    penalty: float
+
+
+def iterations(
+    code: np.ndarray, others: np.ndarray, distance: int, multipliers: Multipliers
+) -> Iterator[Iteration]:
+    """The iterations by which a code is moved; see the module, and `move_code`."""
     bits, limit = len(code), len(code) - 2 * distance
-    mean = others.mean(axis=0) if len(others) else np.zeros(bits)
-    inverse = np.linalg.inv(2 * np.eye(bits) + others.T @ others)
-    of_cube, of_sphere, of_others = (start.copy() for start in multipliers)
+    mean: np.ndarray = others.mean(axis=0) if len(others) else np.zeros(bits)
+    inverse: np.ndarray = np.linalg.inv(2 * np.eye(bits) + others.T @ others)
+    of_cube, of_sphere, of_others = multipliers
     cube, sphere, slack = code, code, limit - others @ np.sign(code)
-    b, penalty = code, _FIRST_PENALTY
-    for _ in range(_OUTER):
-        for _ in range(_INNER):
-            pull = cube + sphere + others.T @ (limit - slack - of_others / penalty)
-            b = inverse @ (pull - (of_cube + of_sphere + mean) / penalty)
-            products = others @ b
-            cube, sphere = b + of_cube / penalty, b + of_sphere / penalty
-            slack = limit - products - of_others / penalty
-            if (slack >= 0).all() and abs(sphere @ sphere - bits) <= 1e-3:
-                break
-            cube = np.clip(cube, -1, 1)
-            sphere = sphere * (math.sqrt(bits) / max(float(np.linalg.norm(sphere)), 1e-30))
-            slack = np.maximum(slack, 0)
-            residuals = b - cube, b - sphere, products + slack - limit
-            of_cube = of_cube + _STEP * penalty * residuals[0]
-            of_sphere = of_sphere + _STEP * penalty * residuals[1]
-            of_others = of_others + _STEP * penalty * residuals[2]
-        residuals = b - cube, b - sphere, others @ b + slack - limit
-        if max(float(np.abs(x).max(initial=0)) for x in residuals) < _TOLERANCE:
-            break
-        penalty = min(penalty * _GROWTH, _LAST_PENALTY)
-    return np.where(b >= 0, 1.0, -1.0)
+    residual, penalty = math.inf, _FIRST_PENALTY
+    for number in range(_INNER * _OUTER):
+        if number and number % _INNER == 0:
+            if residual < _TOLERANCE:
+                return
+            penalty *= _GROWTH
+        pull = cube + sphere + others.T @ (limit - slack - of_others / penalty)
+        b: np.ndarray = inverse @ (pull - (of_cube + of_sphere + mean) / penalty)
+        products: np.ndarray = others @ b
+        cube = np.clip(b + of_cube / penalty, -1, 1)
+        sphere = b + of_sphere / penalty
+        sphere = sphere * (math.sqrt(bits) / max(float(np.linalg.norm(sphere)), 1e-30))
+        slack = np.maximum(limit - products - of_others / penalty, 0)
+        residuals = b - cube, b - sphere, products + slack - limit
+        step = _STEP * penalty
+        of_cube = of_cube + step * residuals[0]
+        of_sphere = of_sphere + step * residuals[1]
+        of_others = of_others + step * residuals[2]
+        residual = max(float(np.abs(x).max(initial=0)) for x in residuals)
+        yield Iteration(b, cube, sphere, slack, (of_cube, of_sphere, of_others), penalty)

@@ -53,7 +53,7 @@ class CNNH(Method):
             "batch_size": 128,
             "num_epochs": 150,
         },
-        "features": {"optimizer.learning_rate": 1e-3},
+        "features": {"optimizer.learning_rate": 3e-4},
     }
     grid: ClassVar = {"sweeps": (1, 5, 10)}
 

@@ -66,7 +66,6 @@ class DCH(Method):
             "batch_size": 128,
             "num_epochs": 51,  # 2,000 iterations: 39 are an epoch
         },
-        "features": {"optimizer.learning_rate": 1e-3},
     }
     grid: ClassVar = {"gamma": (10.0, 20.0, 40.0)}
 

@@ -57,7 +57,7 @@ class DNNH(Method):
             "batch_size": 100,
             "num_epochs": 2000,
         },
-        "features": {"optimizer.learning_rate": 1e-3},
+        "features": {"dnnh.margin": 4.0},
     }
     grid: ClassVar = {"margin": (1.0, 2.0, 4.0)}
 

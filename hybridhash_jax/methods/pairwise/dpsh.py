@@ -61,7 +61,7 @@ class DPSH(Method):
             "batch_size": 128,
             "num_epochs": 150,
         },
-        "features": {"optimizer.learning_rate": 1e-3},
+        "features": {"dpsh.quantization": 50.0},
     }
     grid: ClassVar = {"quantization": (1.0, 10.0, 50.0)}
 

@@ -75,9 +75,9 @@ class DSH(Method):
             "batch_size": 200,
             "num_epochs": 2800,
         },
-        "features": {"optimizer.learning_rate": 1e-3},
+        "features": {"optimizer.learning_rate": 1e-2},
     }
-    grid: ClassVar = {"quantization": (0.01, 0.1, 1.0)}
+    grid: ClassVar = {"quantization": (0.001, 0.01, 0.1)}
 
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> MemoryBank | None:
         """An empty bank with "deephash", else None."""

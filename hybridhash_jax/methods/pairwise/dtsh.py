@@ -72,7 +72,7 @@ class DTSH(Method):
             "batch_size": 128,
             "num_epochs": 100,
         },
-        "features": {"optimizer.learning_rate": 1e-3},
+        "features": {"optimizer.learning_rate": 1e-2},
     }
     grid: ClassVar = {"quantization": (0.01, 0.1, 1.0)}
 

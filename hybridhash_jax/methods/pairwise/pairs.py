@@ -3,6 +3,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 # (JAX's own types are not complete.)
 
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -12,9 +13,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from hybridhash_jax.methods.hybridhash import PairSums
 from hybridhash_jax.methods.method import Rows
-
-# Triplets that are computed at a time: 4 MiB of float32.
-_BLOCK = 1 << 20
 
 
 def wide(x: jax.Array) -> jax.Array:
@@ -81,18 +79,57 @@ def triplet_sums(
 ) -> Float[Array, " A"]:
     """By anchor the sum of term(score of a positive - score of a negative) over all those pairs.
 
-    A few anchors at a time, computed again in the backward pass: the memory is one block's.
+    One positive of each anchor at a time, as many times as an anchor has positives at most: the
+    memory is that of `scores`, and the time that of the triplets that there are.
     """
+    order = jnp.argsort(~positive, axis=1)  # positives first
+    ranked = jnp.take_along_axis(scores, order, axis=1).T
+    return _ranked_sums(term, ranked, scores, positive.sum(axis=1), negative)
 
-    @jax.checkpoint
-    def of_anchor(row: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        scores, positive, negative = row
-        values = term(scores[:, None] - scores[None, :])
-        return jnp.sum(jnp.where(positive[:, None] & negative[None, :], values, 0))
 
-    anchors = max(_BLOCK // max(scores.shape[1], 1) ** 2, 1)
-    rows = scores, positive, negative
-    return cast(jax.Array, jax.lax.map(of_anchor, rows, batch_size=anchors))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _ranked_sums(
+    term: Callable[[jax.Array], jax.Array],
+    ranked: Float[Array, "M A"],
+    scores: Float[Array, "A M"],
+    counts: Int[Array, " A"],
+    negative: Bool[Array, "A M"],
+) -> Float[Array, " A"]:
+    """`triplet_sums`, the positives being the first `counts` of the scores in `ranked`."""
+    return _sums_and_slopes(term, ranked, scores, counts, negative)[0]
+
+
+def _sums_and_slopes(
+    term: Callable[[jax.Array], jax.Array],
+    ranked: jax.Array,
+    scores: jax.Array,
+    counts: jax.Array,
+    negative: jax.Array,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The sums, and their derivatives by `ranked` and by `scores`."""
+
+    def add(rank: Any, so_far: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
+        sums, by_ranked, by_scores = so_far
+        difference = ranked[rank][:, None] - scores
+        values, slopes = jax.jvp(term, (difference,), (jnp.ones_like(difference),))
+        counted = negative & (rank < counts)[:, None]
+        slopes = jnp.where(counted, slopes, 0)
+        sums += jnp.where(counted, values, 0).sum(axis=1)
+        return sums, by_ranked.at[rank].set(slopes.sum(axis=1)), by_scores - slopes
+
+    nothing = jnp.zeros_like(scores[:, 0]), jnp.zeros_like(ranked), jnp.zeros_like(scores)
+    sums, by_ranked, by_scores = cast(
+        tuple[jax.Array, jax.Array, jax.Array],
+        jax.lax.fori_loop(0, counts.max(), add, nothing),
+    )
+    return sums, (by_ranked, by_scores)
+
+
+def _backward(_: Any, slopes: tuple[jax.Array, jax.Array], gradient: jax.Array) -> Any:
+    return gradient[None, :] * slopes[0], gradient[:, None] * slopes[1], None, None
+
+
+_ranked_sums.defvjp(_sums_and_slopes, _backward)
 
 
 def triplet_counts(

@@ -143,8 +143,10 @@ def test_the_loss_has_the_precision_of_the_outputs(method):
     assert_same(single[1], double[1])
 
 
-@pytest.mark.parametrize("method", WITH_ROWS, ids=name_of)
-def test_rows_that_are_split_over_devices_change_nothing(method):
+@pytest.mark.parametrize(
+    "method", [m for m in ALL if m in WITH_ROWS or m.group in ("dnnh", "dtsh")], ids=name_of
+)
+def test_batches_and_rows_that_are_split_over_devices_change_nothing(method):
     labels = LABELS["multi"]
     state = jax.tree.map(np.asarray, state_of(method, labels))
     index = np.append(np.arange(BATCH - 1), IMAGES)
@@ -156,7 +158,8 @@ def test_rows_that_are_split_over_devices_change_nothing(method):
     first = jax.eval_shape(lambda: first_state(params, optimizer, state))
     layout = make_layout(first, method.row_leaves(state), mesh)
     placed = jax.device_put(state, layout.shardings.method)
-    assert not jax.tree.leaves(placed)[0].sharding.is_fully_replicated
+    if method in WITH_ROWS:
+        assert not jax.tree.leaves(placed)[0].sharding.is_fully_replicated
     outputs, *rest = (jax.device_put(x, sharding.batch_sharded(mesh)) for x in batch)
     step = jax.jit(lambda *arrays: differentiated(method, *arrays, layout))
     split = step(outputs, *rest, placed)
