@@ -49,7 +49,7 @@ def test_cifar10_is_the_published_recipe():
         ("itq.iterations", 0, "at least 1"),
         ("itq.rows", 0, "at least 1"),
         ("bits", None, "different code lengths"),
-        ("optimizer.name", "lamb", "accepted: rmsprop, adamw, sgd"),
+        ("optimizer.name", "lamb", "accepted: rmsprop, adam, adamw, sgd"),
         ("evaluation.selected_by", "test", "accepted: query, last, validation"),
         ("data.name", "cifar100", "accepted: cifar10, digits"),
         ("model.dtype", "float16", "accepted: auto, float32, bfloat16"),
