@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from benchmarks.measure import Seconds, seconds_of, take_turns, write_record
 from hybridhash_jax.config_fields import Config
-from hybridhash_jax.configured import check_run
+from hybridhash_jax.configured import checked_run
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
@@ -40,7 +40,7 @@ def main(_: list[str]) -> None:
     absl_logging.set_verbosity(absl_logging.ERROR)
     host_memory.compute_on_calling_thread()  # as main.py does
     config = FLAGS.config
-    check_run(config)
+    config = checked_run(config)
     plan = create_experiment(config, create_dataset(config))
     with contextlib.closing(plan), contextlib.closing(plan.train_batches(0)) as batches:
         measured = _measure(plan, batches)
