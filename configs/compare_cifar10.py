@@ -7,7 +7,8 @@ Command:  pip install -r requirements-photos.txt
           python main.py --mode=compare --config=configs/compare_cifar10.py --workdir=runs/compared
 The same command in a second terminal shares the work. Some methods only, or another protocol:
           --config.comparison.methods=hybridhash,csq --config.data.protocol=cifar10-2
-As the authors of each method trained it: --config.method.recipe=published
+As the authors of each method trained it, where that is known:
+          --config.method.recipe=published --config.comparison.trials=0
 """
 
 from configs import cifar10_features, recipes

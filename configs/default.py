@@ -268,7 +268,7 @@ def get_config() -> Any:
     config.evaluation.validation_fraction = 0.1  # of the training images, for "validation"
     config.evaluation.report = True  # draw report.html and its pictures at the end
 
-    # --mode=compare: methods x bits x seeds, each run an ordinary one (docs/methods.md).
+    # --mode=compare: methods x bits x seeds, each run an ordinary one (docs/comparison.md).
     config.comparison = ConfigDict()
     config.comparison.methods = ()  # of methods.METHODS; empty: all that can learn these labels
     config.comparison.seeds = (0, 1, 2)

@@ -61,6 +61,12 @@ def refused(done: subprocess.CompletedProcess) -> str:
             ["--config.optimizer.frozen", "insert quotes around each"],
         ),
         (["--mode=test"], ["train", "evaluate"]),
+        (
+            ["--mode=compare", "--config.comparison.methods=lsh,hashnt"],
+            ["comparison.methods", "Did you mean hashnet", "hybridhash", "itq"],
+        ),
+        (["--mode=compare", "--config.comparison.seeds=()"], ["comparison.seeds", "such as 0"]),
+        (["--mode=compare", "--codes=x"], ["--codes needs --mode=evaluate"]),
         (["--worddir=x"], ["worddir"]),
         (["stray"], ["'stray' is no flag"]),
         (["--workdir=gs://bucket/w"], ["--workdir=gs://bucket/w is no folder", "gcsfuse"]),
@@ -240,7 +246,7 @@ def test_an_unknown_verb_is_refused_with_the_nearest():
 
 @pytest.mark.parametrize(
     ("verb", "meant"),
-    [("evaluate", "train --mode=evaluate"), ("tune_batch", "train --mode=tune_batch")],
+    [("evaluate", "train --mode=evaluate"), ("compare", "train --mode=compare")],
 )
 def test_a_mode_taken_for_a_verb_is_named(verb, meant):
     assert f"Did you mean {meant}?" in run_verb(verb).stderr

@@ -104,5 +104,5 @@ def test_fields_that_are_named_exist(page):
     groups = "|".join({name.split(".")[0] for name in fields if "." in name})
     text = page.read_text()
     named = re.findall(r"--config\.([a-z_]+(?:\.[a-z_0-9]+)*)", text)
-    named += re.findall(rf"`(?:config\.)?((?:{groups})\.(?!json|py)[a-z_0-9]+)[`=]", text)
+    named += re.findall(rf"`(?:config\.)?((?:{groups})\.(?!json|py|csv|tex)[a-z_0-9]+)[`=]", text)
     assert not set(named) - fields

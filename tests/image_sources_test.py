@@ -13,7 +13,9 @@ from hybridhash_jax.image_sources import (
     check_headers,
     create_dataset,
     create_sources,
+    training_rows,
 )
+from hybridhash_jax.methods import Classification
 from input_pipeline.dataset import Dataset, one_hot
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
@@ -186,6 +188,13 @@ def test_a_classifier_needs_no_database():
     names = [f"{i}.png" for i in range(4)]
     dataset = data_set(names, FileReader(".", names), ([0, 1], [2, 3], []))
     check_enough(dataset, 2, searches=False)
+
+
+def test_a_classifier_trains_on_the_training_images():
+    names = [f"{i}.png" for i in range(4)]
+    dataset = data_set(names, FileReader(".", names), ([0, 1], [2, 3], []))
+    rows, held_out = training_rows(make_config(batch_size=2), Classification(), dataset)
+    assert rows.tolist() == [0, 1] and not len(held_out)
 
 
 @pytest.mark.parametrize(

@@ -71,15 +71,21 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 
 class Agreement:
-    """Sees to it that all runs have the same images, the same backbone and the same features."""
+    """Sees to it that all runs have these images, the same backbone and the same features."""
 
-    def __init__(self, workdir: Path):
-        self.workdir = workdir
+    def __init__(self, workdir: Path, checksum: str):
+        """`checksum` is that of the data set as it is now."""
+        self.workdir, self.checksum = workdir, checksum
         self._first: dict[str, tuple[Run, Any]] = {}
 
     def check(self, run: Run, entry: Mapping[str, Any]) -> None:
         """Refuses a run that differs from an earlier one; a DisagreementError names both."""
         folder = folder_of(self.workdir, run)
+        if (found := entry.get("dataset_checksum")) != self.checksum:
+            raise DisagreementError(
+                f"the images are not those of {folder}: dataset_checksum is {found!r} there and "
+                f"{self.checksum!r} now. Put them back as they were, or choose another --workdir"
+            )
         for name, value in _facts(run, entry, folder).items():
             there, known = self._first.setdefault(name, (run, value))
             if value != known:

@@ -73,7 +73,7 @@ class Comparison:
         self.tuning = Tuning(shared, self.plan, dataset, workdir)
         self.failed: dict[Run, str] = {}  # runs that diverged
         self.entries: dict[Run, dict[str, Any]] = {}
-        self._agreement = cells.Agreement(workdir)
+        self._agreement = cells.Agreement(workdir, dataset.checksum)
         for one in self.plan.left_out:
             length = "" if one.bits is None else f", {one.bits} bits"
             logger.warning("%s%s is left out: %s", one.method, length, one.reason)
@@ -81,9 +81,6 @@ class Comparison:
     def complete(self) -> dict[str, Any]:
         """Chooses, trains, and writes the table."""
         self.tuning.check()
-        for run in self.plan.runs:  # before anything trains
-            if folder_of(self.workdir, run).exists():
-                check_data(folder_of(self.workdir, run), self.dataset)
         self._choose()
         self._train()
         return self.write()
@@ -125,11 +122,12 @@ class Comparison:
 
     def _train_run(self, run: Run) -> None:
         config = self.shared.of_run(run, self._choices[run.cell.method].values)
+        folder = folder_of(self.workdir, run)
+        if folder.exists():
+            check_data(folder, self.dataset)
         try:
             with quieter():
-                train_length(
-                    config, run.cell.bits, self.dataset, folder_of(self.workdir, run), self.stop
-                )
+                train_length(config, run.cell.bits, self.dataset, folder, self.stop)
         except TrainingDivergedError as error:
             self.failed[run] = str(error)
             logger.warning("%s is left out: %s", run, error)

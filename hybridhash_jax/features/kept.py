@@ -49,6 +49,8 @@ _NOT_OF_FEATURES = frozenset(
 # comparison share it, since to look at every image and row again takes seconds.
 _OPENED: weakref.WeakKeyDictionary[Dataset, dict[Path, Sources]] = weakref.WeakKeyDictionary()
 
+_SHAPES: dict[Any, tuple[int, ...]] = {}
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -84,16 +86,24 @@ def plan_features(
     if stage is None:
         return None
     views = config.features.views or (2 if config.data.horizontal_flip else 1)
-    size = network.image_size
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    out = nnx.eval_shape(lambda net, x: net.backbone.stages(x), network, images)[stage]
     paths = network.backbone.stage_paths
     done = tuple(paths.values())[: list(paths).index(stage) + 1]
-    plan = Plan(stage, 1 if method.is_fitted else views, out.shape[1:], done)
+    shape = _shape_of(network.backbone, stage, network.image_size)
+    plan = Plan(stage, 1 if method.is_fitted else views, shape, done)
     if reason := _reason_against(config, method, plan, dataset):
         logger.info("the frozen part is computed every time, and not kept: %s", reason)
         return None
     return plan
+
+
+def _shape_of(backbone: models.Backbone, stage: str, size: int) -> tuple[int, ...]:
+    """The shape of one image's output of a stage; of each backbone it is found once."""
+    key = nnx.graphdef(backbone), stage, size
+    if key not in _SHAPES:
+        images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+        out = nnx.eval_shape(lambda net, x: net.stages(x), backbone, images)[stage]
+        _SHAPES[key] = out.shape[1:]
+    return _SHAPES[key]
 
 
 def _last_frozen_stage(network: models.Network, frozen: Any) -> str | None:

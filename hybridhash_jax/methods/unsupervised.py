@@ -55,8 +55,9 @@ class FittedMethod(Method):
 
     def fit(self, features: Features, bits: int) -> tuple[np.ndarray, np.ndarray]:
         """See `Method.fit`."""
-        mean = feature_mean(features)
+        check_features(features)
         self.check_bits(bits, *features.shape)
+        mean = feature_mean(features)
         kernel = self.directions(features, bits, mean)
         return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)
 
@@ -120,16 +121,21 @@ class ITQ(PCA):
         return components @ itq_rotation(projected, self.iterations, self.seed)
 
 
+def check_features(features: np.ndarray) -> None:
+    """Refuses what are no floats [n, C], with a ValueError."""
+    if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
+        raise ValueError(
+            f"features must be floats [images, dimensions]; got {features.shape} of {features.dtype}"
+        )
+
+
 def feature_mean(features: Features) -> Float[np.ndarray, " C"]:
     """Mean of features of any float type, in float64.
 
     Raises:
       ValueError: features are no floats [n, C], or have NaN or infinite numbers.
     """
-    if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
-        raise ValueError(
-            f"features must be floats [images, dimensions]; got {features.shape} of {features.dtype}"
-        )
+    check_features(features)
     total = np.zeros(features.shape[1])
     for _, rows in _chunks(features):
         total += rows.sum(axis=0)

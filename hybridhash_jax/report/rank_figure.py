@@ -10,6 +10,7 @@ from hybridhash_jax.report.figures import BLUE, GREEN, GREY, PURPLE, VERMILLION,
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, GREY)
 _MARKERS = "osD^vP"
 _LINES = {"train": "-", "database": "--", "none": ":"}
+_MARKS = {"train": "", "database": " \N{DAGGER}", "none": ""}
 
 
 def plot_ranks(
@@ -18,9 +19,10 @@ def plot_ranks(
     supervision: Mapping[str, str],
     path: Target,
 ) -> None:
-    """Draws a line a method, the first rank at the top; dashed: other labels, dotted: none.
+    """Draws a line a method, the first rank at the top, its title behind it.
 
-    `ranks` are by method and length; `titles` stand at both ends of the lines.
+    `ranks` are by method and length. By supervision lines are dashed (labels of the database, also
+    marked with a dagger) or dotted (none).
     """
     lengths = sorted({bits for found in ranks.values() for bits in found})
     places = {bits: place for place, bits in enumerate(lengths)}
@@ -37,7 +39,7 @@ def plot_ranks(
             )
             last = max(found)
             axes.annotate(
-                wording.lines(titles[method], 24, 1)[0],
+                wording.lines(titles[method], 24, 1)[0] + _MARKS[supervision[method]],
                 (places[last], found[last]),
                 xytext=(8, 0),
                 textcoords="offset points",
@@ -50,7 +52,8 @@ def plot_ranks(
         axes.set_xticklabels([str(bits) for bits in lengths])
         axes.set_xlim(-0.2, (len(lengths) - 1 or 1) * 1.55)
         axes.set_ylim(most + 0.6, 0.4)
-        axes.locator_params(axis="y", integer=True)
+        step = 1 if most <= 8 else 5
+        axes.set_yticks(sorted({1, *range(step, int(most) + 1, step)}))
         axes.grid(axis="x", visible=False)
 
 

@@ -120,7 +120,7 @@ def test_what_others_hold_is_waited_for(monkeypatch):
 
 @pytest.mark.slow
 def test_a_stopped_comparison_goes_on_and_ends_as_one_that_was_never_stopped(folder, tmp_path):
-    shared = make_shared(folder)
+    shared = make_shared(folder, comparison__methods=("hybridhash", "lsh"), comparison__seeds=(0,))
     whole = work.compare(shared, tmp_path / "whole", StopAt())
     stopped = tmp_path / "stopped"
     with pytest.raises(Interrupted):
@@ -134,7 +134,7 @@ def test_a_stopped_comparison_goes_on_and_ends_as_one_that_was_never_stopped(fol
         return [(x["method"], x["bits"], x["values"], x["chosen"]) for x in content["cells"]]
 
     assert numbers(again) == numbers(whole)
-    assert len(numbers(whole)) == 5
+    assert len(numbers(whole)) == 4
     record = json.loads((stopped / "tuning.json").read_text())
     (trials,) = (x["trials"] for x in record["methods"].values())
     assert [trial["values"] for trial in trials] == [
@@ -149,21 +149,22 @@ def test_two_processes_share_a_comparison_ctrl_c_stops_one_and_a_run_is_an_ordin
     folder, tmp_path
 ):
     workdir = tmp_path / "W"
-    command = [sys.executable, str(ROOT / "main.py"), *flags(folder, workdir)]
+    few = {"comparison.methods": ("hybridhash", "lsh"), "comparison.trials": 1}
+    command = [sys.executable, str(ROOT / "main.py"), *flags(folder, workdir, **few)]
     options = {"env": ENVIRONMENT, "text": True, "stdout": subprocess.PIPE}
-    processes = [subprocess.Popen(command, stderr=subprocess.STDOUT, **options) for _ in range(3)]
+    processes = [subprocess.Popen(command, stderr=subprocess.STDOUT, **options) for _ in range(2)]
     while not list(workdir.glob("runs/*/seed0/*/metrics.jsonl")):
         assert processes[0].poll() is None
         time.sleep(0.1)
     processes[0].send_signal(signal.SIGINT)
     texts = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes[1:]] == [0, 0], texts
+    assert processes[1].returncode == 0, texts[1]
     assert processes[0].returncode in (0, 130), texts[0]
     assert not any("Traceback" in text for text in texts)
     content = json.loads((workdir / "comparison.json").read_text())
-    assert [len(cell["values"]) for cell in content["cells"]] == [2] * 5
+    assert [len(cell["values"]) for cell in content["cells"]] == [2] * 4
     told = re.findall(r"run \d+ of \d+: .*seed \d", "\n".join(texts))
-    assert len(told) >= 10
+    assert len(told) >= 8
     done = run_main(f"--workdir={workdir / 'runs' / 'hybridhash' / 'seed1' / '16bits'}")
     assert done.returncode == 0, done.stderr
     assert headings((workdir / "report.html").read_text())[0] == "mAP@all of each method"

@@ -129,7 +129,7 @@ ENTRY = {
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"dataset_checksum": "bb"}, "dataset_checksum is 'aa' there and 'bb' here"),
+        ({"split_seed": 1}, "split_seed is 0 there and 1 here"),
         ({"variant": "paper"}, "variant is 'embeddings' there and 'paper' here"),
         ({"features": "g"}, r"features \(trained methods\) is 'f' there and 'g' here"),
         ({"protocol": "x"}, "protocol"),
@@ -142,13 +142,20 @@ def test_runs_of_other_data_or_another_backbone_are_refused_by_name(
     runs = [Run(Cell(name, 8), 0) for name in ("hybridhash", "lsh", "csq")]
     for run in runs:
         save_config(folder_of(tmp_path, run), shared.of_run(run, {}))
-    agreement = cells.Agreement(tmp_path)
+    agreement = cells.Agreement(tmp_path, "aa")
     agreement.check(runs[0], ENTRY)
     agreement.check(runs[1], ENTRY | {"features": "of one view"})  # a fitted method has its own
     agreement.check(runs[2], ENTRY | {"train_images": 99})  # the database, of another method
     with pytest.raises(cells.DisagreementError, match=told) as error:
         agreement.check(runs[2], ENTRY | changed)
     assert "hybridhash/seed0/8bits" in str(error.value) and "csq/seed0/8bits" in str(error.value)
+
+
+def test_a_run_of_other_images_than_there_are_now_is_refused(folder, tmp_path):
+    run = Run(Cell("lsh", 8), 0)
+    with pytest.raises(cells.DisagreementError, match="'aa' there and 'bb' now") as error:
+        cells.Agreement(tmp_path, "bb").check(run, ENTRY)
+    assert "runs/lsh/seed0/8bits" in str(error.value)
 
 
 def test_a_finished_run_of_another_configuration_is_refused(folder, tmp_path):

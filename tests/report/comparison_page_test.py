@@ -130,6 +130,7 @@ def test_the_page_and_its_figure_are_the_same_every_time(tmp_path):
     assert pages[0] == pages[1]
     (image,) = Page(pages[0]).named("img")
     assert image.attributes["src"].startswith("data:image/svg+xml;base64,")
+    assert pages[0].count("1 is the best mean") == 1
     assert (tmp_path / "a" / "rank_over_bits.svg").read_text().startswith("<?xml")
 
 

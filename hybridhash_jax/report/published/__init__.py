@@ -8,7 +8,7 @@ those of the run), and results with bits, map and, where there is more to say, a
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Published(NamedTuple):
@@ -42,7 +42,7 @@ def load_published(protocol: str, top_k: int | None) -> list[Published]:
 
 def published_for(
     protocol: str, top_k: int | None, method: str | None = None
-) -> list[dict[str, str | int | float | None]]:
+) -> list[dict[str, Any]]:
     """The same as rows that JSON can hold; of one `method` by our name for it, None: of all."""
     rows = load_published(protocol, top_k)
     return [row._asdict() for row in rows if method in (None, row.name)]
