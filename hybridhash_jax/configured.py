@@ -129,6 +129,16 @@ def training_order(config: Config, method: Method, count: int) -> TrainingOrder:
     return TrainingOrder(count, config.batch_size, config.seed, epoch.images, epoch.passes)
 
 
+def check_lengths(config: Config, method: Method, images: int, width: int) -> None:
+    """Refuses code lengths that a method cannot have, all before the first is trained.
+
+    `images` is how many it learns from, `width` that of their features; errors are ValueErrors.
+    """
+    if method.learns == "codes":
+        for bits in config.bits:
+            method.check_bits(bits, images, width)
+
+
 def configured_frozen(config: Config, params: Any) -> Any:
     """A pytree of booleans like `params`: what the run never changes, see `frozen_mask`."""
     return frozen_mask(params, (*config.optimizer.frozen, *constants(params)))

@@ -224,10 +224,6 @@ class Experiment:
         every = max(1, round(self.config.checkpoint.every_epochs * self.steps_per_epoch))
         return step > 0 and (step % every == 0 or step == self.total_steps)
 
-    def ends_epoch(self, step: int) -> bool:
-        """Were `step` steps a whole number of epochs?"""
-        return step > 0 and step % self.steps_per_epoch == 0
-
     def close(self) -> None:
         """Ends the threads that decode images."""
         self.sources.close()
@@ -258,6 +254,8 @@ def create_experiment(
     width = configured.embedding_width(dataset)
     build = functools.partial(configured.build_network, config, method, bits, num_classes, width)
     network = nnx.eval_shape(build)
+    if trains:
+        configured.check_lengths(config, method, len(train_rows), network.backbone.width)
     graphdef, params = nnx.split(network)
     optimizer, schedule = configured.configured_optimizer(
         config, method, params, total_steps, steps_per_epoch, trains=trains

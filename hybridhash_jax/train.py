@@ -102,7 +102,7 @@ class TrainingLoop:
                     break
                 state = self._take_step(state, batches, step)
                 step += 1
-                if exp.ends_epoch(step):
+                if exp.order.ends_epoch(step):
                     state = exp.begin_epoch(state, step)
             self.store.wait()
         return state, self.history

@@ -46,6 +46,10 @@ class TrainingOrder:
         epoch, batch = divmod(step, self.steps_per_epoch)
         return padded(self.of_epoch(epoch), self._in_pass(batch), self.batch_size, self.num_images)
 
+    def ends_epoch(self, step: int) -> bool:
+        """Were `step` steps a whole number of epochs?"""
+        return step > 0 and step % self.steps_per_epoch == 0
+
     def images_in(self, step: int) -> int:
         """Images of the batch of `step`, without padding."""
         position = self._in_pass(step) * self.batch_size

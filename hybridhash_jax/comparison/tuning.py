@@ -207,7 +207,7 @@ def _trained(experiment: Experiment, state: TrainState) -> TrainState | None:
             if not np.isfinite(loss):  # of the step before, so that no device waits
                 return None
             loss = metrics["loss"]
-            if experiment.ends_epoch(step + 1):
+            if experiment.order.ends_epoch(step + 1):
                 state = experiment.begin_epoch(state, step + 1)
     finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.params)))
     return state if np.isfinite(loss) and finite else None

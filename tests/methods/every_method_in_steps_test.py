@@ -71,7 +71,7 @@ def losses_and_state(config) -> tuple[list[float], dict[str, np.ndarray]]:
         batch = sharding.put_batch(next(batches), experiment.mesh)
         state, metrics = experiment.train_step(state, batch, experiment.run_key)
         losses.append(float(metrics["loss"]))
-        if experiment.ends_epoch(step + 1):
+        if experiment.order.ends_epoch(step + 1):
             state = experiment.begin_epoch(state, step + 1)
     batches.close()
     experiment.close()
