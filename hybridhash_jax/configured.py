@@ -150,6 +150,8 @@ def started(method: Method, state: TrainState, labels: np.ndarray, shardings: An
         return state
     with progress(f"preparing {method.title}"):
         own = method.start(state.method, labels)
+    if note := method.note(own):
+        logger.info("%s: %s", method.title, note)
     own = jax.tree.map(jax.device_put, own, shardings.method)
     return dataclasses.replace(state, method=own)
 

@@ -158,6 +158,10 @@ class Method(abc.ABC):
         del labels
         return state
 
+    def note(self, state: State) -> str | None:
+        """What to know of what `start` found, in a sentence; None for nothing."""
+        del state
+
     def init_parameters(self, num_classes: int, bits: int, key: jax.Array) -> dict[str, Any]:
         """What it trains beside the network, such as proxies, by name; drawn from `key`."""
         del num_classes, bits, key

@@ -121,6 +121,15 @@ class MDSHC(Method):
         loss += jnp.where(state.epochs >= self.start_epoch, self.pairs * pairs, 0)
         return loss, dataclasses.replace(state, bank=bank)
 
+    def note(self, state: SeparatedCentres) -> str:
+        """Whether the centres are as far from one another as they should be."""
+        least, wanted = distance_of_centres(state)
+        reached = "reach" if least >= wanted else "do not reach"
+        return (
+            f"the centres are at least {least} bits from one another and {reached} the "
+            f"Gilbert-Varshamov distance, {wanted}"
+        )
+
     def end_epoch(self, state: SeparatedCentres, step: jax.Array, rows: Rows) -> SeparatedCentres:
         """Counts the epoch."""
         del step, rows

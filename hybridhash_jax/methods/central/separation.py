@@ -44,6 +44,8 @@ def separate(codes: np.ndarray, distance: int, seed: int = 0) -> np.ndarray:
     wherever the method of multipliers ends before its last penalty, so that most stay as they were.)
     """
     num_classes, bits = codes.shape
+    if num_classes > 2**bits:
+        return codes  # some are equal, whatever is done
     best, best_score = codes, distance_score(codes)
     most = _BUDGET // (1000 * num_classes * bits)
     for sweep in range(_SWEEPS):

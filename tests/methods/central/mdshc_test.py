@@ -98,3 +98,11 @@ def test_its_start_separates_the_centres_and_says_how_far():
     assert least >= wanted == 9
     old, new = dataclasses.astuple(state), dataclasses.astuple(started)
     assert [getattr(x, "dtype", None) for x in old] == [getattr(x, "dtype", None) for x in new]
+
+
+@pytest.mark.parametrize(("classes", "bits", "reached"), [(10, 16, True), (20, 4, False)])
+def test_it_says_whether_its_centres_are_far_enough(classes, bits, reached):
+    method, labels = MDSHC(), np.eye(classes, dtype=np.uint8)
+    state = method.init_state(jnp.asarray(labels), bits, jax.random.key(0))
+    note = method.note(method.start(state, labels))
+    assert ("do not reach" not in note) == reached
