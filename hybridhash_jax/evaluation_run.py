@@ -87,7 +87,8 @@ def evaluate_weights(config: Config, workdir: Path, output: Path | None = None) 
 def _check_all_loaded(experiment: Experiment, loaded: Loaded) -> None:
     """Refuses to evaluate parameters that would be random, above all a head."""
     fitted = ("feature_norm/", "hash_head/") if experiment.method.is_fitted else ("feature_norm/",)
-    drawn = [row for row in loaded.rows if row.action == NEW and not row.name.startswith(fitted)]
+    known = (*fitted, "method/")  # which encodes nothing
+    drawn = [row for row in loaded.rows if row.action == NEW and not row.name.startswith(known)]
     if not drawn:
         return
     heads = [row for row in drawn if row.name.startswith(("head/", "hash_head/"))]

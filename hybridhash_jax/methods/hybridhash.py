@@ -45,7 +45,8 @@ def alpha_for(alpha: float | str, bits: int) -> float:
     return scale / bits if slash else scale
 
 
-def _alpha_problem(alpha: Any) -> str | None:
+def alpha_problem(alpha: Any) -> str | None:
+    """What is wrong with an `alpha`, see `alpha_for`; None for nothing."""
     try:
         alpha_for(alpha, 1)
     except ValueError as error:
@@ -56,7 +57,7 @@ def _alpha_problem(alpha: Any) -> str | None:
 OPTIONS = (
     Option("pairs", "what a batch is compared with", ("bank", "batch")),
     Option("unseen", "bank rows not seen yet", ("ignored", "negative")),
-    Option("alpha", "scale of the inner products", problem=_alpha_problem),
+    Option("alpha", "scale of the inner products", problem=alpha_problem),
 )
 
 # Rows of a large bank are a multiple of this, so that any usual number of devices divides them. It

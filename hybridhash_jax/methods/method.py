@@ -82,6 +82,11 @@ class Epoch:
     passes: int = 1
 
 
+def wide(x: jax.Array) -> jax.Array:
+    """The array in float32, or in float64 if it is that: what losses are computed in."""
+    return x.astype(jax.numpy.float64 if x.dtype == jax.numpy.float64 else jax.numpy.float32)
+
+
 def everywhere(is_row: bool, state: Any) -> Any:
     """A pytree like the state with `is_row` in place of every array."""
     return jax.tree.unflatten(jax.tree.structure(state), [is_row] * len(jax.tree.leaves(state)))

@@ -88,6 +88,8 @@ def _transform(path: str, array: np.ndarray, target: Target) -> tuple[Row, np.nd
     what = OUTPUTS.get(path.rpartition("/")[0])
     if what and array.ndim == len(shape) and array.shape[:-1] == shape[:-1]:
         return Row(NEW, path, f"{array.shape[-1]} {what} in the file, {shape[-1]} here"), None
+    if path.startswith("method/"):
+        return Row(NEW, path, f"of other classes or bits: {words}"), None
     return Row(_UNEXPLAINED, path, "of another shape", words), None
 
 
@@ -102,6 +104,8 @@ def _without_place(path: str, source: Source, target: Target) -> Row:
         return Row(LEFT_OUT, name, "of a head on vectors of features")
     if part == "hash_head" and _other_hash_head(source, target):
         return Row(LEFT_OUT, name, "hash head of another kind")
+    if part == "method":
+        return Row(LEFT_OUT, name, "of another method")
     ours = sizes_of(target.shapes)
     layer = re.match(r"levels/(\d+)/layers/(\d+)/", path)
     if ours and layer and int(layer[1]) == len(ours.depths) - 1:
@@ -115,12 +119,23 @@ def _without_place(path: str, source: Source, target: Target) -> Row:
 
 
 def _other_hash_head(source: Source, target: Target) -> bool:
-    """Are their hash heads of two kinds: HybridHash's, a linear one, one with a hidden layer?"""
+    """Are their hash heads of two kinds: HybridHash's, linear, with a hidden layer, with a norm?"""
     theirs, ours = (
-        {kernel for kernel in ("kernel", "fc1/kernel") if f"hash_head/{kernel}" in paths}
+        {name for name in _TELLING if f"hash_head/{name}" in paths}
         for paths in (source.arrays, target.shapes)
     )
     return theirs != ours
+
+
+# What tells one kind of hash head from another.
+_TELLING = (
+    "kernel",
+    "fc1/kernel",
+    "units/kernel",
+    "inner/kernel",
+    "inner/fc1/kernel",
+    "norm/running_mean",
+)
 
 
 def _parts(paths: Iterable[str]) -> set[str]:
@@ -136,6 +151,8 @@ def _drawn(path: str, source: Source, target: Target) -> Row:
     if part == "hash_head" and plain and "hash_head" not in parts:
         whose = "the file" if "blocks" in parts else "plain NesT"
         return Row(NEW, path, f"{whose} has no hash head")
+    if part == "method":
+        return Row(NEW, path, "what the method trains beside the network")
     if part == "feature_norm":
         return Row(NEW, path, "taken from the training images")
     if part == "hash_head" and "hash_head" in parts and _other_hash_head(source, target):

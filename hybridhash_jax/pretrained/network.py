@@ -23,6 +23,10 @@ OUTPUTS = {
     "hash_head/to_bits": "bits",
     "hash_head": "bits",
     "hash_head/fc2": "bits",
+    "hash_head/inner": "bits",
+    "hash_head/inner/fc2": "bits",
+    "hash_head/norm": "bits",
+    "hash_head/units": "units of bits",
     "head": "classes",
 }
 

@@ -233,6 +233,15 @@ def test_a_run_with_another_head_gives_all_but_the_head(run):
     np.testing.assert_array_equal(own["conv_head/kernel"], theirs["conv_head/kernel"])
 
 
+@pytest.mark.parametrize("head", ["batch_norm", "layer_norm_tanh", "divide_and_encode"])
+def test_a_head_of_another_method_s_kind_is_drawn_anew(run, head):
+    model = network(head=head, **SMALL)
+    loaded = pretrained.load_pretrained(model, run)
+    own = {path for path in parameters(model) if path.startswith("hash_head/")}
+    assert set(loaded.names(NEW)) == own
+    assert {"hash_head/kernel", "hash_head/bias"} <= set(loaded.names(LEFT_OUT))
+
+
 def test_a_hidden_head_goes_on_with_other_bits_behind_its_layer(tmp_path):
     hidden: dict[str, Any] = {"width": 6, "head_kind": "hidden", "head_width": 16}
     run = write_run(tmp_path / "run", {1: network("embeddings", seed=1, **hidden)})

@@ -9,6 +9,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from hybridhash_jax import pretrained
+from hybridhash_jax.configured import MethodParameters
 from hybridhash_jax.parameters import parameter_paths
 from hybridhash_jax.pretrained import positions
 from hybridhash_jax.pretrained.account import ACTIONS, LEFT_OUT, LOADED, NEW, TRANSFORMED, group
@@ -270,3 +271,16 @@ def test_parameters_are_float32_and_on_their_devices_after_loading(folder):
     for value in parameter_paths(model).values():
         assert isinstance(value[...], jnp.ndarray) and value.dtype == jnp.float32
     assert isinstance(nnx.state(model)["backbone"]["norm"]["scale"], nnx.Param)
+
+
+def with_method(model, classes=5, bits=8):
+    """The network with what a method trains beside it."""
+    model.method = MethodParameters({"proxies": jnp.zeros((classes, bits))})
+    return model
+
+
+def test_what_a_method_trains_is_not_missed_in_a_file(folder):
+    loaded = pretrained.load_pretrained(
+        with_method(small_network(seed=5)), folder / "hash.safetensors"
+    )
+    assert {row.name: row.action for row in loaded.rows}["method/proxies"] == NEW

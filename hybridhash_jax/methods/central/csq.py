@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.central.centres import balanced_row, hash_centres, published_centres
-from hybridhash_jax.methods.central.labelled import labelled, mean_over, wide
-from hybridhash_jax.methods.method import Examples, Method
+from hybridhash_jax.methods.central.labelled import labelled, mean_over
+from hybridhash_jax.methods.method import Examples, Method, wide
 from input_pipeline.options import Option
 
 OPTIONS = (

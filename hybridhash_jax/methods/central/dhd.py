@@ -26,9 +26,8 @@ from hybridhash_jax.methods.central.labelled import (
     labelled,
     mean_over,
     unit,
-    wide,
 )
-from hybridhash_jax.methods.method import Examples, Method, State
+from hybridhash_jax.methods.method import Examples, Method, State, wide
 from input_pipeline.options import Option
 
 OPTIONS = (

@@ -22,9 +22,9 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.central.centres import balanced_row, greedy_centres, published_centres
 from hybridhash_jax.methods.central.csq import centres_of_labels
-from hybridhash_jax.methods.central.labelled import labelled, mean_over, product, wide
+from hybridhash_jax.methods.central.labelled import labelled, mean_over, product
 from hybridhash_jax.methods.hybridhash import MemoryBank, create_bank, update_bank
-from hybridhash_jax.methods.method import Examples, Method, Rows, everywhere
+from hybridhash_jax.methods.method import Examples, Method, Rows, everywhere, wide
 from input_pipeline.options import Option
 
 OPTIONS = (
@@ -194,7 +194,8 @@ def updated_targets(
         target, members = target_and_members
         agreement = jnp.where(members, jnp.sum(votes * target[None], axis=1), -jnp.inf)
         order = jnp.argsort(-agreement)  # stable
-        chosen = members[order] & (jnp.arange(len(order)) < jnp.floor(share * members.sum()))
+        count = jnp.floor(share * jnp.sum(members, dtype=votes.dtype)).astype(jnp.int32)
+        chosen = members[order] & (jnp.arange(len(order), dtype=jnp.int32) < count)
         return jnp.sign(jnp.sum(jnp.where(chosen[:, None], votes[order], 0), axis=0))
 
     return cast(jax.Array, jax.lax.map(of_class, (targets, present.T)))

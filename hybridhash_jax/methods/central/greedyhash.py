@@ -22,9 +22,8 @@ from hybridhash_jax.methods.central.labelled import (
     labelled,
     mean_over,
     product,
-    wide,
 )
-from hybridhash_jax.methods.method import Examples, Method, State
+from hybridhash_jax.methods.method import Examples, Method, State, wide
 from input_pipeline.options import Option
 
 OPTIONS = (Option("penalty", "weight of what draws outputs to -1 and +1", at_least=0),)

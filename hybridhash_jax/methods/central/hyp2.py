@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
-from hybridhash_jax.methods.central.labelled import cosines, labelled, wide
+from hybridhash_jax.methods.central.labelled import cosines, labelled
 from hybridhash_jax.methods.hybridhash import similarity
-from hybridhash_jax.methods.method import Examples, Method, State
+from hybridhash_jax.methods.method import Examples, Method, State, wide
 from input_pipeline.options import Option
 
 OPTIONS = (

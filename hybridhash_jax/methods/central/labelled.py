@@ -10,11 +10,6 @@ from jaxtyping import Array, Bool, Float, Shaped
 from hybridhash_jax.methods.method import Examples
 
 
-def wide(x: Shaped[Array, "..."]) -> Float[Array, "..."]:
-    """Float32, or float64 as it is."""
-    return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
-
-
 def labelled(examples: Examples) -> Bool[Array, " B"]:
     """Which images count: those with a label, and no padding."""
     return examples.mask & jnp.any(examples.labels > 0, axis=1)

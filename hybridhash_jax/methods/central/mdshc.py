@@ -25,10 +25,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.central.centres import hash_centres, least_distance
-from hybridhash_jax.methods.central.labelled import cosines, labelled, mean_over, wide
+from hybridhash_jax.methods.central.labelled import cosines, labelled, mean_over
 from hybridhash_jax.methods.central.separation import gilbert_varshamov_distance, separate
 from hybridhash_jax.methods.hybridhash import MemoryBank, create_bank, similarity, update_bank
-from hybridhash_jax.methods.method import Examples, Method, Rows, everywhere
+from hybridhash_jax.methods.method import Examples, Method, Rows, everywhere, wide
 from input_pipeline.options import Option
 
 OPTIONS = (

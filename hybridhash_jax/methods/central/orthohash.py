@@ -24,9 +24,8 @@ from hybridhash_jax.methods.central.labelled import (
     labelled,
     mean_over,
     unit,
-    wide,
 )
-from hybridhash_jax.methods.method import Examples, Method
+from hybridhash_jax.methods.method import Examples, Method, wide
 from input_pipeline.options import Option
 
 OPTIONS = (

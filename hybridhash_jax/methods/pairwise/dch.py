@@ -17,14 +17,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.hybridhash import PairSums, similarity
-from hybridhash_jax.methods.method import Examples, Method
+from hybridhash_jax.methods.method import Examples, Method, wide
 from hybridhash_jax.methods.pairwise.pairs import (
     mean_over_images,
     pairs_within,
     products,
     squared_distances,
     sums_by_kind,
-    wide,
 )
 from input_pipeline.options import Option
 

@@ -17,13 +17,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hybridhash_jax.methods.hybridhash import similarity
-from hybridhash_jax.methods.method import Examples, Method
+from hybridhash_jax.methods.method import Examples, Method, wide
 from hybridhash_jax.methods.pairwise.pairs import (
     pairs_within,
     squared_distances,
     triplet_counts,
     triplet_sums,
-    wide,
 )
 from input_pipeline.options import Option
 

@@ -21,8 +21,8 @@ from hybridhash_jax.methods.hybridhash import (
     pair_sums,
     update_bank,
 )
-from hybridhash_jax.methods.method import Examples, Method, everywhere
-from hybridhash_jax.methods.pairwise.pairs import mean_over_images, mean_over_pairs, signs, wide
+from hybridhash_jax.methods.method import Examples, Method, everywhere, wide
+from hybridhash_jax.methods.pairwise.pairs import mean_over_images, mean_over_pairs, signs
 from input_pipeline.options import Option
 
 OPTIONS = (

@@ -23,14 +23,13 @@ from hybridhash_jax.methods.hybridhash import (
     similarity,
     update_bank,
 )
-from hybridhash_jax.methods.method import Examples, Method, everywhere
+from hybridhash_jax.methods.method import Examples, Method, everywhere, wide
 from hybridhash_jax.methods.pairwise.pairs import (
     mean_over_images,
     mean_over_pairs,
     pairs_within,
     squared_distances,
     sums_by_kind,
-    wide,
 )
 from input_pipeline.options import Option
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.hybridhash import MemoryBank, create_bank, similarity, update_bank
-from hybridhash_jax.methods.method import Examples, Method, everywhere
+from hybridhash_jax.methods.method import Examples, Method, everywhere, wide
 from hybridhash_jax.methods.pairwise.pairs import (
     mean_over_images,
     products,
@@ -24,7 +24,6 @@ from hybridhash_jax.methods.pairwise.pairs import (
     signs,
     triplet_counts,
     triplet_sums,
-    wide,
 )
 from input_pipeline.options import Option
 

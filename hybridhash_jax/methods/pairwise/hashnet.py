@@ -10,32 +10,24 @@ c = |y_i and y_j| / |y_i or y_j|. (The weight c is told from memory of the paper
 # (JAX's own types are not complete.)
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from hybridhash_jax.methods.hybridhash import alpha_for, similarity
-from hybridhash_jax.methods.method import Examples, Method
-from hybridhash_jax.methods.pairwise.pairs import pairs_within, products, sums_by_kind, wide
+from hybridhash_jax.methods.hybridhash import alpha_for, alpha_problem, similarity
+from hybridhash_jax.methods.method import Examples, Method, wide
+from hybridhash_jax.methods.pairwise.pairs import pairs_within, products, sums_by_kind
 from input_pipeline.options import Option
 
 _STAIRS = 50  # beta rises at every 50th part of the steps, as published
 
 
-def _alpha_problem(alpha: Any) -> str | None:
-    try:
-        alpha_for(alpha, 1)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 OPTIONS = (
     Option("variant", "weights of pairs", ("paper", "official", "caffe", "updated", "deephash")),
-    Option("alpha", "scale of the inner products", problem=_alpha_problem),
+    Option("alpha", "scale of the inner products", problem=alpha_problem),
     Option("class_num", "weight of similar pairs, official and caffe", above=0),
     Option("beta_growth", "how far beta rises: beta^2 from 1 to 1 + this", at_least=0),
     Option("beta_steps", "steps in which it does; None is the run's", at_least=1),

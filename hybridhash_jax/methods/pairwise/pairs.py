@@ -12,12 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hybridhash_jax.methods.hybridhash import PairSums
-from hybridhash_jax.methods.method import Rows
-
-
-def wide(x: jax.Array) -> jax.Array:
-    """The array in float32, or in float64 if it is that."""
-    return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+from hybridhash_jax.methods.method import Rows, wide
 
 
 def products(x: Float[Array, "B K"], others: Float[Array, "M K"]) -> Float[Array, "B M"]:

@@ -58,7 +58,7 @@ def state_of(method, labels):
 WHOLE = WholeRows()
 
 
-def differentiated(method, outputs, labels, mask, index, state, rows=WHOLE):
+def differentiated(method, outputs, labels, mask, index, state, rows: Any = WHOLE):
     """The loss, its gradient, and the next state."""
 
     def loss(outputs):
