@@ -153,6 +153,18 @@ class HiddenTanhHead(HiddenHead):
         return jnp.tanh(super().__call__(x, key)[0]), None
 
 
+class Slices(nnx.Module):
+    """A linear unit for each bit, of inputs of its own."""
+
+    def __init__(self, inputs: int, outputs: int):
+        self.kernel = nnx.Param(jnp.zeros((inputs, outputs), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
+
+    def __call__(self, x: Float[Array, "B K units"]) -> Float[Array, "B K"]:
+        """Of the inputs of each bit."""
+        return jnp.sum(x * self.kernel[...].T[None], axis=2) + self.bias[...][None]
+
+
 class DivideAndEncodeHead(nnx.Module):
     """DNNH's (Lai et al., CVPR 2015): 50 units with ReLU for every bit, which no other bit sees.
 
@@ -165,19 +177,17 @@ class DivideAndEncodeHead(nnx.Module):
 
     def __init__(self, backbone: Backbone, outputs: int, *, rngs: nnx.Rngs):
         self.units = backbone.options.linear(backbone.width, _UNITS_A_BIT * outputs, rngs=rngs)
-        self.kernel = nnx.Param(jnp.zeros((_UNITS_A_BIT, outputs), jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
+        self.slices = Slices(_UNITS_A_BIT, outputs)
 
     def __call__(self, x: Float[Array, "B ... C"]) -> tuple[Float[Array, "B K"], None]:
         """(float32 outputs, None)."""
         units = jax.nn.relu(self.units(_mean_over_space(x))).astype(jnp.float32)
-        of_bits = units.reshape(len(units), -1, _UNITS_A_BIT)  # [B, K, units]
-        return jnp.sum(of_bits * self.kernel[...].T[None], axis=2) + self.bias[...][None], None
+        return self.slices(units.reshape(len(units), -1, _UNITS_A_BIT)), None
 
     def multiply_adds(self, grid: int) -> int:
         """Of one image."""
         del grid
-        return weight_count(self.units) + self.kernel.size
+        return weight_count(self.units) + self.slices.kernel.size
 
 
 class OutputBatchNorm(nnx.Module):
