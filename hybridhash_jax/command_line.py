@@ -3,10 +3,11 @@
 Nothing here takes long to import: help and mistakes are answered before JAX is loaded.
 """
 
+import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -70,8 +71,7 @@ flags.DEFINE_integer("initialization_timeout", 300, "Seconds to wait for the oth
 def main(arguments: Sequence[str], program: str = "hybridhash train") -> NoReturn:
     """Runs what the flags ask for, and exits with the codes of `USAGE`.
 
-    `arguments` are the end of sys.argv, where ml_collections reads some of them again; `program`
-    is what the help names before them.
+    `arguments` come after the program, which the help calls `program`.
     """
     show_any_letter()
     app.run(_run_mode, argv=[program, *arguments], flags_parser=_make_parser(program))
@@ -94,7 +94,9 @@ def _make_parser(program: str) -> Callable[[Sequence[str]], list[str]]:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(0)
         try:
-            rest = flags.FLAGS(_find_config(arguments))
+            found = _find_config(arguments)
+            with _as_command_line(found):  # where ml_collections reads the fields
+                rest = flags.FLAGS(found)
             _check_flags(rest)
             return rest
         except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
@@ -104,24 +106,37 @@ def _make_parser(program: str) -> Callable[[Sequence[str]], list[str]]:
     return parse
 
 
+@contextlib.contextmanager
+def _as_command_line(arguments: list[str]) -> Iterator[None]:
+    before, sys.argv = sys.argv, arguments
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
 def _find_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments, where --config is a file: for NAME one of `configs`, else the workdir's own."""
-    found, workdir, has_one = list(arguments), None, False
-    for place, argument in enumerate(found):
+    """The arguments, first --config with a file: for NAME one of `configs`, else the workdir's own.
+
+    First, since ml_collections takes no field before it knows the file.
+    """
+    found, workdir, config = list(arguments), None, ""
+    for place, argument in enumerate(arguments):
         flag, equals, value = argument.lstrip("-").partition("=")
         if flag not in ("config", "workdir") or not argument.startswith("-"):
             continue
-        where = place if equals else place + 1
-        value = value if equals else "".join(found[where : where + 1])
+        own = [argument] if equals else [*arguments[place : place + 2]]
+        value = value if equals else "".join(own[1:])
         if flag == "workdir":
             workdir = value
         elif value:
-            has_one = True
-            found[where] = f"--config={_config_path(value)}" if equals else _config_path(value)
+            config = f"--config={_config_path(value)}"
+            start = found.index(argument)
+            del found[start : start + len(own)]
     measures_codes = any(argument.lstrip("-").startswith("codes") for argument in found)
-    if not (has_one or measures_codes) and workdir and has_config(Path(workdir).expanduser()):
-        found.insert(1, f"--config={_saved(Path(workdir))}")
-    return found
+    if not (config or measures_codes) and workdir and has_config(Path(workdir).expanduser()):
+        config = f"--config={_saved(Path(workdir))}"
+    return [*found[:1], config, *found[1:]] if config else found
 
 
 def _saved(place: Path) -> str:

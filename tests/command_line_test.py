@@ -386,6 +386,14 @@ def test_a_shipped_configuration_is_found_from_anywhere(tmp_path, name):
         assert done.stdout == ""
 
 
+def test_fields_may_be_given_before_their_configuration(tmp_path):
+    for given in (["--config=digits"], ["--config", "digits"]):
+        done = run_verb(
+            "train", "--config.data.name=nothing", "--workdir=w", *given, folder=tmp_path
+        )
+        assert "data.name='nothing' (data set); accepted" in done.stderr
+
+
 def test_a_file_here_goes_before_the_shipped_one(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "digits.py").write_text("raise ValueError('this one')")
