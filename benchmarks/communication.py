@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import jax
 
-from hybridhash_jax.methods.hybridhash import create_bank
+from hybridhash_jax.methods.memory_bank import create_bank
 
 _FLOAT = 4  # gradients, parameters and the batch's embeddings are float32
 _FORWARD_AND_BACKWARD = 3  # times a forward pass

@@ -16,7 +16,8 @@ from flax import nnx
 from hybridhash_jax import models
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.encode import compile_encode
-from hybridhash_jax.methods.hybridhash import HybridHash, batch_loss, create_bank
+from hybridhash_jax.methods.hybridhash import HybridHash, batch_loss
+from hybridhash_jax.methods.memory_bank import create_bank
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.runtime import host_memory

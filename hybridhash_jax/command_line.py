@@ -173,6 +173,12 @@ def _check_flags(rest: Sequence[str]) -> None:
         _check_path(name, values[name].value)
     _check_workdir(Path(values.workdir).expanduser(), writes=values.mode != "evaluate")
     if values.config is None and values.mode != "evaluate":
+        place = Path(values.workdir).expanduser()
+        if (place / names.ALL_CHOICES).exists():
+            raise flags.IllegalFlagValueError(
+                f"--workdir={values.workdir} holds a comparison; go on with it by --mode=compare and "
+                "the --config and fields that it was begun with"
+            )
         raise flags.IllegalFlagValueError(
             "--config=FILE is missing, for example --config=configs/digits.py, and "
             f"--workdir={values.workdir} has no {names.CONFIG} to go on with; see --help"

@@ -17,7 +17,7 @@ from hybridhash_jax.accumulation import check_parts
 from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.config_rules import check_config
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.methods import METHODS, Method
+from hybridhash_jax.methods import METHODS, RECIPES, Method
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer, make_schedule
 from hybridhash_jax.parameters import (
     constants,
@@ -53,6 +53,8 @@ def with_recipe(config: Config, given: Collection[str] = ()) -> Config:
     does not have.
     """
     name, kind = config.method.recipe, METHODS.get(config.method.name)
+    if name not in (None, *RECIPES):
+        raise ConfigError(f"method.recipe={name!r}; accepted: {', '.join(RECIPES)}")
     filled: Any = copy.deepcopy(config)
     if name is None or kind is None:
         return filled

@@ -61,4 +61,7 @@ def _classes(exp: Experiment) -> str:
         return f"classes: {shortened(exp.dataset.class_names, 10)}"
     counts = exp.dataset.labels[exp.train_rows].sum(axis=0, dtype=int).tolist()
     named = [f"{name} {n:,}" for name, n in zip(exp.dataset.class_names, counts, strict=True)]
-    return f"training images of each class: {shortened(named, 10)}"
+    told = f"training images of each class: {shortened(named, 10)}"
+    if missing := [name for name, n in zip(exp.dataset.class_names, counts, strict=True) if not n]:
+        told += f"\n      {len(missing):,} without any: {shortened(missing)}"
+    return told

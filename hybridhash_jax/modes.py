@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,11 +16,12 @@ from ml_collections import config_flags
 from hybridhash_jax.batch_tuning import tune_batch
 from hybridhash_jax.comparison.plan import Shared
 from hybridhash_jax.comparison.work import compare
-from hybridhash_jax.config_fields import flat_fields
+from hybridhash_jax.config_fields import Config, flat_fields
 from hybridhash_jax.configured import with_recipe
 from hybridhash_jax.distributed import processes
 from hybridhash_jax.distributed.agreement import agree, check_shared, program_facts
 from hybridhash_jax.evaluation_run import evaluate, evaluate_code_files
+from hybridhash_jax.methods import METHODS
 from hybridhash_jax.run import train
 from hybridhash_jax.runtime import compilation_cache, console, host_memory
 from hybridhash_jax.runtime.interrupt import Interrupted, StopRequest
@@ -100,6 +102,7 @@ def _start_mode() -> None:
         return
     if config is not None:
         config = with_recipe(config, fields)
+        _tell_unused(config, fields)
     if given.mode == "train":
         train(config, workdir, StopRequest(end=processes.end_by_signal))
     elif given.mode == "tune_batch":
@@ -108,6 +111,17 @@ def _start_mode() -> None:
         evaluate_code_files(given.codes, workdir, given.top_k, output)
     else:
         evaluate(config or load_config(workdir), workdir, given.checkpoint, output)
+
+
+def _tell_unused(config: Config, fields: Iterable[str]) -> None:
+    """Warns of options that were given of another method than the run's."""
+    groups = {method.group: name for name, method in METHODS.items() if method.learns == "codes"}
+    for field in fields:
+        whose = groups.get(field.partition(".")[0], config.method.name)
+        if whose != config.method.name:
+            console.logger.warning(
+                "%s is an option of %s, and means nothing for %s", field, whose, config.method.name
+            )
 
 
 def _find_devices() -> None:

@@ -18,7 +18,8 @@ from hybridhash_jax.accumulation import (
 )
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.methods.classification import Classification
-from hybridhash_jax.methods.hybridhash import HybridHash, create_bank
+from hybridhash_jax.methods.hybridhash import HybridHash
+from hybridhash_jax.methods.memory_bank import create_bank
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.preprocess.augmentation import make_augment
 from hybridhash_jax.state import TrainState, create_state, first_state

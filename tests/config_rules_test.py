@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from configs import cifar10, cifar10_32px, default, digits
+from configs import cifar10, cifar10_32px, cifar10_features, default, digits
 from hybridhash_jax.config_fields import ConfigError, flat_fields, to_json
 from hybridhash_jax.config_rules import MAY_CHANGE, check_config
+from hybridhash_jax.configured import with_recipe
+from hybridhash_jax.methods import METHODS
 from hybridhash_jax.workdir.config import check_same_run, load_config
 
 
@@ -202,3 +204,38 @@ def test_a_field_that_came_later_counts_as_saved_at_its_default(tmp_path):
     config.optimizer.frozen = ("^levels/0/",)
     with pytest.raises(ConfigError, match=r"optimizer.frozen: \[\] there, \['\^levels/0/'\] here"):
         check_same_run(config, tmp_path, MAY_CHANGE)
+
+
+def test_a_recipe_fills_in_what_no_flag_gives():
+    config = cifar10_features.get_config()
+    config.method.name = "csq"
+    filled = with_recipe(config, {"batch_size"})
+    assert (filled.optimizer.learning_rate, filled.method.recipe) == (3e-4, None)
+    assert config.optimizer.learning_rate == 3e-3, "it is a copy"
+    given = with_recipe(config, {"optimizer.learning_rate"})
+    assert given.optimizer.learning_rate == 3e-3
+    config.method.recipe = "published"
+    published = with_recipe(config, {"batch_size"})
+    assert (published.optimizer.name, published.batch_size) == ("adam", config.batch_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "why"),
+    [
+        ("csq", "publised", "method.recipe='publised'; accepted: published, features"),
+        ("pca", "published", "method.name=pca has no recipe 'published'; these have: .*csq"),
+    ],
+)
+def test_a_recipe_that_is_not_there_is_refused(name, recipe, why):
+    config = default.get_config()
+    config.method.name, config.method.recipe = name, recipe
+    with pytest.raises(ConfigError, match=why):
+        with_recipe(config)
+
+
+def test_every_recipe_fits_its_configuration():
+    for name, method in METHODS.items():
+        for recipe in method.recipes:
+            config = default.get_config()
+            config.method.name, config.method.recipe = name, recipe
+            check_config(with_recipe(config))

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from hybridhash_jax import models
-from hybridhash_jax.methods.hybridhash import create_bank
+from hybridhash_jax.methods.memory_bank import create_bank
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.parameters import (
     check_patterns,

@@ -26,6 +26,7 @@ class Kept(Method):
         return {"outputs": jnp.zeros((128, bits)), "second": jnp.zeros((128, bits))}
 
     def loss(self, outputs, examples, state, step):
+        assert examples.second is not None
         loss = jnp.square(outputs - 0.9).mean() + jnp.square(examples.second + 0.5).mean()
         kept = {"outputs": outputs, "second": examples.second}
         return loss, jax.lax.stop_gradient(kept)
@@ -34,7 +35,10 @@ class Kept(Method):
 @dataclasses.dataclass(frozen=True)
 class OfTeacher(Kept):
     second = "momentum"
-    momentum = 0.75
+
+    @property
+    def momentum(self):
+        return 0.75
 
 
 @dataclasses.dataclass(frozen=True)

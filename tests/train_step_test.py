@@ -12,7 +12,8 @@ from flax import nnx
 
 from hybridhash_jax import models, pretrained
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.methods.hybridhash import HybridHash, create_bank
+from hybridhash_jax.methods.hybridhash import HybridHash
+from hybridhash_jax.methods.memory_bank import create_bank
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.state import TrainState, create_state, first_state

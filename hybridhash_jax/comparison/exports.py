@@ -54,7 +54,7 @@ def to_latex(comparison: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]])
     columns = len(lengths) + 1
     lines = [
         f"% {_one_line(comparison['title'])}: {comparison['measure']}, ties in the expectation,",
-        f"% mean and sample deviation over seeds {', '.join(map(str, comparison['seeds']))}.",
+        f"% {_seeds(comparison['seeds'])}.",
         rf"\begin{{tabular}}{{l{'c' * len(lengths)}}}",
         r"\hline",
         " & ".join(["Method", *(f"{bits} bits" for bits in lengths)]) + r" \\",
@@ -75,6 +75,12 @@ def to_latex(comparison: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]])
     return "\n".join([*lines, r"\hline", r"\end{tabular}", ""])
 
 
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"mean and sample deviation over seeds {', '.join(map(str, seeds))}"
+
+
 def _cell(cell: Mapping[str, Any] | None) -> str:
     if cell is None:
         return "--"
@@ -93,6 +99,8 @@ def to_text(comparison: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]]) 
         rows.insert(1, ("cosine of the features", f"{comparison['cosine']['map_expected']:.4f}"))
     width = max(len(row[0]) for row in rows)
     lines = [f"{row[0]:<{width}}" + "".join(f"{x:>18}" for x in row[1:]) for row in rows]
+    if any("*" in line for line in lines):
+        lines.append("* leads its group by more than both deviations")
     return "\n".join([f"{comparison['title']}, {comparison['measure']}", *lines])
 
 

@@ -70,8 +70,14 @@ def leaders(cells: Cells) -> dict[int, str]:
 
 
 def ranks(cells: Cells) -> dict[str, dict[int, float]]:
-    """The rank of each method at each length, 1 the best, by mean; equals share theirs."""
+    """The rank of each method at each length, 1 the best, by mean; equals share theirs.
+
+    Of the first group of methods that there is, see `BLOCKS`: others are not ranked with them.
+    """
     found: dict[str, dict[int, float]] = {}
+    there = {cell["supervision"] for cell in cells}
+    group = next((name for name in BLOCKS if name in there), None)
+    cells = [cell for cell in cells if cell["supervision"] == group]
     for bits in sorted({cell["bits"] for cell in cells}):
         means = {cell["method"]: cell["mean"] for cell in cells if cell["bits"] == bits}
         for method, mean in means.items():

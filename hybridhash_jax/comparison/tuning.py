@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from hybridhash_jax.comparison.plan import Plan, Shared, Values
-from hybridhash_jax.config_fields import Config, flat_fields
+from hybridhash_jax.config_fields import Config, ConfigError, flat_fields
 from hybridhash_jax.config_rules import MAY_CHANGE
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.evaluators import create_evaluator
@@ -26,7 +26,7 @@ from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.methods import METHODS
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.workdir import names
-from hybridhash_jax.workdir.config import check_occupied, save_config
+from hybridhash_jax.workdir.config import differences, has_config, save_config
 from input_pipeline.atomic_file import write_json
 from input_pipeline.dataset import Dataset
 from input_pipeline.splits import Splits, hold_out
@@ -83,8 +83,15 @@ class Tuning:
         """Refuses, before anything trains, a batch that is larger than what is trained on."""
         left = len(self.dataset.splits.train)
         for method in filter(self.is_needed, self.plan.methods):
-            own = self.shared.of_method(method)
-            check_occupied(own, self.folder(method), MAY_CHANGE)
+            own, folder = self._config(method), self.folder(method)
+            different = differences(own, folder, MAY_CHANGE) if has_config(folder) else []
+            if different:
+                raise ConfigError(
+                    f"the trials in {folder} were made otherwise:\n  "
+                    + "\n  ".join(different)
+                    + "\nGive the same values, choose another --workdir, or remove that folder and "
+                    f"{self.workdir / names.COMPARED / method} to choose and train again"
+                )
             if own.batch_size > left:
                 raise ValueError(
                     f"batch_size={own.batch_size} is more than the {left:,} training images that "
@@ -123,15 +130,47 @@ class Tuning:
 
     def attempt(self, method: str, values: Values) -> None:
         """Trains and scores once, and keeps the score. The folder must be held."""
-        own, made = self.shared.of_method(method), self._made(method)
+        made = self._made(method)
         if not made:
-            save_config(self.folder(method), own)
+            save_config(self.folder(method), self._config(method))
         started = time.perf_counter()
         score = score_of(_trial(self.shared, method, values), self.dataset, self.bits[method])
         made.append(
             {"values": dict(values), "score": score, "seconds": time.perf_counter() - started}
         )
         write_json(self.folder(method) / TRIALS, made)
+
+    def _config(self, method: str) -> Config:
+        """What the trials of a method have in common."""
+        own = self.shared.of_method(method)
+        own.bits = (self.bits[method],)
+        return own
+
+    def check_budget(self) -> None:
+        """Keeps how choices are made, for whoever goes on; refuses to make them otherwise.
+
+        Values that were chosen in another way would stand beside each other in one table.
+        """
+        path, now = self.workdir / names.ALL_CHOICES, self.budget()
+        if not path.exists():
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            write_json(path, self.record())
+            return
+        try:
+            before = json.loads(path.read_text())
+            different = [
+                f"comparison.{field}: {before[name]} there, {now[name]} here"
+                for field, name in (("trials", "most_trials"), ("rates", "rates"))
+                if before[name] != now[name]
+            ]
+        except (OSError, ValueError, TypeError, KeyError):
+            raise ValueError(f"{path} cannot be read; remove it to go on") from None
+        if different:
+            raise ConfigError(
+                f"the hyper-parameters of {self.workdir} are chosen otherwise:\n  "
+                + "\n  ".join(different)
+                + "\nGive the same values, or choose another --workdir"
+            )
 
     def budget(self) -> dict[str, Any]:
         """How the choices were made."""

@@ -25,7 +25,7 @@ from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.train import TrainingDivergedError
 from hybridhash_jax.workdir import names, results
 from hybridhash_jax.workdir.data_record import check_data
-from hybridhash_jax.workdir.lock import WorkdirInUseError, held
+from hybridhash_jax.workdir.lock import WorkdirInUseError, check_free, held
 from input_pipeline.atomic_file import write_atomically, write_json
 from input_pipeline.dataset import Dataset
 from input_pipeline.messages import counted
@@ -80,6 +80,7 @@ class Comparison:
 
     def complete(self) -> dict[str, Any]:
         """Chooses, trains, and writes the table."""
+        self.tuning.check_budget()
         self.tuning.check()
         self._choose()
         self._train()
@@ -115,8 +116,9 @@ class Comparison:
                 if self._entry(run) is not None:
                     continue  # another process was faster
                 started = time.monotonic()
-                self._tell_run(run, seconds)
                 with contextlib.suppress(WorkdirInUseError):
+                    check_free(folder_of(self.workdir, run))
+                    self._tell_run(run, seconds)
                     self._train_run(run)
                     seconds.append(time.monotonic() - started)
 
@@ -155,8 +157,7 @@ class Comparison:
     def write(self) -> dict[str, Any]:
         """Writes comparison.json, its page, CSV and LaTeX; returns the first."""
         self.workdir.mkdir(parents=True, exist_ok=True)
-        if self._has_choices():
-            write_json(self.workdir / names.ALL_CHOICES, self.tuning.record())
+        write_json(self.workdir / names.ALL_CHOICES, self.tuning.record())
         content = self._content()
         blocks = table.make_blocks(content["cells"], content["lengths"])
         ranks = table.ranks(content["cells"])

@@ -91,8 +91,8 @@ class PCA(FittedMethod):
 
     def check_bits(self, bits: int, images: int, width: int) -> None:
         """Features have as many principal components as dimensions."""
-        super().check_bits(bits, images, width)
         _check_width(bits, width)
+        super().check_bits(bits, images, width)
 
     def directions(self, features: Features, bits: int, mean: np.ndarray) -> np.ndarray:
         """Orthonormal."""

@@ -140,10 +140,32 @@ def check_occupied(config: Config, workdir: Path, may_change: Collection[str]) -
 def check_same_run(config: Config, workdir: Path, may_change: Collection[str]) -> None:
     """Refuses a workdir whose configuration differs in a way that changes results.
 
-    Fields that came after it was saved count as saved at their defaults, which change nothing;
     `may_change` are those of `config_rules.MAY_CHANGE`. The ConfigError names every other field
     that differs, with both values.
     """
+    different, saved, given = _differences(config, workdir, may_change)
+    if different:
+        raise ConfigError(
+            f"{workdir} holds a run with another configuration:\n  "
+            + "\n  ".join(different)
+            + "\nChoose another --workdir, or give the same values to go on with that run."
+            + _how_to_train_longer(workdir, different, saved, given)
+        )
+
+
+def differences(config: Config, workdir: Path, may_change: Collection[str]) -> list[str]:
+    """Fields in which a workdir's configuration differs in a way that changes results, in words.
+
+    Fields that came after it was saved count as saved at their defaults, which change nothing. A
+    ConfigError if it cannot be read.
+    """
+    return _differences(config, workdir, may_change)[0]
+
+
+def _differences(
+    config: Config, workdir: Path, may_change: Collection[str]
+) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+    """See `differences`; and the fields that were saved, and those that are given."""
     try:
         saved = dict(flat_fields(saved_fields(workdir)))
     except ConfigError as error:
@@ -164,13 +186,7 @@ def check_same_run(config: Config, workdir: Path, may_change: Collection[str]) -
         and name not in fields
         and not name.startswith(tuple(groups))
     ]
-    if different:
-        raise ConfigError(
-            f"{workdir} holds a run with another configuration:\n  "
-            + "\n  ".join(different)
-            + "\nChoose another --workdir, or give the same values to go on with that run."
-            + _how_to_train_longer(workdir, different, saved, given)
-        )
+    return different, saved, given
 
 
 def _how_to_train_longer(

@@ -65,3 +65,12 @@ def test_the_best_row_comes_first_and_a_missing_length_leaves_a_gap():
 def test_equal_means_share_their_rank():
     cells = [cell("a", 16, [0.5]), cell("b", 16, [0.7]), cell("c", 16, [0.5]), cell("a", 32, [0.1])]
     assert ranks(cells) == {"b": {16: 1.0}, "a": {16: 2.5, 32: 1.0}, "c": {16: 2.5}}
+
+
+def test_only_the_first_group_is_ranked():
+    cells = [
+        cell("a", 16, [0.5]), cell("b", 16, [0.7]),
+        cell("adsh", 16, [0.9], supervision="database"), cell("itq", 16, [0.6], supervision="none"),
+    ]  # fmt: skip
+    assert ranks(cells) == {"b": {16: 1.0}, "a": {16: 2.0}}
+    assert ranks(cells[2:]) == {"adsh": {16: 1.0}}

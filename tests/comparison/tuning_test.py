@@ -156,6 +156,25 @@ def test_trials_of_another_configuration_are_not_gone_on_with(folder, tmp_path, 
         tuning_of(folder, tmp_path, num_epochs=3).check()
 
 
+def test_lengths_may_be_added_that_keep_the_one_that_is_tried(folder, tmp_path, scored):
+    complete(tuning_of(folder, tmp_path, bits=(8, 16)), scored)
+    tuning_of(folder, tmp_path, bits=(4, 16, 32)).check()
+    with pytest.raises(ValueError, match=r"bits: \[16\] there, \[32\] here"):
+        tuning_of(folder, tmp_path, bits=(8, 16, 32, 48)).check()
+
+
+@pytest.mark.parametrize("change", [{"comparison__trials": 1}, {"comparison__rates": (1e-3, 3e-3)}])
+def test_values_are_not_chosen_otherwise_in_the_same_table(folder, tmp_path, scored, change):
+    first = tuning_of(folder, tmp_path)
+    first.check_budget()
+    complete(first, scored)
+    with pytest.raises(
+        ValueError, match=r"chosen otherwise:\n  comparison\.\w+: .* there, .* here"
+    ):
+        tuning_of(folder, tmp_path, **change).check_budget()
+    tuning_of(folder, tmp_path, comparison__seeds=(0, 1, 2)).check_budget()
+
+
 def test_a_damaged_record_says_what_to_do(folder, tmp_path, scored):
     found = tuning_of(folder, tmp_path)
     found.attempt("hybridhash", {RATE: 1e-3})

@@ -21,7 +21,8 @@ from hybridhash_jax.encode import compile_encode
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.methods import hybridhash
-from hybridhash_jax.methods.hybridhash import HybridHash, bank_loss, create_bank, rows_for
+from hybridhash_jax.methods.hybridhash import HybridHash, bank_loss
+from hybridhash_jax.methods.memory_bank import create_bank, rows_for
 from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.state import TrainState, create_state, first_state

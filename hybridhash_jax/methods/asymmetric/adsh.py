@@ -28,7 +28,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from hybridhash_jax.methods.asymmetric.similar_sums import similar_sums
-from hybridhash_jax.methods.hybridhash import rows_for
+from hybridhash_jax.methods.memory_bank import rows_for
 from hybridhash_jax.methods.method import Epoch, Examples, Method, Rows, everywhere
 from input_pipeline.options import Option
 

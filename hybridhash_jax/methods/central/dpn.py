@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 from hybridhash_jax.methods.central.centres import balanced_row, greedy_centres, published_centres
 from hybridhash_jax.methods.central.csq import centres_of_labels
 from hybridhash_jax.methods.central.labelled import labelled, mean_over, product
-from hybridhash_jax.methods.hybridhash import MemoryBank, create_bank, update_bank
+from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank, update_bank
 from hybridhash_jax.methods.method import Examples, Method, Rows, everywhere, wide
 from input_pipeline.options import Option
 

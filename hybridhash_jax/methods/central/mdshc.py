@@ -27,7 +27,8 @@ from jaxtyping import Array, Bool, Float, Shaped
 from hybridhash_jax.methods.central.centres import hash_centres, least_distance
 from hybridhash_jax.methods.central.labelled import cosines, labelled, mean_over
 from hybridhash_jax.methods.central.separation import gilbert_varshamov_distance, separate
-from hybridhash_jax.methods.hybridhash import MemoryBank, create_bank, similarity, update_bank
+from hybridhash_jax.methods.hybridhash import similarity
+from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank, update_bank
 from hybridhash_jax.methods.method import Examples, Method, Rows, everywhere, wide
 from input_pipeline.options import Option
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int64, Shaped, UInt64
 
-from hybridhash_jax.methods.hybridhash import rows_for
+from hybridhash_jax.methods.memory_bank import rows_for
 from hybridhash_jax.methods.method import Examples, Method, wide
 from hybridhash_jax.methods.pairwise.pairs import mean_over_images, rows_at
 from input_pipeline.compiled import compiled

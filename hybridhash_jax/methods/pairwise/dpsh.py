@@ -14,13 +14,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from hybridhash_jax.methods.hybridhash import (
-    MemoryBank,
-    bank_sums,
-    create_bank,
-    pair_sums,
-    update_bank,
-)
+from hybridhash_jax.methods.hybridhash import bank_sums, pair_sums
+from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank, update_bank
 from hybridhash_jax.methods.method import Examples, Method, everywhere, wide
 from hybridhash_jax.methods.pairwise.pairs import mean_over_images, mean_over_pairs, signs
 from input_pipeline.options import Option

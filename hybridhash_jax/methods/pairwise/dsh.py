@@ -15,14 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
-from hybridhash_jax.methods.hybridhash import (
-    MemoryBank,
-    PairSums,
-    bank_sums,
-    create_bank,
-    similarity,
-    update_bank,
-)
+from hybridhash_jax.methods.hybridhash import PairSums, bank_sums, similarity
+from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank, update_bank
 from hybridhash_jax.methods.method import Examples, Method, everywhere, wide
 from hybridhash_jax.methods.pairwise.pairs import (
     mean_over_images,
