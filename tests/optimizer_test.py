@@ -232,5 +232,29 @@ def test_impossible_schedules_are_refused(arguments, message):
 
 
 def test_an_unknown_optimizer_is_refused():
-    with pytest.raises(ValueError, match="accepted: rmsprop, adamw, sgd"):
-        make_optimizer(PARAMS, name="adam", learning_rate=0.1)
+    with pytest.raises(ValueError, match="accepted: rmsprop, adam, adamw, sgd"):
+        make_optimizer(PARAMS, name="lamb", learning_rate=0.1)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_with_momentum_is_as_written_out(nesterov):
+    params = {"a": jnp.asarray([1.0, -2.0])}
+    optimizer = make_optimizer(
+        params, name="sgd", learning_rate=0.1, weight_decay=0.5, momentum=0.9, nesterov=nesterov
+    )
+    state, velocity, value = optimizer.init(params), np.zeros(2), np.asarray([1.0, -2.0])
+    for gradient in ([0.5, 1.0], [-1.0, 0.25], [0.0, 2.0]):
+        updates, state = optimizer.update({"a": jnp.asarray(gradient)}, state, params)
+        params = {"a": params["a"] + updates["a"]}
+        decayed = np.asarray(gradient) + 0.5 * value
+        velocity = 0.9 * velocity + decayed
+        value = value - 0.1 * (decayed + 0.9 * velocity if nesterov else velocity)
+        np.testing.assert_allclose(params["a"], value, rtol=1e-5)
+
+
+def test_adam_adds_its_decay_to_the_gradient():
+    params = {"a": jnp.asarray([2.0])}
+    optimizer = make_optimizer(params, name="adam", learning_rate=0.1, weight_decay=0.5)
+    # The first step of Adam is the rate times the sign of what comes in: here 0.5 * 2 - 0.9 > 0.
+    updates, _ = optimizer.update({"a": jnp.asarray([-0.9])}, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["a"], [-0.1], rtol=1e-4)

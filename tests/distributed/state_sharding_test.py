@@ -20,7 +20,7 @@ from hybridhash_jax.distributed.state_sharding import bytes_on_device, make_layo
 from hybridhash_jax.encode import compile_encode
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.methods import hybridhash
+from hybridhash_jax.methods import hybridhash, memory_bank
 from hybridhash_jax.methods.hybridhash import HybridHash, bank_loss
 from hybridhash_jax.methods.memory_bank import create_bank, rows_for
 from hybridhash_jax.optimizer import make_optimizer
@@ -436,8 +436,8 @@ def test_a_bank_in_blocks_on_several_devices_gives_the_same_loss(monkeypatch):
 
 @pytest.mark.parametrize("unseen", ["ignored", "negative"])
 def test_the_padding_of_a_bank_counts_for_nothing(unseen, monkeypatch):
-    monkeypatch.setattr(hybridhash, "PADDED_FROM", 8)
-    monkeypatch.setattr(hybridhash, "ROW_MULTIPLE", 6)
+    monkeypatch.setattr(memory_bank, "PADDED_FROM", 8)
+    monkeypatch.setattr(memory_bank, "ROW_MULTIPLE", 6)
     images, bits = 9, 4
     u = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, bits)), jnp.float32)
     labels, mask = jnp.eye(3, dtype=jnp.uint8)[jnp.asarray([0, 1, 0, 2])], jnp.arange(4) < 3
