@@ -171,10 +171,9 @@ def test_two_processes_pretrain_as_one_with_half_of_the_parameters_each(tmp_path
     assert second["validation"] == first["validation"] == 200
 
 
-@pytest.mark.parametrize("name", ["adsh", "cnnh"])
-def test_two_processes_learn_codes_of_images_as_one(name, tmp_path):
+def test_two_processes_learn_codes_of_the_database_as_one(tmp_path):
     options = {
-        "method__name": name, "num_epochs": 2, "evaluation__before_training": False,
+        "method__name": "adsh", "num_epochs": 2, "evaluation__before_training": False,
         "evaluation__every_epochs": 2, "adsh__images": 256, "adsh__passes": 2,
     }  # fmt: skip
     alone, together = tmp_path / "one", tmp_path / "two"
