@@ -239,7 +239,7 @@ def test_an_unknown_optimizer_is_refused():
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd_with_momentum_is_as_written_out(nesterov):
     params = {"a": jnp.asarray([1.0, -2.0])}
-    optimizer = make_optimizer(
+    optimizer: Any = make_optimizer(
         params, name="sgd", learning_rate=0.1, weight_decay=0.5, momentum=0.9, nesterov=nesterov
     )
     state, velocity, value = optimizer.init(params), np.zeros(2), np.asarray([1.0, -2.0])
@@ -254,7 +254,7 @@ def test_sgd_with_momentum_is_as_written_out(nesterov):
 
 def test_adam_adds_its_decay_to_the_gradient():
     params = {"a": jnp.asarray([2.0])}
-    optimizer = make_optimizer(params, name="adam", learning_rate=0.1, weight_decay=0.5)
+    optimizer: Any = make_optimizer(params, name="adam", learning_rate=0.1, weight_decay=0.5)
     # The first step of Adam is the rate times the sign of what comes in: here 0.5 * 2 - 0.9 > 0.
     updates, _ = optimizer.update({"a": jnp.asarray([-0.9])}, optimizer.init(params), params)
     np.testing.assert_allclose(updates["a"], [-0.1], rtol=1e-4)
