@@ -87,6 +87,17 @@ def wide(x: jax.Array) -> jax.Array:
     return x.astype(jax.numpy.float64 if x.dtype == jax.numpy.float64 else jax.numpy.float32)
 
 
+def signs(x: jax.Array) -> jax.Array:
+    """The bits of a code as -1 and +1; 0 gives +1, as everywhere in codes."""
+    return jax.numpy.where(x >= 0, 1, -1).astype(x.dtype)
+
+
+def mean_where(values: jax.Array, kept: jax.Array) -> jax.Array:
+    """The mean of the values where the booleans `kept`, of the same shape, are True; 0 for none."""
+    count = jax.numpy.sum(kept, dtype=values.dtype)
+    return jax.numpy.sum(jax.numpy.where(kept, values, 0)) / jax.numpy.maximum(count, 1)
+
+
 def everywhere(is_row: bool, state: Any) -> Any:
     """A pytree like the state with `is_row` in place of every array."""
     return jax.tree.unflatten(jax.tree.structure(state), [is_row] * len(jax.tree.leaves(state)))

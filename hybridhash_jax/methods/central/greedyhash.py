@@ -23,7 +23,7 @@ from hybridhash_jax.methods.central.labelled import (
     mean_over,
     product,
 )
-from hybridhash_jax.methods.method import Examples, Method, State, wide
+from hybridhash_jax.methods.method import Examples, Method, State, signs, wide
 from input_pipeline.options import Option
 
 OPTIONS = (Option("penalty", "weight of what draws outputs to -1 and +1", at_least=0),)
@@ -83,7 +83,7 @@ def greedy_loss(
 ) -> Float[Array, ""]:
     """The loss of the module's docstring, a mean over the images that `mask` keeps."""
     z = wide(outputs)
-    codes = jnp.where(z >= 0, 1, -1).astype(z.dtype)
+    codes = signs(z)
     # The sum is exactly `codes`, for the difference is exactly 0.
     straight = codes + (z - jax.lax.stop_gradient(z))
     loss = cross_entropy(product(straight, classifier.astype(z.dtype)), labels, mask)

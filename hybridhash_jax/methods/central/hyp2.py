@@ -17,12 +17,11 @@ import math
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.central.labelled import cosines, labelled
 from hybridhash_jax.methods.hybridhash import similarity
-from hybridhash_jax.methods.method import Examples, Method, State, wide
+from hybridhash_jax.methods.method import Examples, Method, State, mean_where, wide
 from input_pipeline.options import Option
 
 OPTIONS = (
@@ -95,16 +94,11 @@ def hybrid_loss(
     x = wide(outputs)
     to_proxies = cosines(x, proxies.astype(x.dtype))
     present = labels > 0
-    loss = _mean_of(1 - to_proxies, present & mask[:, None])
-    loss += _mean_of(jax.nn.relu(to_proxies - zeta), ~present & mask[:, None])
+    loss = mean_where(1 - to_proxies, present & mask[:, None])
+    loss += mean_where(jax.nn.relu(to_proxies - zeta), ~present & mask[:, None])
     several = mask & (present.sum(axis=1) > 1)
     apart = several[:, None] & several[None] & ~similarity(present, present)
-    return loss + beta * _mean_of(jax.nn.relu(cosines(x, x) - zeta), apart)
-
-
-def _mean_of(values: jax.Array, kept: jax.Array) -> jax.Array:
-    count = jnp.sum(kept, dtype=values.dtype)
-    return jnp.sum(jnp.where(kept, values, 0)) / jnp.maximum(count, 1)
+    return loss + beta * mean_where(jax.nn.relu(cosines(x, x) - zeta), apart)
 
 
 def zeta_of(bits: int, num_classes: int) -> float:

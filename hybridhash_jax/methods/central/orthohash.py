@@ -25,7 +25,7 @@ from hybridhash_jax.methods.central.labelled import (
     mean_over,
     unit,
 )
-from hybridhash_jax.methods.method import Examples, Method, wide
+from hybridhash_jax.methods.method import Examples, Method, signs, wide
 from input_pipeline.options import Option
 
 OPTIONS = (
@@ -115,6 +115,6 @@ def ortho_loss(
         of_labels = logits - margin
     loss = cross_entropy(scale * jnp.where(labels > 0, of_labels, logits), labels, mask)
     if quantization:
-        codes = jnp.where(v >= 0, 1, -1).astype(v.dtype)
-        loss += quantization * mean_over(1 - jnp.sum(unit(v) * unit(codes), axis=1), mask)
+        agreement = jnp.sum(unit(v) * unit(signs(v)), axis=1)
+        loss += quantization * mean_over(1 - agreement, mask)
     return loss

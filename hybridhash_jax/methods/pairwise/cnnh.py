@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float64, Int64, Shaped, UInt64
 
 from hybridhash_jax.methods.memory_bank import rows_for
-from hybridhash_jax.methods.method import Examples, Method, wide
-from hybridhash_jax.methods.pairwise.pairs import mean_over_images, rows_at
+from hybridhash_jax.methods.method import Examples, Method, mean_where, wide
+from hybridhash_jax.methods.pairwise.pairs import rows_at
 from input_pipeline.compiled import compiled
 from input_pipeline.options import Option
 
@@ -91,7 +91,7 @@ def code_loss(
     values: Float[Array, "B K"], codes: Float[Array, "B K"], mask: Shaped[Array, " B"]
 ) -> Float[Array, ""]:
     """The mean over the images that `mask` keeps, and bits, of (value - code)^2."""
-    return mean_over_images(jnp.square(values - codes.astype(values.dtype)).mean(axis=1), mask)
+    return mean_where(jnp.square(values - codes.astype(values.dtype)).mean(axis=1), mask)
 
 
 def factored(

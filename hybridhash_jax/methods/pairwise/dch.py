@@ -17,9 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.hybridhash import PairSums, similarity
-from hybridhash_jax.methods.method import Examples, Method, wide
+from hybridhash_jax.methods.method import Examples, Method, mean_where, wide
 from hybridhash_jax.methods.pairwise.pairs import (
-    mean_over_images,
     pairs_within,
     products,
     squared_distances,
@@ -100,7 +99,7 @@ def paper_loss(
     pairs = _cauchy(distances, similar, pairs_within(mask, with_itself=True), gamma)
     to_ones = jnp.abs(z).sum(axis=1) / jnp.maximum(norms * bits**0.5, 1e-4)
     to_code = jnp.log1p(bits / 2 * (1 - jnp.minimum(to_ones, 0.99)) / gamma)
-    return pairs.loss() + quantization * mean_over_images(to_code, mask)
+    return pairs.loss() + quantization * mean_where(to_code, mask)
 
 
 def official_loss(
@@ -129,7 +128,7 @@ def official_loss(
     weight = jnp.sum(whole, dtype=h.dtype) / jnp.maximum(jnp.sum(similar & whole, dtype=h.dtype), 1)
     pairs = (weight * sums.positive + sums.negative) / jnp.maximum(count, 1)
     to_code = jnp.square(jnp.abs(h) - 1).mean(axis=1)
-    return pairs + quantization * mean_over_images(to_code, mask)
+    return pairs + quantization * mean_where(to_code, mask)
 
 
 def _cauchy(

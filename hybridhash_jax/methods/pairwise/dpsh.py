@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from hybridhash_jax.methods.hybridhash import bank_sums, pair_sums
 from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank, update_bank
-from hybridhash_jax.methods.method import Examples, Method, everywhere, wide
-from hybridhash_jax.methods.pairwise.pairs import mean_over_images, mean_over_pairs, signs
+from hybridhash_jax.methods.method import Examples, Method, everywhere, mean_where, signs, wide
+from hybridhash_jax.methods.pairwise.pairs import mean_over_pairs
 from input_pipeline.options import Option
 
 OPTIONS = (
@@ -85,7 +85,7 @@ class DPSH(Method):
             rows=examples.rows,
         )
         z = wide(outputs)
-        errors = mean_over_images(jnp.square(z - signs(z)).sum(axis=1), mask)
+        errors = mean_where(jnp.square(z - signs(z)).sum(axis=1), mask)
         own = _QUANTIZATION[self.variant]
         weight = own if self.quantization is None else self.quantization
         if self.variant == "deephash":

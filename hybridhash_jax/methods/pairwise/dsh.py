@@ -17,9 +17,8 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.hybridhash import PairSums, bank_sums, similarity
 from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank, update_bank
-from hybridhash_jax.methods.method import Examples, Method, everywhere, wide
+from hybridhash_jax.methods.method import Examples, Method, everywhere, mean_where, wide
 from hybridhash_jax.methods.pairwise.pairs import (
-    mean_over_images,
     mean_over_pairs,
     pairs_within,
     squared_distances,
@@ -132,4 +131,4 @@ def pair_sums(
 
 def quantization_loss(outputs: Float[Array, "B K"], mask: Bool[Array, " B"]) -> Float[Array, ""]:
     """The mean over images of sum_k | |z_k| - 1 |."""
-    return mean_over_images(jnp.abs(jnp.abs(wide(outputs)) - 1).sum(axis=1), mask)
+    return mean_where(jnp.abs(jnp.abs(wide(outputs)) - 1).sum(axis=1), mask)

@@ -17,12 +17,10 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from hybridhash_jax.methods.hybridhash import similarity
 from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank, update_bank
-from hybridhash_jax.methods.method import Examples, Method, everywhere, wide
+from hybridhash_jax.methods.method import Examples, Method, everywhere, mean_where, signs, wide
 from hybridhash_jax.methods.pairwise.pairs import (
-    mean_over_images,
     products,
     rows_at,
-    signs,
     triplet_counts,
     triplet_sums,
 )
@@ -151,10 +149,10 @@ def triplet_loss(
 
     sums = triplet_sums(theta, positive, negative, term)
     counts = triplet_counts(positive, negative, theta.dtype)
-    return mean_over_images(sums / jnp.maximum(counts, 1), counts > 0)
+    return mean_where(sums / jnp.maximum(counts, 1), counts > 0)
 
 
 def quantization_loss(outputs: Float[Array, "B K"], mask: Bool[Array, " B"]) -> Float[Array, ""]:
     """The mean over images of sum_k (z_k - sgn z_k)^2."""
     z = wide(outputs)
-    return mean_over_images(jnp.square(z - signs(z)).sum(axis=1), mask)
+    return mean_where(jnp.square(z - signs(z)).sum(axis=1), mask)

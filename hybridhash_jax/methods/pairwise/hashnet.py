@@ -24,7 +24,6 @@ from input_pipeline.options import Option
 
 _STAIRS = 50  # beta rises at every 50th part of the steps, as published
 
-
 OPTIONS = (
     Option("variant", "weights of pairs", ("paper", "official", "caffe", "updated", "deephash")),
     Option("alpha", "scale of the inner products", problem=alpha_problem),

@@ -55,17 +55,6 @@ def mean_over_pairs(sums: PairSums) -> jax.Array:
     return total / jnp.maximum(sums.similar + sums.dissimilar, 1).astype(total.dtype)
 
 
-def mean_over_images(values: Float[Array, " B"], mask: Bool[Array, " B"]) -> Float[Array, ""]:
-    """The mean over the images that `mask` keeps; 0 for none."""
-    count = jnp.sum(mask, dtype=values.dtype)
-    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(count, 1)
-
-
-def signs(x: jax.Array) -> jax.Array:
-    """The bits of a code as -1 and +1; 0 gives +1, as everywhere in codes."""
-    return jnp.where(x >= 0, 1, -1).astype(x.dtype)
-
-
 def triplet_sums(
     scores: Float[Array, "A M"],
     positive: Bool[Array, "A M"],
