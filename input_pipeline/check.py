@@ -26,6 +26,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import FileReader
 from input_pipeline.images.image_checks import ImageFacts, check_images, odd_images, same_files
+from input_pipeline.images.vectors import Vectors
 from input_pipeline.lists.label_lists import (
     LabelList,
     parse_list,
@@ -46,6 +47,7 @@ from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.sets.folders import scan_folder
 from input_pipeline.splits import LIST_PROTOCOLS
 from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
+from input_pipeline.vectors.row_checks import why_useless
 
 _EXAMPLES = """\
   python -m input_pipeline.check --dir COCO --lists COCO/lists --name coco
@@ -123,6 +125,9 @@ def _check_embeddings(options: argparse.Namespace, findings: Findings) -> None:
     splits = data.splits.by_name()
     lists = {x: LabelList([""] * len(y), data.labels[y], "") for x, y in splits.items()}
     findings.tables += [data.provenance, list_table(lists, data.class_names)]
+    assert isinstance(data.images, Vectors)
+    useless = why_useless(data.images.array, data.labels[data.splits.train])
+    findings.problems += [ListProblem(reason) for reason in useless]
 
 
 def _read_lists(options: argparse.Namespace, findings: Findings) -> list[LabelList]:

@@ -13,6 +13,7 @@ _CHUNK_BYTES = 2**22
 # Without its sign bit a number is not finite from this pattern on, where it is infinite; and 0 is 0.
 _PATTERNS = {2: (np.uint16, 0x7FFF, 0x7C00), 4: (np.uint32, 0x7FFF_FFFF, 0x7F80_0000)}
 _SHOWN = 3
+_LOOKED_AT = 1000  # vectors, evenly spaced, that are compared with the first
 
 
 def rows_at_once(array: np.ndarray) -> int:
@@ -40,6 +41,19 @@ def check_rows(array: np.ndarray, names: Sequence[str], what: str) -> str:
             told.update(len(chunk))
     _refuse({kind: np.concatenate(rows) for kind, rows in bad.items()}, len(array), names, what)
     return digest.hexdigest()
+
+
+def why_useless(array: np.ndarray, labels: np.ndarray) -> list[str]:
+    """Why nothing can be learned from vectors [N, D] of which labels [n, classes] are trained on."""
+    reasons = []
+    classes = int(labels.any(axis=0).sum())
+    if classes < 2:
+        words = "1 class" if classes else "no class"
+        reasons.append(f"the training vectors have {words}, and two are needed to tell apart")
+    some = array[np.linspace(0, len(array) - 1, min(len(array), _LOOKED_AT), dtype=np.int64)]
+    if len(some) > 1 and (some == some[0]).all():
+        reasons.append("the vectors are all the same, and nothing can tell them apart")
+    return reasons
 
 
 def _refuse(bad: dict[str, np.ndarray], n: int, names: Sequence[str], what: str) -> None:

@@ -246,7 +246,7 @@ def test_the_command_runs_as_a_module(folder):
 
 def test_files_of_vectors_are_checked_and_counted(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    vectors = np.ones((40, 4), np.float16)
+    vectors = np.arange(1, 161, dtype=np.float16).reshape(40, 4)
     np.save("vectors.npy", vectors)
     (tmp_path / "labels.txt").write_text("cat\ndog\n" * 20)
     assert check.main(["--embeddings=vectors.npy", "--labels=labels.txt"]) == 0
@@ -262,6 +262,11 @@ def test_files_of_vectors_are_checked_and_counted(tmp_path, monkeypatch, capsys)
     assert "1 of 40 vectors cannot be used: 1 with NaN (row 7)" in capsys.readouterr().err
     assert check.main(["--embeddings=vectors.npy"]) == 1
     assert "file beside it: --labels=FILE" in capsys.readouterr().err
+    np.save("vectors.npy", np.ones((40, 4), np.float16))
+    (tmp_path / "labels.txt").write_text("cat\n" * 40)
+    assert check.main(["--embeddings=vectors.npy", "--labels=labels.txt"]) == 1
+    shown = capsys.readouterr().out
+    assert "training vectors have 1 class" in shown and "vectors are all the same" in shown
 
 
 @pytest.mark.parametrize(
