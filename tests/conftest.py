@@ -81,3 +81,10 @@ def memory_is_given_back():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host_memory, "keep_freed_memory", lambda: False)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_are_dropped():
+    """Those of a file serve no other, and kept they come to gigabytes that slow everything down."""
+    yield
+    jax.clear_caches()

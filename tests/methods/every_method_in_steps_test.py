@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -110,4 +109,3 @@ def test_codes_of_the_database_are_those_that_were_learned(files, tmp_path):
     np.testing.assert_array_equal(other.train_rows, other.dataset.splits.train)
     (entry,) = train(config, tmp_path, StopAt())
     assert entry["train_images"] == len(database)
-    jax.clear_caches()  # so many programs take memory

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +13,8 @@ from hybridhash_jax.evaluators.codes import CodeEvaluator
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.methods import METHODS, Method
-from hybridhash_jax.run import train
-from hybridhash_jax.runtime.interrupt import Interrupted
 from hybridhash_jax.workdir.checkpoints import flatten
-from tests.runs.small_run import StopAt, make_config, outcome
+from tests.runs.small_run import make_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,22 +71,6 @@ def test_rows_are_split_over_devices_and_other_arrays_are_on_each(toy):
     assert state.method["epochs"].sharding.is_fully_replicated
 
 
-@pytest.mark.slow
-def test_its_parameters_learn_and_its_state_goes_on_between_epochs(toy, tmp_path):
-    config = make_config(num_epochs=2, optimizer__learning_rate_factors=("^method/proxies=3",))
-    train(config, tmp_path / "whole", StopAt())
-    losses = outcome(tmp_path / "whole")["log"]
-    assert losses[-1]["step"] == 16
-    with pytest.raises(Interrupted):
-        train(config, tmp_path / "stopped", StopAt(8))  # the end of the first epoch
-    train(config, tmp_path / "stopped", StopAt())
-    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
-    meta = json.loads(
-        (tmp_path / "stopped" / "checkpoints" / "16" / "meta" / "metadata").read_text()
-    )
-    assert {"method/epochs", "params/method/proxies/value"} <= meta["fingerprint"].keys()
-
-
 def test_every_step_changes_the_proxies_and_every_epoch_counts(toy):
     experiment = experiment_of()
     state = experiment.create_state()
@@ -122,12 +103,3 @@ def test_learned_codes_stand_for_the_images_that_were_trained_on(toy):
     plain = dataclasses.replace(experiment, method=METHODS["csq"]())
     _, encoded = CodeEvaluator(plain).encode_sides(state, never, lambda images: None)
     np.testing.assert_array_equal(database.codes[:5], encoded.codes[:5])
-
-
-@pytest.mark.slow
-def test_a_run_of_csq_learns_its_centres(tmp_path):
-    config = make_config(method__name="csq", bits=(16,), num_epochs=4)
-    (entry,) = train(config, tmp_path, StopAt())
-    untrained = entry["evaluations"][0]
-    assert entry["method"] == "csq"
-    assert entry["last"]["map_expected"] > untrained["map_expected"] + 0.05
