@@ -1,0 +1,1 @@
+"""An index on disk: codes, where their images are, and what made them."""
