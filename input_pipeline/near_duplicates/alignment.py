@@ -10,14 +10,17 @@ import numpy as np
 from input_pipeline.compiled import compiled
 
 SIDE = 64  # of a picture
-_SMALL = SIDE // 2  # as which the other picture is compared
 _UNKNOWNS = 8  # contrast, brightness, and six of the movement
-_STEPS = 12
+_STEPS, _COARSE_STEPS = 12, 5
 _TILES = 4  # a side
 # Of the pixels of the other picture, that must lie on this one.
 _LEAST_OVERLAP = 0.6
 # A variance that is no content, in grey levels squared: noise, and what JPEG leaves of a flat sky.
 _FLAT = 4.0
+# What tiles without their mean count in the similarity; the rest is of tiles without lines.
+_OF_TILES = 0.7
+# The similarity at half the size, below which pictures are not compared any further.
+_LEAST_COARSE = 0.65
 # Crops smaller than this side are compared with the whole resolution of the picture.
 _FINE_BELOW = 0.75
 # Beyond these a picture is folded onto a line rather than moved.
@@ -25,9 +28,9 @@ _SMALLEST, _LARGEST, _SKEWEST = 0.3, 2.0, 2.0
 
 
 def reduced(pictures: np.ndarray) -> np.ndarray:
-    """Pictures uint8 [N, 64, 64] at half their size, as float32."""
-    shape = (len(pictures), _SMALL, 2, _SMALL, 2)
-    return pictures.reshape(shape).mean(axis=(2, 4), dtype=np.float32)
+    """Square pictures [N, side, side] at half their size, as float32."""
+    side = pictures.shape[-1] // 2
+    return pictures.reshape(-1, side, 2, side, 2).mean(axis=(2, 4), dtype=np.float32)
 
 
 def similarities(
@@ -42,25 +45,33 @@ def similarities(
       starts: float32 [P, 2, 3], where about it is; see `views.matrices`.
     """
     out = np.empty(len(pairs), np.float32)
-    rows, pairs_first = np.unique(pairs[:, 0], return_inverse=True)
-    columns, pairs_second = np.unique(pairs[:, 1], return_inverse=True)
-    fine = pictures[rows]
-    _compare(fine.astype(np.float32), reduced(fine), reduced(others[columns]),
-             np.column_stack([pairs_first, pairs_second]), starts.astype(np.float64), out)  # fmt: skip
+    rows, first = np.unique(pairs[:, 0], return_inverse=True)
+    columns, second = np.unique(pairs[:, 1], return_inverse=True)
+    whole = pictures[rows].astype(np.float32)
+    half, other = reduced(whole), reduced(others[columns])
+    _compare(
+        whole, half, reduced(half), other, reduced(other),
+        np.column_stack([first, second]), starts.astype(np.float64), out,
+    )  # fmt: skip
     return out
 
 
 @compiled
-def _compare(fine, coarse, others, pairs, starts, out):
-    seen = np.empty((_SMALL, _SMALL))
+def _compare(whole, half, quarter, others, others_half, pairs, starts, out):
     for k in range(len(pairs)):
         first, second = pairs[k, 0], pairs[k, 1]
-        start = starts[k].copy()
-        size = np.sqrt(abs(start[0, 0] * start[1, 1] - start[0, 1] * start[1, 0]))
-        picture = fine[first] if size < _FINE_BELOW else coarse[first]
+        m = starts[k].copy()
         out[k] = -1.0
-        if _align(picture, others[second], start) and _is_movement(start):
-            out[k] = _similarity(picture, others[second], start, seen)
+        is_part = np.sqrt(abs(m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0])) < _FINE_BELOW
+        # Coarsely first, which is enough to refuse most.
+        picture = half[first] if is_part else quarter[first]
+        if not _align(picture, others_half[second], m, _COARSE_STEPS) or not _is_movement(m):
+            continue
+        if _similarity(picture, others_half[second], m) < _LEAST_COARSE:
+            continue
+        picture = whole[first] if is_part else half[first]
+        if _align(picture, others[second], m, _STEPS) and _is_movement(m):
+            out[k] = _similarity(picture, others[second], m)
 
 
 @compiled
@@ -83,13 +94,13 @@ def _value(picture, m, u, v, found):
 
 
 @compiled
-def _align(picture, other, m):
+def _align(picture, other, m, steps):
     """Moves `m` until other = contrast * picture(m) + brightness; False where that cannot be."""
     n = other.shape[0]
     square, right = np.empty((_UNKNOWNS, _UNKNOWNS)), np.empty(_UNKNOWNS)
     f, found = np.empty(_UNKNOWNS), np.empty(3)
     contrast, brightness, usual = 1.0, 0.0, 0.0
-    for step in range(_STEPS):
+    for step in range(steps):
         square[:] = 0.0
         right[:] = 0.0
         inside, residuals = 0, 0.0
@@ -169,37 +180,71 @@ def _is_movement(m):
 
 
 @compiled
-def _similarity(picture, other, m, seen):
-    """The correlation of what is left after each tile's mean, of the best three quarters of tiles.
+def _similarity(picture, other, m):
+    """How alike the two are tile by tile, without what is the same all over a tile.
 
     Whole pictures correlate wherever there is sky above land; inside a tile only the same content
-    does. A quarter of the tiles may be covered.
+    does. Horizons and fading skies are left in the first part, but not in the second, whose tiles
+    lack the mean of each row and column. A quarter of the tiles may be covered.
     """
     n = other.shape[0]
-    tiles, found = _TILES * _TILES, np.empty(3)
-    sums, edge = np.zeros((tiles, 6)), n // _TILES
-    for i in range(n):
-        for j in range(n):
-            if not _value(picture, m, (j + 0.5) / n - 0.5, (i + 0.5) / n - 0.5, found):
-                continue
-            a, b = found[0], float(other[i, j])
-            t = sums[(i // edge) * _TILES + j // edge]
-            t[0] += 1
-            t[1] += a
-            t[2] += b
-            t[3] += a * a
-            t[4] += b * b
-            t[5] += a * b
-    shares, weights = np.full(tiles, np.inf), np.zeros(tiles)
+    edge, found = n // _TILES, np.empty(3)
+    a, b = np.empty((edge, edge)), np.empty((edge, edge))
+    inside = np.empty((edge, edge), np.bool_)
+    shares, weights = np.full((2, _TILES * _TILES), np.inf), np.zeros((2, _TILES * _TILES))
     used = 0
-    for k in range(tiles):
-        count = sums[k, 0]
-        if count:
-            mean_a, mean_b = sums[k, 1] / count, sums[k, 2] / count
-            of_a = sums[k, 3] / count - mean_a * mean_a + _FLAT
-            of_b = sums[k, 4] / count - mean_b * mean_b + _FLAT
-            weights[k] = count * np.sqrt(of_a * of_b)
-            shares[k] = count * (sums[k, 5] / count - mean_a * mean_b) / weights[k]
-            used += 1
-    order = np.argsort(shares)[:used][used // 4 :]
-    return np.sum(shares[order] * weights[order]) / np.sum(weights[order])
+    for tile in range(_TILES * _TILES):
+        top, left = tile // _TILES * edge, tile % _TILES * edge
+        count = 0
+        for i in range(edge):
+            v = (top + i + 0.5) / n - 0.5
+            for j in range(edge):
+                inside[i, j] = _value(picture, m, (left + j + 0.5) / n - 0.5, v, found)
+                a[i, j] = found[0] if inside[i, j] else 0.0
+                b[i, j] = other[top + i, left + j] if inside[i, j] else 0.0
+                count += inside[i, j]
+        if not count:
+            continue
+        used += 1
+        _take_mean(a, inside, count)
+        _take_mean(b, inside, count)
+        shares[0, tile], weights[0, tile] = _correlation(a, b, count)
+        for _ in range(2):
+            for values in (a, b):
+                _take_line_means(values, inside)
+                _take_line_means(values.T, inside.T)
+        shares[1, tile], weights[1, tile] = _correlation(a, b, count)
+    total = 0.0
+    for part in range(2):
+        order = np.argsort(shares[part])[used // 4 : used]
+        mean = np.sum(shares[part][order] * weights[part][order]) / np.sum(weights[part][order])
+        total += mean * (_OF_TILES if part == 0 else 1 - _OF_TILES)
+    return total
+
+
+@compiled
+def _take_mean(values, inside, count):
+    mean = np.sum(values) / count
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            if inside[i, j]:
+                values[i, j] -= mean
+
+
+@compiled
+def _take_line_means(values, inside):
+    for i in range(values.shape[0]):
+        total, count = 0.0, 0
+        for j in range(values.shape[1]):
+            total += values[i, j]
+            count += inside[i, j]
+        for j in range(values.shape[1]):
+            if inside[i, j]:
+                values[i, j] -= total / count
+
+
+@compiled
+def _correlation(a, b, count):
+    """Of values without their mean; and its weight, which grows slowly with contrast."""
+    deviations = np.sqrt((np.sum(a * a) / count + _FLAT) * (np.sum(b * b) / count + _FLAT))
+    return np.sum(a * b) / count / deviations, count * np.sqrt(deviations)

@@ -13,7 +13,7 @@ from input_pipeline.near_duplicates.views import VIEWS, View, matrices, view_has
 from input_pipeline.threads import available_cores, map_in_threads
 
 # Chosen by benchmarks/near_duplicates.py; see docs/duplicates.md.
-RADIUS, SIMILARITY = 12, 0.93
+RADIUS, SIMILARITY = 12, 0.82
 _ROWS = 256  # pictures whose views are made at once
 _PAIRS_AT_ONCE = 512  # that a thread verifies
 _TRIED = 3  # views of a pair, those of the nearest hashes
@@ -120,9 +120,8 @@ def _direction(
     for start in range(0, len(told), _ROWS):
         rows = told[start : start + _ROWS]
         if rest:
-            seen = matrices(rest, pictures.shapes[rows])
-            of_views = view_hashes(pictures.small[rows], seen).reshape(-1)
-            near = pairs_within(of_views, options.radius, hashes, num_workers=options.num_workers)
+            of_views = view_hashes(pictures.small[rows], rest, pictures.shapes[rows])
+            near = pairs_within(of_views.reshape(-1), options.radius, hashes, num_workers=options.num_workers)
             found.append(
                 _verified(
                     pictures,

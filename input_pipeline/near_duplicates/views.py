@@ -6,13 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from input_pipeline.compiled import compiled
-from input_pipeline.near_duplicates.hashing import hashes_of
+from input_pipeline.near_duplicates.hashing import COSINES, KEPT, SIDE, hashes_of_frequencies
 
 # Sides of crops, and how many places along each side: a place is a twentieth of the picture, or
 # nearly, from the next.
-_CROPS = {0.9: 3, 0.8: 5, 0.7: 6, 0.6: 8}
+_CROPS = {0.9: 3, 0.8: 5, 0.7: 6, 0.6: 9}
 _DEGREES = (-10, -5, 5, 10)
-_SIDE = 32  # of what is hashed
 _HALF = np.float32(0.5)
 
 
@@ -77,12 +76,53 @@ def matrices(views: list[View], shapes: np.ndarray) -> np.ndarray:
     return (rotation @ np.stack([view.matrix for view in views])).astype(np.float32)
 
 
-def view_hashes(pictures: np.ndarray, transforms: np.ndarray) -> np.ndarray:
-    """Hashes uint64 [N, V] of pictures uint8 [N, side, side] seen through [N, V, 2, 3]."""
-    count, views = transforms.shape[:2]
-    seen = np.empty((count, views, _SIDE, _SIDE), np.float32)
-    _sample(pictures, transforms, seen)
-    return hashes_of(seen.reshape(-1, _SIDE, _SIDE)).reshape(count, views)
+def view_hashes(pictures: np.ndarray, views: list[View], shapes: np.ndarray) -> np.ndarray:
+    """Hashes uint64 [N, V] of the views of pictures uint8 [N, 64, 64]; shapes as in `matrices`."""
+    out = np.empty((len(pictures), len(views)), np.uint64)
+    straight = [k for k, view in enumerate(views) if not view.degrees]
+    rotated = [k for k, view in enumerate(views) if view.degrees]
+    if straight:
+        out[:, straight] = _straight_hashes(pictures, [views[k] for k in straight])
+    if rotated:
+        of_rotated = matrices([views[k] for k in rotated], shapes)
+        seen = np.empty((*of_rotated.shape[:2], SIDE, SIDE), np.float32)
+        _sample(pictures, of_rotated, seen)
+        cosines = COSINES.astype(np.float32)
+        out[:, rotated] = hashes_of_frequencies(cosines @ seen @ cosines.T)
+    return out
+
+
+def _straight_hashes(pictures: np.ndarray, views: list[View]) -> np.ndarray:
+    """Of views whose lines are rows or columns of the picture.
+
+    Resampling and cosines are then one small matrix for each axis, and crops share them.
+    """
+    ranges: dict[tuple[float, float], int] = {}
+    places = []
+    for view in views:
+        (a, b, x), (c, d, y) = view.matrix.tolist()
+        turned = a == 0
+        columns, rows = ((b, x), (c, y)) if turned else ((a, x), (d, y))
+        of_rows, of_columns = (ranges.setdefault(one, len(ranges)) for one in (rows, columns))
+        places.append((of_rows, of_columns, turned))
+    side = pictures.shape[-1]
+    lines = np.concatenate([_frequencies_of(scale, middle, side) for scale, middle in ranges])
+    across = lines @ pictures.astype(np.float32)
+    # In one product: many medium ones would wake BLAS's threads for each.
+    every = (across.reshape(-1, side) @ lines.T).reshape(len(pictures), len(ranges), KEPT, len(ranges), KEPT)
+    found = np.empty((len(pictures), len(views), KEPT, KEPT), np.float32)
+    for k, (rows, columns, turned) in enumerate(places):
+        one = every[:, rows, :, columns]
+        found[:, k] = one.swapaxes(1, 2) if turned else one
+    return hashes_of_frequencies(found)
+
+
+def _frequencies_of(scale: float, middle: float, side: int) -> np.ndarray:
+    """From a line of pixels to the lowest frequencies of a part of it, float32 [8, side]."""
+    centres = (scale * ((np.arange(SIDE) + 0.5) / SIDE - 0.5) + middle + 0.5) * side
+    reach = max(1.0, abs(scale) * side / SIDE)
+    weights = np.maximum(0, 1 - np.abs(np.arange(side) + 0.5 - centres[:, None]) / reach)
+    return (COSINES @ (weights / weights.sum(axis=1, keepdims=True))).astype(np.float32)
 
 
 @compiled
@@ -90,21 +130,24 @@ def _sample(pictures, transforms, out):
     """Reads the pictures at the views' pixels, in straight lines between the nearest four."""
     side, size = pictures.shape[1], out.shape[-1]
     last = np.float32(side - 1)
+    picture = np.empty((side, side), np.float32)
     for n in range(out.shape[0]):
-        picture = pictures[n]
+        picture[:] = pictures[n]
         for k in range(out.shape[1]):
-            m = transforms[n, k]
+            # From pixels of the view to pixels of the picture.
+            m = transforms[n, k] * np.float32(side)
+            across, down = m[0, 0] / size, m[1, 0] / size
             for i in range(size):
                 v = np.float32((i + 0.5) / size - 0.5)
+                u = np.float32(0.5 / size - 0.5)
+                x0 = m[0, 0] * u + m[0, 1] * v + m[0, 2] + _HALF * side - _HALF
+                y0 = m[1, 0] * u + m[1, 1] * v + m[1, 2] + _HALF * side - _HALF
                 for j in range(size):
-                    u = np.float32((j + 0.5) / size - 0.5)
-                    x = (m[0, 0] * u + m[0, 1] * v + m[0, 2] + _HALF) * side - _HALF
-                    y = (m[1, 0] * u + m[1, 1] * v + m[1, 2] + _HALF) * side - _HALF
-                    x = min(max(x, np.float32(0)), last)
-                    y = min(max(y, np.float32(0)), last)
-                    left, top = min(int(x), side - 2), min(int(y), side - 2)
-                    a, b = np.float32(x - left), np.float32(y - top)
-                    p, q = np.float32(picture[top, left]), np.float32(picture[top, left + 1])
-                    r, s = np.float32(picture[top + 1, left]), np.float32(picture[top + 1, left + 1])
+                    x = min(max(x0 + across * np.float32(j), np.float32(0)), last)
+                    y = min(max(y0 + down * np.float32(j), np.float32(0)), last)
+                    left, top = min(np.int32(x), side - 2), min(np.int32(y), side - 2)
+                    a, b = x - np.float32(left), y - np.float32(top)
+                    p, q = picture[top, left], picture[top, left + 1]
+                    r, s = picture[top + 1, left], picture[top + 1, left + 1]
                     upper, lower = p + a * (q - p), r + a * (s - r)
                     out[n, k, i, j] = upper + b * (lower - upper)
