@@ -114,6 +114,12 @@ def last_segment(connection: sqlite3.Connection) -> list[SegmentRecord]:
     return [SegmentRecord(*record) for record in connection.execute(query)]
 
 
+def listed_files(connection: sqlite3.Connection) -> set[str]:
+    """The names in `segments/` that count."""
+    records = segments(connection)
+    return {name for record in records for name in (record.codes, record.hashes) if name}
+
+
 def changes(connection: sqlite3.Connection) -> int:
     """How often something was committed since the catalogue was made."""
     return connection.execute("SELECT changes FROM state").fetchone()[0]
@@ -133,6 +139,18 @@ def entries(connection: sqlite3.Connection, rows: Sequence[int]) -> list[Entry]:
     if missing:
         raise IndexFileError(f"the index has no row {missing[0]}")
     return [found[row] for row in rows]
+
+
+def entries_by_path(connection: sqlite3.Connection, num_rows: int) -> Iterator[tuple[int, Entry]]:
+    """Rows before `num_rows` and their images, dead ones among them, in the order of paths."""
+    found = connection.execute("SELECT label, name FROM labels")
+    labels = {label: os.fsdecode(name) for label, name in found}
+    query = (
+        "SELECT row, label, path, size, modified_ns, width, height FROM rows"
+        " INDEXED BY rows_by_path WHERE row < ? ORDER BY path"
+    )
+    for row, label, *rest in connection.execute(query, (num_rows,)):
+        yield row, Entry(*rest, label=labels[label])
 
 
 def add_rows(connection: sqlite3.Connection, first: int, added: Iterable[Entry]) -> int:
@@ -171,6 +189,22 @@ def check_segments(path: Path, records: Sequence[SegmentRecord]) -> None:
         if record.first_row != expected:
             raise IndexFileError(f"the catalogue of {shown(path)} is damaged: its rows have a gap")
         expected += record.rows
+
+
+def problems(connection: sqlite3.Connection, path: Path) -> list[str]:
+    """What is wrong in the whole catalogue, a sentence each."""
+    connection.execute("BEGIN")  # a writer may be at work
+    found = [text for (text,) in connection.execute("PRAGMA integrity_check(5)") if text != "ok"]
+    count, last = connection.execute("SELECT count(*), max(row) FROM rows").fetchone()
+    expected = count_rows(last_segment(connection))
+    twice = connection.execute(
+        f"SELECT path FROM rows WHERE {ALIVE} GROUP BY path HAVING count(*) > 1 LIMIT 5"
+    ).fetchall()
+    connection.execute("COMMIT")
+    if (count, last if count else -1) != (expected, expected - 1):
+        found.append(f"it lists {count:,} images, and segments of {expected:,}")
+    found += [f"{shown(name)} is in it twice" for (name,) in twice]
+    return [f"{shown(path)} is damaged: {text}" for text in found]
 
 
 def _parts(rows: Sequence[int]) -> Iterator[list[int]]:

@@ -80,7 +80,7 @@ def read_header(path: Path) -> Header:
     return _parsed(path, content)
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | memoryview) -> str:
     """SHA-256, in hex."""
     return hashlib.sha256(data).hexdigest()
 

@@ -11,7 +11,7 @@ from jaxtyping import UInt8, UInt64
 
 from hybridhash_jax.retrieval.index import catalogue, header, storage, thumbnails
 from hybridhash_jax.retrieval.index.catalogue import ALIVE, Known
-from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
+from hybridhash_jax.retrieval.index.errors import explained
 from hybridhash_jax.retrieval.index.header import Header, digest, read_header
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Entry, Model
@@ -107,7 +107,7 @@ class Writer:
                 with self._transaction():
                     self._enter(entries, files)
             except BaseException:
-                self._remove_unlisted()
+                clean(self.path)
                 raise
         pictures = thumbnails or [None] * len(entries)
         self._keep(zip((entry.path for entry in entries), pictures, strict=True))
@@ -184,10 +184,6 @@ class Writer:
     def _keep(self, pictures: Iterable[tuple[bytes, bytes | None]]) -> None:
         thumbnails.keep(self.path / storage.THUMBNAILS, pictures)
 
-    def _remove_unlisted(self) -> None:
-        records = catalogue.segments(self._connection)
-        storage.remove_unlisted(self.path, self._header.catalogue, listed_files(records))
-
 
 @contextlib.contextmanager
 def open_writer(path: str | os.PathLike[str]) -> Iterator[Writer]:
@@ -203,15 +199,16 @@ def open_writer(path: str | os.PathLike[str]) -> Iterator[Writer]:
         with explained(place, "write"):
             connection = catalogue.connect(place / head.catalogue, to_write=True)
         with contextlib.closing(connection):
-            with explained(place, "write"):
-                records = catalogue.segments(connection)
-            storage.remove_unlisted(place, head.catalogue, listed_files(records))
+            clean(place)
             yield Writer(place, head, connection)
 
 
-def listed_files(records: Iterable[catalogue.SegmentRecord]) -> set[str]:
-    """The names in `segments/` that count."""
-    return {name for record in records for name in (record.codes, record.hashes) if name}
+def clean(path: Path) -> None:
+    """Removes files that the index does not list; only for who holds its lock."""
+    name = read_header(path).catalogue
+    with explained(path, "read"), contextlib.closing(catalogue.connect(path / name)) as connection:
+        listed = catalogue.listed_files(connection)
+    storage.remove_unlisted(path, name, listed)
 
 
 class _KnownFiles(Mapping[bytes, Known]):
