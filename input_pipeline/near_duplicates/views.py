@@ -44,7 +44,7 @@ def _dihedral() -> list[View]:
             linear = turn @ np.diag([-1 if mirrored else 1, 1])
             words = ["mirrored"] if mirrored else []
             words += [f"turned by {90 * quarters} degrees"] if quarters else []
-            name = " and ".join(words) or "as it is"
+            name = " and ".join(words) or "same view"
             views.append(View(name, np.column_stack([linear, np.zeros(2)])))
     return views
 
