@@ -166,12 +166,12 @@ def _check_images(
             if name not in places:
                 places[name] = listed.file if options.folder else listed.place(row)
     names = list(places)
-    reader = FileReader(options.dir, names)
+    reader, workers = FileReader(options.dir, names), options.num_workers
     decoding = DecodeOptions(options.allow_truncated, options.max_pixels)
     started = time.perf_counter()
     with Progress("checking", len(names)) as told:
         facts = check_images(
-            reader, len(names), decoding, num_workers=options.num_workers, progress=told.update
+            reader, len(names), decoding, num_workers=workers, progress=told.update
         )
     findings.tables.append(image_table(names, facts, time.perf_counter() - started))
     findings.problems += [
@@ -182,13 +182,10 @@ def _check_images(
     if len(lists) == len(LIST_FILES):
         findings.notices += _same_file_notices(names, facts, lists)
     if options.near_duplicates:
-        # Compiled functions, which no other check needs.
-        from input_pipeline.near_duplicates.notices import near_duplicate_notices
+        from input_pipeline.near_duplicates.notices import near_duplicate_notices  # loads Numba
 
         splits = None if options.folder else [listed.paths for listed in lists]
-        findings.notices += near_duplicate_notices(
-            reader, names, splits, decoding, options.num_workers
-        )
+        findings.notices += near_duplicate_notices(reader, names, splits, decoding, workers)
     for what, images in odd_images(names, facts).items():
         text = f"{counted(len(images), 'image')} {what}: {shortened(images)}"
         findings.notices.append(ListProblem(text, tuple(images)))
@@ -234,8 +231,8 @@ def _report(findings: Findings, out: str, written: bool) -> str:
     problems = [f"problem: {problem.summary}" for problem in findings.problems]
     lines = [*findings.tables, *(f"notice: {notice.summary}" for notice in findings.notices)]
     if not problems:
-        told = f"no problems; every notice, pair by pair, is in {out}" if written else "no problems"
-        return "\n".join([*lines, told])
+        last = f"no problems; every notice, pair by pair, is in {out}" if written else "no problems"
+        return "\n".join([*lines, last])
     count = f"{len(problems):,} problem{'s' if len(problems) > 1 else ''}"
     last = f"{count}; all of them, image by image, are in {out}"
     return "\n".join([*lines, shortened(problems, _SHOWN, "\n"), last])
@@ -279,9 +276,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give --dir IMAGES, or --lists LISTS with --no_images to check lists only")
     if options.folder and (options.lists or not options.dir or options.name != "lists"):
         parser.error("--folder needs --dir, and goes without --lists and --name")
-    # Found out now rather than after hours.
     if not os.path.isdir(folder := os.path.dirname(options.out) or "."):
-        parser.error(f"--out: there is no folder {folder}")
+        parser.error(f"--out: there is no folder {folder}")  # now rather than after hours
     if not os.access(folder, os.W_OK) or os.path.isdir(options.out):
         parser.error(f"--out={options.out} cannot be written; give another file")
     if os.path.exists(options.out) and options.out != parser.get_default("out"):
@@ -302,8 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         findings = check(options)
         written = bool(findings.problems or (options.near_duplicates and findings.notices))
         if written:
-            everything = _everything(findings).encode(errors="backslashreplace")
-            write_atomically(options.out, everything)
+            write_atomically(options.out, _everything(findings).encode(errors="backslashreplace"))
         return _report(findings, options.out, written)
 
     code = run_command(work, "nothing was written")

@@ -41,7 +41,7 @@ def _dihedral() -> list[View]:
     for quarters in range(4):
         turn = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), quarters)
         for mirrored in (False, True):
-            linear = turn @ np.diag([-1 if mirrored else 1, 1])
+            linear = np.diag([-1 if mirrored else 1, 1]) @ turn
             words = ["mirrored"] if mirrored else []
             words += [f"turned by {90 * quarters} degrees"] if quarters else []
             name = " and ".join(words) or "same view"
