@@ -178,3 +178,11 @@ def test_progress_adds_up(view):
 def test_nothing_is_found_in_nothing():
     assert len(near_duplicates(pictures([])).first) == 0
     assert len(near_duplicates(pictures([]), pictures([scene(0)])).first) == 0
+
+
+def test_between_two_sets_a_crop_is_told_on_either_side():
+    whole, part = pictures([scene(3)]), pictures([crop(scene(3), 0.6, 0.5, 0.5)])
+    for first, second, expected in ((whole, part, "cropped"), (part, whole, "shows more")):
+        found = near_duplicates(first, second)
+        told = VIEWS["multi"]()[found.views[0]].name
+        assert (inverse(told) if found.reversed[0] else told) == expected
