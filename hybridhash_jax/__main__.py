@@ -30,6 +30,26 @@ VERBS = {
         "--config=digits --workdir=runs/digits",
         "hybridhash_jax.command_line",
     ),
+    "encode": Verb(
+        "Encodes a folder of images into an index, with a trained network or without labels.",
+        "~/Pictures --index=pictures.idx",
+        "hybridhash_jax.retrieval.encoding.command",
+    ),
+    "search": Verb(
+        "Finds the images of an index that are most similar to given ones.",
+        "--index=pictures.idx holiday.jpg --html=found.html",
+        "hybridhash_jax.retrieval.search.command",
+    ),
+    "index": Verb(
+        "Tells, verifies, merges, compacts an index, or removes images from it.",
+        "info pictures.idx",
+        "hybridhash_jax.retrieval.index.command",
+    ),
+    "duplicates": Verb(
+        "Finds images that are nearly the same; deletes nothing.",
+        "~/Pictures --html=duplicates.html",
+        "hybridhash_jax.retrieval.duplicates.command",
+    ),
     "check": Verb(
         "Checks the lists and every image of a data set, or vectors, before a long run.",
         "--dir IMAGES --lists LISTS",

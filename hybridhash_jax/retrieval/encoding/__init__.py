@@ -1,0 +1,1 @@
+"""From image files to codes, with a trained network or without labels."""

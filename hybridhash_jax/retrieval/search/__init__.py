@@ -1,0 +1,1 @@
+"""Questions to an index: queries, filters, answers as text, JSON, CSV or a page."""

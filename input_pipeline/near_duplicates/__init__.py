@@ -1,0 +1,1 @@
+"""Images that are nearly the same: perceptual hashes, candidates, and their verification."""
