@@ -26,7 +26,6 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import FileReader
 from input_pipeline.images.image_checks import ImageFacts, check_images, odd_images, same_files
-from input_pipeline.images.vectors import Vectors
 from input_pipeline.lists.label_lists import (
     LabelList,
     parse_list,
@@ -43,11 +42,10 @@ from input_pipeline.lists.listed import (
 )
 from input_pipeline.messages import counted, ensure_utf8, shortened
 from input_pipeline.progress import Progress
-from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.sets.folders import scan_folder
 from input_pipeline.splits import LIST_PROTOCOLS
-from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
-from input_pipeline.vectors.row_checks import why_useless
+from input_pipeline.vectors.embeddings import EmbeddingFiles
+from input_pipeline.vectors.whole_check import check_vectors
 
 _EXAMPLES = """\
   python -m input_pipeline.check --dir COCO --lists COCO/lists --name coco
@@ -117,17 +115,9 @@ def _check_folder(options: argparse.Namespace, findings: Findings) -> None:
 def _check_embeddings(options: argparse.Namespace, findings: Findings) -> None:
     """What files of vectors hold, with the splits that a run would draw from seed 0."""
     given = (options.embeddings, options.labels, options.names, options.split_file)
-    try:
-        data = load_embeddings(EmbeddingFiles(*given), options.dir, 0, FolderSplits())
-    except (DataError, ValueError) as error:
-        told = str(error).replace("--config.data.", "--").replace("data.dir", "--dir")
-        raise DataError(told) from None
-    splits = data.splits.by_name()
-    lists = {x: LabelList([""] * len(y), data.labels[y], "") for x, y in splits.items()}
-    findings.tables += [data.provenance, list_table(lists, data.class_names)]
-    assert isinstance(data.images, Vectors)
-    useless = why_useless(data.images.array, data.labels[data.splits.train])
-    findings.problems += [ListProblem(reason) for reason in useless]
+    tables, reasons = check_vectors(EmbeddingFiles(*given), options.dir)
+    findings.tables += tables
+    findings.problems += [ListProblem(reason) for reason in reasons]
 
 
 def _read_lists(options: argparse.Namespace, findings: Findings) -> list[LabelList]:
