@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybridhash_jax.retrieval.encoding import folder
+from hybridhash_jax.retrieval.encoding.request import Request
 from input_pipeline.commands import make_parser, run_command
 from input_pipeline.images.decode import MAX_PIXELS
 from input_pipeline.threads import available_cores
@@ -104,8 +105,8 @@ def _shard(text: str) -> tuple[int, int]:
     raise argparse.ArgumentTypeError(f"{text!r}; accepted: I/N with I from 1 to N, such as 2/8")
 
 
-def _request(options: argparse.Namespace) -> folder.Request:
-    return folder.Request(
+def _request(options: argparse.Namespace) -> Request:
+    return Request(
         images=options.images,
         index=Path(options.index).expanduser(),
         workdir=None if options.workdir is None else Path(options.workdir).expanduser(),

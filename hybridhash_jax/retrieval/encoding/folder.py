@@ -12,6 +12,7 @@ from hybridhash_jax.retrieval.encoding.comparison import Comparison, compare, go
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
 from hybridhash_jax.retrieval.encoding.listing import Listing, list_folder, read_list, shard_of
 from hybridhash_jax.retrieval.encoding.names import inside
+from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.retrieval.encoding.unreadable import FILE, read_unreadable, write_unreadable
 from input_pipeline.errors import DataError
 from input_pipeline.messages import counted
@@ -21,28 +22,6 @@ if TYPE_CHECKING:
     from hybridhash_jax.retrieval.encoding.encoder import Encoder
 
 Tell = Callable[[str], object]
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What the command line asks for; see its help."""
-
-    images: str
-    index: Path
-    workdir: Path | None = None
-    checkpoint: str | None = None
-    bits: int | None = None
-    like: Path | None = None
-    seed: int = 0
-    root: Path | None = None
-    shard: tuple[int, int] = (1, 1)
-    prune: bool = False
-    retry: bool = False
-    max_pixels: int | None = None
-    hashes: bool = True
-    thumbnails: bool = True
-    num_workers: int = 1
-    segment: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 from hybridhash_jax.retrieval import index as index_room
 from hybridhash_jax.retrieval.encoding import label_free
@@ -12,11 +12,9 @@ from hybridhash_jax.retrieval.encoding.encoder import Encoder
 from hybridhash_jax.retrieval.encoding.job import SEGMENT, FolderJob
 from hybridhash_jax.retrieval.encoding.path_list import PathList
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
+from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.runtime import compilation_cache
 from input_pipeline.progress import Progress
-
-if TYPE_CHECKING:
-    from hybridhash_jax.retrieval.encoding.folder import Request
 
 _PROGRAMS = Path("~/.cache/hybridhash_jax/programs")  # compiled ones of encoders without a run
 
@@ -31,7 +29,7 @@ def keep_programs(workdir: Path | None) -> None:
 
 
 def new_encoder(
-    request: "Request", root: Path, paths: PathList, tell: Callable[[str], object]
+    request: Request, root: Path, paths: PathList, tell: Callable[[str], object]
 ) -> Encoder:
     """The encoder of an index that is to be made; without labels it is fitted to these files."""
     keep_programs(request.workdir)
@@ -65,7 +63,7 @@ class _Files(Sequence[bytes]):
 
 
 def _fitted(
-    request: "Request", root: Path, paths: PathList, tell: Callable[[str], object]
+    request: Request, root: Path, paths: PathList, tell: Callable[[str], object]
 ) -> Encoder:
     count = min(len(paths), label_free.SAMPLE)
     tell(
@@ -82,7 +80,7 @@ def _fitted(
 
 
 def encoder_for(
-    request: "Request", index: "index_room.Index", tell: Callable[[str], object]
+    request: Request, index: "index_room.Index", tell: Callable[[str], object]
 ) -> Encoder:
     """The encoder that goes on with an index; an EncoderError where another one is asked for."""
     source = index.model.source
@@ -113,7 +111,7 @@ def _tell_of(encoder: Encoder, tell: Callable[[str], object]) -> None:
         tell(note)
 
 
-def job(request: "Request", encoder: Encoder, writer: "index_room.Writer", root: Path) -> FolderJob:
+def job(request: Request, encoder: Encoder, writer: "index_room.Writer", root: Path) -> FolderJob:
     """What encodes the files below `root` as the request says."""
     transform = encoder.transform
     if request.max_pixels is not None:
