@@ -1,0 +1,239 @@
+"""An index as a reader sees it: one generation, whatever is written meanwhile."""
+
+import dataclasses
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8, UInt64
+
+from hybridhash_jax.retrieval.index import catalogue, filters, storage, thumbnails
+from hybridhash_jax.retrieval.index.errors import IndexFileError, explained, shown
+from hybridhash_jax.retrieval.index.header import Header, digest, read_header
+from hybridhash_jax.retrieval.index.records import Entry, Model
+from hybridhash_jax.retrieval.index.words import to_packed, words_of
+
+# Up to so many bytes of codes are read whole when an index is opened, which takes a tenth of a
+# second, to find damage; of more only the size of the files is looked at (`verify` reads all).
+_CHECKED_BYTES = 256 * 2**20
+_TRIES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """Codes of rows that lie one behind the other.
+
+    Attributes:
+      name: of its file in `segments/`.
+      first_row: the row of its first code.
+      codes: uint64 [n, words], memory-mapped.
+      hashes: perceptual hashes, uint64 [n], memory-mapped; None where there are none.
+    """
+
+    name: str
+    first_row: int
+    codes: UInt64[np.ndarray, "n words"]
+    hashes: UInt64[np.ndarray, " n"] | None
+
+
+class Index:
+    """One generation of an index, read-only; `open_index` makes it.
+
+    `len(index)` is the number of rows that are searched. It may be used by several threads.
+
+    Attributes:
+      path: its folder.
+      model: that made the codes.
+      root: the folder that paths are relative to; None where there is none.
+      generation: how often something was committed.
+      num_rows: rows since the last compaction, those without a living image included; a row number
+        is a place in that order.
+      words: uint64 words a code; see `to_words`.
+      segments: in the order of their rows, without damaged ones.
+      alive: bool [num_rows]; False for tombstones and for damaged segments.
+      damaged: names of files in `segments/` that were left out.
+      backends: (backend, dtype) of encoders that were compared with the model's own: images, and
+        differing bits, see `Writer.note_backend`.
+    """
+
+    def __init__(self, path: Path, header: Header, connection: sqlite3.Connection):
+        """Reads the catalogue and maps the segments; `open_index` is what others call."""
+        self.path, self.model, self.root = path, header.model, header.root
+        self.words = words_of(self.model.bits)
+        self._header, self._connection = header, connection
+        connection.execute("BEGIN")  # so that all of it is of one generation
+        self._changes = catalogue.changes(connection)
+        records = catalogue.segments(connection)
+        dead = connection.execute("SELECT row FROM tombstones").fetchall()
+        compared = connection.execute("SELECT * FROM backends ORDER BY 1, 2").fetchall()
+        connection.execute("COMMIT")
+        catalogue.check_segments(path, records)
+        self.generation = header.generation + self._changes
+        self.num_rows = catalogue.count_rows(records)
+        self.backends: Mapping[tuple[str, str], tuple[int, int]]
+        self.backends = {(backend, dtype): (n, bits) for backend, dtype, n, bits in compared}
+        self.alive: Bool[np.ndarray, " num_rows"] = np.ones(self.num_rows, bool)
+        self.alive[np.fromiter((row for (row,) in dead), np.int64, len(dead))] = False
+        self.damaged: tuple[str, ...] = ()
+        self.segments: tuple[Segment, ...] = self._map(records)
+        self._count = int(np.count_nonzero(self.alive))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the catalogue; codes that are mapped stay."""
+        self._connection.close()
+
+    def entries(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> list[Entry]:
+        """The images of some rows, in their order; IndexFileError for a row there is not."""
+        with explained(self.path, "read"):
+            return catalogue.entries(self._connection, [int(row) for row in rows])
+
+    def row_of(self, path: bytes) -> int | None:
+        """The row of a path relative to the root; None where it is not searched."""
+        with explained(self.path, "read"):
+            found = self._connection.execute("SELECT row FROM rows WHERE path = ?", (path,))
+            rows = [row for (row,) in found.fetchall() if self._is_alive(row)]
+        return rows[-1] if rows else None
+
+    def paths(self) -> tuple[list[bytes], Int64[np.ndarray, " n"]]:
+        """All that are searched, and their rows, in the order of rows."""
+        query = "SELECT row, path FROM rows WHERE row < ? ORDER BY row"
+        with explained(self.path, "read"):
+            found = self._connection.execute(query, (self.num_rows,))
+            paths = [path for row, path in found if self.alive[row]]
+        return paths, np.flatnonzero(self.alive)
+
+    def labels(self) -> dict[str, int]:
+        """How many images that are searched have each label, in the order of labels."""
+        with explained(self.path, "read"):
+            return filters.count_labels(self._connection, self.alive)
+
+    def matching(self, where: Sequence[tuple[str, str]]) -> Bool[np.ndarray, " num_rows"]:
+        """Which rows fulfil all conditions, such as ("label", "cat") and ("path", "2024/*").
+
+        In a path * stands for any letters, / included, ? for one, [ab] for one of these.
+
+        Raises:
+          IndexFileError: a key there is not; the message names those there are.
+        """
+        with explained(self.path, "read"):
+            return self.alive & filters.matching(self._connection, self.num_rows, where)
+
+    def packed(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> UInt8[np.ndarray, "m b"]:
+        """The codes of some rows, eight bits a byte; IndexFileError for one of a damaged segment."""
+        wanted = np.asarray(rows, np.int64)
+        words = np.zeros((len(wanted), self.words), np.uint64)
+        found = np.zeros(len(wanted), bool)
+        for segment in self.segments:
+            place = wanted - segment.first_row
+            here = (place >= 0) & (place < len(segment.codes))
+            words[here] = segment.codes[place[here]]
+            found |= here
+        if not found.all():
+            raise IndexFileError(f"{shown(self.path)} has no code of row {wanted[~found][0]}")
+        return to_packed(words, self.model.bits)
+
+    def sample(self, count: int = 256, seed: int = 0) -> Int64[np.ndarray, " n"]:
+        """Rows drawn at random of those that are searched, sorted; the same for one seed."""
+        alive = np.flatnonzero(self.alive)
+        count = min(count, len(alive))
+        return np.sort(np.random.default_rng(seed).choice(alive, count, replace=False))
+
+    def file(self, name: str) -> bytes:
+        """A file that is kept beside, such as "encoder.npz"; IndexFileError if damaged."""
+        if name not in self._header.files:
+            there = ", ".join(self._header.files) or "none"
+            raise IndexFileError(f"{shown(self.path)} keeps no file {name!r}; there is: {there}")
+        place = self.path / storage.FILES / name
+        with explained(self.path, "read"):
+            data = place.read_bytes()
+        if digest(data) != self._header.files[name]:
+            raise IndexFileError(f"{shown(place)} is damaged; restore a copy of it")
+        return data
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of those files."""
+        return tuple(self._header.files)
+
+    def thumbnail(self, row: int) -> bytes | None:
+        """The JPEG of a row; None where none is kept."""
+        return thumbnails.load(self.path / storage.THUMBNAILS, self.entries([row])[0].path)
+
+    def _is_alive(self, row: int) -> bool:
+        return row < self.num_rows and bool(self.alive[row])
+
+    def _map(self, records: Sequence[catalogue.SegmentRecord]) -> tuple[Segment, ...]:
+        """Maps the segments; of damaged ones the rows are dead and the names are kept."""
+        whole = 8 * self.words * self.num_rows <= _CHECKED_BYTES
+        found, damaged = [], []
+        for record in records:
+            try:
+                codes = self._words(record.codes, record.rows, self.words)
+                if whole and digest(codes.data) != Path(record.codes).stem:
+                    raise IndexFileError(f"{record.codes} is damaged")
+            except IndexFileError:
+                damaged.append(record.codes)
+                self.alive[record.first_row : record.first_row + record.rows] = False
+                continue
+            hashes = None
+            if record.hashes:
+                try:
+                    hashes = self._words(record.hashes, record.rows, 1)[:, 0]
+                except IndexFileError:
+                    damaged.append(record.hashes)
+            found.append(Segment(record.codes, record.first_row, codes, hashes))
+        self.damaged = tuple(damaged)
+        return tuple(found)
+
+    def _words(self, name: str, rows: int, words: int) -> UInt64[np.ndarray, "n words"]:
+        return storage.map_words(self.path / storage.SEGMENTS / name, rows, words)
+
+
+def open_index(path: str | os.PathLike[str]) -> Index:
+    """Opens the index in the folder `path` for reading.
+
+    Raises:
+      IndexFileError: it is none, damaged, or of a newer format. Damaged segments are no error: see
+        `Index.damaged`.
+    """
+    place = Path(path).expanduser()
+    for attempt in range(_TRIES):
+        header = read_header(place)
+        try:
+            with explained(place, "read"):
+                index = _opened(place, header)
+        except IndexFileError as error:
+            # While we looked, a compaction may have put another catalogue in its place.
+            if attempt + 1 < _TRIES and read_header(place) != header:
+                continue
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise IndexFileError(
+                    f"{shown(place / header.catalogue)} is missing; restore a copy, or encode the "
+                    "images into a new index"
+                ) from None
+            raise
+        if not index.damaged or read_header(place) == header:
+            return index
+        index.close()
+    raise IndexFileError(f"{shown(place)} is compacted again and again; try later")
+
+
+def _opened(path: Path, header: Header) -> Index:
+    connection = catalogue.connect(path / header.catalogue)
+    try:
+        return Index(path, header, connection)
+    except BaseException:
+        connection.close()
+        raise

@@ -1,0 +1,156 @@
+"""Files of an index on the disk: written beside, synced, moved; what is not listed goes."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt64
+
+from hybridhash_jax.retrieval.index.errors import IndexFileError, explained, shown
+from hybridhash_jax.retrieval.index.header import digest
+from hybridhash_jax.runtime.lock_file import HeldError, described, held, living_holder
+from input_pipeline.atomic_file import open_atomically
+
+SEGMENTS, FILES, THUMBNAILS, LOCK = "segments", "files", "thumbnails.sqlite", "writer.lock"
+
+
+class SegmentFiles(NamedTuple):
+    """The two files of a segment in `segments/`, named by their SHA-256.
+
+    So a name says what must be in the file, the same codes make the same file on every machine, and
+    a file that a killed writer left cannot be taken for another.
+    """
+
+    codes: str
+    hashes: str | None
+
+
+def write_synced(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file beside, syncs it and moves it into place."""
+    with open_atomically(path) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """The names in a folder survive a power failure, where the system can promise that."""
+    with contextlib.suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_segment(
+    folder: Path, codes: UInt64[np.ndarray, "N words"], hashes: UInt64[np.ndarray, " N"] | None
+) -> SegmentFiles:
+    """Writes codes, and perceptual hashes if given, into `segments/` of the index in `folder`."""
+    names = [
+        None if array is None else _write_array(folder / SEGMENTS, array, suffix)
+        for array, suffix in ((codes, "codes"), (hashes, "hashes"))
+    ]
+    assert names[0]
+    return SegmentFiles(names[0], names[1])
+
+
+def _write_array(folder: Path, array: np.ndarray, suffix: str) -> str:
+    data = np.ascontiguousarray(array, "<u8").tobytes()
+    name = f"{digest(data)}.{suffix}"
+    write_synced(folder / name, data)
+    return name
+
+
+def map_words(path: Path, rows: int, words: int) -> UInt64[np.ndarray, "rows words"]:
+    """A file of a segment, memory-mapped; IndexFileError where it is missing or of another size."""
+    try:
+        size = path.stat().st_size
+        if size != 8 * rows * words:
+            raise IndexFileError(f"{shown(path)} has {size:,} bytes, not {8 * rows * words:,}")
+        return np.memmap(path, "<u8", mode="r", shape=(rows, words)).view(np.ndarray)
+    except OSError as error:
+        raise IndexFileError(f"{shown(path)}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One writer at a time; a killed one's lock is taken over."""
+    with contextlib.ExitStack() as stack:
+        try:
+            with explained(path, "write"):
+                stack.enter_context(held(path / LOCK))
+        except HeldError as error:
+            raise IndexFileError(
+                f"{described(error.holder)} is writing to the index {shown(path)}; wait for it, "
+                "or stop it"
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def building(path: Path) -> Iterator[Path]:
+    """A folder beside, which becomes `path` when the block ends without an error.
+
+    Raises:
+      IndexFileError: `path` is there already, or nothing can be written.
+    """
+    with explained(path, "write"):
+        _refuse_existing(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{_escaped(path.name)}.*.part"):
+            if living_holder(left / LOCK) is None:
+                shutil.rmtree(left, ignore_errors=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            for folder in (part, part / SEGMENTS, part / FILES):
+                folder.mkdir()
+            with locked(part):
+                yield part
+            os.rename(part, path)
+            sync_folder(path.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def remove_unlisted(path: Path, catalogue: str, listed: Collection[str]) -> None:
+    """Removes what killed writers left: files of an index that it does not list.
+
+    Args:
+      path: the folder of the index.
+      catalogue: the name of the one that counts.
+      listed: names in `segments/` that count.
+    """
+    for file in unlisted(path, catalogue, listed):
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+def unlisted(path: Path, catalogue: str, listed: Collection[str]) -> list[Path]:
+    """Those files; others that somebody put into the folder are not ours to name."""
+    segments = (path / SEGMENTS).iterdir() if (path / SEGMENTS).is_dir() else ()
+    found = [
+        file
+        for file in segments
+        if file.name not in listed and file.suffix in (".codes", ".hashes", ".part")
+    ]
+    found += [
+        file for file in path.glob("catalogue-*.sqlite*") if not file.name.startswith(catalogue)
+    ]
+    return found + [*path.glob(".*.part"), *(path / FILES).glob(".*.part")]
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.is_dir() and not any(path.iterdir()):
+        return  # an empty folder may be given, as `mkdir` makes it
+    if path.exists():
+        raise IndexFileError(f"{shown(path)} exists already; give a new path, or remove it first")
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

@@ -1,0 +1,93 @@
+"""Small pictures beside an index: a cache of limited size, which may be lost without harm."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+MAX_BYTES = 512 * 2**20
+_TABLES = """
+PRAGMA page_size = 8192;
+PRAGMA journal_mode = TRUNCATE;
+PRAGMA synchronous = OFF;
+CREATE TABLE IF NOT EXISTS thumbnails (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB NOT NULL UNIQUE, jpeg BLOB NOT NULL);
+"""
+
+
+def load(file: Path, path: bytes) -> bytes | None:
+    """The JPEG of a path; None where there is none, or the cache is gone or damaged."""
+    if not file.exists():
+        return None
+    with contextlib.suppress(sqlite3.Error, OSError), _opened(file) as connection:
+        found = connection.execute("SELECT jpeg FROM thumbnails WHERE path = ?", (path,)).fetchone()
+        return found[0] if found else None
+    return None
+
+
+def keep(
+    file: Path, pictures: Iterable[tuple[bytes, bytes | None]], max_bytes: int = MAX_BYTES
+) -> None:
+    """Keeps a JPEG, or forgets it where None is given, for each path; the oldest ones go first."""
+    changes = list(pictures)
+    if not (file.exists() or any(jpeg for _, jpeg in changes)):
+        return
+    for _ in range(2):
+        try:
+            with _opened(file) as connection:
+                connection.executescript(_TABLES)
+                connection.execute("BEGIN IMMEDIATE")
+                _change(connection, changes, max_bytes)
+                connection.execute("COMMIT")
+                return
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorname", "") not in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+                return  # a full disk, say: thumbnails are made again when there is room
+            with contextlib.suppress(OSError):
+                file.unlink()
+        except OSError:
+            return
+
+
+def all_in(file: Path) -> Iterator[tuple[bytes, bytes]]:
+    """All (path, JPEG) that are kept, the oldest first; ends early where the cache is damaged."""
+    if file.exists():
+        with contextlib.suppress(sqlite3.Error), _opened(file) as connection:
+            yield from connection.execute("SELECT path, jpeg FROM thumbnails ORDER BY number")
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(
+        sqlite3.connect(os.fspath(file), timeout=5.0, isolation_level=None)
+    ) as connection:
+        yield connection
+
+
+def _change(
+    connection: sqlite3.Connection, changes: list[tuple[bytes, bytes | None]], max_bytes: int
+) -> None:
+    connection.executemany("DELETE FROM thumbnails WHERE path = ?", ((p,) for p, _ in changes))
+    kept = ((path, jpeg) for path, jpeg in changes if jpeg)
+    connection.executemany("INSERT INTO thumbnails (path, jpeg) VALUES (?, ?)", kept)
+    while (excess := _bytes(connection) - max_bytes) > 0:
+        # Half of the excess at least: thumbnails are of one size, more or less.
+        count = connection.execute("SELECT count(*) FROM thumbnails").fetchone()[0]
+        if not count:
+            return
+        going = max(1, count * excess // (2 * _bytes(connection)))
+        connection.execute(
+            "DELETE FROM thumbnails WHERE number IN"
+            " (SELECT number FROM thumbnails ORDER BY number LIMIT ?)",
+            (going,),
+        )
+
+
+def _bytes(connection: sqlite3.Connection) -> int:
+    """What the pictures take; free pages are used again."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size

@@ -1,0 +1,26 @@
+"""Codes as an index keeps them: in words of 64 bits."""
+
+import sys
+
+import numpy as np
+from jaxtyping import UInt8, UInt64
+
+
+def words_of(bits: int) -> int:
+    """How many words a code has."""
+    return -(-bits // 64)
+
+
+def to_words(packed: UInt8[np.ndarray, "N bytes"]) -> UInt64[np.ndarray, "N words"]:
+    """Packed codes, eight bytes a word, little-endian; the last word is filled up with zeros."""
+    count, size = packed.shape
+    padded = np.zeros((count, 8 * words_of(8 * size)), np.uint8)
+    padded[:, :size] = packed
+    words = padded.view("<u8")
+    return words if sys.byteorder == "little" else words.astype(np.uint64)
+
+
+def to_packed(words: UInt64[np.ndarray, "N words"], bits: int) -> UInt8[np.ndarray, "N bytes"]:
+    """The reverse of `to_words`, for codes of `bits` bits."""
+    raw = np.ascontiguousarray(words, "<u8").view(np.uint8)
+    return np.ascontiguousarray(raw[:, : -(-bits // 8)])

@@ -1,0 +1,249 @@
+"""Writing to an index: one writer, and every change in one transaction."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8, UInt64
+
+from hybridhash_jax.retrieval.index import catalogue, header, storage, thumbnails
+from hybridhash_jax.retrieval.index.catalogue import ALIVE, Known
+from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
+from hybridhash_jax.retrieval.index.header import Header, digest, read_header
+from hybridhash_jax.retrieval.index.reader import Index, open_index
+from hybridhash_jax.retrieval.index.records import Entry, Model
+from hybridhash_jax.retrieval.index.words import to_words
+
+_NO_FILES: Mapping[str, bytes] = {}
+
+
+def create_index(
+    path: str | os.PathLike[str],
+    model: Model,
+    root: Path | None,
+    files: Mapping[str, bytes] = _NO_FILES,
+) -> None:
+    """Makes an empty index, whole or not at all.
+
+    Args:
+      path: its folder, which must not be there, or be empty.
+      model: that makes the codes.
+      root: the folder that paths are relative to, kept as an absolute path.
+      files: what is kept beside, such as "encoder.npz".
+
+    Raises:
+      IndexFileError: there is something already, or it cannot be written.
+    """
+    with storage.building(Path(path).expanduser()) as place, explained(place, "write"):
+        for name, data in files.items():
+            storage.write_synced(place / storage.FILES / name, data)
+        sums = {name: digest(data) for name, data in sorted(files.items())}
+        new = Header(model, None if root is None else Path(root).absolute(), 0, sums)
+        catalogue.create(place / new.catalogue).close()
+        finish(place, new)
+
+
+def finish(path: Path, new: Header) -> None:
+    """Syncs a catalogue, then lets index.json name it."""
+    with open(path / new.catalogue, "rb") as file:
+        os.fsync(file.fileno())
+    storage.sync_folder(path)
+    storage.write_synced(path / header.NAME, new.to_json())
+
+
+class Writer:
+    """Changes an index; `open_writer` makes it.
+
+    Attributes:
+      path: its folder.
+      model: that made the codes.
+    """
+
+    def __init__(self, path: Path, head: Header, connection: sqlite3.Connection):
+        """Is for `open_writer`, which holds the lock."""
+        self.path, self.model = path, head.model
+        self._header, self._connection = head, connection
+        self._index: Index | None = None
+
+    @property
+    def index(self) -> Index:
+        """The index as it is now."""
+        generation = self._header.generation + catalogue.changes(self._connection)
+        if self._index is None or self._index.generation != generation:
+            self._index = open_index(self.path)
+        return self._index
+
+    def known(self) -> Mapping[bytes, Known]:
+        """Paths that have a code, which is looked up on the disk: it takes no memory."""
+        return _KnownFiles(self._connection, self.index)
+
+    def add(
+        self,
+        entries: Sequence[Entry],
+        packed: UInt8[np.ndarray, "n bytes"],
+        hashes: UInt64[np.ndarray, " n"] | None = None,
+        thumbnails: Sequence[bytes | None] | None = None,
+    ) -> None:
+        """Adds codes as one new segment; older rows of the same paths become tombstones.
+
+        Args:
+          entries: the images, no path twice.
+          packed: their codes, eight bits a byte, as `codes.pack` gives them.
+          hashes: their perceptual hashes.
+          thumbnails: their JPEGs; None for one without.
+
+        Raises:
+          IndexFileError: it cannot be written; the index is as before.
+        """
+        if not entries:
+            return
+        self._check(entries, packed, hashes)
+        with explained(self.path, "write"):
+            files = storage.write_segment(self.path, to_words(packed), hashes)
+            try:
+                with self._transaction():
+                    self._enter(entries, files)
+            except BaseException:
+                self._remove_unlisted()
+                raise
+        pictures = thumbnails or [None] * len(entries)
+        self._keep(zip((entry.path for entry in entries), pictures, strict=True))
+
+    def remove(self, paths: Iterable[bytes]) -> int:
+        """Makes tombstones of paths; returns how many of them there were."""
+        gone = list(dict.fromkeys(paths))
+        with explained(self.path, "write"), self._transaction():
+            count = self._bury(catalogue.alive_rows(self._connection, gone))
+        self._keep((path, None) for path in gone)
+        return count
+
+    def set_seen(self, entries: Iterable[Entry]) -> None:
+        """Notes the new size and time of files whose content is the one that was encoded."""
+        records = ((entry.size, entry.modified_ns, entry.path) for entry in entries)
+        with explained(self.path, "write"), self._transaction():
+            self._connection.executemany(
+                f"UPDATE rows SET size = ?, modified_ns = ? WHERE path = ? AND {ALIVE}", records
+            )
+
+    def note_backend(self, backend: str, dtype: str, images: int, differing_bits: int) -> None:
+        """Notes, for `index info`, how an encoder elsewhere differs on a sample of the images."""
+        with explained(self.path, "write"), self._transaction():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO backends VALUES (?, ?, ?, ?)",
+                (backend, dtype, images, differing_bits),
+            )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("UPDATE state SET changes = changes + 1")
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk may have undone it already
+                connection.execute("ROLLBACK")
+            raise
+
+    def _check(
+        self, entries: Sequence[Entry], packed: np.ndarray, hashes: np.ndarray | None
+    ) -> None:
+        expected = (len(entries), -(-self.model.bits // 8))
+        if packed.shape != expected or packed.dtype != np.uint8:
+            raise ValueError(
+                f"packed must be uint8 {list(expected)} for {len(entries)} images and codes of "
+                f"{self.model.bits} bits; it is {packed.dtype} {list(packed.shape)}"
+            )
+        if hashes is not None and (hashes.shape != expected[:1] or hashes.dtype != np.uint64):
+            raise ValueError(
+                f"hashes must be uint64 [{len(entries)}]; it is {hashes.dtype} {list(hashes.shape)}"
+            )
+        if len({entry.path for entry in entries}) < len(entries):
+            raise ValueError("a path is given twice; give each image once")
+
+    def _enter(self, entries: Sequence[Entry], files: storage.SegmentFiles) -> None:
+        connection = self._connection
+        first = catalogue.count_rows(catalogue.last_segment(connection))
+        self._bury(catalogue.alive_rows(connection, (entry.path for entry in entries)))
+        catalogue.add_rows(connection, first, entries)
+        connection.execute(
+            "INSERT INTO segments VALUES (?, ?, ?, ?)", (first, len(entries), *files)
+        )
+
+    def _bury(self, rows: Sequence[int]) -> int:
+        change = catalogue.changes(self._connection) + 1
+        self._connection.executemany(
+            "INSERT INTO tombstones VALUES (?, ?)", ((row, change) for row in sorted(rows))
+        )
+        return len(rows)
+
+    def _keep(self, pictures: Iterable[tuple[bytes, bytes | None]]) -> None:
+        thumbnails.keep(self.path / storage.THUMBNAILS, pictures)
+
+    def _remove_unlisted(self) -> None:
+        records = catalogue.segments(self._connection)
+        storage.remove_unlisted(self.path, self._header.catalogue, listed_files(records))
+
+
+@contextlib.contextmanager
+def open_writer(path: str | os.PathLike[str]) -> Iterator[Writer]:
+    """Opens the index in the folder `path` for writing, and removes what a killed writer left.
+
+    Raises:
+      IndexFileError: it is none, damaged, of a newer format, or another process writes to it.
+    """
+    place = Path(path).expanduser()
+    read_header(place)
+    with storage.locked(place):
+        head = read_header(place)  # again: who held the lock may have compacted
+        with explained(place, "write"):
+            connection = catalogue.connect(place / head.catalogue, to_write=True)
+        with contextlib.closing(connection):
+            with explained(place, "write"):
+                records = catalogue.segments(connection)
+            storage.remove_unlisted(place, head.catalogue, listed_files(records))
+            yield Writer(place, head, connection)
+
+
+def listed_files(records: Iterable[catalogue.SegmentRecord]) -> set[str]:
+    """The names in `segments/` that count."""
+    return {name for record in records for name in (record.codes, record.hashes) if name}
+
+
+class _KnownFiles(Mapping[bytes, Known]):
+    """Looks paths up in the catalogue."""
+
+    def __init__(self, connection: sqlite3.Connection, index: Index):
+        self._connection, self._index = connection, index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[bytes]:
+        last = b""
+        # In parts, so that the catalogue may be changed between two of them.
+        while True:
+            found = self._connection.execute(
+                f"SELECT row, path FROM rows WHERE path > ? AND {ALIVE} ORDER BY path LIMIT 10000",
+                (last,),
+            ).fetchall()
+            if not found:
+                return
+            last = found[-1][1]
+            yield from (path for row, path in found if self._counts(row))
+
+    def __getitem__(self, path: bytes) -> Known:
+        found = self._connection.execute(
+            f"SELECT row, size, modified_ns FROM rows WHERE path = ? AND {ALIVE}", (path,)
+        ).fetchone()
+        if found is None or not self._counts(found[0]):
+            raise KeyError(path)
+        return Known(*found)
+
+    def _counts(self, row: int) -> bool:
+        """Not in a damaged segment: its images are to be encoded again."""
+        return row >= self._index.num_rows or bool(self._index.alive[row])
