@@ -1,5 +1,6 @@
 """What of the files on disk is new, as it was, or gone. Imports nothing slow."""
 
+import array
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
@@ -59,7 +60,7 @@ def compare(
       known: what is in the index.
       refused: what could not be read before; empty to try again.
     """
-    to_do: list[int] = []
+    to_do = array.array("q")
     changed = unchanged = 0
     still: dict[bytes, Refused] = {}
     for place in places:
@@ -75,7 +76,7 @@ def compare(
                 continue
             changed += before is not None
         to_do.append(place)
-    return Comparison(np.asarray(to_do, np.int64), changed, unchanged, still)
+    return Comparison(np.array(to_do, np.int64), changed, unchanged, still)
 
 
 def file_facts(top: bytes, path: bytes) -> tuple[int, int]:
@@ -92,11 +93,15 @@ def gone(
 ) -> list[bytes]:
     """Paths of the index in the folder `below` that a listing of it has not.
 
-    What lies in folders that could not be read (`closed`) may still be there.
+    `known` and `paths` are sorted. What lies in folders that could not be read (`closed`) may still
+    be there.
     """
-    there, closed = set(paths), list(closed)
-    return sorted(
-        path
-        for path in known
-        if path not in there and is_below(path, [below]) and not is_below(path, closed)
-    )
+    closed, listed = list(closed), iter(paths)
+    found: list[bytes] = []
+    there = next(listed, None)
+    for path in known:
+        while there is not None and there < path:
+            there = next(listed, None)
+        if path != there and is_below(path, [below]) and not is_below(path, closed):
+            found.append(path)
+    return found

@@ -3,17 +3,29 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridhash_jax.retrieval import index as index_room
 from hybridhash_jax.retrieval.encoding.comparison import Comparison, compare, gone
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
-from hybridhash_jax.retrieval.encoding.listing import Listing, list_folder, read_list, shard_of
+from hybridhash_jax.retrieval.encoding.listing import (
+    Listing,
+    is_below,
+    list_folder,
+    read_list,
+    shard_of,
+)
 from hybridhash_jax.retrieval.encoding.names import inside
 from hybridhash_jax.retrieval.encoding.request import Request
-from hybridhash_jax.retrieval.encoding.unreadable import FILE, read_unreadable, write_unreadable
+from hybridhash_jax.retrieval.encoding.unreadable import (
+    FILE,
+    Refused,
+    read_unreadable,
+    write_unreadable,
+)
+from input_pipeline.atomic_file import nearest_existing
 from input_pipeline.errors import DataError
 from input_pipeline.messages import counted
 from input_pipeline.progress import Progress
@@ -40,24 +52,38 @@ def encode(request: Request, tell: Tell = lambda line: None) -> str:
     Raises:
       DataError, EncoderError, IndexFileError, OSError: says what is wrong and what would do.
     """
-    exists = os.path.lexists(request.index)
-    opened = index_room.open_index(request.index) if exists else None
-    place = _listed(request, opened.root if opened else None)
-    if not len(place.listing.paths) and opened is None:
+    model, root = _of_index(request.index)
+    place = _listed(request, root)
+    if model is not None:
+        _check_request(request, model)
+        return _brought_up_to_date(request, place, None, tell)
+    if not len(place.listing.paths):
         left_out = place.listing.left_out()
         raise DataError(
             f"{_named(request)} holds no images{f' ({left_out})' if left_out else ''}; accepted are "
             "JPEG, PNG, WebP, BMP, GIF, TIFF and AVIF, and HEIC where pillow-heif is installed"
         )
-    made = None
-    if opened is not None:
-        _check_request(request, opened.model)
-    else:
-        from hybridhash_jax.retrieval.encoding import making
+    _check_writable(request.index)
+    from hybridhash_jax.retrieval.encoding import making
 
-        made = making.new_encoder(request, place.root, place.listing.paths, tell)
-        index_room.create_index(request.index, made.model, place.root, made.files)
+    made = making.new_encoder(request, place.root, place.listing.paths, tell)
+    index_room.create_index(request.index, made.model, place.root, made.files)
     return _brought_up_to_date(request, place, made, tell)
+
+
+def _of_index(path: Path) -> "tuple[index_room.Model | None, Path | None]":
+    """The model and the root of an index; None where there is none yet."""
+    if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
+        return None, None
+    with index_room.open_index(path) as opened:
+        return opened.model, opened.root
+
+
+def _check_writable(index: Path) -> None:
+    """Refuses a place for a new index before minutes of work."""
+    there = nearest_existing(index)
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise DataError(f"{index} cannot be made: nothing can be written to {there}")
 
 
 def _check_request(request: Request, model: "index_room.Model") -> None:
@@ -129,10 +155,7 @@ def _brought_up_to_date(request: Request, place: Place, made: "Encoder | None", 
         tried = {} if request.retry else before
         found = compare(listing.paths, places, top, known, tried)
         lost = _gone(request, place, known)
-        # What is neither to be tried again nor gone keeps its line.
-        to_do = {listing.paths[i] for i in found.to_do.tolist()} if before else set[bytes]()
-        kept = {path: one for path, one in before.items() if path not in to_do and path not in lost}
-        del known
+        kept = _still_refused(request, place, before, found)
         encoded = unreadable = 0
         if len(found.to_do) or _asks_for_another(request, writer.index.model):
             from hybridhash_jax.retrieval.encoding import making
@@ -151,7 +174,22 @@ def _brought_up_to_date(request: Request, place: Place, made: "Encoder | None", 
         )
 
 
-def _gone(request: Request, place: Place, known: "dict[bytes, index_room.Known]") -> set[bytes]:
+def _still_refused(
+    request: Request, place: Place, before: Mapping[bytes, Refused], found: Comparison
+) -> dict[bytes, Refused]:
+    """What keeps its line in unreadable.txt: as it was, or not looked at now."""
+    looked_at = [place.below] if place.is_folder and request.shard == (1, 1) else []
+    kept = {
+        path: one
+        for path, one in before.items()
+        if path in found.refused or not is_below(path, looked_at)
+    }
+    for number in found.to_do.tolist() if kept else ():
+        kept.pop(place.listing.paths[number], None)
+    return kept
+
+
+def _gone(request: Request, place: Place, known: Iterable[bytes]) -> set[bytes]:
     """Paths of the index whose files are gone; of a list, those of it that are not there."""
     if request.shard != (1, 1) and not request.prune:
         return set()
@@ -180,11 +218,11 @@ def _summary(
     encoded, unreadable = done[0], done[1] + len(found.refused)
     assert encoded + found.unchanged + unreadable == count, (encoded, found, unreadable, count)
     of = "" if request.shard == (1, 1) else f", part {request.shard[0]} of {request.shard[1]}"
-    changed = f" ({found.changed:,} changed)" if found.changed else ""
+    changed = f"; {found.changed:,} changed since the last time" if found.changed else ""
     where = f" ({request.index / FILE})" if unreadable else ""
     lines = [
-        f"{counted(count, 'image file')}{of}: {encoded:,} encoded{changed}, {found.unchanged:,} unchanged, "
-        f"{unreadable:,} unreadable{where}"
+        f"{counted(count, 'image file')}{of}: {encoded:,} encoded, {found.unchanged:,} unchanged, "
+        f"{unreadable:,} unreadable{where}{changed}"
     ]
     if pruned:
         lines.append(f"{counted(pruned, 'image')} taken out whose files are gone")

@@ -69,30 +69,44 @@ def list_folder(root: Path, below: bytes = b"", leave_out: Path | None = None) -
 
 def _walk(top: bytes, below: bytes, skipped: bytes | None, listing: Listing) -> Iterator[bytes]:
     """Paths in the order of their bytes: a folder is sorted by its name and the / behind it."""
+    found: list[bytes] = []
     try:
         with os.scandir(os.path.join(top, below)) as entries:
-            found = {
-                entry.name + b"/" * entry.is_dir(follow_symlinks=False): entry for entry in entries
-            }
+            for entry in entries:
+                if name := _taken(entry, top, skipped, listing):
+                    found.append(name)
     except OSError as error:
         listing.closed[below] = error.strerror or str(error)
         return
-    if below and b"index.json" in found and b"segments/" in found:
-        return
     start = below + b"/" if below else b""
-    for name in sorted(found):
-        path = start + name
-        if name.startswith(b"."):
-            listing.hidden += 1
-        elif name.endswith(b"/"):
-            if found[name].path != skipped:
-                yield from _walk(top, path[:-1], skipped, listing)
-        elif not name.lower().endswith(ENDS):
-            listing.others += 1
-        elif _is_file(found[name], top):
-            yield path
-        else:
-            listing.links += 1
+    found.sort()
+    for name in found:
+        if not name.endswith(b"/"):
+            yield start + name
+        elif not _is_index(os.path.join(top, start + name)):
+            yield from _walk(top, start + name[:-1], skipped, listing)
+
+
+def _taken(
+    entry: os.DirEntry[bytes], top: bytes, skipped: bytes | None, listing: Listing
+) -> bytes | None:
+    """The name of what is taken of a folder, one with a / of a folder in it; else it is counted."""
+    name = entry.name
+    if name.startswith(b"."):
+        listing.hidden += 1
+    elif entry.is_dir(follow_symlinks=False):
+        return name + b"/" if entry.path != skipped else None
+    elif not name.lower().endswith(ENDS):
+        listing.others += 1
+    elif _is_file(entry, top):
+        return name
+    else:
+        listing.links += 1
+    return None
+
+
+def _is_index(folder: bytes) -> bool:
+    return all(os.path.exists(folder + name) for name in (b"index.json", b"segments"))
 
 
 def _is_file(entry: os.DirEntry[bytes], top: bytes) -> bool:

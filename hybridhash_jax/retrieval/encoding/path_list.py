@@ -1,5 +1,6 @@
 """A million paths in little memory."""
 
+import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
@@ -10,12 +11,12 @@ class PathList(Sequence[bytes]):
     """Paths as one piece of bytes and where each ends: 8 bytes a path beside its letters."""
 
     def __init__(self, paths: Iterable[bytes] = ()):
-        text, ends = bytearray(), []
+        text, ends = bytearray(), array.array("q")
         for path in paths:
             text += path
             ends.append(len(text))
         self._text = bytes(text)
-        self._ends = np.asarray(ends, np.int64)
+        self._ends = np.frombuffer(ends, np.int64) if ends else np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -35,6 +36,6 @@ class PathList(Sequence[bytes]):
 
     def __iter__(self) -> Iterator[bytes]:
         start = 0
-        for end in self._ends.tolist():
+        for end in map(int, self._ends):
             yield self._text[start:end]
             start = end

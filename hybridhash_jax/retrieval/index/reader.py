@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64, UInt8, UInt64
 from hybridhash_jax.retrieval.index import catalogue, filters, storage, thumbnails
 from hybridhash_jax.retrieval.index.errors import IndexFileError, explained, shown
 from hybridhash_jax.retrieval.index.header import Header, digest, read_header
-from hybridhash_jax.retrieval.index.records import Entry, Model
+from hybridhash_jax.retrieval.index.records import Entry
 from hybridhash_jax.retrieval.index.words import to_packed, words_of
 
 # Up to so many bytes of codes are read whole when an index is opened, which takes a tenth of a

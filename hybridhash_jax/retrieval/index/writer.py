@@ -11,7 +11,7 @@ from jaxtyping import UInt8, UInt64
 
 from hybridhash_jax.retrieval.index import catalogue, header, storage, thumbnails
 from hybridhash_jax.retrieval.index.catalogue import ALIVE, Known
-from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
+from hybridhash_jax.retrieval.index.errors import explained
 from hybridhash_jax.retrieval.index.header import Header, digest, read_header
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Entry, Model

@@ -67,7 +67,7 @@ def test_a_folder_that_cannot_be_read_is_named_and_loses_nothing(tmp_path, monke
     assert listing.left_out() == "the folder b (Permission denied)"
     known = [b"a/1.jpg", b"a/9.jpg", b"b/2.jpg"]
     assert gone(known, listing.paths, b"", listing.closed) == [b"a/9.jpg"]
-    assert gone([*known, b"ab/1.jpg"], [], b"a", {}) == [b"a/1.jpg", b"a/9.jpg"]
+    assert gone([*known[:2], b"ab/1.jpg"], [], b"a", {}) == [b"a/1.jpg", b"a/9.jpg"]
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
         list_folder(tmp_path, b"b")
 
