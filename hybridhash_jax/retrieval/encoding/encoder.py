@@ -73,7 +73,8 @@ class Encoder:
             data = index.file(source["file"])
             fitted = label_free.from_bytes(data)
             label_free.check_weights(source["weights"])
-            parts = label_free.parts_of(source["weights"], fitted, source["images"])
+            program = label_free.create_program(source["weights"], index.model.bits)
+            parts = label_free.parts_of(program, source["weights"], fitted, source["images"])
             encoder = cls(parts, {source["file"]: data})
         elif source.get("kind") == "workdir":
             encoder = cls._of_workdir_of(index)
@@ -119,6 +120,7 @@ class Encoder:
         label_free.check_weights(weights)
         if bits < 1:
             raise EncoderError(f"bits={bits}; a code has at least 1 bit")
+        program = label_free.create_program(weights, bits)
         preparation = Preparation(label_free.transform_of(weights))
         chosen = _sample(len(images), label_free.SAMPLE, seed)
         used = 0
@@ -130,15 +132,15 @@ class Encoder:
                 functools.partial(_crop_or_none, preparation), named, _cores(num_workers)
             )
             with contextlib.closing(read):
-                for batch in in_batches(read, 16):
+                for batch in in_batches(read, program.batch_size):
                     good = [crop for crop in batch if crop is not None]
                     used += len(good)
                     if good:
                         yield np.stack(good)
                     on_images(len(batch))
 
-        fitted = label_free.fit(weights, bits, crops(), seed)
-        parts = label_free.parts_of(weights, fitted, used)
+        fitted = label_free.fit(program, bits, crops(), seed)
+        parts = label_free.parts_of(program, weights, fitted, used)
         return cls(parts, {label_free.FILE: label_free.to_bytes(fitted)})
 
     def check(self, model: Model, where: str) -> None:

@@ -163,7 +163,7 @@ def _brought_up_to_date(request: Request, place: Place, made: "Encoder | None", 
             encoder = made or making.encoder_for(request, writer.index, tell)
             job = making.job(request, encoder, writer, place.root)
             job.refused = kept
-            with Progress("encoding", len(found.to_do), tell=tell) as told:
+            with Progress(_doing(found), len(found.to_do), tell=tell) as told:
                 job.run(listing.paths, found.to_do, told.update)
             encoded, unreadable = job.encoded, job.unreadable
         elif kept != before:
@@ -172,6 +172,11 @@ def _brought_up_to_date(request: Request, place: Place, made: "Encoder | None", 
         return _summary(
             request, listing, len(places), found, (encoded, unreadable), len(lost), pruned
         )
+
+
+def _doing(found: Comparison) -> str:
+    skipped = found.unchanged + len(found.refused)
+    return f"encoding ({skipped:,} skipped)" if skipped else "encoding"
 
 
 def _still_refused(

@@ -12,9 +12,9 @@ from flax import nnx
 from hybridhash_jax import models
 from hybridhash_jax.distributed.mesh import make_mesh
 from hybridhash_jax.features.fitting import fitted_values
+from hybridhash_jax.features.plan import Plan
 from hybridhash_jax.methods.unsupervised import ITQ
 from hybridhash_jax.parameters import by_path
-from hybridhash_jax.preprocess.augmentation import prepare_images
 from hybridhash_jax.pretrained import WeightFileError, load_pretrained
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
 from hybridhash_jax.retrieval.encoding.network import Program
@@ -52,8 +52,22 @@ def transform_of(weights: str) -> ImageTransform:
     return ImageTransform(size=size, resize=_RESIZE[weights], options=options)
 
 
+def create_program(weights: str, bits: int) -> Program:
+    """The published network; its head is to be replaced by what `fit` finds.
+
+    Codes are of float16 features, so that the network is compiled once for both.
+
+    Raises:
+      EncoderError: the weights are not installed.
+    """
+    network = _network(weights, bits)
+    params = nnx.split(network)[1]
+    stage = "features"
+    plan = Plan(stage, 1, (network.backbone.width,), tuple(network.backbone.stage_paths.values()))
+    return Program(network, by_path(params), _BATCH, make_mesh(1), plan)
+
+
 def _network(weights: str, bits: int) -> models.Network:
-    """The network with its published parameters; those of the head are to be replaced."""
     options = {"head": "hybridhash", "head_kind": "linear", "outputs": bits, "dtype": "float32"}
     network = models.create_network(weights, rngs=nnx.Rngs(0), **options)
     try:
@@ -63,49 +77,22 @@ def _network(weights: str, bits: int) -> models.Network:
     return network
 
 
-class FeatureProgram:
-    """Float32 features of images by the published network."""
-
-    def __init__(self, weights: str = WEIGHTS):
-        self.network = _network(weights, 1)
-        self._graphdef, self._params = nnx.split(self.network)
-        self._compute = jax.jit(self._features)
-
-    def _features(self, params: Any, images: jax.Array) -> jax.Array:
-        network: models.Network = nnx.merge(self._graphdef, params)
-        backbone = network.backbone
-        pixels = {"mean": backbone.pixel_mean, "std": backbone.pixel_std}
-        images = prepare_images(images, network.image_size, **pixels)
-        return backbone.stages(images)["features"]
-
-    def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """[n, C] of uint8 [n, S, S, 3], of any n."""
-        parts: list[np.ndarray] = []
-        for start in range(0, len(crops), _BATCH):
-            part = crops[start : start + _BATCH]
-            padded = np.zeros((_BATCH, *crops.shape[1:]), np.uint8)
-            padded[: len(part)] = part
-            parts.append(np.asarray(self._compute(self._params, padded))[: len(part)])
-        return np.concatenate(parts)
-
-
 def fit(
-    weights: str, bits: int, crops: Iterable[np.ndarray], seed: int = 0
+    program: Program, bits: int, crops: Iterable[np.ndarray], seed: int = 0
 ) -> dict[str, np.ndarray]:
     """What ITQ finds in a sample: float32 mean, deviation, kernel and bias.
 
     Args:
-      weights: a name of published ones.
+      program: what `create_program` made.
       bits: code length.
-      crops: the sample, uint8 [n, S, S, 3] each.
+      crops: the sample, uint8 [n, S, S, 3] each, at most a batch.
       seed: of the rotation that it begins with.
 
     Raises:
       EncoderError: too few images for so many bits.
     """
-    program = FeatureProgram(weights)
-    width = program.network.backbone.width
-    features = np.concatenate([np.zeros((0, width), np.float32), *map(program, crops)])
+    parts = [program.features(batch) for batch in crops]
+    features = np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, 1), np.float32)
     method = ITQ(seed=seed)
     if len(features) < (least := method.least_rows(bits)):
         most = len(features) - 1
@@ -116,7 +103,7 @@ def fit(
             "(--workdir=RUN)"
         )
     try:
-        found = fitted_values(method, features, bits, nnx.split(program.network)[1])
+        found = fitted_values(method, features, bits, program.params)
     except ValueError as error:
         raise EncoderError(str(error)) from error
     return {name: found[path] for name, path in _FITTED.items()}
@@ -127,13 +114,12 @@ def _usual(most: int) -> int:
     return next((bits for bits in (64, 48, 32, 16, 8) if bits <= most), most)
 
 
-def parts_of(weights: str, fitted: Mapping[str, np.ndarray], images: int) -> Parts:
+def parts_of(
+    program: Program, weights: str, fitted: Mapping[str, np.ndarray], images: int
+) -> Parts:
     """The encoder with what `fit` found in so many images."""
     bits = fitted["kernel"].shape[1]
-    network = _network(weights, bits)
-    values = by_path(nnx.split(network)[1])
-    values |= {path: fitted[name] for name, path in _FITTED.items()}
-    program = Program(network, values, _BATCH, make_mesh(1))
+    program = program.with_values({path: fitted[name] for name, path in _FITTED.items()})
     transform = transform_of(weights)
     facts = {"weights": weights, "crop": [transform.resize, transform.size], "orientation": True}
     model = Model(
@@ -150,7 +136,8 @@ def parts_of(weights: str, fitted: Mapping[str, np.ndarray], images: int) -> Par
 def to_bytes(fitted: Mapping[str, np.ndarray]) -> bytes:
     """A plain .npz of them."""
     file = io.BytesIO()
-    np.savez(file, **{name: fitted[name] for name in _FITTED})
+    arrays: dict[str, Any] = {name: fitted[name] for name in _FITTED}
+    np.savez(file, **arrays)
     return file.getvalue()
 
 

@@ -1,5 +1,6 @@
 """The network of an encoder: built from its configuration alone, and compiled as an evaluation is."""
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -65,13 +66,31 @@ class Program:
 
     def start(self, images: np.ndarray) -> EncodedBatch:
         """Begins with uint8 [B, h, w, 3], B at most a batch; the result is of a whole batch."""
+        if self._features is None:
+            inputs = self._put(self._padded(images))
+        else:  # through the host, as features that were kept go
+            inputs = self._put(self._whole_features(images))
+        return self._encode(self.params, inputs)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Float16 of at most a batch, uint8 [B, h, w, 3]; where there is a plan."""
+        return self._whole_features(images)[: len(images)]
+
+    def _whole_features(self, images: np.ndarray) -> np.ndarray:
+        assert self._features is not None
+        inputs = self._put(self._padded(images))
+        return np.asarray(self._features(self.params, inputs))[:, 0]
+
+    def _padded(self, images: np.ndarray) -> np.ndarray:
         padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
         padded[: len(images)] = images
-        inputs = self._put(padded)
-        if self._features is not None:
-            # Through the host, as features that were kept go.
-            inputs = self._put(np.asarray(self._features(self.params, inputs))[:, 0])
-        return self._encode(self.params, inputs)
+        return padded
+
+    def with_values(self, values: Mapping[str, Any]) -> "Program":
+        """The same, compiled once, with some other parameters by path."""
+        other = copy.copy(self)
+        other.params = sharding.replicate(with_values(self.params, values), self._mesh)
+        return other
 
     def _put(self, array: np.ndarray) -> jax.Array:
         return sharding.put_batch({"image": array}, self._mesh)["image"]
