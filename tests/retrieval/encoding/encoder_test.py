@@ -3,12 +3,16 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from configs import lists
 from hybridhash_jax.codes.files import load_code_sets
+from hybridhash_jax.features import kept
+from hybridhash_jax.features.plan import features_of
+from hybridhash_jax.retrieval.encoding import network
 from hybridhash_jax.retrieval.encoding.encoder import Encoder
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
 from hybridhash_jax.retrieval.index import create_index, open_index
@@ -70,8 +74,16 @@ def test_neither_their_number_nor_threads_nor_order_changes_codes(run, directory
     np.testing.assert_array_equal(encoder.packed(pixels), codes.packed[:5])
 
 
-def test_a_run_on_arrays_and_kept_features_takes_files_at_the_size_of_its_images(tmp_path):
-    """Its codes are of features that went through float16."""
+def test_a_run_on_arrays_and_kept_features_takes_files_at_the_size_of_its_images(
+    tmp_path, monkeypatch
+):
+    """Its codes are of the features that were kept, here coarse ones instead of float16."""
+
+    def coarse(graphdef, plan, params, images):
+        return jnp.round(features_of(graphdef, plan, params, images) * 2) / 2
+
+    monkeypatch.setattr(kept, "features_of", coarse)
+    monkeypatch.setattr(network, "features_of", coarse)
     frozen = {
         "optimizer__frozen": ("^patch_embed/", "^levels/0/"),
         "model__drop_path_rate": 0.0,
@@ -80,10 +92,11 @@ def test_a_run_on_arrays_and_kept_features_takes_files_at_the_size_of_its_images
     }
     train(make_config(**frozen), tmp_path / "run", StopAt())
     assert (tmp_path / "features").exists()
-    query, _ = load_code_sets(str(tmp_path / "run/codes"))
     encoder = Encoder.from_workdir(tmp_path / "run")
-    images = read_digits().images[query.rows]
-    np.testing.assert_array_equal(encoder.packed(images), query.packed)
+    digits = read_digits().images
+    for codes in load_code_sets(str(tmp_path / "run/codes")):
+        np.testing.assert_array_equal(encoder.packed(digits[codes.rows]), codes.packed)
+    images = digits[:30]
     assert encoder(images[:20].repeat(5, axis=1).repeat(5, axis=2)).shape == (20, 8)
     assert encoder.transform == ImageTransform(size=8, resize=8, options=encoder.transform.options)
     assert any("8 pixels" in note for note in encoder.notes)
