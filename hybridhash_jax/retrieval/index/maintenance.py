@@ -20,7 +20,7 @@ from hybridhash_jax.retrieval.index.same_model import check_same_model
 from hybridhash_jax.retrieval.index.writer import clean, finish, open_writer
 from input_pipeline.progress import Progress
 
-_SEGMENT_ROWS = 2**20
+SEGMENT_ROWS = 2**20
 _THUMBNAILS_AT_ONCE = 1000
 
 
@@ -138,7 +138,7 @@ class _Chunk:
         self._images, self._progress = images, progress
 
     def __iter__(self) -> Iterator[Entry]:
-        for image in itertools.islice(self._images, _SEGMENT_ROWS):
+        for image in itertools.islice(self._images, SEGMENT_ROWS):
             self.sources.append(image.source)
             self.rows.append(image.row)
             self._progress.update(1)
