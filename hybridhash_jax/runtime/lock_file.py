@@ -73,18 +73,24 @@ def held(path: Path) -> Iterator[None]:
 
 def _make(path: Path, holder: dict[str, Any]) -> None:
     """Makes the file with its content in one step: one killed between the two would block others."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    aside.unlink(missing_ok=True)
     try:
-        aside.write_text(json.dumps(holder))
-        os.link(aside, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a full disk, or a file system without links
-        with open(path, "x") as file:
-            json.dump(holder, file)
+        _write(aside, holder)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            _write(path, holder)
     finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
+        aside.unlink(missing_ok=True)
+
+
+def _write(path: Path, holder: dict[str, Any]) -> None:
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    with os.fdopen(file, "w") as lock:
+        json.dump(holder, lock)
 
 
 def _remove(path: Path, holder: dict[str, Any]) -> None:
