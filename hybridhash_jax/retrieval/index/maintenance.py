@@ -50,7 +50,8 @@ def merge(
         indexes = [stack.enter_context(open_index(source)) for source in sources]
         warnings = _check(indexes, root)
         first = indexes[0]
-        with storage.building(Path(out).expanduser()) as place, explained(place, "write"):
+        target = Path(out).expanduser()
+        with storage.building(target) as place, explained(target, "write"):
             old = first.header
             for name in first.files:
                 storage.write_synced(place / storage.FILES / name, first.file(name))

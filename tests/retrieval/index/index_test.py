@@ -14,6 +14,7 @@ from hybridhash_jax.retrieval.index import (
     create_index,
     open_index,
     open_writer,
+    thumbnails,
     to_packed,
     to_words,
 )
@@ -181,3 +182,13 @@ def test_importing_it_loads_neither_jax_nor_numba():
     )
     root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", script], check=True, cwd=root)
+
+
+def test_thumbnails_beyond_the_limit_go_oldest_first(tmp_path):
+    file, picture = tmp_path / "thumbnails.sqlite", b"J" * 10_000
+    for number in range(40):
+        thumbnails.keep(file, [(b"%d" % number, picture)], max_bytes=200_000)
+    kept = [int(path) for path, _ in thumbnails.all_in(file)]
+    assert kept == list(range(40 - len(kept), 40))
+    assert 5 <= len(kept) <= 20
+    assert file.stat().st_size < 300_000
