@@ -5,6 +5,7 @@ the number of the change that set it. So a reader that keeps the number of rows 
 one generation, however much is written meanwhile, and holds no lock. Compaction makes a new file.
 """
 
+import itertools
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +34,8 @@ _LOOKUPS = """
 CREATE INDEX rows_by_path ON rows (path);
 CREATE INDEX rows_by_label ON rows (label);
 """
-_WAIT_SECONDS = 60.0  # for another process that is just reading or committing
+WAIT_SECONDS = 60.0  # for another process that is just reading or committing
+_CACHE_KIB = 64 * 1024
 _AT_ONCE = 900  # SQLite takes at least 999 values a query
 # Of one path at most one row has no tombstone.
 ALIVE = "NOT EXISTS (SELECT 1 FROM tombstones WHERE tombstones.row = rows.row)"
@@ -85,13 +87,15 @@ def connect(path: Path, *, to_write: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{_quoted(path)}?mode={mode}",
         uri=True,
-        timeout=_WAIT_SECONDS,
+        timeout=WAIT_SECONDS,
         isolation_level=None,
         check_same_thread=False,  # SQLite is built to be shared between threads
     )
     connection.execute(f"PRAGMA query_only = {int(not to_write)}")
     if to_write:
         connection.execute("PRAGMA synchronous = FULL")
+        # What a change touches stays in memory until it is committed.
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return connection
 
 
@@ -112,6 +116,12 @@ def last_segment(connection: sqlite3.Connection) -> list[SegmentRecord]:
     """The one that ends with the last row, in a list; empty where there is none."""
     query = "SELECT first_row, rows, codes, hashes FROM segments ORDER BY 1 DESC LIMIT 1"
     return [SegmentRecord(*record) for record in connection.execute(query)]
+
+
+def listed_files(connection: sqlite3.Connection) -> set[str]:
+    """The names in `segments/` that count."""
+    records = segments(connection)
+    return {name for record in records for name in (record.codes, record.hashes) if name}
 
 
 def changes(connection: sqlite3.Connection) -> int:
@@ -135,6 +145,18 @@ def entries(connection: sqlite3.Connection, rows: Sequence[int]) -> list[Entry]:
     return [found[row] for row in rows]
 
 
+def entries_by_path(connection: sqlite3.Connection, num_rows: int) -> Iterator[tuple[int, Entry]]:
+    """Rows before `num_rows` and their images, dead ones among them, in the order of paths."""
+    found = connection.execute("SELECT label, name FROM labels")
+    labels = {label: os.fsdecode(name) for label, name in found}
+    query = (
+        "SELECT row, label, path, size, modified_ns, width, height FROM rows"
+        " INDEXED BY rows_by_path WHERE row < ? ORDER BY path"
+    )
+    for row, label, *rest in connection.execute(query, (num_rows,)):
+        yield row, Entry(*rest, label=labels[label])
+
+
 def add_rows(connection: sqlite3.Connection, first: int, added: Iterable[Entry]) -> int:
     """Appends rows from `first` on; returns how many."""
     known = {name: label for label, name in connection.execute("SELECT label, name FROM labels")}
@@ -153,10 +175,14 @@ def add_rows(connection: sqlite3.Connection, first: int, added: Iterable[Entry])
 
 
 def alive_rows(connection: sqlite3.Connection, paths: Iterable[bytes]) -> list[int]:
-    """The rows without a tombstone of some paths; paths that are not there are passed over."""
-    query = f"SELECT row FROM rows WHERE path = ? AND {ALIVE}"
-    found = (connection.execute(query, (path,)).fetchone() for path in paths)
-    return [row for (row,) in filter(None, found)]
+    """The rows without a tombstone of some paths, in no order; paths not there are passed over."""
+    found: list[int] = []
+    remaining = iter(paths)
+    while some := list(itertools.islice(remaining, _AT_ONCE)):
+        places = ",".join("?" * len(some))
+        query = f"SELECT row FROM rows WHERE path IN ({places}) AND {ALIVE}"
+        found += [row for (row,) in connection.execute(query, some)]
+    return found
 
 
 def count_rows(records: Sequence[SegmentRecord]) -> int:
@@ -171,6 +197,22 @@ def check_segments(path: Path, records: Sequence[SegmentRecord]) -> None:
         if record.first_row != expected:
             raise IndexFileError(f"the catalogue of {shown(path)} is damaged: its rows have a gap")
         expected += record.rows
+
+
+def problems(connection: sqlite3.Connection, path: Path) -> list[str]:
+    """What is wrong in the whole catalogue, a sentence each."""
+    connection.execute("BEGIN")  # a writer may be at work
+    found = [text for (text,) in connection.execute("PRAGMA integrity_check(5)") if text != "ok"]
+    count, last = connection.execute("SELECT count(*), max(row) FROM rows").fetchone()
+    expected = count_rows(last_segment(connection))
+    twice = connection.execute(
+        f"SELECT path FROM rows WHERE {ALIVE} GROUP BY path HAVING count(*) > 1 LIMIT 5"
+    ).fetchall()
+    connection.execute("COMMIT")
+    if (count, last if count else -1) != (expected, expected - 1):
+        found.append(f"it lists {count:,} images, and segments of {expected:,}")
+    found += [f"{shown(name)} is in it twice" for (name,) in twice]
+    return [f"{shown(path)} is damaged: {text}" for text in found]
 
 
 def _parts(rows: Sequence[int]) -> Iterator[list[int]]:

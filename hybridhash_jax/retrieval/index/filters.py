@@ -35,13 +35,16 @@ def count_labels(
     connection: sqlite3.Connection, alive: Bool[np.ndarray, " num_rows"]
 ) -> dict[str, int]:
     """How many living rows have each label, in the order of labels; not those that none has."""
-    names = connection.execute("SELECT label, name FROM labels ORDER BY name").fetchall()
-    counts = np.zeros(len(names), np.int64)
-    for row, label in connection.execute(
-        "SELECT row, label FROM rows WHERE row < ?", (len(alive),)
-    ):
-        counts[label] += alive[row]
-    return {os.fsdecode(name): int(counts[label]) for label, name in names if counts[label]}
+    counts = dict(
+        connection.execute(
+            "SELECT label, count(*) FROM rows WHERE row < ? GROUP BY label", (len(alive),)
+        )
+    )
+    for row in np.flatnonzero(~alive):
+        query = "SELECT label FROM rows WHERE row = ?"
+        counts[connection.execute(query, (int(row),)).fetchone()[0]] -= 1
+    names = connection.execute("SELECT label, name FROM labels ORDER BY name")
+    return {os.fsdecode(name): counts[label] for label, name in names if counts.get(label)}
 
 
 def _with_label(connection: sqlite3.Connection, name: bytes) -> list[int]:

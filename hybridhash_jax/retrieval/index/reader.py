@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -48,6 +48,7 @@ class Index:
       path: its folder.
       model: that made the codes.
       root: the folder that paths are relative to; None where there is none.
+      header: what index.json says.
       generation: how often something was committed.
       num_rows: rows since the last compaction, those without a living image included; a row number
         is a place in that order.
@@ -63,7 +64,7 @@ class Index:
         """Reads the catalogue and maps the segments; `open_index` is what others call."""
         self.path, self.model, self.root = path, header.model, header.root
         self.words = words_of(self.model.bits)
-        self._header, self._connection = header, connection
+        self.header, self._connection = header, connection
         connection.execute("BEGIN")  # so that all of it is of one generation
         self._changes = catalogue.changes(connection)
         records = catalogue.segments(connection)
@@ -114,6 +115,12 @@ class Index:
             paths = [path for row, path in found if self.alive[row]]
         return paths, np.flatnonzero(self.alive)
 
+    def by_path(self) -> Iterator[tuple[int, Entry]]:
+        """All rows that are searched and their images, in the order of paths, one by one."""
+        with explained(self.path, "read"):
+            found = catalogue.entries_by_path(self._connection, self.num_rows)
+            yield from ((row, entry) for row, entry in found if self.alive[row])
+
     def labels(self) -> dict[str, int]:
         """How many images that are searched have each label, in the order of labels."""
         with explained(self.path, "read"):
@@ -130,19 +137,25 @@ class Index:
         with explained(self.path, "read"):
             return self.alive & filters.matching(self._connection, self.num_rows, where)
 
+    def codes(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> UInt64[np.ndarray, "m words"]:
+        """The codes of some rows, in their order; IndexFileError for one of a damaged segment."""
+        return self._gathered(rows, [segment.codes for segment in self.segments], self.words)
+
     def packed(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> UInt8[np.ndarray, "m b"]:
-        """The codes of some rows, eight bits a byte; IndexFileError for one of a damaged segment."""
-        wanted = np.asarray(rows, np.int64)
-        words = np.zeros((len(wanted), self.words), np.uint64)
-        found = np.zeros(len(wanted), bool)
-        for segment in self.segments:
-            place = wanted - segment.first_row
-            here = (place >= 0) & (place < len(segment.codes))
-            words[here] = segment.codes[place[here]]
-            found |= here
-        if not found.all():
-            raise IndexFileError(f"{shown(self.path)} has no code of row {wanted[~found][0]}")
-        return to_packed(words, self.model.bits)
+        """As `codes`, but eight bits a byte, as they were added."""
+        return to_packed(self.codes(rows), self.model.bits)
+
+    def hashes(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> UInt64[np.ndarray, " m"]:
+        """The perceptual hashes of some rows; IndexFileError unless `has_hashes`."""
+        if not self.has_hashes:
+            raise IndexFileError(f"not all images of {shown(self.path)} have a perceptual hash")
+        hashes = [np.atleast_2d(segment.hashes).T for segment in self.segments]  # pyright: ignore
+        return self._gathered(rows, hashes, 1)[:, 0]
+
+    @property
+    def has_hashes(self) -> bool:
+        """Whether every segment has perceptual hashes."""
+        return all(segment.hashes is not None for segment in self.segments)
 
     def sample(self, count: int = 256, seed: int = 0) -> Int64[np.ndarray, " n"]:
         """Rows drawn at random of those that are searched, sorted; the same for one seed."""
@@ -152,20 +165,29 @@ class Index:
 
     def file(self, name: str) -> bytes:
         """A file that is kept beside, such as "encoder.npz"; IndexFileError if damaged."""
-        if name not in self._header.files:
-            there = ", ".join(self._header.files) or "none"
+        if name not in self.header.files:
+            there = ", ".join(self.header.files) or "none"
             raise IndexFileError(f"{shown(self.path)} keeps no file {name!r}; there is: {there}")
         place = self.path / storage.FILES / name
         with explained(self.path, "read"):
             data = place.read_bytes()
-        if digest(data) != self._header.files[name]:
+        if digest(data) != self.header.files[name]:
             raise IndexFileError(f"{shown(place)} is damaged; restore a copy of it")
         return data
+
+    def segment_records(self) -> list[catalogue.SegmentRecord]:
+        """What the catalogue lists, damaged segments among them."""
+        records = catalogue.segments(self._connection)
+        return [record for record in records if record.first_row < self.num_rows]
+
+    def catalogue_problems(self) -> list[str]:
+        """Reads the whole catalogue; returns what is wrong in it, a sentence each."""
+        return catalogue.problems(self._connection, self.path / self.header.catalogue)
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names of those files."""
-        return tuple(self._header.files)
+        return tuple(self.header.files)
 
     def thumbnail(self, row: int) -> bytes | None:
         """The JPEG of a row; None where none is kept."""
@@ -173,6 +195,24 @@ class Index:
 
     def _is_alive(self, row: int) -> bool:
         return row < self.num_rows and bool(self.alive[row])
+
+    def _gathered(
+        self, rows: Sequence[int] | np.ndarray, arrays: Sequence[np.ndarray], words: int
+    ) -> UInt64[np.ndarray, "m words"]:
+        """Values of rows, from one array [n, words] a segment."""
+        wanted = np.asarray(rows, np.int64)
+        order = np.argsort(wanted, kind="stable")
+        ordered = wanted[order]
+        result = np.empty((len(wanted), words), np.uint64)
+        done = 0
+        for segment, array in zip(self.segments, arrays, strict=True):
+            ends = segment.first_row + np.array([0, len(array)])
+            first, last = np.searchsorted(ordered, ends)
+            result[order[first:last]] = array[ordered[first:last] - segment.first_row]
+            done += last - first
+        if done < len(wanted):
+            raise IndexFileError(f"{shown(self.path)} has no codes of some of these rows")
+        return result
 
     def _map(self, records: Sequence[catalogue.SegmentRecord]) -> tuple[Segment, ...]:
         """Maps the segments; of damaged ones the rows are dead and the names are kept."""

@@ -37,7 +37,8 @@ def create_index(
     Raises:
       IndexFileError: there is something already, or it cannot be written.
     """
-    with storage.building(Path(path).expanduser()) as place, explained(place, "write"):
+    target = Path(path).expanduser()
+    with storage.building(target) as place, explained(target, "write"):
         for name, data in files.items():
             storage.write_synced(place / storage.FILES / name, data)
         sums = {name: digest(data) for name, data in sorted(files.items())}
@@ -107,7 +108,7 @@ class Writer:
                 with self._transaction():
                     self._enter(entries, files)
             except BaseException:
-                self._remove_unlisted()
+                clean(self.path)
                 raise
         pictures = thumbnails or [None] * len(entries)
         self._keep(zip((entry.path for entry in entries), pictures, strict=True))
@@ -125,7 +126,7 @@ class Writer:
         records = ((entry.size, entry.modified_ns, entry.path) for entry in entries)
         with explained(self.path, "write"), self._transaction():
             self._connection.executemany(
-                f"UPDATE rows SET size = ?, modified_ns = ? WHERE path = ? AND {ALIVE}", records
+                "UPDATE rows SET size = ?, modified_ns = ? WHERE path = ?", records
             )
 
     def note_backend(self, backend: str, dtype: str, images: int, differing_bits: int) -> None:
@@ -184,10 +185,6 @@ class Writer:
     def _keep(self, pictures: Iterable[tuple[bytes, bytes | None]]) -> None:
         thumbnails.keep(self.path / storage.THUMBNAILS, pictures)
 
-    def _remove_unlisted(self) -> None:
-        records = catalogue.segments(self._connection)
-        storage.remove_unlisted(self.path, self._header.catalogue, listed_files(records))
-
 
 @contextlib.contextmanager
 def open_writer(path: str | os.PathLike[str]) -> Iterator[Writer]:
@@ -203,15 +200,16 @@ def open_writer(path: str | os.PathLike[str]) -> Iterator[Writer]:
         with explained(place, "write"):
             connection = catalogue.connect(place / head.catalogue, to_write=True)
         with contextlib.closing(connection):
-            with explained(place, "write"):
-                records = catalogue.segments(connection)
-            storage.remove_unlisted(place, head.catalogue, listed_files(records))
+            clean(place)
             yield Writer(place, head, connection)
 
 
-def listed_files(records: Iterable[catalogue.SegmentRecord]) -> set[str]:
-    """The names in `segments/` that count."""
-    return {name for record in records for name in (record.codes, record.hashes) if name}
+def clean(path: Path) -> None:
+    """Removes files that the index does not list; only for who holds its lock."""
+    name = read_header(path).catalogue
+    with explained(path, "read"), contextlib.closing(catalogue.connect(path / name)) as connection:
+        listed = catalogue.listed_files(connection)
+    storage.remove_unlisted(path, name, listed)
 
 
 class _KnownFiles(Mapping[bytes, Known]):
