@@ -3,21 +3,22 @@
 Run by hand:  python -m benchmarks.index_files [--rows=10000000] [--folder=/fast/disk]
 
 No image is read and no network runs: paths and codes are drawn at random. The index is made first,
-by the writer, in segments of 2**20 codes. Times are by the clock, with what is synced to the disk
-in them; memory is the largest of the process while it wrote and opened the index.
+by the writer, in segments of 2**17 codes. Times are medians; those by the clock have what is
+synced to the disk in them; memory is the largest of the process while it wrote and opened the index.
 """
 
 import argparse
+import gc
 import itertools
 import resource
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measure import Seconds, seconds_of
 from hybridhash_jax.retrieval.index import (
     Entry,
     Model,
@@ -33,27 +34,32 @@ _MODEL = Model("0" * 64, 64, "none", "float32", "cpu", {})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="What an index on the disk costs.")
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--folder", help="where the index is made; default: the temporary one")
+    parser.add_argument(
+        "--compact", action="store_true", help="also measure that, which takes long"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        _measure(Path(folder) / "index", options.rows, options.repetitions)
+        _measure(Path(folder) / "index", options)
 
 
-def _measure(path: Path, rows: int, repetitions: int) -> None:
+def _measure(path: Path, options: argparse.Namespace) -> None:
+    rows, repetitions = options.rows, options.repetitions
     generator = np.random.default_rng(0)
     numbers = itertools.count()
     create_index(path, _MODEL, None)
     _tell("make it", [_seconds(lambda: _fill(path, rows, generator))])
-    _tell("compact it", [_seconds(lambda: compact(path))])
     print(f"largest memory so far: {_memory():,.0f} MB")
+    if options.compact:
+        _tell("compact it", [_seconds(lambda: compact(path))])
     _tell("open it", [_seconds(lambda: open_index(path).close()) for _ in range(repetitions)])
     with open_writer(path) as writer:
         packed = _codes(_ADDED, generator)
 
-        def add(entries: list[Entry]) -> float:
+        def add(entries: list[Entry]) -> Seconds:
             return _seconds(lambda: writer.add(entries, packed))
 
         new = [_entries(f"new_{next(numbers)}", 0, _ADDED) for _ in range(repetitions)]
@@ -100,18 +106,18 @@ def _entry(folder: str, number: int) -> Entry:
     )
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def _seconds(work: Callable[[], object]) -> Seconds:
+    gc.collect()
+    return seconds_of(work)
 
 
 def _memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _tell(what: str, seconds: list[float]) -> None:
-    print(f"{what}: {statistics.median(seconds):.3f} s", flush=True)
+def _tell(what: str, seconds: list[Seconds]) -> None:
+    clock, processor = (statistics.median(figures) for figures in zip(*seconds, strict=True))
+    print(f"{what}: {clock:.3f} s, of the processor {processor:.3f} s", flush=True)
 
 
 if __name__ == "__main__":

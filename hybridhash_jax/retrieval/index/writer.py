@@ -37,7 +37,8 @@ def create_index(
     Raises:
       IndexFileError: there is something already, or it cannot be written.
     """
-    with storage.building(Path(path).expanduser()) as place, explained(place, "write"):
+    target = Path(path).expanduser()
+    with storage.building(target) as place, explained(target, "write"):
         for name, data in files.items():
             storage.write_synced(place / storage.FILES / name, data)
         sums = {name: digest(data) for name, data in sorted(files.items())}
@@ -125,7 +126,7 @@ class Writer:
         records = ((entry.size, entry.modified_ns, entry.path) for entry in entries)
         with explained(self.path, "write"), self._transaction():
             self._connection.executemany(
-                f"UPDATE rows SET size = ?, modified_ns = ? WHERE path = ? AND {ALIVE}", records
+                "UPDATE rows SET size = ?, modified_ns = ? WHERE path = ?", records
             )
 
     def note_backend(self, backend: str, dtype: str, images: int, differing_bits: int) -> None:
