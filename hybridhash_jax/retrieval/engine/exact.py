@@ -199,7 +199,7 @@ class _Scan:
         self.limit = min(self.limit, int(np.searchsorted(self.counts.cumsum(), self.k)))
         if self.held > 16 * self.k:  # memory stays bounded
             rows, distances = self._joined()
-            kept = np.sort(np.argsort(distances, kind="stable")[: self.k])
+            kept = np.argsort(distances, kind="stable")[: self.k]
             self.found = [(rows[kept], distances[kept])]
             self.held = self.k
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import export
 
@@ -19,20 +19,22 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 @settings(max_examples=15)
 @given(
-    st.sampled_from([1, 57, 800]),
+    st.sampled_from([1, 57, 3_000]),
     st.sampled_from([1, 2]),
     st.sampled_from([2, 8, 64]),
-    st.sampled_from([1, 20, 1000]),
+    st.sampled_from([1, 5, 1_000]),
     st.sampled_from([None, 0, 3]),
     st.sampled_from([None, 0.0, 0.02, 0.5]),
     st.integers(0, 2**32),
 )  # fmt: skip
+@example(3_000, 1, 8, 5, None, None, 0)  # ties between groups of rows
+@example(3_000, 2, 8, 30, None, 0.5, 1)
 def test_it_equals_the_host_with_its_ties(rows, words, varying, k, radius, share, seed):
     codes = codes_of(seed, rows + 5, words, varying)
     codes, queries = codes[:rows], codes[rows:]
     mask = None if share is None else np.random.default_rng(seed).random(rows) < share
     parts = np.split(codes, [rows // 3])
-    sharded = devices.shard(parts, make_mesh(), mask, chunk=40)
+    sharded = devices.shard(parts, make_mesh(), mask, chunk=100)
     found = sharded.nearest(queries, k, radius, batch_size=4)
     for one, expected in zip(found, nearest_batch(parts, queries, k, radius, mask), strict=True):
         assert_same(one, expected)
