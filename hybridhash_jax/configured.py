@@ -95,18 +95,24 @@ def build_network(
     `width` is that of given embeddings; None where the data are images. `key` is that of the seed.
     """
     key = jax.random.key(config.seed) if key is None else key
-    rngs = nnx.Rngs(key)
+    network = network_that_encodes(config, method, bits, width, key)
+    own = method.init_parameters(num_classes, bits, key)
+    if own:
+        setattr(network, METHOD, MethodParameters(own))
+    return network
+
+
+def network_that_encodes(
+    config: Config, method: Method, bits: int, width: int | None, key: jax.Array
+) -> models.Network:
+    """`build_network` without what the method trains beside it, which no code depends on."""
     options = dict(config.model) | {"dtype": compute_dtype(config.model.dtype)}
     _check_input(config, width)
     if width is not None:
         options["width"] = width
     if method.is_fitted:
         options["head_kind"] = "linear"  # whatever the methods beside it are given
-    network = models.create_network(head=method.head, outputs=bits, rngs=rngs, **options)
-    own = method.init_parameters(num_classes, bits, key)
-    if own:
-        setattr(network, METHOD, MethodParameters(own))
-    return network
+    return models.create_network(head=method.head, outputs=bits, rngs=nnx.Rngs(key), **options)
 
 
 def _check_input(config: Config, width: int | None) -> None:

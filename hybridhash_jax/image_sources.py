@@ -198,7 +198,7 @@ def check_headers(dataset: Dataset, config: Config) -> None:
     rows = used[jax.process_index() :: jax.process_count()]
     with progress("looking at image files", len(rows)) as told:
         broken = broken_headers(
-            images.reader, rows, _decode_options(data), data.num_workers, told.update
+            images.reader, rows, decode_options(data), data.num_workers, told.update
         )
     if not broken:
         return
@@ -225,7 +225,8 @@ def _hint(directory: str, images: EncodedImages) -> str:
     return f" {found[0]} has {name}." if found else ""
 
 
-def _decode_options(data: Config) -> DecodeOptions:
+def decode_options(data: Config) -> DecodeOptions:
+    """What `config.data` counts as readable."""
     return DecodeOptions(data.allow_truncated, data.max_pixels, data.apply_orientation)
 
 
@@ -261,7 +262,7 @@ def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources
     evaluation = ImageTransform(
         size=image_size,
         resize=data.resize,
-        options=_decode_options(data),
+        options=decode_options(data),
     )
     train = dataclasses.replace(
         evaluation, horizontal_flip=data.horizontal_flip, random_area=data.random_area

@@ -1,7 +1,6 @@
 """What the frozen part of a backbone gives: computed once, kept on disk, and trained on."""
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -11,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -24,12 +22,12 @@ from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
 from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.features.image_sums import image_checksums
 from hybridhash_jax.features.keys import DEFAULT_DIRECTORY
+from hybridhash_jax.features.plan import Plan, choose_plan, features_of
 from hybridhash_jax.features.space import make_room
-from hybridhash_jax.features.store import FeatureStore, needed_bytes, open_store
+from hybridhash_jax.features.store import FeatureStore, open_store
 from hybridhash_jax.image_sources import Sources
 from hybridhash_jax.methods import Method
-from hybridhash_jax.parameters import by_path, flatten, map_paths
-from hybridhash_jax.preprocess.augmentation import prepare_images
+from hybridhash_jax.parameters import flatten
 from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.workdir.checkpoints import fingerprint
 from input_pipeline.dataset import Dataset
@@ -49,101 +47,15 @@ _NOT_OF_FEATURES = frozenset(
 # comparison share it, since to look at every image and row again takes seconds.
 _OPENED: weakref.WeakKeyDictionary[Dataset, dict[Path, Sources]] = weakref.WeakKeyDictionary()
 
-_SHAPES: dict[Any, tuple[int, ...]] = {}
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What of a network is computed once.
-
-    Attributes:
-      stage: of the backbone, the last one that is frozen; the network goes on behind it.
-      views: 1, or 2: the image and its mirror image.
-      shape: of one view, such as (1280,).
-      paths: how the paths of the parameters begin that are behind it: nothing else needs them.
-    """
-
-    stage: str
-    views: int
-    shape: tuple[int, ...]
-    paths: tuple[str, ...]
-
-    def is_done(self, params: Any) -> Any:
-        """A pytree like `params`: True for those that kept features stand for."""
-        return map_paths(lambda path: path.startswith(self.paths), params)
-
 
 def plan_features(
     config: Config, method: Method, network: models.Network, frozen: Any, dataset: Dataset
 ) -> Plan | None:
-    """What to keep for a run; None: nothing, and the log says why where it could have been.
-
-    `network` is abstract, `frozen` what `optimizer.frozen_mask` gave, None for nothing.
-    """
-    if isinstance(dataset.images, Vectors) or config.features.keep == "never":
+    """`choose_plan` for a data set; None for one of vectors."""
+    if isinstance(dataset.images, Vectors):
         return None
-    stage = "features" if method.is_fitted else _last_frozen_stage(network, frozen)
-    if stage is None:
-        return None
-    views = config.features.views or (2 if config.data.horizontal_flip else 1)
-    paths = network.backbone.stage_paths
-    done = tuple(paths.values())[: list(paths).index(stage) + 1]
-    shape = _shape_of(network.backbone, stage, network.image_size)
-    plan = Plan(stage, 1 if method.is_fitted else views, shape, done)
-    if reason := _reason_against(config, method, plan, dataset):
-        logger.info("the frozen part is computed every time, and not kept: %s", reason)
-        return None
-    return plan
-
-
-def _shape_of(backbone: models.Backbone, stage: str, size: int) -> tuple[int, ...]:
-    """The shape of one image's output of a stage; of each backbone it is found once."""
-    key = nnx.graphdef(backbone), stage, size
-    if key not in _SHAPES:
-        images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-        out = nnx.eval_shape(lambda net, x: net.stages(x), backbone, images)[stage]
-        _SHAPES[key] = out.shape[1:]
-    return _SHAPES[key]
-
-
-def _last_frozen_stage(network: models.Network, frozen: Any) -> str | None:
-    """The last of the leading stages that are frozen as a whole."""
-    if frozen is None:
-        return None
-    masks = by_path(frozen)
-    found = None
-    for stage, path in network.backbone.stage_paths.items():
-        if not all(flag for name, flag in masks.items() if name.startswith(path)):
-            break
-        found = stage
-    return found
-
-
-def _reason_against(config: Config, method: Method, plan: Plan, dataset: Dataset) -> str | None:
-    """Why features of this run cannot be kept, or should not."""
-    if jax.process_count() > 1:
-        return "several processes run"
-    if not method.is_fitted and (reason := _randomness(config, method, plan, dataset)):
-        return reason
-    rows, budget = len(_rows_of(dataset)), config.features.budget_gb * 1e9
-    needed = needed_bytes(rows, plan.views, plan.shape)
-    if needed > budget:
-        return f"{rows:,} images need {needed / 1e9:.3g} GB, and features.budget_gb is {budget / 1e9:g}"
-    return None
-
-
-def _randomness(config: Config, method: Method, plan: Plan, dataset: Dataset) -> str | None:
-    """What happens to training images at random that views do not hold."""
-    if method.learns == "classes":
-        return "task=classify changes its images at random"
-    for name in ("crop_padding", "random_area"):
-        if config.data[name]:
-            return f"data.{name} changes the images at random"
-    if config.features.keep == "auto" and isinstance(dataset.images, EncodedImages):
-        return "image files are cropped at random; --config.features.keep=always takes their centre"
-    if config.data.horizontal_flip and plan.views == 1:
-        return "data.horizontal_flip needs --config.features.views=2"
-    return None
+    of_files, count = isinstance(dataset.images, EncodedImages), len(_rows_of(dataset))
+    return choose_plan(config, method, network, frozen, count=count, of_files=of_files)
 
 
 def _rows_of(dataset: Dataset) -> np.ndarray:
@@ -168,7 +80,8 @@ class KeptFeatures:
         self.sources: Sources | None = None
         self.vectors_id: str | None = None  # of the features' key, if they are vectors
         self._graphdef = graphdef
-        self._compute = compile_on_batches(self._features, mesh, layout)
+        compute = functools.partial(features_of, graphdef, plan)
+        self._compute = compile_on_batches(compute, mesh, layout)
 
     def describe(self) -> str:
         """What is kept, and where."""
@@ -176,17 +89,6 @@ class KeptFeatures:
         views = "" if plan.views == 1 else f" of {plan.views} views"
         numbers = f"{math.prod(plan.shape):,}"
         return f"{numbers} numbers an image{views}, behind {plan.stage}, kept in {self.folder}"
-
-    def _features(self, params: Any, images: jax.Array) -> jax.Array:
-        """Float16 [B, views, *shape] for images uint8 [B, h, w, 3]."""
-        network: models.Network = nnx.merge(self._graphdef, params)
-        backbone = network.backbone
-        images = prepare_images(
-            images, network.image_size, mean=backbone.pixel_mean, std=backbone.pixel_std
-        )
-        views = [images, images[:, :, ::-1]][: self.plan.views]
-        found = [backbone.stages(view)[self.plan.stage] for view in views]
-        return jnp.stack(found, 1).astype(jnp.float16)
 
     def _facts(self, params: Any) -> dict[str, Any]:
         """All that the features depend on, but the images."""

@@ -1,5 +1,8 @@
 """Which image formats are read, and how a file of one of them is opened."""
 
+import contextlib
+import functools
+import importlib
 import io
 import re
 import textwrap
@@ -8,7 +11,7 @@ from PIL import Image, features
 
 from input_pipeline.errors import UnreadableImage
 
-# MPO, of cameras with two lenses, opens as JPEG. HEIF is there once `pillow_heif` is registered.
+# MPO, of cameras with two lenses, opens as JPEG. HEIF is read where pillow-heif is installed.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 _OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # not in every build of Pillow
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
@@ -16,16 +19,24 @@ _RAW_BYTES = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 _OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
 
 
+@functools.cache
+def _init() -> None:
+    """Makes Pillow know its formats, and HEIF where that is installed."""
+    Image.init()
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+
+
 def accepted_formats() -> list[str]:
     """Those of `FORMATS` that this Pillow opens."""
-    Image.init()
+    _init()
     known = [name for name in FORMATS if name in Image.OPEN]
     return [x for x in known if x not in _OPTIONAL or features.check(_OPTIONAL[x])]
 
 
 def starts_as(data: bytes) -> list[str]:
     """The accepted formats whose files start as these bytes do; one, or none, as a rule."""
-    Image.init()
+    _init()
     return [name for name in FORMATS if name in Image.OPEN and _accepts(name, data[:16])]
 
 
@@ -69,7 +80,7 @@ def why_not(error: Exception, of: str = "") -> str:
 def _refusal(data: bytes) -> str:
     accepted = f"accepted: {', '.join(accepted_formats())}"
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        return f"HEIF is read only where pillow-heif is installed and registered; {accepted}"
+        return f"HEIC is read only where pillow-heif is installed; {accepted}"
     others = [name for name in Image.OPEN if name not in FORMATS and _accepts(name, data[:16])]
     if others:
         return f"{others[0]} is not read; {accepted}"

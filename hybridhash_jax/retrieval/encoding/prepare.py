@@ -1,0 +1,90 @@
+"""What is taken of one image file while its pixels are at hand."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.decode import decode_image, fits_in_memory
+from input_pipeline.images.resample import resample
+from input_pipeline.images.transforms import ImageTransform
+
+THUMBNAIL_SIDE = 160  # the longer one, at most
+_QUALITY = 80
+
+
+class UnreadableFile(UnreadableImage):
+    """The file itself cannot be read, whatever is in it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """One image: the crop that the network sees, uint8 [S, S, 3], and what the index keeps."""
+
+    crop: np.ndarray
+    width: int
+    height: int
+    hash: np.uint64 | None
+    thumbnail: bytes | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """How images are decoded and cropped, and what else is taken of them; threads may share it."""
+
+    transform: ImageTransform
+    hashes: bool = False
+    thumbnails: bool = False
+
+    def of_file(self, path: str | bytes | os.PathLike[str]) -> Prepared:
+        """Of an image file; `UnreadableImage` says why not, without its name."""
+        return self.of_pixels(decode_image(read_bytes(path), self.transform.options))
+
+    def of_pixels(self, pixels: np.ndarray) -> Prepared:
+        """Of decoded pixels, uint8 [h, w, 3]."""
+        height, width, _ = pixels.shape
+        with fits_in_memory(width, height):
+            return Prepared(
+                self.crop(pixels),
+                width,
+                height,
+                _perceptual_hash(pixels) if self.hashes else None,
+                thumbnail(pixels) if self.thumbnails else None,
+            )
+
+    def crop(self, pixels: np.ndarray) -> np.ndarray:
+        """The centre that evaluation takes, uint8 [S, S, 3]."""
+        height, width, _ = pixels.shape
+        size = self.transform.size
+        out = np.empty((size, size, 3), np.uint8)
+        resample(np.ascontiguousarray(pixels), self.transform.crop(width, height, None), out)
+        return out
+
+
+def read_bytes(path: str | bytes | os.PathLike[str]) -> bytes:
+    """All of a file; `UnreadableFile` where that cannot be."""
+    try:
+        return Path(os.fsdecode(path)).read_bytes()
+    except FileNotFoundError:
+        raise UnreadableFile("there is no such file") from None
+    except OSError as error:
+        raise UnreadableFile(f"cannot be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise UnreadableImage("the file is too large for this machine's memory") from None
+
+
+def thumbnail(pixels: np.ndarray, side: int = THUMBNAIL_SIDE) -> bytes:
+    """A JPEG of uint8 [h, w, 3], the longer side at most `side`; small images keep their size."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=_QUALITY)
+
+
+def _perceptual_hash(pixels: np.ndarray) -> np.uint64:
+    from input_pipeline.near_duplicates.hashing import perceptual_hash
+
+    return perceptual_hash(pixels)

@@ -1,0 +1,160 @@
+"""Codes of image files are those of the run's own evaluation, however they are asked for."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import lists
+from hybridhash_jax.codes import binary
+from hybridhash_jax.codes.files import load_code_sets
+from hybridhash_jax.retrieval.encoding.encoder import Encoder
+from hybridhash_jax.retrieval.encoding.errors import EncoderError
+from hybridhash_jax.run import train
+from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.transforms import ImageTransform
+from input_pipeline.sets.digits import read_digits
+from tests.input_pipeline.images.photographs import write_lists
+from tests.runs.small_run import OVERRIDES, StopAt, make_config
+
+
+def file_config(directory, **overrides):
+    config = lists.get_config()
+    sizes = {"batch_size": 16, "num_epochs": 1, "evaluation.batch_size": 16}
+    config.update_from_flattened_dict(OVERRIDES | sizes | overrides)
+    config.data.update({"dir": str(directory), "resize": 10})
+    return config.lock()
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("photographs")
+    write_lists(directory, 60, num_train=30, num_query=10)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def run(directory, tmp_path_factory):
+    """The workdir of a finished run on image files."""
+    workdir = tmp_path_factory.mktemp("run")
+    train(file_config(directory), workdir, StopAt())
+    return workdir
+
+
+def paths_of(directory, codes):
+    return [directory / name for name in codes.names]
+
+
+def test_codes_of_files_are_those_of_the_runs_evaluation(run, directory):
+    encoder = Encoder.from_workdir(run)
+    for codes in load_code_sets(str(run / "codes")):
+        paths = paths_of(directory, codes)
+        np.testing.assert_array_equal(encoder.packed(paths), codes.packed)
+        np.testing.assert_array_equal(encoder(paths), codes.codes)
+
+
+def test_neither_their_number_nor_threads_nor_order_changes_codes(run, directory):
+    encoder = Encoder.from_workdir(run)
+    _, codes = load_code_sets(str(run / "codes"))
+    paths = paths_of(directory, codes)
+    one_by_one = [encoder.packed([path], num_workers=1)[0] for path in paths[:5]]
+    np.testing.assert_array_equal(one_by_one, codes.packed[:5])
+    found = encoder.packed(paths[::-1][:37], num_workers=7)
+    np.testing.assert_array_equal(found, codes.packed[::-1][:37])
+    pixels = [np.asarray(Image.open(path).convert("RGB")) for path in paths[:5]]
+    np.testing.assert_array_equal(encoder.packed(pixels), codes.packed[:5])
+
+
+@pytest.mark.slow
+def test_a_run_on_arrays_and_kept_features_takes_files_at_the_size_of_its_images(tmp_path):
+    """Its codes are of features that went through float16."""
+    frozen = {
+        "optimizer__frozen": ("^patch_embed/", "^levels/0/"),
+        "model__drop_path_rate": 0.0,
+        "features__dir": str(tmp_path / "features"),
+        "num_epochs": 1,
+    }
+    train(make_config(**frozen), tmp_path / "run", StopAt())
+    assert (tmp_path / "features").exists()
+    query, _ = load_code_sets(str(tmp_path / "run/codes"))
+    encoder = Encoder.from_workdir(tmp_path / "run")
+    images = read_digits().images[query.rows]
+    np.testing.assert_array_equal(encoder.packed(images), query.packed)
+    assert encoder(images[:20].repeat(5, axis=1).repeat(5, axis=2)).shape == (20, 8)
+    assert encoder.transform == ImageTransform(size=8, resize=8, options=encoder.transform.options)
+    assert any("8 pixels" in note for note in encoder.notes)
+
+
+def test_a_fingerprint_is_of_the_parameters_and_of_what_is_done_to_images(run, tmp_path):
+    model = Encoder.from_workdir(run).model
+    assert (model.bits, model.dtype, model.backend) == (8, "float32", "cpu")
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    assert Encoder.from_workdir(moved).model.fingerprint == model.fingerprint
+    config = json.loads((moved / "config.json").read_text())
+    config["data"]["resize"] = 12
+    (moved / "config.json").write_text(json.dumps(config))
+    assert Encoder.from_workdir(moved).model.fingerprint != model.fingerprint
+
+
+def test_the_checkpoint_is_named_and_may_be_chosen(run):
+    steps = sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+    assert f"checkpoint {steps[-1]} of" in Encoder.from_workdir(run, "latest").model.name
+    first = Encoder.from_workdir(run, str(steps[0]))
+    assert first.model.source["checkpoint"] == steps[0]
+    with pytest.raises(EncoderError, match="no checkpoint .*999.*there are"):
+        Encoder.from_workdir(run, "999")
+
+
+def write_config(folder, **changes):
+    folder.mkdir(parents=True)
+    config = make_config(**changes)
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "classify"}, "classifier"),
+        ({"model__variant": "embeddings"}, "embeddings of another model"),
+        ({}, "no checkpoint"),
+    ],
+)
+def test_what_gives_no_codes_of_images_is_refused(tmp_path, changes, message):
+    with pytest.raises(EncoderError, match=message):
+        Encoder.from_workdir(write_config(tmp_path / "run", **changes))
+
+
+def test_a_sweep_is_refused_naming_the_runs_in_it(tmp_path):
+    for bits in (16, 8):
+        write_config(tmp_path / f"{bits}bits", bits=(bits,))
+    with pytest.raises(EncoderError, match=r"several code lengths.*/8bits, .*/16bits"):
+        Encoder.from_workdir(tmp_path)
+    with pytest.raises(EncoderError, match="no folder"):
+        Encoder.from_workdir(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EncoderError, match="holds no run"):
+        Encoder.from_workdir(tmp_path / "empty")
+
+
+def test_an_image_that_cannot_be_read_is_named(run, tmp_path):
+    encoder = Encoder.from_workdir(run)
+    (tmp_path / "text.jpg").write_bytes(b"no image")
+    with pytest.raises(UnreadableImage, match=r"text\.jpg: not an image"):
+        encoder([tmp_path / "text.jpg"])
+    with pytest.raises(UnreadableImage, match="there is no such file"):
+        encoder([tmp_path / "gone.jpg"])
+    with pytest.raises(ValueError, match="must be several"):
+        encoder("one.jpg")
+    with pytest.raises(ValueError, match="uint8"):
+        encoder(np.zeros((1, 8, 8, 3), np.float32))
+    assert encoder([]).shape == (0, 8)
+
+
+def test_packed_codes_are_those_of_the_codes_room(run, directory):
+    encoder = Encoder.from_workdir(run)
+    paths = sorted((directory / "images").iterdir())[:3]
+    np.testing.assert_array_equal(binary.pack(encoder(paths)), encoder.packed(paths))

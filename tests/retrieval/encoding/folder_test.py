@@ -1,0 +1,289 @@
+"""Every file ends encoded, unchanged or unreadable, the counts add up, and a later run goes on."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hybridhash_jax.retrieval.encoding import command, folder, job, making
+from hybridhash_jax.retrieval.encoding.errors import EncoderError
+from hybridhash_jax.retrieval.encoding.request import Request
+from hybridhash_jax.retrieval.encoding.unreadable import FILE, read_unreadable
+from hybridhash_jax.retrieval.index import IndexFileError, open_index, open_writer
+from input_pipeline.errors import DataError
+from tests.retrieval.encoding.fakes import FakeEncoder
+
+
+@pytest.fixture
+def encoder(monkeypatch):
+    fake = FakeEncoder()
+    monkeypatch.setattr(making, "new_encoder", lambda *_: fake)
+    monkeypatch.setattr(making, "encoder_for", lambda *_: fake)
+    return fake
+
+
+def picture(number: int, width: int = 12, height: int = 8) -> np.ndarray:
+    return np.full((height, width, 3), (number, number // 2, 7), np.uint8)
+
+
+def save(root, name: bytes, number: int, **size):
+    path = os.path.join(os.fsencode(root), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    kind = name.decode("latin1").rpartition(".")[2].upper()
+    Image.fromarray(picture(number, **size)).save(os.fsdecode(path), kind)
+
+
+NAMES = [
+    b"cat/1.png",
+    b"cat/2.png",
+    b"dog/a,b.png",
+    b"dog/line\nbreak.bmp",
+    b"caf\xe9/3.png",
+    b"z.gif",
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    for number, name in enumerate(NAMES):
+        save(tmp_path / "root", name, 10 * number)
+    return tmp_path / "root"
+
+
+def run(images, index, **options):
+    return folder.encode(Request(str(images), index, num_workers=3, **options))
+
+
+def content(index):
+    """Path -> (code, label, width, height) of what is searched."""
+    with open_index(index) as opened:
+        paths, rows = opened.paths()
+        packed = opened.packed(rows)
+        entries = opened.entries(rows)
+    return {
+        path: (tuple(code.tolist()), entry.label, entry.width, entry.height)
+        for path, code, entry in zip(paths, packed, entries, strict=True)
+    }
+
+
+def test_a_folder_is_encoded_once(root, tmp_path, encoder):
+    index = tmp_path / "x.idx"
+    assert run(root, index) == "6 image files: 6 encoded, 0 unchanged, 0 unreadable"
+    found = content(index)
+    assert list(found) == sorted(NAMES)
+    assert found[b"cat/2.png"] == ((10, 5, 7), "cat", 12, 8)
+    assert found[b"z.gif"][1] == "" and found[b"caf\xe9/3.png"][1] == "caf\\xe9"
+    assert run(root, index) == "6 image files: 0 encoded, 6 unchanged, 0 unreadable"
+    assert encoder.images == 6
+
+
+def test_hashes_and_thumbnails_are_kept_unless_told_otherwise(root, tmp_path, encoder):
+    save(root, b"large.png", 99, width=640, height=320)
+    run(root, tmp_path / "x.idx")
+    with open_index(tmp_path / "x.idx") as opened:
+        assert opened.segments[0].hashes is not None
+        data = opened.thumbnail(opened.row_of(b"large.png"))
+        assert Image.open(io.BytesIO(data)).size == (160, 80)
+    run(root, tmp_path / "y.idx", hashes=False, thumbnails=False)
+    with open_index(tmp_path / "y.idx") as opened:
+        assert opened.segments[0].hashes is None
+        assert opened.thumbnail(0) is None
+
+
+def test_what_changed_is_encoded_again_and_what_is_gone_leaves_with_prune(root, tmp_path, encoder):
+    index = tmp_path / "x.idx"
+    run(root, index)
+    save(root, b"cat/1.png", 200, width=16)
+    save(root, b"new/9.png", 90)
+    (root / "cat/2.png").unlink()
+    summary = run(root, index)
+    counts = "2 encoded, 4 unchanged, 0 unreadable; 1 changed since the last time"
+    assert summary.startswith(f"6 image files: {counts}")
+    assert "1 image of the index whose files are gone; --prune" in summary
+    assert content(index)[b"cat/1.png"] == ((200, 100, 7), "cat", 16, 8)
+    assert "1 image taken out" in run(root, index, prune=True)
+    assert b"cat/2.png" not in content(index) and len(content(index)) == 6
+
+
+def test_the_unreadable_are_listed_counted_and_not_tried_again(root, tmp_path, encoder):
+    index = tmp_path / "x.idx"
+    (root / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (root / "empty.png").write_bytes(b"")
+    summary = run(root, index)
+    assert summary.startswith(
+        f"8 image files: 6 encoded, 0 unchanged, 2 unreadable ({index}/{FILE})"
+    )
+    refused = read_unreadable(index)
+    assert refused[b"empty.png"].reason == "the file is empty"
+    looked_at = encoder.images
+    assert "0 encoded, 6 unchanged, 2 unreadable" in run(root, index)
+    assert encoder.images == looked_at
+    Image.fromarray(picture(50)).save(root / "empty.png")
+    assert "1 encoded, 6 unchanged, 1 unreadable" in run(root, index, retry=True)
+    (root / "broken.jpg").unlink()
+    assert run(root, index).endswith("0 encoded, 7 unchanged, 0 unreadable")
+    assert not (index / FILE).exists()
+
+
+def test_a_file_that_is_damaged_later_leaves_the_index(root, tmp_path, encoder):
+    run(root, tmp_path / "x.idx")
+    (root / "z.gif").write_bytes(b"GIF89a")
+    assert "0 encoded, 5 unchanged, 1 unreadable" in run(root, tmp_path / "x.idx")
+    assert b"z.gif" not in content(tmp_path / "x.idx")
+
+
+def test_a_file_that_goes_while_files_are_read_is_told_and_tried_again(
+    root, tmp_path, encoder, monkeypatch
+):
+    real = folder.list_folder
+
+    def then_remove(*arguments, **options):
+        found = real(*arguments, **options)
+        (root / "z.gif").unlink()
+        return found
+
+    monkeypatch.setattr(folder, "list_folder", then_remove)
+    assert "5 encoded, 0 unchanged, 1 unreadable" in run(root, tmp_path / "x.idx")
+    assert read_unreadable(tmp_path / "x.idx")[b"z.gif"].reason == "there is no such file"
+    monkeypatch.undo()
+
+
+def test_an_image_whose_output_is_nan_is_unreadable(root, tmp_path, encoder):
+    Image.fromarray(np.full((8, 8, 3), 13, np.uint8)).save(root / "nan.png")
+    assert "6 encoded, 0 unchanged, 1 unreadable" in run(root, tmp_path / "x.idx")
+    assert "NaN" in read_unreadable(tmp_path / "x.idx")[b"nan.png"].reason
+
+
+def segments(index):
+    return sorted((path.name, path.read_bytes()) for path in (index / "segments").iterdir())
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_a_run_that_was_killed_goes_on_to_the_same_index(
+    tmp_path, encoder, monkeypatch, stop_after
+):
+    root = tmp_path / "root"
+    for number in range(23):
+        save(root, b"%02d.png" % number, number + 20)
+    (root / "04.png").write_bytes(b"x")
+    (root / "11.png").write_bytes(b"x")
+    options = {"segment": 5}
+    run(root, tmp_path / "whole.idx", **options)
+    write, count = job.FolderJob._write, 0
+
+    def killed(self):
+        nonlocal count
+        count += 1
+        if count > stop_after:
+            raise KeyboardInterrupt
+        write(self)
+
+    monkeypatch.setattr(job.FolderJob, "_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, tmp_path / "killed.idx", **options)
+    monkeypatch.setattr(job.FolderJob, "_write", write)
+    assert len(content(tmp_path / "killed.idx")) == (4 if stop_after == 1 else 9)
+    run(root, tmp_path / "killed.idx", **options)
+    assert segments(tmp_path / "killed.idx") == segments(tmp_path / "whole.idx")
+    assert content(tmp_path / "killed.idx") == content(tmp_path / "whole.idx")
+    assert (tmp_path / "killed.idx" / FILE).read_text() == (
+        tmp_path / "whole.idx" / FILE
+    ).read_text()
+
+
+def test_shards_hold_every_image_once(root, tmp_path, encoder):
+    found = {}
+    for part in (1, 2, 3):
+        index = tmp_path / f"{part}.idx"
+        assert f", part {part} of 3: 2 encoded" in run(root, index, shard=(part, 3))
+        found |= content(index)
+    run(root, tmp_path / "all.idx")
+    assert found == content(tmp_path / "all.idx")
+
+
+def test_a_list_and_a_folder_in_the_root_go_into_the_same_index(
+    root, tmp_path, encoder, monkeypatch
+):
+    index = tmp_path / "x.idx"
+    run(root / "cat", index, root=root)
+    assert list(content(index)) == [b"cat/1.png", b"cat/2.png"]
+    names = root / "list.txt"
+    names.write_bytes(b"z.gif\nnothing.png\ncat/1.png\n")
+    summary = run(names, index)
+    assert summary.startswith("3 image files: 1 encoded, 1 unchanged, 1 unreadable")
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"dog/line\nbreak.bmp\0")))
+    assert run("-", index).startswith("1 image file: 1 encoded")
+    assert len(content(index)) == 4
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(DataError, match="is of the images below .*elsewhere is not"):
+        run(tmp_path / "elsewhere", index)
+
+
+def test_nothing_is_pruned_where_no_image_is_left(root, tmp_path, encoder):
+    run(root, tmp_path / "x.idx")
+    for name in NAMES:
+        os.unlink(os.path.join(os.fsencode(root), name))
+    with pytest.raises(DataError, match="not mounted"):
+        run(root, tmp_path / "x.idx", prune=True)
+    assert len(content(tmp_path / "x.idx")) == 6
+
+
+def test_what_holds_no_images_is_refused(tmp_path, encoder):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no images; accepted are JPEG"):
+        run(tmp_path / "empty", tmp_path / "x.idx")
+    (tmp_path / "empty/notes.txt").write_text("x")
+    with pytest.raises(DataError, match="no images .1 file that is no image by its name"):
+        run(tmp_path / "empty", tmp_path / "x.idx")
+    with pytest.raises(DataError, match="nowhere cannot be read: No such file"):
+        run(tmp_path / "nowhere", tmp_path / "x.idx")
+    save(tmp_path, b"one.png", 5)
+    with pytest.raises(DataError, match="is an image; give a folder, or a list"):
+        run(tmp_path / "one.png", tmp_path / "x.idx")
+    assert not (tmp_path / "x.idx").exists()
+
+
+def test_an_index_that_another_writes_to_or_that_has_other_codes_is_refused(
+    root, tmp_path, encoder
+):
+    run(root, tmp_path / "x.idx")
+    with open_writer(tmp_path / "x.idx"), pytest.raises(IndexFileError, match="is writing to"):
+        run(root, tmp_path / "x.idx")
+    with pytest.raises(EncoderError, match="codes of 24 bits"):
+        run(root, tmp_path / "x.idx", bits=32)
+    with pytest.raises(EncoderError, match="codes of means, not of a run"):
+        run(root, tmp_path / "x.idx", workdir=tmp_path)
+
+
+def test_the_command_says_what_is_wrong_in_one_line(root, tmp_path, encoder, capsys):
+    index = f"--index={tmp_path}/x.idx"
+    assert command.main([str(root), index, "--num_workers=2"]) == 0
+    assert capsys.readouterr().out.startswith("6 image files: 6 encoded")
+    assert command.main([str(tmp_path / "nowhere"), index]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    for bad in (["--shard=3/2"], ["--bits=0"], ["--bits=8", "--workdir=x"], ["--checkpoint=5"]):
+        with pytest.raises(SystemExit) as stopped:
+            command.main([str(root), index, *bad])
+        assert stopped.value.code == 2
+        assert re.search(
+            r"error: .*--(shard|bits|workdir|checkpoint|bits)", capsys.readouterr().err
+        )
+
+
+def test_jax_is_not_imported_where_nothing_is_to_do(root, tmp_path, encoder):
+    run(root, tmp_path / "x.idx")
+    code = (
+        "import sys; from hybridhash_jax.retrieval.encoding import command; "
+        "code = command.main(sys.argv[1:]); assert 'jax' not in sys.modules; sys.exit(code)"
+    )
+    command_line = [sys.executable, "-c", code, str(root), f"--index={tmp_path}/x.idx"]
+    found = subprocess.run(command_line, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "0 encoded, 6 unchanged" in found.stdout
