@@ -95,7 +95,9 @@ def _drawn(rows: int, count: int, generator: np.random.Generator) -> list[Entry]
 
 def _entry(folder: str, number: int) -> Entry:
     album = f"{folder}album_{number // 1000:06}"
-    return Entry(f"{album}/image_{number:09}.jpg".encode(), 3_000_000, 10**18, 4000, 3000, album[:9])
+    return Entry(
+        f"{album}/image_{number:09}.jpg".encode(), 3_000_000, 10**18, 4000, 3000, album[:9]
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

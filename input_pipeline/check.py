@@ -50,7 +50,7 @@ from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 _EXAMPLES = """\
   python -m input_pipeline.check --dir COCO --lists COCO/lists --name coco
   python -m input_pipeline.check --lists my_lists --no_images
-  python -m input_pipeline.check --dir photographs --folder
+  python -m input_pipeline.check --dir photographs --folder --near_duplicates
   python -m input_pipeline.check --embeddings vectors.npy --labels labels.npy
 """
 _SHOWN = 20
@@ -166,14 +166,12 @@ def _check_images(
             if name not in places:
                 places[name] = listed.file if options.folder else listed.place(row)
     names = list(places)
+    reader, workers = FileReader(options.dir, names), options.num_workers
+    decoding = DecodeOptions(options.allow_truncated, options.max_pixels)
     started = time.perf_counter()
     with Progress("checking", len(names)) as told:
         facts = check_images(
-            FileReader(options.dir, names),
-            len(names),
-            DecodeOptions(options.allow_truncated, options.max_pixels),
-            num_workers=options.num_workers,
-            progress=told.update,
+            reader, len(names), decoding, num_workers=workers, progress=told.update
         )
     findings.tables.append(image_table(names, facts, time.perf_counter() - started))
     findings.problems += [
@@ -183,6 +181,11 @@ def _check_images(
     ]
     if len(lists) == len(LIST_FILES):
         findings.notices += _same_file_notices(names, facts, lists)
+    if options.near_duplicates:
+        from input_pipeline.near_duplicates.notices import near_duplicate_notices  # loads Numba
+
+        splits = None if options.folder else [listed.paths for listed in lists]
+        findings.notices += near_duplicate_notices(reader, names, splits, decoding, workers)
     for what, images in odd_images(names, facts).items():
         text = f"{counted(len(images), 'image')} {what}: {shortened(images)}"
         findings.notices.append(ListProblem(text, tuple(images)))
@@ -223,12 +226,13 @@ def image_table(names: Sequence[str], facts: Sequence[ImageFacts], seconds: floa
     return "\n".join(lines)
 
 
-def _report(findings: Findings, out: str) -> str:
+def _report(findings: Findings, out: str, written: bool) -> str:
     """The text for the screen."""
     problems = [f"problem: {problem.summary}" for problem in findings.problems]
     lines = [*findings.tables, *(f"notice: {notice.summary}" for notice in findings.notices)]
     if not problems:
-        return "\n".join([*lines, "no problems"])
+        last = f"no problems; every notice, pair by pair, is in {out}" if written else "no problems"
+        return "\n".join([*lines, last])
     count = f"{len(problems):,} problem{'s' if len(problems) > 1 else ''}"
     last = f"{count}; all of them, image by image, are in {out}"
     return "\n".join([*lines, shortened(problems, _SHOWN, "\n"), last])
@@ -259,6 +263,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add_list_options(parser)
     add("--no_images", action="store_true", help="check the lists only")
+    add("--near_duplicates", action="store_true", help="also look for images nearly the same")
     add("--out", metavar="FILE", default="check_problems.txt", help="default check_problems.txt")
     add_decoding_options(parser)
     options = parser.parse_args(arguments)
@@ -271,14 +276,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give --dir IMAGES, or --lists LISTS with --no_images to check lists only")
     if options.folder and (options.lists or not options.dir or options.name != "lists"):
         parser.error("--folder needs --dir, and goes without --lists and --name")
-    folder = os.path.dirname(options.out) or "."
-    # Found out now rather than after hours.
-    if not os.path.isdir(folder):
-        parser.error(f"--out: there is no folder {folder}")
+    if not os.path.isdir(folder := os.path.dirname(options.out) or "."):
+        parser.error(f"--out: there is no folder {folder}")  # now rather than after hours
     if not os.access(folder, os.W_OK) or os.path.isdir(options.out):
         parser.error(f"--out={options.out} cannot be written; give another file")
     if os.path.exists(options.out) and options.out != parser.get_default("out"):
         parser.error(f"--out={options.out} exists; give another file, or remove it")
+    if options.near_duplicates and (options.no_images or options.embeddings):
+        parser.error("--near_duplicates reads images: leave --no_images and --embeddings out")
     if options.num_workers < 1:
         parser.error(f"--num_workers must be 1 or more, got {options.num_workers}")
     return options
@@ -291,10 +296,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> str:
         nonlocal findings
         findings = check(options)
-        if findings.problems:
-            everything = _everything(findings).encode(errors="backslashreplace")
-            write_atomically(options.out, everything)
-        return _report(findings, options.out)
+        written = bool(findings.problems or (options.near_duplicates and findings.notices))
+        if written:
+            write_atomically(options.out, _everything(findings).encode(errors="backslashreplace"))
+        return _report(findings, options.out, written)
 
     code = run_command(work, "nothing was written")
     return 1 if findings.problems else code

@@ -1,5 +1,7 @@
 """Near-duplicates among pictures: candidates by their hashes, verified by laying them over."""
 
+import contextlib
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,9 +15,10 @@ from input_pipeline.near_duplicates.views import VIEWS, View, matrices, view_has
 from input_pipeline.threads import available_cores, map_in_threads
 
 # Chosen by benchmarks/near_duplicates.py; see docs/duplicates.md.
-RADIUS, SIMILARITY = 12, 0.82
+RADIUS, SIMILARITY = 12, 0.84
 _ROWS = 256  # pictures whose views are made at once
 _PAIRS_AT_ONCE = 512  # that a thread verifies
+_AS_GOOD = 0.03  # difference of similarities that says nothing
 _TRIED = 3  # views of a pair, those of the nearest hashes
 
 
@@ -46,6 +49,8 @@ class Found(NamedTuple):
       similarities: float32 [P].
       views: int64 [P], of `VIEWS[view]()`.
       reversed: bool [P]: the first shows a view of the second, and not the second of the first.
+      exact: bool [P]: hash and picture are equal. Among three or more equal ones, only the first is
+        paired with each other one, and it alone with those that are similar.
     """
 
     first: np.ndarray
@@ -54,6 +59,7 @@ class Found(NamedTuple):
     similarities: np.ndarray
     views: np.ndarray
     reversed: np.ndarray
+    exact: np.ndarray
 
 
 def near_duplicates(
@@ -70,16 +76,85 @@ def near_duplicates(
       ValueError: there are too many candidates to verify.
     """
     views = VIEWS[options.view]()
-    others = first if second is None else second
-    found = [_direction(first, others, views, options, second is None, False, progress)]
-    if second is not None and len(views) > 1:
-        found.append(_direction(second, first, views[1:], options, False, True, progress, 1))
-    return _best_of_each(_joined(found), second is None)
+    own = _Side(first)
+    if second is None:
+        found = _joined([_looked_for(own, own, views, options, progress), own.copies()])
+        return _best_of_each(_smaller_first(found))
+    other = _Side(second)
+    found = [_looked_for(own, other, views, options, progress)]
+    back = _looked_for(other, own, views, options, progress, first_view=1)
+    found.append(back._replace(first=back.second, second=back.first, reversed=~back.reversed))
+    return _with_copies(_best_of_each(_joined(found)), own, other)
 
 
 def work(first: Pictures, second: Pictures | None = None) -> int:
     """How many images `near_duplicates` goes through."""
     return len(first) + (len(second) if second is not None else 0)
+
+
+class _Side:
+    """Images, and which of them are compared: of equal ones the first, and none that is flat."""
+
+    def __init__(self, pictures: Pictures):
+        self.pictures = pictures
+        owners: dict[bytes, int] = {}
+        self.owner = np.arange(len(pictures))
+        for row, (value, small) in enumerate(zip(pictures.hashes, pictures.small, strict=True)):
+            digest = hashlib.blake2b(value.tobytes() + small.tobytes(), digest_size=16).digest()
+            self.owner[row] = owners.setdefault(digest, row)
+        is_first = self.owner == np.arange(len(pictures))
+        self.compared = np.flatnonzero(is_first & ~pictures.flat())
+
+    def copies(self) -> Found:
+        """The pairs of the first of equal ones with each other one."""
+        rows = np.flatnonzero(self.owner != np.arange(len(self.owner)))
+        return _found(self.owner[rows], rows, exact=True)
+
+
+def _found(first: np.ndarray, second: np.ndarray, *, exact: bool = False) -> Found:
+    """Pairs that are the same until more is known."""
+    count = len(first)
+    return Found(
+        first,
+        second,
+        np.zeros(count, np.uint8),
+        np.ones(count, np.float32),
+        np.zeros(count, np.int64),
+        np.zeros(count, bool),
+        np.full(count, exact),
+    )
+
+
+def _looked_for(
+    side: _Side,
+    among: _Side,
+    views: list[View],
+    options: Options,
+    progress: Callable[[int], object],
+    first_view: int = 0,
+) -> Found:
+    """Looks for views of the images of one side among those of another as they are."""
+    found = [_found(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    hashes, workers = among.pictures.hashes[among.compared], options.num_workers
+    if not first_view:  # the stored hashes are those of the first view
+        others = None if side is among else hashes
+        of_side = side.pictures.hashes[side.compared]
+        near = pairs_within(of_side, options.radius, others, num_workers=workers)
+        candidates = _Candidates(
+            side.compared[near.first], among.compared[near.second], near.distances, 0 * near.first
+        )
+        found.append(_verified(side, among, candidates, views, options))
+    rest = list(range(1, len(views)))
+    for start in range(0, len(side.compared), _ROWS) if rest else ():
+        rows = side.compared[start : start + _ROWS]
+        shapes = side.pictures.shapes[rows]
+        of_views = view_hashes(side.pictures.small[rows], views[1:], shapes).reshape(-1)
+        near = pairs_within(of_views, options.radius, hashes, num_workers=workers)
+        candidates = _nearest_views(near, rows, among.compared, len(rest), side is among)
+        found.append(_verified(side, among, candidates, views, options))
+        progress(len(rows))
+    progress(len(side.pictures) - len(side.compared) * bool(rest))
+    return _joined(found)
 
 
 class _Candidates(NamedTuple):
@@ -88,111 +163,54 @@ class _Candidates(NamedTuple):
     distances: np.ndarray
     views: np.ndarray
 
-
-def _direction(
-    pictures: Pictures,
-    others: Pictures,
-    views: list[View],
-    options: Options,
-    same: bool,
-    is_reversed: bool,
-    progress: Callable[[int], object],
-    first_view: int = 0,
-) -> Found:
-    """Looks for views of `pictures` among `others` as they are."""
-    told = np.flatnonzero(~pictures.flat())
-    among = np.flatnonzero(~others.flat())
-    hashes = others.hashes[among]
-    found = []
-    rest = views
-    if first_view == 0:  # the stored hashes are those of the first view
-        rest = views[1:]
-        if same:
-            plain = pairs_within(hashes, options.radius, num_workers=options.num_workers)
-        else:
-            plain = pairs_within(
-                pictures.hashes[told], options.radius, hashes, num_workers=options.num_workers
-            )
-        candidates = _Candidates(
-            told[plain.first], among[plain.second], plain.distances, np.zeros_like(plain.first)
-        )
-        found.append(_verified(pictures, others, candidates, views, options, 0))
-    for start in range(0, len(told), _ROWS):
-        rows = told[start : start + _ROWS]
-        if rest:
-            of_views = view_hashes(pictures.small[rows], rest, pictures.shapes[rows])
-            near = pairs_within(of_views.reshape(-1), options.radius, hashes, num_workers=options.num_workers)
-            found.append(
-                _verified(
-                    pictures,
-                    others,
-                    _nearest_views(near, rows, among, len(rest), same),
-                    rest,
-                    options,
-                    1,
-                )
-            )
-        progress(len(rows))
-    progress(len(pictures) - len(told))
-    whole = _joined(found)
-    if is_reversed:
-        return whole._replace(
-            first=whole.second, second=whole.first, reversed=np.ones(len(whole.first), bool)
-        )
-    return whole
+    def take(self, which: np.ndarray | slice) -> "_Candidates":
+        return _Candidates(*(column[which] for column in self))
 
 
 def _nearest_views(
     near: Pairs, rows: np.ndarray, among: np.ndarray, count: int, same: bool
 ) -> _Candidates:
     """The few views of each pair of images whose hashes are nearest."""
-    first, second = rows[near.first // count], among[near.second]
-    views, distances = near.first % count, near.distances
-    if same:
-        other = first != second
-        first, second, views, distances = (x[other] for x in (first, second, views, distances))
-    order = np.lexsort((views, distances, second, first))
-    first, second = first[order], second[order]
-    starts = np.ones(len(first), bool)
-    starts[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    places = np.arange(len(first)) - np.maximum.accumulate(
-        np.where(starts, np.arange(len(first)), 0)
+    found = _Candidates(
+        rows[near.first // count], among[near.second], near.distances, near.first % count + 1
     )
-    kept = places < _TRIED
-    order = order[kept]
-    return _Candidates(first[kept], second[kept], distances[order], views[order])
+    if same:
+        found = found.take(found.rows != found.others)
+    found = found.take(np.lexsort((found.views, found.distances, found.others, found.rows)))
+    places = np.arange(len(found.rows))
+    begins = _changes(found.rows) | _changes(found.others)
+    return found.take(places - np.maximum.accumulate(np.where(begins, places, 0)) < _TRIED)
+
+
+def _changes(values: np.ndarray) -> np.ndarray:
+    """Where a value differs from the one before it; True at the first."""
+    changed = np.ones(len(values), bool)
+    changed[1:] = values[1:] != values[:-1]
+    return changed
 
 
 def _verified(
-    pictures: Pictures,
-    others: Pictures,
-    candidates: _Candidates,
-    views: list[View],
-    options: Options,
-    first_view: int,
+    side: _Side, among: _Side, candidates: _Candidates, views: list[View], options: Options
 ) -> Found:
-    pairs = np.column_stack([candidates.rows, candidates.others])
-    parts = range(0, len(pairs), _PAIRS_AT_ONCE)
+    pictures, others = side.pictures, among.pictures
 
     def compare(start: int) -> np.ndarray:
-        part = slice(start, start + _PAIRS_AT_ONCE)
-        starts = np.empty((len(pairs[part]), 2, 3), np.float32)
-        for view in np.unique(candidates.views[part]).tolist():
-            of_view = candidates.views[part] == view
-            shapes = pictures.shapes[candidates.rows[part][of_view]]
+        part = candidates.take(slice(start, start + _PAIRS_AT_ONCE))
+        starts = np.empty((len(part.rows), 2, 3), np.float32)
+        for view in np.unique(part.views).tolist():
+            of_view = part.views == view
+            shapes = pictures.shapes[part.rows[of_view]]
             starts[of_view] = matrices([views[view]], shapes)[:, 0]
-        return similarities(pictures.small, others.small, pairs[part], starts)
+        pairs = np.column_stack([part.rows, part.others])
+        return similarities(pictures.small, others.small, pairs, starts)
 
-    values = list(map_in_threads(compare, parts, options.num_workers))
-    alike = np.concatenate(values) if values else np.zeros(0, np.float32)
+    parts = range(0, len(candidates.rows), _PAIRS_AT_ONCE)
+    with contextlib.closing(map_in_threads(compare, parts, options.num_workers)) as results:
+        alike = np.concatenate([np.zeros(0, np.float32), *results])
     kept = alike >= options.similarity
-    return Found(
-        candidates.rows[kept],
-        candidates.others[kept],
-        candidates.distances[kept],
-        alike[kept],
-        candidates.views[kept] + first_view,
-        np.zeros(int(kept.sum()), bool),
+    candidates = candidates.take(kept)
+    return _found(candidates.rows, candidates.others)._replace(
+        distances=candidates.distances, similarities=alike[kept], views=candidates.views
     )
 
 
@@ -200,19 +218,64 @@ def _joined(found: list[Found]) -> Found:
     return Found(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _best_of_each(found: Found, same: bool) -> Found:
-    """The most similar of all views of a pair, once, with the smaller row first."""
-    if same:
-        turned = found.first > found.second
-        found = found._replace(
-            first=np.minimum(found.first, found.second),
-            second=np.maximum(found.first, found.second),
-            reversed=found.reversed | turned,
-        )
-    order = np.lexsort((found.views, -found.similarities, found.second, found.first))
-    found = Found(*(column[order] for column in found))
-    is_first = np.ones(len(found.first), bool)
-    is_first[1:] = (np.diff(found.first) != 0) | (np.diff(found.second) != 0)
-    found = Found(*(column[is_first] for column in found))
-    order = np.lexsort((found.second, found.first, -found.similarities))
-    return Found(*(column[order] for column in found))
+def _smaller_first(found: Found) -> Found:
+    return found._replace(
+        first=np.minimum(found.first, found.second),
+        second=np.maximum(found.first, found.second),
+        reversed=found.reversed ^ (found.first > found.second),
+    )
+
+
+def _best_of_each(found: Found) -> Found:
+    """Each pair once, with its best similarity, the most similar first.
+
+    Of views that are as good, or nearly, it is the first: what needs no crop is told as it is.
+    """
+    found = _take(found, np.lexsort((found.second, found.first)))
+    begins = np.flatnonzero(_changes(found.first) | _changes(found.second))
+    if not len(begins):
+        return found
+    best = np.maximum.reduceat(found.similarities, begins)
+    sizes = np.diff(np.append(begins, len(found.first)))
+    worse = found.similarities < np.repeat(best, sizes) - _AS_GOOD
+    order = np.lexsort((found.views, ~found.exact, worse, found.second, found.first))
+    found = _take(_take(found, order), begins)._replace(similarities=best)
+    return _take(found, np.lexsort((found.second, found.first, -found.similarities)))
+
+
+def _take(found: Found, which: np.ndarray) -> Found:
+    return Found(*(column[which] for column in found))
+
+
+def _with_copies(found: Found, own: _Side, other: _Side) -> Found:
+    """Adds the pairs of images that equal a paired one, and those of flat images that are equal."""
+    rows = [_rows_by_owner(side.owner) for side in (own, other)]
+    flat = _equal_flat(own, other)
+    found = _joined([found, flat])
+    places, first, second = [], [], []
+    for k, (a, b) in enumerate(zip(found.first.tolist(), found.second.tolist(), strict=True)):
+        for one in rows[0][a]:
+            for another in rows[1][b]:
+                places.append(k)
+                first.append(one)
+                second.append(another)
+    found = _take(found, np.array(places, np.int64))
+    return found._replace(first=np.array(first, np.int64), second=np.array(second, np.int64))
+
+
+def _rows_by_owner(owner: np.ndarray) -> dict[int, list[int]]:
+    rows: dict[int, list[int]] = {}
+    for row, one in enumerate(owner.tolist()):
+        rows.setdefault(one, []).append(row)
+    return rows
+
+
+def _equal_flat(own: _Side, other: _Side) -> Found:
+    def flat(side: _Side) -> dict[bytes, int]:
+        is_first = side.owner == np.arange(len(side.owner))
+        rows = np.flatnonzero(is_first & side.pictures.flat()).tolist()
+        return {side.pictures.small[row].tobytes(): row for row in rows}
+
+    mine, theirs = flat(own), flat(other)
+    pairs = np.array([(row, theirs[x]) for x, row in mine.items() if x in theirs], np.int64)
+    return _found(*pairs.reshape(-1, 2).T, exact=True)

@@ -38,6 +38,10 @@ class Pictures:
             np.array([part[2] for part in parts], np.float64),
         )
 
+    def take(self, rows: np.ndarray) -> "Pictures":
+        """Some of them, in this order."""
+        return Pictures(self.hashes[rows], self.small[rows], self.shapes[rows])
+
     def flat(self) -> np.ndarray:
         """Which show next to nothing, bool [N]: such images are compared with no other."""
         values = self.small.reshape(len(self), SIDE * SIDE)

@@ -104,9 +104,7 @@ class _Table(NamedTuple):
         else:
             own_keys = _keys(first, part)
             own_order = np.argsort(own_keys, kind="stable")
-        return cls(
-            first[own_order], own_order, own_keys[own_order], second[order], order, starts
-        )
+        return cls(first[own_order], own_order, own_keys[own_order], second[order], order, starts)
 
 
 def _parts(first: np.ndarray, second: np.ndarray, radius: int) -> list[tuple[int, int]]:

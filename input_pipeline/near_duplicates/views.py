@@ -12,6 +12,12 @@ from input_pipeline.near_duplicates.hashing import COSINES, KEPT, SIDE, hashes_o
 # nearly, from the next.
 _CROPS = {0.9: 3, 0.8: 5, 0.7: 6, 0.6: 9}
 _DEGREES = (-10, -5, 5, 10)
+_INVERSES = {
+    "cropped": "shows more",
+    "shows more": "cropped",
+    "turned by 90 degrees": "turned by 270 degrees",
+    "turned by 270 degrees": "turned by 90 degrees",
+}
 _HALF = np.float32(0.5)
 
 
@@ -35,10 +41,10 @@ def _dihedral() -> list[View]:
     for quarters in range(4):
         turn = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), quarters)
         for mirrored in (False, True):
-            linear = turn @ np.diag([-1 if mirrored else 1, 1])
+            linear = np.diag([-1 if mirrored else 1, 1]) @ turn
             words = ["mirrored"] if mirrored else []
             words += [f"turned by {90 * quarters} degrees"] if quarters else []
-            name = " and ".join(words) or "as it is"
+            name = " and ".join(words) or "same view"
             views.append(View(name, np.column_stack([linear, np.zeros(2)])))
     return views
 
@@ -63,6 +69,12 @@ VIEWS: Mapping[str, Callable[[], list[View]]] = {
     "dihedral": _dihedral,
     "multi": lambda: [*_dihedral(), *_crops(), *_rotations()],
 }
+
+
+def inverse(name: str) -> str:
+    """What the first of two images is to the second, by what the second is to the first."""
+    # A mirror image is that of its mirror image, however turned.
+    return _INVERSES.get(name, name)
 
 
 def matrices(views: list[View], shapes: np.ndarray) -> np.ndarray:
@@ -109,7 +121,9 @@ def _straight_hashes(pictures: np.ndarray, views: list[View]) -> np.ndarray:
     lines = np.concatenate([_frequencies_of(scale, middle, side) for scale, middle in ranges])
     across = lines @ pictures.astype(np.float32)
     # In one product: many medium ones would wake BLAS's threads for each.
-    every = (across.reshape(-1, side) @ lines.T).reshape(len(pictures), len(ranges), KEPT, len(ranges), KEPT)
+    every = (across.reshape(-1, side) @ lines.T).reshape(
+        len(pictures), len(ranges), KEPT, len(ranges), KEPT
+    )
     found = np.empty((len(pictures), len(views), KEPT, KEPT), np.float32)
     for k, (rows, columns, turned) in enumerate(places):
         one = every[:, rows, :, columns]

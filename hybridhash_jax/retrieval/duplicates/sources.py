@@ -1,0 +1,168 @@
+"""Where images that are compared come from: a folder, or an index of one."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hybridhash_jax.retrieval.index import Index, open_index
+from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.images.decode import DecodeOptions
+from input_pipeline.images.encoded import EncodedImages, FileReader, Reader
+from input_pipeline.images.thumbnails import load_thumbnails
+from input_pipeline.near_duplicates.pictures import Pictures
+from input_pipeline.near_duplicates.reading import image_files, read_pictures
+from input_pipeline.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Images that can be compared.
+
+    Attributes:
+      place: the folder or the index, as it was given.
+      names: relative paths, as `os.fsdecode` makes them.
+      pictures: what is compared.
+      sizes: int64 [N, 2], width and height in pixels.
+      unreadable: (name, reason) of those that are left out.
+      warnings: what else was left out.
+      reader: gives the bytes of an image, or of its thumbnail, by its place in `names`.
+    """
+
+    place: str
+    names: Sequence[str]
+    pictures: Pictures
+    sizes: np.ndarray
+    unreadable: Sequence[tuple[str, str]]
+    warnings: Sequence[str]
+    reader: Reader
+
+    def thumbnail(self, row: int, side: int) -> np.ndarray | None:
+        """The image uint8 [h, w, 3], its longer side at most so many pixels; None if it is gone."""
+        images = EncodedImages(self.names, self.reader)
+        return load_thumbnails(images, [row], side).get(row)
+
+
+def read_source(place: str, options: DecodeOptions, num_workers: int) -> Source:
+    """Reads all images of a folder or an index, telling how far it is.
+
+    Raises:
+      DataError: it is neither, has no images, or has no hashes to compare.
+    """
+    path = Path(place).expanduser()
+    if not path.is_dir():
+        raise DataError(f"{shown(place)} is neither a folder of images nor an index")
+    if (path / "index.json").is_file():
+        return _read_index(place, path, options, num_workers)
+    return _read_folder(place, path, options, num_workers)
+
+
+def shown(name: str | os.PathLike[str]) -> str:
+    r"""A name for people, in one line: newlines and bytes that are no UTF-8 as escapes."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _read_folder(place: str, path: Path, options: DecodeOptions, num_workers: int) -> Source:
+    names = image_files(path)
+    if not names:
+        raise DataError(f"{shown(place)} has no image files, nor have its folders")
+    reader = FileReader(os.fspath(path), names)
+    with Progress(f"reading {shown(place)}", len(names)) as told:
+        read = read_pictures(
+            reader, len(names), options, num_workers=num_workers, progress=told.update
+        )
+    return Source(
+        place,
+        [names[row] for row in read.rows.tolist()],
+        read.pictures,
+        read.sizes,
+        [(names[row], reason) for row, reason in read.unreadable.items()],
+        (),
+        _Some(reader, read.rows),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Some:
+    """Some of a reader's images."""
+
+    reader: Reader
+    rows: np.ndarray
+
+    def read(self, row: int) -> bytes:
+        return self.reader.read(int(self.rows[row]))
+
+
+def _read_index(place: str, path: Path, options: DecodeOptions, num_workers: int) -> Source:
+    """Hashes as they are stored; small pictures from thumbnails, or from files where those lack."""
+    index = open_index(path)
+    rows = np.flatnonzero(index.alive)
+    hashes, known = _stored_hashes(index)
+    lacking = int(np.count_nonzero(~known[rows]))
+    rows = rows[known[rows]]
+    if not len(rows):
+        raise DataError(
+            f"{shown(place)} has no perceptual hashes, since it is empty or was made without them; "
+            "give the folder of the images instead"
+        )
+    entries = index.entries(rows)
+    names = [os.fsdecode(entry.path) for entry in entries]
+    reader = _OfIndex(index, rows, names)
+    with Progress(f"reading {shown(place)}", len(rows)) as told:
+        read = read_pictures(
+            reader,
+            len(rows),
+            options,
+            num_workers=num_workers,
+            progress=told.update,
+            hashes=hashes[rows],
+        )
+    sizes = np.array([(entry.width, entry.height) for entry in entries], np.int64)[read.rows]
+    return Source(
+        place,
+        [names[row] for row in read.rows.tolist()],
+        read.pictures,
+        sizes,
+        [(names[row], reason) for row, reason in read.unreadable.items()],
+        _warnings(index, lacking),
+        _Some(reader, read.rows),
+    )
+
+
+def _stored_hashes(index: Index) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes uint64 [num_rows], and whether there is one."""
+    hashes = np.zeros(index.num_rows, np.uint64)
+    known = np.zeros(index.num_rows, bool)
+    for segment in index.segments:
+        if segment.hashes is not None:
+            place = slice(segment.first_row, segment.first_row + len(segment.hashes))
+            hashes[place], known[place] = segment.hashes, True
+    return hashes, known
+
+
+def _warnings(index: Index, lacking: int) -> list[str]:
+    found = [
+        f"the segment {name} is damaged, and its images are left out" for name in index.damaged
+    ]
+    if lacking:
+        found.append(f"{lacking:,} images have no perceptual hash, and are left out")
+    return found
+
+
+class _OfIndex:
+    """Thumbnails of an index; the image itself where there is none."""
+
+    def __init__(self, index: Index, rows: np.ndarray, names: Sequence[str]):
+        self._index, self._rows = index, rows
+        self._files = None if index.root is None else FileReader(os.fspath(index.root), names)
+
+    def read(self, row: int) -> bytes:
+        thumbnail = self._index.thumbnail(int(self._rows[row]))
+        if thumbnail is not None:
+            return thumbnail
+        if self._files is None:
+            raise UnreadableImage("the index keeps no thumbnail of it, and knows no folder of it")
+        return self._files.read(row)
