@@ -4,7 +4,6 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,7 +11,8 @@ from jaxtyping import UInt8
 from hybridhash_jax.retrieval.encoding.encoder import Encoder, in_batches
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
-from hybridhash_jax.retrieval.index import Index
+from hybridhash_jax.retrieval.index import Index, check_same_model
+from hybridhash_jax.retrieval.index.errors import shown
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.threads import available_cores, map_in_threads
 
@@ -85,3 +85,7 @@ def _codes(
     yield from (next(codes) if isinstance(crop, np.ndarray) else crop for crop in batch)
 
 
+def notes(index: Index, encoder: Encoder) -> list[str]:
+    """What a user should know of an encoder's codes beside those of an index, a sentence each."""
+    other = check_same_model(index.model, encoder.model, shown(index.path), "the query")
+    return [*([other] if other else []), *encoder.notes]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from jaxtyping import UInt8, UInt64
 
-from hybridhash_jax.retrieval.index import Index, Model, check_same_model, to_words
+from hybridhash_jax.retrieval.index import Index, Model, to_words
 from hybridhash_jax.retrieval.index import open_index as open_stored
 from hybridhash_jax.retrieval.index.errors import shown
 from hybridhash_jax.retrieval.search.answers import Answer, answer_of
 from hybridhash_jax.retrieval.search.codes import Kind, Wanted, Where, conditions, nearest_rows
+from hybridhash_jax.retrieval.search.damage import damage
 from hybridhash_jax.retrieval.search.stored import row_of
 from input_pipeline.errors import UnreadableImage
 
@@ -71,9 +72,9 @@ class SearchIndex:
         """What a user should know of the answers, a sentence each."""
         found = damage(self.index)
         if self._encoder is not None:
-            place = shown(self.path)
-            other = check_same_model(self.model, self._encoder.model, place, "the query")
-            found += [*([other] if other else []), *self._encoder.notes]
+            from hybridhash_jax.retrieval.search.query_codes import notes
+
+            found += notes(self.index, self._encoder)
         return found
 
     def search(
@@ -126,9 +127,7 @@ class SearchIndex:
         words = self.index.codes([row_of(self.index, path)])
         return self.search_words(words, Wanted(k, radius, conditions(where), kind))[0]
 
-    def search_words(
-        self, words: UInt64[np.ndarray, "Q words"], wanted: Wanted
-    ) -> list[Answer]:
+    def search_words(self, words: UInt64[np.ndarray, "Q words"], wanted: Wanted) -> list[Answer]:
         """Answers for codes as an index keeps them, see `to_words`."""
         return [answer_of(self.index, one) for one in nearest_rows(self.index, words, wanted)]
 
@@ -162,17 +161,6 @@ class SearchIndex:
             f"a code of {bits} bits is int8 [{bits}] of -1 and +1, or uint8 [{-(-bits // 8)}]; "
             f"this is {code.dtype} {list(code.shape)}"
         )
-
-
-def damage(index: Index) -> list[str]:
-    """A sentence if segments of an index are damaged; the rest is searched."""
-    if not index.damaged:
-        return []
-    names = ", ".join(index.damaged)
-    return [
-        f"{len(index.damaged)} damaged in {shown(index.path)}/segments: {names}. Its images are not "
-        "searched; encode them again with hybridhash encode"
-    ]
 
 
 def open_index(path: str | os.PathLike[str], encoder: "Encoder | None" = None) -> SearchIndex:
