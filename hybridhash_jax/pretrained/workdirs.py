@@ -15,7 +15,7 @@ from hybridhash_jax.workdir.checkpoints import (
     CheckpointError,
     committed_steps,
     explained,
-    fingerprint,
+    fingerprint_on_host,
     read_meta,
 )
 from hybridhash_jax.workdir.config import read_config
@@ -68,7 +68,7 @@ def read_run(folder: Path, checkpoint: str = "selected") -> RunParameters:
     try:
         arrays, others = _restore(where)
         expected = read_meta(where)["fingerprint"]
-        found = fingerprint({path: jax.numpy.asarray(x) for path, x in arrays.items()})
+        found = fingerprint_on_host(arrays)
     except Exception as error:
         complete = committed_steps(workdir / names.CHECKPOINTS)
         raise WeightFileError(

@@ -15,6 +15,7 @@ from hybridhash_jax.workdir.checkpoints import (
     CheckpointError,
     CheckpointStore,
     fingerprint,
+    fingerprint_on_host,
     flatten,
 )
 from tests.runs.small_run import ROOT
@@ -216,3 +217,17 @@ def test_meta_is_plain_json(tmp_path):
     saved(tmp_path / "c", [3])
     meta = json.loads((tmp_path / "c" / "3" / "meta" / "metadata").read_text())
     assert set(meta) == {"history", "fingerprint"}
+
+
+def test_checksums_are_the_same_on_the_host():
+    random = np.random.default_rng(0)
+    arrays = {
+        "float32": random.normal(size=(3, 5, 7)).astype(np.float32),
+        "transposed": random.normal(size=(4, 6)).astype(np.float32).T,
+        "bfloat16": np.asarray(jnp.asarray(random.normal(size=9), jnp.bfloat16)),
+        "bool": random.random(11) > 0.5,
+        "scalar": np.asarray(-5, np.int32),
+    }
+    assert fingerprint_on_host(arrays) == fingerprint(
+        {k: jnp.asarray(x) for k, x in arrays.items()}
+    )

@@ -156,11 +156,15 @@ class Encoder:
         """Codes int8 [N, bits] of -1 and +1; see `packed`."""
         return binary.unpack(self.packed(images), self.model.bits)
 
-    def packed(self, images: Images, num_workers: int | None = None) -> np.ndarray:
+    def packed(
+        self, images: Images, num_workers: int | None = None, *, quick: bool = False
+    ) -> np.ndarray:
         """Codes uint8 [N, ceil(bits / 8)], as `codes.pack` makes them.
 
         `images` are paths of files, or pixels uint8 [h, w, 3], or an array [N, h, w, 3]. They are
-        decoded by `num_workers` threads, and go through the network a batch at a time.
+        decoded by `num_workers` threads, and go through the network a batch at a time. For an
+        answer that is to be `quick` few images need not wait for a whole batch: that moves outputs
+        by some 1e-6, and of some ten thousand codes one by a bit.
 
         Raises:
           UnreadableImage: names the first that cannot be read.
@@ -174,15 +178,15 @@ class Encoder:
         )
         with contextlib.closing(read):
             for batch in in_batches(read, self.batch_size):
-                packed, is_nan = self.fetch(self.start(np.stack(batch)), len(batch))
+                packed, is_nan = self.fetch(self.start(np.stack(batch), quick=quick), len(batch))
                 _check(is_nan)
                 found.append(packed)
         empty = np.zeros((0, (self.model.bits + 7) // 8), np.uint8)
         return np.concatenate(found) if found else empty
 
-    def start(self, crops: np.ndarray) -> EncodedBatch:
+    def start(self, crops: np.ndarray, *, quick: bool = False) -> EncodedBatch:
         """Begins to encode at most `batch_size` crops, uint8 [n, S, S, 3] of `transform`."""
-        return self._program.start(crops)
+        return self._program.start(crops, quick=quick)
 
     def fetch(self, batch: EncodedBatch, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Waits for it: packed codes of the first `count`, and whether the network gave NaN."""

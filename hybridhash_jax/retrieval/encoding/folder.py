@@ -161,6 +161,7 @@ def _brought_up_to_date(request: Request, place: Place, made: "Encoder | None", 
             from hybridhash_jax.retrieval.encoding import making
 
             encoder = made or making.encoder_for(request, writer.index, tell)
+            making.compare_backends(encoder, writer, place.root, tell)
             job = making.job(request, encoder, writer, place.root)
             job.refused = kept
             with Progress(_doing(found), len(found.to_do), tell=tell) as told:

@@ -80,19 +80,20 @@ def _network(weights: str, bits: int) -> models.Network:
 def fit(
     program: Program, bits: int, crops: Iterable[np.ndarray], seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """What ITQ finds in a sample: float32 mean, deviation, kernel and bias.
+    """`fit_to` features of a sample: batches uint8 [n, S, S, 3] for `create_program`'s program."""
+    parts = [program.features(batch) for batch in crops]
+    features = np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+    return fit_to(features.astype(np.float32), bits, seed)
 
-    Args:
-      program: what `create_program` made.
-      bits: code length.
-      crops: the sample, uint8 [n, S, S, 3] each, at most a batch.
-      seed: of the rotation that it begins with.
+
+def fit_to(features: np.ndarray, bits: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """What ITQ finds in features, float32 [n, C]: float32 mean, deviation, kernel and bias.
+
+    `seed` is of the rotation that it begins with.
 
     Raises:
       EncoderError: too few images for so many bits.
     """
-    parts = [program.features(batch) for batch in crops]
-    features = np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, 1), np.float32)
     method = ITQ(seed=seed)
     if len(features) < (least := method.least_rows(bits)):
         most = len(features) - 1
@@ -102,8 +103,9 @@ def fit(
             f"labels are fitted to at least {least:,}: {fewer}more images, or a trained network "
             "(--workdir=RUN)"
         )
+    norm = {"mean": np.zeros(1), "deviation": np.ones(1)}
     try:
-        found = fitted_values(method, features, bits, program.params)
+        found = fitted_values(method, features, bits, {"feature_norm": norm})
     except ValueError as error:
         raise EncoderError(str(error)) from error
     return {name: found[path] for name, path in _FITTED.items()}

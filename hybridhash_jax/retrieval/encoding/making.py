@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import overload
 
+import numpy as np
+
 from hybridhash_jax.retrieval import index as index_room
 from hybridhash_jax.retrieval.encoding import label_free
 from hybridhash_jax.retrieval.encoding.encoder import Encoder
@@ -14,6 +16,7 @@ from hybridhash_jax.retrieval.encoding.path_list import PathList
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
 from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.runtime import compilation_cache
+from input_pipeline.errors import UnreadableImage
 from input_pipeline.progress import Progress
 
 _PROGRAMS = Path("~/.cache/hybridhash_jax/programs")  # compiled ones of encoders without a run
@@ -96,13 +99,38 @@ def encoder_for(
         encoder = Encoder.from_index(index)
     encoder.check(index.model, str(index.path))
     _tell_of(encoder, tell)
-    here, there = encoder.model, index.model
-    if (here.backend, here.dtype) != (there.backend, there.dtype):
-        tell(
-            f"warning: {index.path} was encoded in {there.dtype} on {there.backend}, and this goes on "
-            f"in {here.dtype} on {here.backend}: a few bits may differ"
-        )
     return encoder
+
+
+def compare_backends(
+    encoder: Encoder, writer: "index_room.Writer", root: Path, tell: Callable[[str], object]
+) -> None:
+    """Where an index goes on elsewhere than it began, counts the bits of a sample that differ."""
+    index, here = writer.index, encoder.model
+    there = index.model
+    if (here.backend, here.dtype) == (there.backend, there.dtype):
+        return
+    if (here.backend, here.dtype) not in index.backends:
+        rows = index.sample()
+        kept = index.packed(rows)
+        preparation = Preparation(encoder.transform)
+        images = differing = 0
+        for entry, code in zip(index.entries(rows), kept, strict=True):
+            try:
+                crop = preparation.of_file(os.path.join(os.fsencode(root), entry.path)).crop
+            except UnreadableImage:
+                continue
+            found, _ = encoder.fetch(encoder.start(crop[None], quick=True), 1)
+            images += 1
+            differing += int(np.bitwise_count(found[0] ^ code).sum())
+        if images:
+            writer.note_backend(here.backend, here.dtype, images, differing)
+    images, differing = writer.index.backends.get((here.backend, here.dtype), (0, 0))
+    tell(
+        f"warning: {index.path} was begun in {there.dtype} on {there.backend}, and goes on in "
+        f"{here.dtype} on {here.backend}: {differing:,} of {images * there.bits:,} bits of "
+        f"{images:,} images differ"
+    )
 
 
 def _tell_of(encoder: Encoder, tell: Callable[[str], object]) -> None:

@@ -18,10 +18,11 @@ from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import compile_on_batches
 from hybridhash_jax.encode import EncodedBatch, compile_encode
 from hybridhash_jax.features.plan import Plan, features_of
-from hybridhash_jax.parameters import by_path, flatten, with_values
+from hybridhash_jax.parameters import by_path, with_values
 from hybridhash_jax.preprocess.augmentation import prepare_images
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
-from hybridhash_jax.workdir.checkpoints import fingerprint
+
+FEW = 8  # images of a quick batch
 
 
 class Program:
@@ -64,32 +65,37 @@ class Program:
         pixels = {"mean": network.backbone.pixel_mean, "std": network.backbone.pixel_std}
         return network(prepare_images(inputs, self._size, **pixels))
 
-    def start(self, images: np.ndarray) -> EncodedBatch:
-        """Begins with uint8 [B, h, w, 3], B at most a batch; the result is of a whole batch."""
+    def start(self, images: np.ndarray, *, quick: bool = False) -> EncodedBatch:
+        """Begins with uint8 [B, h, w, 3], B at most a batch; the result is of a whole batch.
+
+        Where it is to be `quick`, few images are a batch of `FEW`.
+        """
+        size = self._few if quick and len(images) <= self._few else self.batch_size
         if self._features is None:
-            inputs = self._put(self._padded(images))
+            inputs = self._put(_padded(images, size))
         else:  # through the host, as features that were kept go
-            inputs = self._put(self._whole_features(images))
+            inputs = self._put(self._whole_features(images, size))
         return self._encode(self.params, inputs)
+
+    @property
+    def _few(self) -> int:
+        devices = self._mesh.size
+        return min(-(-FEW // devices) * devices, self.batch_size)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Float16 of at most a batch, uint8 [B, h, w, 3]; where there is a plan."""
-        return self._whole_features(images)[: len(images)]
+        return self._whole_features(images, self.batch_size)[: len(images)]
 
-    def _whole_features(self, images: np.ndarray) -> np.ndarray:
+    def _whole_features(self, images: np.ndarray, size: int) -> np.ndarray:
         assert self._features is not None
-        inputs = self._put(self._padded(images))
+        inputs = self._put(_padded(images, size))
         return np.asarray(self._features(self.params, inputs))[:, 0]
-
-    def _padded(self, images: np.ndarray) -> np.ndarray:
-        padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
-        padded[: len(images)] = images
-        return padded
 
     def with_values(self, values: Mapping[str, Any]) -> "Program":
         """The same, compiled once, with some other parameters by path."""
         other = copy.copy(self)
-        other.params = sharding.replicate(with_values(self.params, values), self._mesh)
+        whole = sharding.replicated(self._mesh)
+        other.params = jax.device_put(with_values(self.params, values), whole)
         return other
 
     def _put(self, array: np.ndarray) -> jax.Array:
@@ -97,12 +103,22 @@ class Program:
 
     def fingerprint(self, facts: Mapping[str, Any]) -> str:
         """Hex of the parameters and of `facts`: what else codes depend on, as JSON."""
-        sums = fingerprint(flatten(self.params))
+        sums = {path: _digest(np.asarray(leaf)) for path, leaf in by_path(self.params).items()}
         content = {"parameters": sums, "facts": dict(facts)}
         if self._plan is not None:
             content["kept"] = dataclasses.asdict(self._plan)
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _padded(images: np.ndarray, size: int) -> np.ndarray:
+    padded = np.zeros((size, *images.shape[1:]), np.uint8)
+    padded[: len(images)] = images
+    return padded
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data.cast("B")).hexdigest()
 
 
 def _filled(abstract: Any, values: Mapping[str, Any], mesh: Mesh) -> Any:
@@ -116,4 +132,5 @@ def _filled(abstract: Any, values: Mapping[str, Any], mesh: Mesh) -> Any:
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise EncoderError(f"parameters do not fit the network: {'; '.join(wrong[:3])}{more}")
-    return sharding.replicate(with_values(abstract, {path: values[path] for path in wanted}), mesh)
+    own = {path: values[path] for path in wanted}
+    return jax.device_put(with_values(abstract, own), sharding.replicated(mesh))

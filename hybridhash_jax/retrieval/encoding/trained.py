@@ -1,8 +1,11 @@
 """The encoder of a finished or running training run: its configuration and one checkpoint."""
 
+import contextlib
 import dataclasses
 import json
+import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +123,25 @@ def _config_of(workdir: Path) -> Config:
 def _read(workdir: Path, checkpoint: str) -> RunParameters:
     for tries_left in reversed(range(_READ_TRIES)):
         try:
-            return read_run(workdir, checkpoint)
+            with _quiet_orbax():
+                return read_run(workdir, checkpoint)
         except WeightFileError as error:
             if not tries_left or lock_file.living_holder(workdir / names.LOCK) is None:
                 raise EncoderError(str(error)) from error
         time.sleep(0.5)
     raise AssertionError
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Without its warnings of files that never were."""
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
 
 
 def _plan(config: Config, method: Any, network: Any, workdir: Path) -> Plan | None:

@@ -19,6 +19,8 @@ from input_pipeline.sets.digits import read_digits
 from tests.input_pipeline.images.photographs import write_lists
 from tests.runs.small_run import OVERRIDES, StopAt, make_config
 
+pytestmark = pytest.mark.slow
+
 
 def file_config(directory, **overrides):
     config = lists.get_config()
@@ -67,7 +69,6 @@ def test_neither_their_number_nor_threads_nor_order_changes_codes(run, directory
     np.testing.assert_array_equal(encoder.packed(pixels), codes.packed[:5])
 
 
-@pytest.mark.slow
 def test_a_run_on_arrays_and_kept_features_takes_files_at_the_size_of_its_images(tmp_path):
     """Its codes are of features that went through float16."""
     frozen = {

@@ -1,5 +1,6 @@
 """Every file ends encoded, unchanged or unreadable, the counts add up, and a later run goes on."""
 
+import dataclasses
 import io
 import os
 import re
@@ -287,3 +288,23 @@ def test_jax_is_not_imported_where_nothing_is_to_do(root, tmp_path, encoder):
     found = subprocess.run(command_line, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
     assert "0 encoded, 6 unchanged" in found.stdout
+
+
+def test_an_index_that_goes_on_elsewhere_tells_how_many_bits_differ(root, tmp_path, encoder):
+    run(root, tmp_path / "x.idx")
+    save(root, b"new.png", 99)
+    encoder.model = dataclasses.replace(encoder.model, backend="gpu", dtype="bfloat16")
+    real, told = encoder.start, []
+
+    def start(crops, quick=False):
+        batch = real(crops)
+        batch.packed[:, 0] ^= 1
+        return batch
+
+    encoder.start = start
+    folder.encode(Request(str(root), tmp_path / "x.idx"), told.append)
+    warning = next(line for line in told if line.startswith("warning"))
+    assert "begun in float32 on cpu" in warning
+    assert "in bfloat16 on gpu: 6 of 144 bits of 6 images differ" in warning
+    with open_index(tmp_path / "x.idx") as opened:
+        assert opened.backends == {("gpu", "bfloat16"): (6, 6)}

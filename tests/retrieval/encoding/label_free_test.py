@@ -16,7 +16,6 @@ from hybridhash_jax.retrieval.encoding.errors import EncoderError
 from hybridhash_jax.retrieval.index import IndexFileError, create_index, open_index
 from input_pipeline.images.transforms import ImageTransform
 
-
 program_of = functools.cache(label_free.create_program)
 
 
@@ -25,7 +24,13 @@ def small_network(monkeypatch):
     """A thin, untrained one at 32 pixels in place of the published."""
 
     def build(weights, bits):
-        options = {"head": "hybridhash", "head_kind": "linear", "outputs": bits, "width": 0.25}
+        options = {
+            "head": "hybridhash",
+            "head_kind": "linear",
+            "outputs": bits,
+            "width": 0.25,
+            "depth": 0.1,
+        }
         return models.create_network(weights, rngs=nnx.Rngs(1), image_size=32, **options)
 
     monkeypatch.setattr(label_free, "_network", build)
@@ -39,6 +44,7 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (40, 32, 40, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_codes_are_those_of_itq_and_are_made_again_from_the_index(images, tmp_path):
     encoder = Encoder.unsupervised(images, 16)
     codes = encoder(images)
@@ -73,6 +79,7 @@ def test_codes_are_those_of_itq_and_are_made_again_from_the_index(images, tmp_pa
         Encoder.from_index(opened)
 
 
+@pytest.mark.slow
 def test_the_sample_is_drawn_by_the_seed(images, monkeypatch):
     monkeypatch.setattr(label_free, "SAMPLE", 30)
     models_ = [Encoder.unsupervised(images, 16, seed=seed).model for seed in (0, 0, 1)]
