@@ -57,12 +57,10 @@ def held(path: Path) -> Iterator[None]:
         _remove(path, seen)
     own = _own()
     try:
-        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        _make(path, own)
     except FileExistsError:
         time.sleep(0.5)
         raise HeldError(path, _read(path) or {}) from None
-    with os.fdopen(file, "w") as lock:
-        json.dump(own, lock)
     ended = threading.Event()
     threading.Thread(target=_beat, args=(path, ended), name="lock", daemon=True).start()
     try:
@@ -71,6 +69,28 @@ def held(path: Path) -> Iterator[None]:
         ended.set()
         with contextlib.suppress(OSError):
             _remove(path, own)
+
+
+def _make(path: Path, holder: dict[str, Any]) -> None:
+    """Makes the file with its content in one step: one killed between the two would block others."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    aside.unlink(missing_ok=True)
+    try:
+        _write(aside, holder)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            _write(path, holder)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _write(path: Path, holder: dict[str, Any]) -> None:
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    with os.fdopen(file, "w") as lock:
+        json.dump(holder, lock)
 
 
 def _remove(path: Path, holder: dict[str, Any]) -> None:

@@ -1,5 +1,8 @@
-"""The nearest codes: exact on one core, approximate with inverted lists, exact on accelerators."""
+"""Nearest codes: an exact scan, lists of faiss (`ivf`), and accelerators (`devices`).
 
-from hybridhash_jax.retrieval.engine.exact import Nearest, nearest, nearest_of_many
+Importing this loads neither JAX nor faiss nor Numba.
+"""
 
-__all__ = ["Nearest", "nearest", "nearest_of_many"]
+from hybridhash_jax.retrieval.engine.exact import Nearest, nearest, nearest_batch
+
+__all__ = ["Nearest", "nearest", "nearest_batch"]

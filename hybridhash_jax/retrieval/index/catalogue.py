@@ -33,7 +33,7 @@ _LOOKUPS = """
 CREATE INDEX rows_by_path ON rows (path);
 CREATE INDEX rows_by_label ON rows (label);
 """
-_WAIT_SECONDS = 60.0  # for another process that is just reading or committing
+WAIT_SECONDS = 60.0  # for another process that is just reading or committing
 _AT_ONCE = 900  # SQLite takes at least 999 values a query
 # Of one path at most one row has no tombstone.
 ALIVE = "NOT EXISTS (SELECT 1 FROM tombstones WHERE tombstones.row = rows.row)"
@@ -85,7 +85,7 @@ def connect(path: Path, *, to_write: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{_quoted(path)}?mode={mode}",
         uri=True,
-        timeout=_WAIT_SECONDS,
+        timeout=WAIT_SECONDS,
         isolation_level=None,
         check_same_thread=False,  # SQLite is built to be shared between threads
     )

@@ -69,10 +69,10 @@ def read_header(path: Path) -> Header:
         raise
     try:
         content = json.loads(text)
-        number = content["format"]
+        number = int(content["format"])
     except (ValueError, KeyError, TypeError):
         raise _damaged(path) from None
-    if not isinstance(number, int) or number > FORMAT:
+    if number > FORMAT:
         raise IndexFileError(
             f"{shown(path)} has format {number}; this release reads formats up to {FORMAT}. "
             "Update hybridhash_jax, or encode the images into a new index."

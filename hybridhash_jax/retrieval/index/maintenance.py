@@ -20,7 +20,7 @@ from hybridhash_jax.retrieval.index.same_model import check_same_model
 from hybridhash_jax.retrieval.index.writer import clean, finish, open_writer
 from input_pipeline.progress import Progress
 
-_SEGMENT_ROWS = 2**20
+SEGMENT_ROWS = 2**20
 _THUMBNAILS_AT_ONCE = 1000
 
 
@@ -50,7 +50,8 @@ def merge(
         indexes = [stack.enter_context(open_index(source)) for source in sources]
         warnings = _check(indexes, root)
         first = indexes[0]
-        with storage.building(Path(out).expanduser()) as place, explained(place, "write"):
+        target = Path(out).expanduser()
+        with storage.building(target) as place, explained(target, "write"):
             old = first.header
             for name in first.files:
                 storage.write_synced(place / storage.FILES / name, first.file(name))
@@ -138,7 +139,7 @@ class _Chunk:
         self._images, self._progress = images, progress
 
     def __iter__(self) -> Iterator[Entry]:
-        for image in itertools.islice(self._images, _SEGMENT_ROWS):
+        for image in itertools.islice(self._images, SEGMENT_ROWS):
             self.sources.append(image.source)
             self.rows.append(image.row)
             self._progress.update(1)

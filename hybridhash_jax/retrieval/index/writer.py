@@ -37,7 +37,8 @@ def create_index(
     Raises:
       IndexFileError: there is something already, or it cannot be written.
     """
-    with storage.building(Path(path).expanduser()) as place, explained(place, "write"):
+    target = Path(path).expanduser()
+    with storage.building(target) as place, explained(target, "write"):
         for name, data in files.items():
             storage.write_synced(place / storage.FILES / name, data)
         sums = {name: digest(data) for name, data in sorted(files.items())}

@@ -1,85 +1,122 @@
-"""Exact search equals comparing all codes one by one, by NumPy and by the compiled loop."""
+"""The exact scan returns what sorting all distances returns, ties in the order of rows."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridhash_jax.retrieval.engine import exact
+from hybridhash_jax.retrieval.engine import nearest, nearest_batch
+from tests.retrieval.engine.reference import assert_same, brute_force, codes_of, searches
 
 
-def by_hand(codes, query, k, radius, mask):
-    """(row, distance) of the answer, and how many have the last distance."""
-    pairs = [
-        (sum(int(a ^ b).bit_count() for a, b in zip(row.tolist(), query.tolist(), strict=True)), i)
-        for i, row in enumerate(codes)
-        if mask is None or mask[i]
-    ]
-    near = sorted(pair for pair in pairs if radius is None or pair[0] <= radius)
-    answer = near[:k]
-    last = sum(pair[0] == answer[-1][0] for pair in near) if answer else 0
-    return [(i, distance) for distance, i in answer], last
+@given(searches(), st.lists(st.integers(0, 300), max_size=3))
+def test_it_equals_a_sort_of_all_distances_over_any_cut_into_segments(search, cuts):
+    codes, query, k, radius, mask = search
+    segments = np.split(codes, sorted(min(cut, len(codes)) for cut in cuts))
+    found = nearest(segments, query, k, radius, mask)
+    assert_same(found, brute_force(codes, query, k, radius, mask))
 
 
-@st.composite
-def searches(draw):
-    words, n = draw(st.integers(1, 3)), draw(st.integers(0, 60))
-    random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    # Few different codes, so that many distances are equal.
-    some = random.integers(0, 2**64, (draw(st.integers(1, 12)), words), dtype=np.uint64)
-    codes = some[random.integers(0, len(some), n)]
-    query = some[0] ^ np.uint64(draw(st.sampled_from([0, 1, 2**63, 7])))
-    cuts = sorted(draw(st.lists(st.integers(0, n), max_size=3)))
-    k = draw(st.none() | st.integers(1, 70))
-    radius = draw(st.integers(0, 200) if k is None else st.none() | st.integers(0, 200))
-    mask = draw(st.none() | st.just(random.random(n) < 0.5))
-    return codes, np.split(codes, cuts), query, k, radius, mask
+@pytest.mark.parametrize("order", ["random", "nearest first", "nearest last", "all equal"])
+@pytest.mark.parametrize("k", [1, 100, 3_000, 500_000])
+def test_it_is_exact_over_many_blocks_in_any_order(order, k):
+    codes = codes_of(0, 200_000, 1, 1 if order == "all equal" else 40)
+    query = codes[77] ^ np.uint64(1)
+    if order.startswith("nearest"):
+        by_distance = np.argsort(np.bitwise_count(codes ^ query)[:, 0], kind="stable")
+        codes = codes[by_distance if order == "nearest first" else by_distance[::-1]]
+    mask = np.random.default_rng(1).random(len(codes)) < 0.3
+    for chosen in (None, mask):
+        assert_same(
+            nearest([codes], query, k, mask=chosen), brute_force(codes, query, k, mask=chosen)
+        )
+
+
+def test_ties_are_cut_by_row_and_counted_beyond_the_cut():
+    codes = np.array([[3], [1], [0], [1], [2], [8]], np.uint64)
+    found = nearest([codes], np.zeros(1, np.uint64), k=3)
+    assert found.rows.tolist() == [2, 1, 3]
+    assert found.distances.tolist() == [0, 1, 1]
+    assert found.at_last == 4
+
+
+def test_the_radius_is_the_largest_distance():
+    codes = np.array([[7], [1], [0], [3]], np.uint64)
+    found = nearest([codes], np.zeros(1, np.uint64), radius=2)
+    assert (found.rows.tolist(), found.at_last) == ([2, 1, 3], 1)
+    both = nearest([codes], np.zeros(1, np.uint64), k=2, radius=2)
+    assert (both.rows.tolist(), both.at_last) == ([2, 1], 1)
 
 
 @given(searches())
-def test_numpy_and_the_compiled_loop_give_what_is_counted_by_hand(given):
-    codes, segments, query, k, radius, mask = given
-    expected, last = by_hand(codes, query, k, radius, mask)
-    for worth in (0, 10**9):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(exact, "_WORTH_COMPILING", worth)
-            found = exact.nearest(segments, query, k, radius, mask)
-        assert list(zip(found.rows.tolist(), found.distances.tolist(), strict=True)) == expected
-        assert found.at_last == last
+def test_a_batch_equals_its_queries_one_by_one(search):
+    codes, query, k, radius, mask = search
+    queries = np.stack([query, ~query, query ^ np.uint64(5)])
+    found = nearest_batch([codes], queries, k, radius, mask)
+    for one, expected in zip(found, queries, strict=True):
+        assert_same(one, nearest([codes], expected, k, radius, mask))
 
 
-def test_blocks_segments_and_threads_change_nothing():
-    random = np.random.default_rng(0)
-    codes = random.integers(0, 2**12, (30_000, 1), dtype=np.uint64)  # every code several times
-    queries = random.integers(0, 2**12, (5, 1), dtype=np.uint64)
-    mask = random.random(len(codes)) < 0.9
-    many = exact.nearest_of_many(np.split(codes, [9_000, 9_001]), queries, 50, mask=mask)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact, "_WORTH_COMPILING", 0)
-        compiled = exact.nearest_of_many(
-            np.split(codes, [4_096, 20_000]), queries, 50, mask=mask, num_workers=2
-        )
-    for query, one, other in zip(queries, many, compiled, strict=True):
-        alone = exact.nearest([codes], query, 50, mask=mask)
-        for found in (one, other):
-            np.testing.assert_array_equal(found.rows, alone.rows)
-            np.testing.assert_array_equal(found.distances, alone.distances)
-            assert found.at_last == alone.at_last > 0
-        assert mask[alone.rows].all()
+def test_rows_of_a_missing_segment_stay_unused():
+    codes = codes_of(2, 30, 1, 4)
+    mask = np.ones(30, np.bool_)
+    mask[10:20] = False
+    parts = [codes[:10], codes[20:]]
+    found = nearest(parts, codes[3], k=25, first_rows=[0, 20])
+    assert_same(found, brute_force(codes, codes[3], k=25, mask=mask))
+    assert_same(
+        nearest(parts, codes[3], 5, None, mask, [0, 20]),
+        brute_force(codes, codes[3], 5, None, mask),
+    )
+
+
+def test_memory_mapped_codes_are_searched_in_place(tmp_path):
+    codes = codes_of(3, 500, 2, 30)
+    (tmp_path / "codes").write_bytes(codes.astype("<u8").tobytes())
+    mapped = np.memmap(tmp_path / "codes", "<u8", "r", shape=codes.shape)
+    found = nearest([mapped], codes[9], k=20)
+    assert_same(found, brute_force(codes, codes[9], 20))
+    assert type(found.rows) is np.ndarray
+
+
+def test_no_codes_and_no_queries_are_answered():
+    none = np.empty((0, 1), np.uint64)
+    assert len(nearest([], np.zeros(1, np.uint64), k=3)) == 0
+    assert nearest([none], np.zeros(1, np.uint64), k=3).at_last == 0
+    assert nearest_batch([none], none, k=3) == []
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given_here", "message"),
     [
-        ({}, "give k, radius, or both"),
-        ({"k": 0}, "k=0; give 1 or more"),
-        ({"radius": -1}, "radius=-1; give 0 or more"),
-        ({"k": 1, "query": np.zeros(2, np.uint64)}, "equally many words"),
-        ({"k": 1, "query": np.zeros(1, np.int64)}, "are uint64"),
-        ({"k": 1, "mask": np.ones(2, bool)}, r"is bool \[3\], not bool \(2,\)"),
+        ({}, "give k, a radius, or both"),
+        ({"k": 0}, "k must be at least 1; got 0"),
+        ({"radius": -1}, "radius must be at least 0 bits; got -1"),
+        ({"k": 1, "codes": [np.zeros((3, 2), np.uint64)]}, r"uint64 of 1 words .* got uint64 \[3, 2\]"),
+        ({"k": 1, "codes": [np.zeros((3, 1), np.uint8)]}, r"got uint8 \[3, 1\]"),
+        ({"k": 1, "mask": np.ones(2, np.bool_)}, r"mask must be bool of 3 rows; got bool \[2\]"),
+        ({"k": 1, "mask": np.ones(3, np.uint8)}, r"got uint8 \[3\]"),
+        ({"k": 1, "first_rows": [0, 1]}, "1 arrays of codes, but 2 first rows"),
+        ({"k": 1, "codes": [np.zeros((3, 1), np.uint64)] * 2, "first_rows": [0, 2]}, "must ascend"),
     ],
-)
-def test_what_cannot_be_asked_is_refused(given, told):
-    asked = {"codes": [np.zeros((3, 1), np.uint64)], "query": np.zeros(1, np.uint64)} | given
-    with pytest.raises(ValueError, match=told):
-        exact.nearest(**asked)
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(given_here, message):
+    codes = given_here.pop("codes", [np.zeros((3, 1), np.uint64)])
+    with pytest.raises(ValueError, match=message):
+        nearest(codes, np.zeros(1, np.uint64), **given_here)
+
+
+@pytest.mark.slow
+def test_searching_loads_neither_jax_nor_numba_nor_faiss():
+    script = (
+        "import sys, numpy as np; from hybridhash_jax.retrieval import engine; "
+        "engine.nearest([np.zeros((9, 1), np.uint64)], np.zeros(1, np.uint64), 3); "
+        "print({'jax', 'numba', 'faiss', 'jaxtyping'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"

@@ -1,0 +1,121 @@
+"""`hybridhash index`: what it prints, and its exit codes."""
+
+import dataclasses
+import io
+import json
+import sys
+
+import pytest
+
+from hybridhash_jax.retrieval.index import open_index, open_writer
+from hybridhash_jax.retrieval.index.command import main
+from tests.retrieval.index.made import MODEL, codes_of, entry_of, make
+
+PATHS = [b"cat/1.jpg", b"cat/2.jpg", b"dog/1.jpg", b"\xff,\n.jpg"]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return make(tmp_path / "i", PATHS)
+
+
+def test_info_tells_what_there_is(path, capsys):
+    with open_writer(path) as writer:
+        writer.note_backend("cuda", "float32", 256, 12)
+        writer.remove([b"dog/1.jpg"])
+    assert main(["info", str(path)]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        "3 images, 64 bits",
+        f"{MODEL.name}, fingerprint a1a1a1a1a1a1\n",
+        "float32 on cpu",
+        "3 searched, 1 gone, in 1 segment",
+        "cat 2, (none) 1",
+        "float32 on cuda: 12 of 16,384 bits of 256 sample images differ",
+    ):
+        assert part in text
+
+
+def test_info_as_json(path, capsys):
+    assert main(["info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["images"] == 4
+    assert facts["labels"] == {"": 1, "cat": 2, "dog": 1}
+    assert facts["model"]["fingerprint"] == MODEL.fingerprint
+
+
+def test_verify_exits_with_1_where_there_is_damage(path, capsys):
+    assert main(["verify", str(path)]) == 0
+    assert "is whole" in capsys.readouterr().out
+    (file,) = path.rglob("*.codes")
+    file.write_bytes(bytes(32))
+    assert main(["verify", str(path)]) == 1
+    assert f"{file} is damaged: rows 0 to 3" in capsys.readouterr().out
+    assert main(["info", str(path)]) == 0
+    assert f"DAMAGED     segments/{file.name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        (["cat/1.jpg", "nowhere.jpg"], PATHS[1:]),
+        (["--where", "label=cat"], PATHS[2:]),
+        (["--where", "label=cat", "path=*/1.jpg"], PATHS[1:]),
+        (["dog/1.jpg", "--where", "label=cat"], PATHS[3:]),
+    ],
+)
+def test_images_are_removed(path, arguments, left, capsys):
+    assert main(["remove", str(path), *arguments]) == 0
+    assert open_index(path).paths()[0] == left
+    out = capsys.readouterr().out
+    assert f"removed {4 - len(left)} image" in out
+    assert ("nowhere.jpg" in out) == ("nowhere.jpg" in arguments)
+
+
+@pytest.mark.parametrize("data", [b"cat/1.jpg\ncat/2.jpg\n", b"\xff,\n.jpg\0cat/1.jpg\0"])
+def test_a_list_names_what_is_removed(path, data, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert main(["remove", str(path), "--list=-"]) == 0
+    assert len(open_index(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to remove"),
+        (["nowhere.jpg"], "has none of these images"),
+        (["--where", "cat"], "takes KEY=VALUE"),
+        (["--where", "color=red"], "give label or path"),
+        (["--list=missing.txt"], "missing.txt: No such file"),
+    ],
+)
+def test_what_cannot_be_removed_is_one_line(path, arguments, message, capsys):
+    assert main(["remove", str(path), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert len(open_index(path)) == 4
+
+
+def test_indexes_are_merged_and_compacted(path, tmp_path, capsys):
+    other = make(tmp_path / "o", [b"new"], model=dataclasses.replace(MODEL, backend="tpu"))
+    assert main(["merge", str(path), str(other), f"--out={tmp_path / 'all'}"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("warning: ") and "float32 on tpu" in printed.err
+    assert "5 images" in printed.out
+    with open_writer(tmp_path / "all") as writer:
+        writer.add([entry_of(b"x")], codes_of([b"x"]))
+    assert main(["compact", str(tmp_path / "all")]) == 0
+    assert "6 images" in capsys.readouterr().out
+    assert len(open_index(tmp_path / "all").segments) == 1
+
+
+def test_usage_errors_exit_with_2(capsys):
+    for arguments in ([], ["erase"], ["merge", "a"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["merge", "--help"])
+    assert ended.value.code == 0
+    assert "hybridhash index merge a.idx b.idx --out=all.idx" in capsys.readouterr().out
