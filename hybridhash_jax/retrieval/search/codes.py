@@ -1,14 +1,17 @@
 """From codes to rows of an index: the exact scan over all that is searched."""
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from hybridhash_jax.retrieval.engine import Nearest, nearest_of_many
+from hybridhash_jax.retrieval.engine import Nearest, nearest_batch
 from hybridhash_jax.retrieval.index import Index, IndexFileError
+from input_pipeline.threads import available_cores, map_in_threads
 
 Kind = Literal["exact", "ivf"]
 Where = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -52,16 +55,31 @@ def conditions(where: Where) -> tuple[tuple[str, str], ...]:
 
 
 def nearest_rows(
-    index: Index, queries: UInt64[np.ndarray, "Q words"], wanted: Wanted
+    index: Index,
+    queries: UInt64[np.ndarray, "Q words"],
+    wanted: Wanted,
+    num_workers: int | None = None,
 ) -> list[Nearest]:
-    """The nearest rows of an index for each query, by distance, then by row."""
+    """The nearest rows of an index for each query, by distance, then by row.
+
+    Each query is one thread's; `num_workers` None is one thread a core.
+    """
     wanted.check(index.model.bits)
-    codes = [segment.codes for segment in index.segments]
-    if not (codes and len(queries)):
-        nothing = np.zeros(0, np.int64)
-        return [Nearest(nothing, nothing, 0) for _ in queries]
-    found = nearest_of_many(codes, queries, wanted.k, wanted.radius, _mask(index, wanted))
-    return [Nearest(_rows(index, one.rows), one.distances, one.at_last) for one in found]
+    if not len(queries):
+        return []
+    rows = selected(index, wanted)
+    search = functools.partial(
+        nearest_batch,
+        [segment.codes for segment in index.segments],
+        k=wanted.k,
+        radius=wanted.radius,
+        mask=None if rows.all() else rows,
+        first_rows=[segment.first_row for segment in index.segments],
+    )
+    workers = min(num_workers or available_cores(), len(queries))
+    parts = np.array_split(queries, workers)
+    with contextlib.closing(map_in_threads(search, parts, workers)) as answers:
+        return [one for answer in answers for one in answer]
 
 
 def selected(index: Index, wanted: Wanted) -> Bool[np.ndarray, " num_rows"]:
@@ -80,19 +98,3 @@ def check_not_empty(index: Index, wanted: Wanted, shown: str) -> None:
         names = [name or "(none)" for name in index.labels()]
         labels = ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" * (len(names) > 20))
         raise IndexFileError(f"no image of {shown} has {given}; its labels are: {labels}")
-
-
-def _mask(index: Index, wanted: Wanted) -> Bool[np.ndarray, " N"] | None:
-    """Of the codes in the order of segments, from which damaged ones are missing; None is all."""
-    rows = selected(index, wanted)
-    parts = [rows[one.first_row : one.first_row + len(one.codes)] for one in index.segments]
-    mask = np.concatenate(parts)
-    return None if mask.all() else mask
-
-
-def _rows(index: Index, places: np.ndarray) -> np.ndarray:
-    """Rows of the index from places among the codes, which damaged segments are missing from."""
-    first_rows = np.array([segment.first_row for segment in index.segments])
-    starts = np.cumsum([0, *(len(segment.codes) for segment in index.segments[:-1])])
-    segment = np.searchsorted(starts, places, side="right") - 1
-    return places + (first_rows - starts)[segment]

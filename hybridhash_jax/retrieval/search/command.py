@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> str:
         content, page = found_by(_request(options))
-        failed.extend(
-            f"{shown(one['query'])}: {one['error']}" for one in content["queries"] if one["error"]
-        )
+        failed.extend(_without_answer(content))
+        if len(failed) == len(content["queries"]) and options.format == "text":
+            raise ValueError(failed.pop(0))  # nothing is to be printed; the others follow
         return _written(options, content, page)
 
     code = run_command(run, "nothing was written")
@@ -47,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(failed) > _LISTED:
         print(f"error: {len(failed) - _LISTED:,} more, all in --format=json", file=sys.stderr)
     return code or int(bool(failed))
+
+
+def _without_answer(content: dict[str, Any]) -> list[str]:
+    return [f"{shown(one['query'])}: {one['error']}" for one in content["queries"] if one["error"]]
 
 
 def _request(options: argparse.Namespace) -> Request:

@@ -4,15 +4,19 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from hybridhash_jax.retrieval.encoding.encoder import Encoder, in_batches
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
+from hybridhash_jax.retrieval.encoding.making import keep_programs
+from hybridhash_jax.retrieval.encoding.network import FEW
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
 from hybridhash_jax.retrieval.index import Index, check_same_model
 from hybridhash_jax.retrieval.index.errors import shown
+from hybridhash_jax.workdir import names
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.threads import available_cores, map_in_threads
 
@@ -25,6 +29,9 @@ def make_encoder(index: Index, workdir: str | os.PathLike[str] | None = None) ->
     Raises:
       EncoderError: it is not to be had, or is of another model.
     """
+    run = Path(workdir or index.model.source.get("workdir", "")).expanduser()
+    # Beside a run that is not there nothing is to be made.
+    keep_programs(run if (run / names.CONFIG).is_file() else None)
     if workdir is None:
         return Encoder.from_index(index)
     checkpoint = index.model.source.get("checkpoint", "selected")
@@ -53,7 +60,7 @@ def encode_each(
     )
     with contextlib.closing(read):
         for batch in in_batches(read, encoder.batch_size):
-            yield from _codes(encoder, batch)
+            yield from _codes(encoder, batch, len(images) <= FEW)
             on_images(len(batch))
 
 
@@ -69,13 +76,13 @@ def _crop(preparation: Preparation, image: Image) -> np.ndarray | UnreadableImag
 
 
 def _codes(
-    encoder: Encoder, batch: Sequence[np.ndarray | UnreadableImage]
+    encoder: Encoder, batch: Sequence[np.ndarray | UnreadableImage], quick: bool
 ) -> Iterator[np.ndarray | UnreadableImage]:
     crops = [crop for crop in batch if isinstance(crop, np.ndarray)]
     if not crops:
         yield from batch
         return
-    packed, is_nan = encoder.fetch(encoder.start(np.stack(crops)), len(crops))
+    packed, is_nan = encoder.fetch(encoder.start(np.stack(crops), quick=quick), len(crops))
     if is_nan.any():
         raise EncoderError(
             f"the output of {encoder.model.name} is NaN, which has no sign: look for a diverged "
