@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hybridhash_jax.retrieval.engine import Nearest
-from hybridhash_jax.retrieval.index import Index
+from hybridhash_jax.retrieval.index import Entry, Index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +38,12 @@ class Answer(list[Found]):
     Attributes:
       at_last: how many of all images that were searched have the last of these distances. Learned
         codes tie, so where the answer ends at k there may be more of them than it shows.
+      exact: False where only lists of similar codes were looked at, see kind="ivf".
     """
 
-    def __init__(self, found: Iterable[Found] = (), at_last: int = 0):
+    def __init__(self, found: Iterable[Found] = (), at_last: int = 0, exact: bool = True):
         super().__init__(found)
-        self.at_last = at_last
+        self.at_last, self.exact = at_last, exact
 
     @property
     def left_out(self) -> int:
@@ -55,11 +56,11 @@ def answer_of(index: Index, nearest: Nearest) -> Answer:
     """The images of rows."""
     root = index.root
 
-    def found(row: int, distance: int, entry) -> Found:
+    def found(row: int, distance: int, entry: Entry) -> Found:
         path = os.fsdecode(entry.path)
         file = None if root is None else root / path
         return Found(row, path, distance, entry.label, entry.width, entry.height, file)
 
     rows = [int(row) for row in nearest.rows]
     numbers = zip(rows, map(int, nearest.distances), index.entries(rows), strict=True)
-    return Answer((found(*one) for one in numbers), nearest.at_last)
+    return Answer((found(*one) for one in numbers), nearest.at_last, nearest.exact)

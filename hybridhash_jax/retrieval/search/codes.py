@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt64
@@ -12,6 +12,9 @@ from jaxtyping import Bool, UInt64
 from hybridhash_jax.retrieval.engine import Nearest, nearest_batch
 from hybridhash_jax.retrieval.index import Index, IndexFileError
 from input_pipeline.threads import available_cores, map_in_threads
+
+if TYPE_CHECKING:
+    from hybridhash_jax.retrieval.engine.ivf import Ivf
 
 Kind = Literal["exact", "ivf"]
 Where = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -58,26 +61,34 @@ def nearest_rows(
     index: Index,
     queries: UInt64[np.ndarray, "Q words"],
     wanted: Wanted,
+    lists: "Ivf | None" = None,
     num_workers: int | None = None,
 ) -> list[Nearest]:
     """The nearest rows of an index for each query, by distance, then by row.
 
-    Each query is one thread's; `num_workers` None is one thread a core.
+    Args:
+      index: what is searched.
+      queries: uint64 [Q, words].
+      wanted: of each query.
+      lists: where an approximate answer is wanted.
+      num_workers: threads, each of which has some of the queries; None is one a core.
     """
     wanted.check(index.model.bits)
     if not len(queries):
         return []
     rows = selected(index, wanted)
-    search = functools.partial(
-        nearest_batch,
-        [segment.codes for segment in index.segments],
-        k=wanted.k,
-        radius=wanted.radius,
-        mask=None if rows.all() else rows,
-        first_rows=[segment.first_row for segment in index.segments],
-    )
+    codes = [segment.codes for segment in index.segments]
+    where = {
+        "k": wanted.k,
+        "radius": wanted.radius,
+        "mask": None if rows.all() else rows,
+        "first_rows": [segment.first_row for segment in index.segments],
+    }
+    if lists is not None:  # faiss has one number of threads for all of the process
+        return [lists.search(codes, query, **where) for query in queries]
     workers = min(num_workers or available_cores(), len(queries))
     parts = np.array_split(queries, workers)
+    search = functools.partial(nearest_batch, codes, **where)
     with contextlib.closing(map_in_threads(search, parts, workers)) as answers:
         return [one for answer in answers for one in answer]
 

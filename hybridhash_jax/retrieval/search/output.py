@@ -84,6 +84,8 @@ def ties(one: dict[str, Any]) -> str:
         return ""
     count, last = one["left_out"], one["found"][-1]["distance"]
     more = "1 more image is" if count == 1 else f"{count:,} more images are"
+    if not one["exact"]:
+        more = f"at least {more}"
     return f"{more} at distance {last}, too; of equal ones the first in the index are shown"
 
 
@@ -93,6 +95,7 @@ def _query(query: Query, answer: Answer | None) -> dict[str, Any]:
         "query": query.name,
         "row": query.row,
         "error": query.error,
+        "exact": found.exact,
         "at_last": found.at_last,
         "left_out": found.left_out,
         "found": [
@@ -124,8 +127,8 @@ def _table(one: dict[str, Any], content: dict[str, Any]) -> str:
     if not one["found"]:
         within = f" within distance {content['radius']}" if content["radius"] is not None else ""
         return f"{shown(one['query'])}: none of {counted(searched, 'image')}{within}"
-    head = f"{shown(one['query'])}: {len(one['found']):,} of {counted(searched, 'image')}"
-    rows = [("rank", f"of {bits} bits", "path", "label")]
+    head = f"{shown(one['query'])}: {len(one['found']):,} of {counted(searched, 'image')}, codes of {bits} bits"
+    rows = [("rank", "distance", "path", "label")]
     rows += [
         (str(x["rank"]), str(x["distance"]), shown(x["path"]), shown(x["label"]))
         for x in one["found"]

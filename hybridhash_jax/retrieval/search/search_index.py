@@ -19,6 +19,7 @@ from input_pipeline.errors import UnreadableImage
 
 if TYPE_CHECKING:  # they need JAX
     from hybridhash_jax.retrieval.encoding.encoder import Encoder
+    from hybridhash_jax.retrieval.search.approximate import Lists
 
 Path_ = str | bytes | os.PathLike[str]
 Query = Path_ | np.ndarray
@@ -36,6 +37,7 @@ class SearchIndex:
         """An encoder that is given must be of the index's model."""
         self.index = index
         self._encoder = encoder
+        self._lists: Lists | None = None
         if encoder is not None:
             encoder.check(index.model, str(index.path))
 
@@ -71,6 +73,7 @@ class SearchIndex:
     def warnings(self) -> list[str]:
         """What a user should know of the answers, a sentence each."""
         found = damage(self.index)
+        found += self._lists.notes if self._lists else []
         if self._encoder is not None:
             from hybridhash_jax.retrieval.search.query_codes import notes
 
@@ -129,7 +132,13 @@ class SearchIndex:
 
     def search_words(self, words: UInt64[np.ndarray, "Q words"], wanted: Wanted) -> list[Answer]:
         """Answers for codes as an index keeps them, see `to_words`."""
-        return [answer_of(self.index, one) for one in nearest_rows(self.index, words, wanted)]
+        if wanted.kind == "ivf" and self._lists is None:
+            from hybridhash_jax.retrieval.search.approximate import open_lists
+
+            self._lists = open_lists(self.index)
+        lists = self._lists.ivf if wanted.kind == "ivf" and self._lists else None
+        found = nearest_rows(self.index, words, wanted, lists)
+        return [answer_of(self.index, one) for one in found]
 
     def _words(self, queries: Sequence[Query]) -> UInt64[np.ndarray, "Q words"]:
         if isinstance(queries, str | bytes | os.PathLike):

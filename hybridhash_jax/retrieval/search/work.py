@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from hybridhash_jax.retrieval.search.queries import (
     file_queries,
     stored_queries,
 )
+
+if TYPE_CHECKING:
+    from hybridhash_jax.retrieval.engine.ivf import Ivf
+    from hybridhash_jax.retrieval.search.approximate import Lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,20 +48,31 @@ def found_by(request: Request) -> tuple[dict[str, Any], str | None]:
         queries = file_queries(request.queries) + stored_queries(index, request.names)
         notes = encode_queries(queries, index, request.workdir, request.num_workers)
         _tell(notes)
-        answers = _answers(index, wanted, queries)
+        lists = _lists(index) if wanted.kind == "ivf" else None
+        warnings += notes + (lists.notes if lists else [])
+        answers = _answers(index, wanted, queries, lists and lists.ivf)
         searched = int(np.count_nonzero(selected(index, wanted)))
-        content = output.content_of(
-            index, searched, wanted, queries, answers, [*warnings, *notes], None
-        )
+        recall = lists.ivf.recall if lists else None
+        content = output.content_of(index, searched, wanted, queries, answers, warnings, recall)
         return content, _page(index, queries, content) if request.page else None
 
 
-def _answers(index: Index, wanted: Wanted, queries: list[Query]) -> list[Answer | None]:
+def _lists(index: Index) -> "Lists":
+    from hybridhash_jax.retrieval.search.approximate import open_lists
+
+    lists = open_lists(index)
+    _tell(lists.notes)
+    return lists
+
+
+def _answers(
+    index: Index, wanted: Wanted, queries: list[Query], lists: "Ivf | None"
+) -> list[Answer | None]:
     """One of each query that has a code."""
     words = [query.words for query in queries if query.words is not None]
     if not words:
         return [None] * len(queries)
-    found = iter(nearest_rows(index, np.stack(words), wanted))
+    found = iter(nearest_rows(index, np.stack(words), wanted, lists))
     return [None if query.words is None else answer_of(index, next(found)) for query in queries]
 
 
