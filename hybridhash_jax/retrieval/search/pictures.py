@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hybridhash_jax.retrieval.encoding.prepare import read_bytes
 from hybridhash_jax.retrieval.index import Index
 from hybridhash_jax.retrieval.search.queries import Query
 from input_pipeline.errors import UnreadableImage
@@ -38,6 +37,6 @@ class Pictures:
 
 def _of_file(path: str | Path) -> np.ndarray | None:
     try:
-        return decode_image(read_bytes(path), _OPTIONS)
-    except UnreadableImage:
+        return decode_image(Path(path).read_bytes(), _OPTIONS)
+    except (UnreadableImage, OSError):
         return None
