@@ -3,8 +3,8 @@
 Two rooms of files: tiny ones, where the network is the limit, and photographs through a network
 that costs nothing, where decoding is. And the memory and the time of a catalogue of many files.
 
-  python benchmarks/encode_folder.py --photos=PHOTOGRAPHS
-  python benchmarks/encode_folder.py --photos=PHOTOGRAPHS --files=100000
+  python -m benchmarks.encode_folder --photos=PHOTOGRAPHS
+  python -m benchmarks.encode_folder --photos=PHOTOGRAPHS --files=100000
 """
 
 import argparse

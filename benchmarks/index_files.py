@@ -3,21 +3,22 @@
 Run by hand:  python -m benchmarks.index_files [--rows=10000000] [--folder=/fast/disk]
 
 No image is read and no network runs: paths and codes are drawn at random. The index is made first,
-by the writer, in segments of 2**17 codes. Times are by the clock, with what is synced to the disk
-in them; memory is the largest of the process while it wrote and opened the index.
+by the writer, in segments of 2**17 codes. Times are medians; those by the clock have what is
+synced to the disk in them; memory is the largest of the process while it wrote and opened the index.
 """
 
 import argparse
+import gc
 import itertools
 import resource
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measure import Seconds, seconds_of
 from hybridhash_jax.retrieval.index import (
     Entry,
     Model,
@@ -58,7 +59,7 @@ def _measure(path: Path, options: argparse.Namespace) -> None:
     with open_writer(path) as writer:
         packed = _codes(_ADDED, generator)
 
-        def add(entries: list[Entry]) -> float:
+        def add(entries: list[Entry]) -> Seconds:
             return _seconds(lambda: writer.add(entries, packed))
 
         new = [_entries(f"new_{next(numbers)}", 0, _ADDED) for _ in range(repetitions)]
@@ -105,18 +106,18 @@ def _entry(folder: str, number: int) -> Entry:
     )
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def _seconds(work: Callable[[], object]) -> Seconds:
+    gc.collect()
+    return seconds_of(work)
 
 
 def _memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _tell(what: str, seconds: list[float]) -> None:
-    print(f"{what}: {statistics.median(seconds):.3f} s", flush=True)
+def _tell(what: str, seconds: list[Seconds]) -> None:
+    clock, processor = (statistics.median(figures) for figures in zip(*seconds, strict=True))
+    print(f"{what}: {clock:.3f} s, of the processor {processor:.3f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 Every image of a folder of class folders is a query among all others; its class is the label. The
 gap is what so few bits cost.
 
-  python benchmarks/label_free.py IMAGES
-  python benchmarks/label_free.py IMAGES --bits=32,64,128 --most=1000
+  python -m benchmarks.label_free IMAGES
+  python -m benchmarks.label_free IMAGES --bits=32,64,128 --most=1000
 """
 
 import argparse

@@ -62,8 +62,12 @@ class Encoder:
         return cls(trained_parts(Path(path).expanduser(), str(checkpoint)))
 
     @classmethod
-    def from_index(cls, index: "Index") -> "Encoder":
+    def from_index(cls, index: "Index", workdir: str | os.PathLike[str] | None = None) -> "Encoder":
         """The encoder that made the codes of an index.
+
+        Args:
+          index: says what it was.
+          workdir: where its run is now; None: where it was.
 
         Raises:
           EncoderError: its workdir is gone or has changed since.
@@ -77,17 +81,16 @@ class Encoder:
             parts = label_free.parts_of(program, source["weights"], fitted, source["images"])
             encoder = cls(parts, {source["file"]: data})
         elif source.get("kind") == "workdir":
-            encoder = cls._of_workdir_of(index)
+            encoder = cls._of_workdir_of(index, workdir or source["workdir"])
         else:
             raise EncoderError(f"{index.path} does not say what encodes its images: {dict(source)}")
         encoder.check(index.model, str(index.path))
         return encoder
 
     @classmethod
-    def _of_workdir_of(cls, index: "Index") -> "Encoder":
-        workdir, step = index.model.source["workdir"], index.model.source["checkpoint"]
+    def _of_workdir_of(cls, index: "Index", workdir: str | os.PathLike[str]) -> "Encoder":
         try:
-            return cls.from_workdir(workdir, str(step))
+            return cls.from_workdir(workdir, str(index.model.source["checkpoint"]))
         except EncoderError as error:
             raise EncoderError(
                 f"{index.path} was encoded with {index.model.name}, which is not to be had: {error}. "

@@ -5,6 +5,7 @@ the number of the change that set it. So a reader that keeps the number of rows 
 one generation, however much is written meanwhile, and holds no lock. Compaction makes a new file.
 """
 
+import itertools
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ CREATE INDEX rows_by_path ON rows (path);
 CREATE INDEX rows_by_label ON rows (label);
 """
 WAIT_SECONDS = 60.0  # for another process that is just reading or committing
+_CACHE_KIB = 64 * 1024
 _AT_ONCE = 900  # SQLite takes at least 999 values a query
 # Of one path at most one row has no tombstone.
 ALIVE = "NOT EXISTS (SELECT 1 FROM tombstones WHERE tombstones.row = rows.row)"
@@ -92,6 +94,8 @@ def connect(path: Path, *, to_write: bool = False) -> sqlite3.Connection:
     connection.execute(f"PRAGMA query_only = {int(not to_write)}")
     if to_write:
         connection.execute("PRAGMA synchronous = FULL")
+        # What a change touches stays in memory until it is committed.
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return connection
 
 
@@ -171,10 +175,14 @@ def add_rows(connection: sqlite3.Connection, first: int, added: Iterable[Entry])
 
 
 def alive_rows(connection: sqlite3.Connection, paths: Iterable[bytes]) -> list[int]:
-    """The rows without a tombstone of some paths; paths that are not there are passed over."""
-    query = f"SELECT row FROM rows WHERE path = ? AND {ALIVE}"
-    found = (connection.execute(query, (path,)).fetchone() for path in paths)
-    return [row for (row,) in filter(None, found)]
+    """The rows without a tombstone of some paths, in no order; paths not there are passed over."""
+    found: list[int] = []
+    remaining = iter(paths)
+    while some := list(itertools.islice(remaining, _AT_ONCE)):
+        places = ",".join("?" * len(some))
+        query = f"SELECT row FROM rows WHERE path IN ({places}) AND {ALIVE}"
+        found += [row for (row,) in connection.execute(query, some)]
+    return found
 
 
 def count_rows(records: Sequence[SegmentRecord]) -> int:

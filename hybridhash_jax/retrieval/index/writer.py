@@ -126,7 +126,7 @@ class Writer:
         records = ((entry.size, entry.modified_ns, entry.path) for entry in entries)
         with explained(self.path, "write"), self._transaction():
             self._connection.executemany(
-                f"UPDATE rows SET size = ?, modified_ns = ? WHERE path = ? AND {ALIVE}", records
+                "UPDATE rows SET size = ?, modified_ns = ? WHERE path = ?", records
             )
 
     def note_backend(self, backend: str, dtype: str, images: int, differing_bits: int) -> None:

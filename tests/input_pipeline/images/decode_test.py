@@ -7,12 +7,14 @@ import sys
 import warnings
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from input_pipeline.errors import UnreadableImage
+from input_pipeline.images import formats
 from input_pipeline.images.decode import (
     DecodeOptions,
     decode_image,
@@ -193,7 +195,7 @@ EPS = encoded(PHOTO, "EPS")
         (encoded(PHOTO, "PCX"), "PCX"),
         (encoded(PHOTO, "PPM"), "PPM"),
         (encoded(PHOTO, "JPEG2000"), "JPEG2000"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
     ],
 )
 def test_formats_that_are_not_read_are_refused_by_name(data, name):
@@ -255,6 +257,7 @@ import io, resource, sys
 import numpy as np
 from PIL import Image
 from input_pipeline.errors import UnreadableImage
+from input_pipeline.images import formats
 from input_pipeline.images.decode import DecodeOptions, decode_image
 from input_pipeline.images.transforms import ImageTransform
 
@@ -335,3 +338,29 @@ def test_raw_bytes_of_a_broken_chunk_are_not_told():
     with pytest.raises(UnreadableImage) as caught:
         decode_image(bytes(data))
     assert "broken PNG file" in str(caught.value) and "\\x" not in str(caught.value)
+
+
+def test_heic_is_read_where_its_package_is_installed(monkeypatch):
+    """The package is a stand-in that reads nothing but knows its files."""
+    opened = []
+
+    def register():
+        Image.register_open(
+            "HEIF", lambda file, name: opened.append(1), lambda start: b"heic" in start
+        )
+
+    data = b"\0\0\0\x18ftypheic" + bytes(20)
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
+    formats._init.cache_clear()
+    try:
+        formats.open_image(data)
+        assert opened == [1]
+        assert "HEIF" in formats.accepted_formats()
+    finally:
+        Image.OPEN.pop("HEIF")
+        Image.ID.remove("HEIF")
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        formats._init.cache_clear()
+    with pytest.raises(UnreadableImage, match="HEIC is read only where pillow-heif is installed"):
+        formats.open_image(data)
+    formats._init.cache_clear()

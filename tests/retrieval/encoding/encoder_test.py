@@ -3,16 +3,21 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from configs import lists
-from hybridhash_jax.codes import binary
 from hybridhash_jax.codes.files import load_code_sets
+from hybridhash_jax.features import kept
+from hybridhash_jax.features.plan import features_of
+from hybridhash_jax.retrieval.encoding import network
 from hybridhash_jax.retrieval.encoding.encoder import Encoder
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
+from hybridhash_jax.retrieval.index import create_index, open_index
 from hybridhash_jax.run import train
+from hybridhash_jax.runtime import lock_file
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.sets.digits import read_digits
@@ -69,8 +74,16 @@ def test_neither_their_number_nor_threads_nor_order_changes_codes(run, directory
     np.testing.assert_array_equal(encoder.packed(pixels), codes.packed[:5])
 
 
-def test_a_run_on_arrays_and_kept_features_takes_files_at_the_size_of_its_images(tmp_path):
-    """Its codes are of features that went through float16."""
+def test_a_run_on_arrays_and_kept_features_takes_files_at_the_size_of_its_images(
+    tmp_path, monkeypatch
+):
+    """Its codes are of the features that were kept, here coarse ones instead of float16."""
+
+    def coarse(graphdef, plan, params, images):
+        return jnp.round(features_of(graphdef, plan, params, images) * 2) / 2
+
+    monkeypatch.setattr(kept, "features_of", coarse)
+    monkeypatch.setattr(network, "features_of", coarse)
     frozen = {
         "optimizer__frozen": ("^patch_embed/", "^levels/0/"),
         "model__drop_path_rate": 0.0,
@@ -79,10 +92,11 @@ def test_a_run_on_arrays_and_kept_features_takes_files_at_the_size_of_its_images
     }
     train(make_config(**frozen), tmp_path / "run", StopAt())
     assert (tmp_path / "features").exists()
-    query, _ = load_code_sets(str(tmp_path / "run/codes"))
     encoder = Encoder.from_workdir(tmp_path / "run")
-    images = read_digits().images[query.rows]
-    np.testing.assert_array_equal(encoder.packed(images), query.packed)
+    digits = read_digits().images
+    for codes in load_code_sets(str(tmp_path / "run/codes")):
+        np.testing.assert_array_equal(encoder.packed(digits[codes.rows]), codes.packed)
+    images = digits[:30]
     assert encoder(images[:20].repeat(5, axis=1).repeat(5, axis=2)).shape == (20, 8)
     assert encoder.transform == ImageTransform(size=8, resize=8, options=encoder.transform.options)
     assert any("8 pixels" in note for note in encoder.notes)
@@ -107,6 +121,38 @@ def test_the_checkpoint_is_named_and_may_be_chosen(run):
     assert first.model.source["checkpoint"] == steps[0]
     with pytest.raises(EncoderError, match="no checkpoint .*999.*there are"):
         Encoder.from_workdir(run, "999")
+
+
+def test_an_index_finds_its_run_again_or_says_which_is_gone_or_changed(run, tmp_path):
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    encoder = Encoder.from_workdir(moved)
+    create_index(tmp_path / "x.idx", encoder.model, tmp_path, encoder.files)
+    with open_index(tmp_path / "x.idx") as index:
+        assert Encoder.from_index(index).model == encoder.model
+        config = json.loads((moved / "config.json").read_text())
+        config["data"]["apply_orientation"] = True
+        (moved / "config.json").write_text(json.dumps(config))
+        with pytest.raises(EncoderError, match=r"x\.idx holds codes of checkpoint .*would be of"):
+            Encoder.from_index(index)
+        shutil.rmtree(moved)
+        with pytest.raises(EncoderError, match=r"x\.idx .*checkpoint \d+ of .*run is no folder"):
+            Encoder.from_index(index)
+        assert Encoder.from_index(index, run).model.fingerprint == encoder.model.fingerprint
+
+
+def test_a_run_that_still_trains_is_used_and_told(run):
+    with lock_file.held(run / "lock.json"):
+        encoder = Encoder.from_workdir(run)
+    step = encoder.model.source["checkpoint"]
+    assert encoder.notes == (f"{run} still trains; checkpoint {step} is used",)
+    assert Encoder.from_workdir(run).notes == ()
+
+
+def test_a_quick_answer_is_nearly_always_the_same_code(run, directory):
+    encoder = Encoder.from_workdir(run)
+    paths = sorted((directory / "images").iterdir())[:5]
+    assert (encoder.packed(paths, quick=True) == encoder.packed(paths)).mean() > 0.9
 
 
 def write_config(folder, **changes):
@@ -153,9 +199,3 @@ def test_an_image_that_cannot_be_read_is_named(run, tmp_path):
     with pytest.raises(ValueError, match="uint8"):
         encoder(np.zeros((1, 8, 8, 3), np.float32))
     assert encoder([]).shape == (0, 8)
-
-
-def test_packed_codes_are_those_of_the_codes_room(run, directory):
-    encoder = Encoder.from_workdir(run)
-    paths = sorted((directory / "images").iterdir())[:3]
-    np.testing.assert_array_equal(binary.pack(encoder(paths)), encoder.packed(paths))

@@ -19,6 +19,7 @@ from hybridhash_jax.retrieval.index import (
     open_writer,
     verify,
 )
+from hybridhash_jax.runtime.lock_file import held
 from tests.retrieval.index.made import MODEL, codes_of, content, entry_of, hashes_of, make
 
 PATHS = [b"0", b"1", b"2", b"3"]
@@ -162,6 +163,27 @@ def test_what_a_killed_writer_left_goes(tmp_path):
         pass
     (path / "notes.txt").unlink()
     assert snapshot(path) == before
+
+
+def test_what_a_killed_maker_of_an_index_left_goes_and_that_of_a_living_one_stays(tmp_path):
+    for name in (".i.1.part", ".i.2.part", ".other.1.part"):
+        (tmp_path / name / "segments").mkdir(parents=True)
+    with held(tmp_path / ".i.2.part" / "writer.lock"):
+        make(tmp_path / "i", PATHS)
+    assert {file.name for file in tmp_path.iterdir()} == {"i", ".i.2.part", ".other.1.part"}
+
+
+def test_an_add_that_fails_half_way_leaves_nothing(tmp_path):
+    path = make(tmp_path / "i", PATHS)
+    before = content(path)
+    names = [b"0", b"good", b"bad"]
+    entries = [entry_of(b"0"), entry_of(b"good"), entry_of(b"bad", size=2**70)]
+    with open_writer(path) as writer:
+        with pytest.raises(OverflowError):
+            writer.add(entries, codes_of(names), hashes_of(names))
+        assert len(list(path.rglob("*.codes"))) == 1
+        assert writer.index.generation == 1
+    assert content(path) == before
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
