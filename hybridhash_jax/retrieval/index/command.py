@@ -23,7 +23,7 @@ examples:
   hybridhash index merge part1.idx part2.idx --out=all.idx
   hybridhash index compact pictures.idx
 """
-_LABELS_SHOWN = 20
+_LABELS_SHOWN, _MANY_SEGMENTS = 20, 1000
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -119,6 +119,8 @@ def _text(facts: Description) -> str:
             f"  elsewhere   {other['dtype']} on {other['backend']}: {other['differing_bits']:,} of "
             f"{total:,} bits of {other['images']} sample images differ"
         )
+    if facts.segments > _MANY_SEGMENTS:
+        lines.append(f"  advice      `hybridhash index compact {shown(facts.path)}` opens faster")
     lines += [
         f"  DAMAGED     segments/{name}; the rest is searched. Encode the images again"
         for name in facts.damaged

@@ -51,6 +51,8 @@ def _reason(error: Exception) -> str:
     if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
         return "its catalogue cannot be opened; look at the permissions of the folder"
     if isinstance(cause, OSError) and cause.strerror:
-        where = f"{shown(cause.filename)}: " if cause.filename else ""
+        name = os.fsdecode(cause.filename or "")
+        # Of a temporary file beside, the name says nothing.
+        where = f"{shown(name)}: " if name and not Path(name).name.startswith(".") else ""
         return f"{where}{cause.strerror}"
     return str(cause)

@@ -1,6 +1,7 @@
 """Files of an index on the disk: written beside, synced, moved; what is not listed goes."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -75,6 +76,8 @@ def map_words(path: Path, rows: int, words: int) -> UInt64[np.ndarray, "rows wor
             raise IndexFileError(f"{shown(path)} has {size:,} bytes, not {8 * rows * words:,}")
         return np.memmap(path, "<u8", mode="r", shape=(rows, words)).view(np.ndarray)
     except OSError as error:
+        if error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+            raise  # the file may be whole
         raise IndexFileError(f"{shown(path)}: {error.strerror}") from None
 
 
