@@ -1,8 +1,8 @@
 """The nearest codes on accelerators: rows split over all devices, the k best of each merged.
 
-A distance is XOR and a count of bits, not an int8 product: XLA fuses it with the minimum over a
-group of rows, so that only one number a group is written. A product would write a distance a pair,
-which takes longer than computing it, and codes would take 8 times the memory.
+A distance is XOR and a count of bits, not an int8 product: on accelerators XLA fuses it with the
+minimum over a group of rows, so that one number a group is written. A product writes a distance a
+pair, which takes longer than computing it, and its codes take 8 times the memory.
 
 The k nearest rows lie in the k groups whose nearest row is nearest (of equal ones, the first groups).
 Only these groups' rows are sorted.
@@ -52,8 +52,8 @@ class ShardedCodes:
     ) -> list[Nearest]:
         """Does `exact.nearest_batch` on the devices, `batch_size` queries at a time.
 
-        Memory beside the codes grows with `batch_size` times k times the root of `chunk` / k, not
-        with the number of queries or codes.
+        Memory beside the codes is of the order of `batch_size` x `chunk` distances a device,
+        however many codes and queries there are.
         """
         check_arguments([], queries, k, radius, None, None)
         if queries.shape[1] != self.words:
@@ -79,7 +79,7 @@ def shard(
     mesh: Mesh,
     mask: Mask | None = None,
     first_rows: Sequence[int] | None = None,
-    chunk: int = 1 << 20,
+    chunk: int = 1 << 18,
 ) -> ShardedCodes:
     """Splits codes over the devices of a mesh; each device's part is read on its own.
 
@@ -214,7 +214,7 @@ def _count_at(codes: Any, wanted: Any, queries: Any, last: Any, chunk: int) -> A
 
 
 def _distances(codes: Any, wanted: Any, queries: Any) -> Any:
-    # A sum over an axis would be a reduction of its own, and a distance a pair be written.
+    # Not a sum over an axis, which could not be fused with the minimum that follows.
     counts = (
         lax.population_count(codes[..., word] ^ queries[..., word]).astype(jnp.int32)
         for word in range(codes.shape[-1])

@@ -57,8 +57,8 @@ def shape(dtype, *sizes):
 
 
 def test_a_hundred_million_codes_lower_for_every_platform_within_bounded_memory():
-    mesh, chunk, batch = make_mesh(), 1 << 20, 256
-    rows = 12 * 8 * chunk
+    mesh, chunk, batch = make_mesh(), 1 << 18, 256
+    rows = 48 * 8 * chunk
     search: Any = devices.make_search(mesh, chunk, 100)
     split = devices.row_sharded(mesh)
     arguments = (
@@ -72,9 +72,8 @@ def test_a_hundred_million_codes_lower_for_every_platform_within_bounded_memory(
     assert exported.nr_devices == 8
     assert [x.shape for x in exported.out_avals] == [(batch, 100), (batch, 100), (batch,)]
     memory = search.lower(*arguments).compile().memory_analysis()
-    print("TEMP", search.lower(*arguments).compile().memory_analysis())
-    # A device's. One distance a pair of a chunk alone would be 1.1 GB.
-    assert memory.temp_size_in_bytes < 200e6
+    # On each device, whose codes are 113 MB. All distances of a batch would be 13 GB.
+    assert memory.temp_size_in_bytes < 350e6
 
 
 def test_what_does_not_fit_is_refused():
