@@ -22,6 +22,8 @@ COLOURS: dict[str, Colour] = {
 
 
 class FakeEncoder(fakes.FakeEncoder):
+    notes: tuple[str, ...]
+
     def start(self, crops: np.ndarray, *, quick: bool = False):
         return super().start(crops)
 
