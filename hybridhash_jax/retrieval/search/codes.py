@@ -11,6 +11,7 @@ from jaxtyping import Bool, UInt64
 
 from hybridhash_jax.retrieval.engine import Nearest, nearest_batch
 from hybridhash_jax.retrieval.index import Index, IndexFileError
+from input_pipeline.messages import shortened
 from input_pipeline.threads import available_cores, map_in_threads
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def nearest_rows(
     queries: UInt64[np.ndarray, "Q words"],
     wanted: Wanted,
     lists: "Ivf | None" = None,
+    rows: Bool[np.ndarray, " num_rows"] | None = None,
     num_workers: int | None = None,
 ) -> list[Nearest]:
     """The nearest rows of an index for each query, by distance, then by row.
@@ -71,12 +73,13 @@ def nearest_rows(
       queries: uint64 [Q, words].
       wanted: of each query.
       lists: where an approximate answer is wanted.
+      rows: what `selected` gives, where it is known.
       num_workers: threads, each of which has some of the queries; None is one a core.
     """
     wanted.check(index.model.bits)
     if not len(queries):
         return []
-    rows = selected(index, wanted)
+    rows = selected(index, wanted) if rows is None else rows
     codes = [segment.codes for segment in index.segments]
     where = {
         "k": wanted.k,
@@ -98,14 +101,15 @@ def selected(index: Index, wanted: Wanted) -> Bool[np.ndarray, " num_rows"]:
     return index.matching(wanted.where) if wanted.where else index.alive
 
 
-def check_not_empty(index: Index, wanted: Wanted, shown: str) -> None:
-    """Raises IndexFileError where no image is searched at all, with what would do."""
+def check_not_empty(
+    index: Index, wanted: Wanted, rows: Bool[np.ndarray, " num_rows"], shown: str
+) -> None:
+    """Raises IndexFileError where none of the rows is searched, with what would do."""
     if not len(index):
         raise IndexFileError(
             f"{shown} holds no images; fill it with hybridhash encode FOLDER --index={shown}"
         )
-    if wanted.where and not selected(index, wanted).any():
+    if not rows.any():
         given = " and ".join(f"{key}={value}" for key, value in wanted.where)
-        names = [name or "(none)" for name in index.labels()]
-        labels = ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" * (len(names) > 20))
+        labels = shortened([name or "(none)" for name in index.labels()], 20)
         raise IndexFileError(f"no image of {shown} has {given}; its labels are: {labels}")

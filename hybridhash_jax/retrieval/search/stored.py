@@ -8,6 +8,7 @@ from hybridhash_jax.retrieval.index import Index, IndexFileError
 from hybridhash_jax.retrieval.index.errors import shown
 
 _COMPARED = 20_000  # names that are compared letter by letter: a second
+_LOOKED_AT = 1_000_000  # names whose last part is
 
 
 def row_of(index: Index, name: str | bytes | os.PathLike[str]) -> int:
@@ -31,6 +32,8 @@ def row_of(index: Index, name: str | bytes | os.PathLike[str]) -> int:
 
 def _near(index: Index, path: bytes) -> list[bytes]:
     """Paths with the same last part; else those that are spelled nearly so."""
+    if len(index) > _LOOKED_AT:
+        return []
     paths, _ = index.paths()
     name = path.rpartition(b"/")[2].lower()
     same = [one for one in paths if one.rpartition(b"/")[2].lower() == name]

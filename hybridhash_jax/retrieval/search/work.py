@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hybridhash_jax.retrieval.engine import Nearest
 from hybridhash_jax.retrieval.index import Index, open_index
 from hybridhash_jax.retrieval.index.errors import shown
 from hybridhash_jax.retrieval.search import output
-from hybridhash_jax.retrieval.search.answers import Answer, answer_of
+from hybridhash_jax.retrieval.search.answers import answer_of
 from hybridhash_jax.retrieval.search.codes import Wanted, check_not_empty, nearest_rows, selected
 from hybridhash_jax.retrieval.search.damage import damage
 from hybridhash_jax.retrieval.search.queries import (
@@ -42,7 +43,8 @@ def found_by(request: Request) -> tuple[dict[str, Any], str | None]:
     with open_index(request.index) as index:
         wanted = request.wanted
         wanted.check(index.model.bits)
-        check_not_empty(index, wanted, shown(index.path))
+        rows = selected(index, wanted)
+        check_not_empty(index, wanted, rows, shown(index.path))
         warnings = damage(index)
         _tell(warnings)
         queries = file_queries(request.queries) + stored_queries(index, request.names)
@@ -50,8 +52,9 @@ def found_by(request: Request) -> tuple[dict[str, Any], str | None]:
         _tell(notes)
         lists = _lists(index) if wanted.kind == "ivf" else None
         warnings += notes + (lists.notes if lists else [])
-        answers = _answers(index, wanted, queries, lists and lists.ivf)
-        searched = int(np.count_nonzero(selected(index, wanted)))
+        found = _nearest(index, wanted, queries, lists and lists.ivf, rows)
+        answers = [None if one is None else answer_of(index, one) for one in found]
+        searched = int(np.count_nonzero(rows))
         recall = lists.ivf.recall if lists else None
         content = output.content_of(index, searched, wanted, queries, answers, warnings, recall)
         return content, _page(index, queries, content) if request.page else None
@@ -65,15 +68,13 @@ def _lists(index: Index) -> "Lists":
     return lists
 
 
-def _answers(
-    index: Index, wanted: Wanted, queries: list[Query], lists: "Ivf | None"
-) -> list[Answer | None]:
-    """One of each query that has a code."""
+def _nearest(
+    index: Index, wanted: Wanted, queries: list[Query], lists: "Ivf | None", rows: np.ndarray
+) -> list[Nearest | None]:
+    """The nearest rows of each query that has a code."""
     words = [query.words for query in queries if query.words is not None]
-    if not words:
-        return [None] * len(queries)
-    found = iter(nearest_rows(index, np.stack(words), wanted, lists))
-    return [None if query.words is None else answer_of(index, next(found)) for query in queries]
+    found = iter(nearest_rows(index, np.stack(words), wanted, lists, rows) if words else ())
+    return [None if query.words is None else next(found) for query in queries]
 
 
 def _page(index: Index, queries: list[Query], content: dict[str, Any]) -> str:
