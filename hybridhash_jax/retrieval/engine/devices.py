@@ -1,8 +1,8 @@
 """The nearest codes on accelerators: rows split over all devices, the k best of each merged.
 
-A distance is XOR and a count of bits, not an int8 product: on accelerators XLA fuses it with the
-minimum over a group of rows, so that one number a group is written. A product writes a distance a
-pair, which takes longer than computing it, and its codes take 8 times the memory.
+A distance is XOR and a count of bits, not an int8 product: XLA can fuse it with the minimum over a
+group of rows, so that one number a group is written (not measured on an accelerator; on CPU it does
+not). A product writes a distance a pair, and its codes take 8 times the memory.
 
 The k nearest rows lie in the k groups whose nearest row is nearest (of equal ones, the first groups).
 Only these groups' rows are sorted.
