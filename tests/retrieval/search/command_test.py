@@ -153,7 +153,7 @@ def test_a_page_of_files_without_thumbnails_and_of_lost_files(index, tmp_path):
 
 
 def test_names_on_the_page_are_escaped(tmp_path):
-    name = "\"><b>&.png"
+    name = '"><b>&.png'
     index = make_index(tmp_path, {name: (1, 2, 3)})
     page = tmp_path / "found.html"
     assert run(f"--index={index}", f"--name={name}", f"--html={page}") == 0
