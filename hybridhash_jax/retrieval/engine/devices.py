@@ -99,28 +99,19 @@ def shard(
     share = -(-share // chunk) * chunk
     if share * mesh.size > _MOST_ROWS:
         raise ValueError(f"{rows} rows are more than {_MOST_ROWS}: search them in parts")
-    gaps = np.zeros(rows, np.bool_)
-    for start, array in zip(starts, codes, strict=True):
-        gaps[start : start + len(array)] = True
-    wanted = gaps if mask is None else gaps & mask[:rows]
-
-    def codes_of(index: Any) -> np.ndarray:
-        return _halves(_rows_between(codes, starts, *_ends(index[0], share * mesh.size)))
-
-    def wanted_of(index: Any) -> np.ndarray:
-        first, last = _ends(index[0], share * mesh.size)
-        part = wanted[first:last]
-        return np.pad(part, (0, last - first - len(part)))
-
     total = share * mesh.size
-    return ShardedCodes(
-        jax.make_array_from_callback((total, 2 * words), row_sharded(mesh), codes_of),
-        jax.make_array_from_callback((total,), row_sharded(mesh), wanted_of),
-        words,
-        int(wanted.sum()),
-        chunk,
-        mesh,
-    )
+    wanted = np.zeros(total, np.bool_)
+    for start, array in zip(starts, codes, strict=True):
+        part = slice(start, start + len(array))
+        wanted[part] = True if mask is None else mask[part]
+
+    def codes_of(part: Any) -> np.ndarray:
+        return _halves(_rows_between(codes, starts, *part[0].indices(total)[:2]))
+
+    split = row_sharded(mesh)
+    on_devices = jax.make_array_from_callback((total, 2 * words), split, codes_of)
+    wanted_there = jax.make_array_from_callback((total,), split, lambda part: wanted[part])
+    return ShardedCodes(on_devices, wanted_there, words, int(wanted.sum()), chunk, mesh)
 
 
 def row_sharded(mesh: Mesh) -> NamedSharding:
@@ -236,10 +227,6 @@ def _group_size(chunk: int, k: int) -> int:
 def _halves(codes: Words) -> np.ndarray:
     """Codes as uint32 [N, 2 W]; devices have no 64-bit integers."""
     return np.ascontiguousarray(codes, "<u8").view("<u4")
-
-
-def _ends(part: slice, total: int) -> tuple[int, int]:
-    return part.start or 0, total if part.stop is None else part.stop
 
 
 def _rows_between(codes: Sequence[Words], starts: Sequence[int], first: int, last: int) -> Words:

@@ -1,5 +1,6 @@
 """Lists of similar codes, built: how many a query looks at follows from the recall wanted."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -50,7 +51,9 @@ def build(
     if not 0 < recall <= 1:
         raise IvfError(f"recall must be above 0 and at most 1; got {recall}")
     rng = np.random.default_rng(seed)
-    index = _sorted_into_lists(pool, count, rng)
+    # Threads that wait for each other on a busy machine would take longer than a small build.
+    with contextlib.nullcontext() if len(pool.rows) > _ROWS_AT_A_TIME else in_one_thread():
+        index = _sorted_into_lists(pool, count, rng)
     queries = np.sort(rng.choice(pool.rows, min(num_queries, len(pool.rows)), replace=False))
     with in_one_thread():
         probes, reached = _choose_probes(index, pool, queries, k, recall)

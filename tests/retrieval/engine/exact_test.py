@@ -73,6 +73,15 @@ def test_rows_of_a_missing_segment_stay_unused():
     )
 
 
+@pytest.mark.parametrize("words", [1, 3, 4, 5])
+def test_codes_of_which_all_bits_differ_are_the_farthest(words):
+    codes = np.zeros((3, words), np.uint64)
+    codes[1] = ~codes[1]
+    found = nearest([codes], ~codes[0], k=3)
+    assert found.distances.tolist() == [0, 64 * words, 64 * words]
+    assert (found.rows.tolist(), found.at_last) == ([1, 0, 2], 2)
+
+
 def test_memory_mapped_codes_are_searched_in_place(tmp_path):
     codes = codes_of(3, 500, 2, 30)
     (tmp_path / "codes").write_bytes(codes.astype("<u8").tobytes())

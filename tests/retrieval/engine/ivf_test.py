@@ -65,6 +65,11 @@ def test_a_higher_target_takes_more_lists_and_is_reached(codes):
     assert built[0].recall < 0.999
 
 
+def test_a_query_does_not_find_itself_when_recall_is_measured():
+    unlike = codes_of(3, 3_000, 1, 64)  # in its own list there is hardly another one near
+    assert build([unlike], recall=0.5, k=1).probes > 1
+
+
 def test_the_same_seed_builds_the_same_lists(codes, ivf):
     again = build([codes], recall=0.95, k=K, made_of="a")
     assert (again.probes, again.recall) == (ivf.probes, ivf.recall)
@@ -79,7 +84,7 @@ def test_over_all_lists_it_equals_the_exact_scan_with_its_ties(search):
         return
     half = max(len(codes) // 2, 1)
     ivf = with_all_lists(build([codes[:half]], lists=min(3, half), k=3, num_queries=5))
-    found = ivf.search([codes[:half], codes[half:]], query, k, radius, mask)
+    found = ivf.search(np.split(codes, [len(codes) // 3]), query, k, radius, mask)
     expected = brute_force(codes, query, k, radius, mask)
     assert_same(dataclasses.replace(found, exact=True), expected)
 
