@@ -8,6 +8,7 @@ import warnings
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -342,19 +343,20 @@ def test_raw_bytes_of_a_broken_chunk_are_not_told():
 
 def test_heic_is_read_where_its_package_is_installed(monkeypatch):
     """The package is a stand-in that reads nothing but knows its files."""
-    opened = []
+    opened: list[str] = []
+
+    def open_it(file, name) -> Any:
+        opened.append(name)
 
     def register():
-        Image.register_open(
-            "HEIF", lambda file, name: opened.append(1), lambda start: b"heic" in start
-        )
+        Image.register_open("HEIF", open_it, lambda start: b"heic" in start)
 
     data = b"\0\0\0\x18ftypheic" + bytes(20)
     monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
     formats._init.cache_clear()
     try:
         formats.open_image(data)
-        assert opened == [1]
+        assert opened == [""]
         assert "HEIF" in formats.accepted_formats()
     finally:
         Image.OPEN.pop("HEIF")

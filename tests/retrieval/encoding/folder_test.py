@@ -88,7 +88,8 @@ def test_hashes_and_thumbnails_are_kept_unless_told_otherwise(root, tmp_path, en
     run(root, tmp_path / "x.idx")
     with open_index(tmp_path / "x.idx") as opened:
         assert opened.segments[0].hashes is not None
-        data = opened.thumbnail(opened.row_of(b"large.png"))
+        row = opened.row_of(b"large.png")
+        assert row is not None and (data := opened.thumbnail(row))
         assert Image.open(io.BytesIO(data)).size == (160, 80)
     run(root, tmp_path / "y.idx", hashes=False, thumbnails=False)
     with open_index(tmp_path / "y.idx") as opened:

@@ -14,6 +14,7 @@ from hybridhash_jax.retrieval.encoding.unreadable import (
     read_unreadable,
     write_unreadable,
 )
+from hybridhash_jax.retrieval.index import Known
 from input_pipeline.errors import DataError
 
 ODD = [b"a\nb.jpg", b"c,d.PNG", b"q\"'.webp", b"caf\xe9.jpg", b"tab\t\\n.gif", "日本.tif".encode()]
@@ -130,7 +131,7 @@ def test_only_what_is_new_or_changed_is_to_be_done(tmp_path):
     make(tmp_path, *names)
     top = os.fsencode(tmp_path)
     facts = file_facts(top, b"same.jpg")
-    known = {b"same.jpg": Refused("", *facts), b"changed.jpg": Refused("", 1, 1)}
+    known = {b"same.jpg": Known(0, *facts), b"changed.jpg": Known(1, 1, 1)}
     refused = {
         b"refused.jpg": Refused("broken", *file_facts(top, b"refused.jpg")),
         b"other_refused.jpg": Refused("no permission"),
