@@ -61,17 +61,28 @@ def _compare(whole, half, quarter, others, others_half, pairs, starts, out):
     for k in range(len(pairs)):
         first, second = pairs[k, 0], pairs[k, 1]
         m = starts[k].copy()
-        out[k] = -1.0
         is_part = np.sqrt(abs(m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0])) < _FINE_BELOW
         # Coarsely first, which is enough to refuse most.
         picture = half[first] if is_part else quarter[first]
-        if not _align(picture, others_half[second], m, _COARSE_STEPS) or not _is_movement(m):
-            continue
-        if _similarity(picture, others_half[second], m) < _LEAST_COARSE:
-            continue
-        picture = whole[first] if is_part else half[first]
-        if _align(picture, others[second], m, _STEPS) and _is_movement(m):
-            out[k] = _similarity(picture, others[second], m)
+        out[k] = _best(picture, others_half[second], m, _COARSE_STEPS)
+        if out[k] >= _LEAST_COARSE:
+            picture = whole[first] if is_part else half[first]
+            out[k] = _best(picture, others[second], m, _STEPS)
+
+
+@compiled
+def _best(picture, other, m, steps):
+    """The similarity after moving `m`, which stays where it was if it is better there.
+
+    What shows little, such as a calm sea, can be moved anywhere.
+    """
+    before, moved = _similarity(picture, other, m), m.copy()
+    if not _align(picture, other, moved, steps) or not _is_movement(moved):
+        return before
+    after = _similarity(picture, other, moved)
+    if after > before:
+        m[:] = moved
+    return max(before, after)
 
 
 @compiled

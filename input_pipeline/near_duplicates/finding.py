@@ -18,6 +18,9 @@ from input_pipeline.threads import available_cores, map_in_threads
 RADIUS, SIMILARITY = 12, 0.84
 _ROWS = 256  # pictures whose views are made at once
 _PAIRS_AT_ONCE = 512  # that a thread verifies
+# Whole images with hashes this near are hardly ever different ones, so less similarity is enough:
+# that much of what is asked for. Blur and noise take it from images with little in them.
+_NEAR_BITS, _NEAR_SHARE = 4, 0.75
 _AS_GOOD = 0.03  # difference of similarities that says nothing
 _TRIED = 3  # views of a pair, those of the nearest hashes
 
@@ -29,7 +32,8 @@ class Options:
     Attributes:
       view: which views of an image are looked for: "plain", "dihedral" or "multi".
       radius: most bits in which the hashes of two candidates differ.
-      similarity: least of `alignment.similarities`; 1 is the same content.
+      similarity: least of `alignment.similarities`, 1 for the same content; three quarters of it are
+        enough for whole images whose hashes differ in at most 4 bits.
       num_workers: threads.
     """
 
@@ -207,7 +211,9 @@ def _verified(
     parts = range(0, len(candidates.rows), _PAIRS_AT_ONCE)
     with contextlib.closing(map_in_threads(compare, parts, options.num_workers)) as results:
         alike = np.concatenate([np.zeros(0, np.float32), *results])
-    kept = alike >= options.similarity
+    whole = np.array([view.is_whole for view in views])[candidates.views]
+    near = whole & (candidates.distances <= _NEAR_BITS)
+    kept = alike >= np.where(near, _NEAR_SHARE, 1) * options.similarity
     candidates = candidates.take(kept)
     return _found(candidates.rows, candidates.others)._replace(
         distances=candidates.distances, similarities=alike[kept], views=candidates.views

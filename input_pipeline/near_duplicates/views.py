@@ -35,6 +35,11 @@ class View(NamedTuple):
     matrix: np.ndarray
     degrees: float = 0.0
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the picture is in it, neither cropped nor rotated."""
+        return not self.degrees and bool(np.isin(self.matrix, (-1, 0, 1)).all())
+
 
 def _dihedral() -> list[View]:
     views = []

@@ -91,8 +91,8 @@ def _written(options: argparse.Namespace, results: Results) -> str:
     if options.format == "text":
         return "\n".join([as_text(content), *lines])
     sys.stdout.flush()
-    # The names' own bytes, which the terminal's encoding may lack.
-    sys.stdout.buffer.write(as_bytes(content, options.format))
+    # The names' own bytes, which the terminal's encoding may lack; the last newline is printed.
+    sys.stdout.buffer.write(as_bytes(content, options.format).removesuffix(b"\n"))
     return ""
 
 

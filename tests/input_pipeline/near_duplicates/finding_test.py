@@ -114,13 +114,13 @@ def test_a_crop_is_told_from_what_it_was_cropped_from():
 
 def test_similar_layouts_are_no_near_duplicates():
     # The same coarse shapes, with other things on them: hashes are near.
-    base = scene(0).filter(ImageFilter.GaussianBlur(20))
+    base = scene(0).filter(ImageFilter.GaussianBlur(8))
     images = []
     for seed in range(6):
         rng, picture = np.random.default_rng(seed), base.copy()
-        for x, y in rng.integers(0, (190, 140), (60, 2)).tolist():
+        for x, y in rng.integers(0, (195, 145), (40, 2)).tolist():
             level = int(rng.choice([0, 255]))
-            ImageDraw.Draw(picture).rectangle((x, y, x + 9, y + 9), fill=(level, level, level))
+            ImageDraw.Draw(picture).rectangle((x, y, x + 6, y + 6), fill=(level, level, level))
         images.append(picture)
     given = pictures(images)
     assert len(pairs_within(given.hashes, 20).first) > 5  # they are candidates
@@ -178,3 +178,11 @@ def test_progress_adds_up(view):
 def test_nothing_is_found_in_nothing():
     assert len(near_duplicates(pictures([])).first) == 0
     assert len(near_duplicates(pictures([]), pictures([scene(0)])).first) == 0
+
+
+def test_between_two_sets_a_crop_is_told_on_either_side():
+    whole, part = pictures([scene(3)]), pictures([crop(scene(3), 0.6, 0.5, 0.5)])
+    for first, second, expected in ((whole, part, "cropped"), (part, whole, "shows more")):
+        found = near_duplicates(first, second)
+        told = VIEWS["multi"]()[found.views[0]].name
+        assert (inverse(told) if found.reversed[0] else told) == expected

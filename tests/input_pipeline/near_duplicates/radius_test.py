@@ -23,7 +23,7 @@ def brute(first: np.ndarray, second: np.ndarray, radius: int) -> list[tuple[int,
     return [(int(a), int(b), int(distances[a, b])) for a, b in zip(rows, others, strict=True)]
 
 
-def found(*arguments, **options) -> list[tuple[int, int, int]]:
+def found(*arguments, **options) -> list[tuple[int, ...]]:
     return [
         tuple(map(int, pair)) for pair in zip(*pairs_within(*arguments, **options), strict=True)
     ]

@@ -13,7 +13,7 @@ def scene(seed: int, width: int = 200, height: int = 150) -> Image.Image:
     picture = Image.new("RGB", (width, height), colour())
     draw = ImageDraw.Draw(picture)
     for size in (90, 60, 60, 40, 40, *[25] * 8, *[12] * 16):
-        x, y = rng.integers(-20, width), rng.integers(-20, height)
+        x, y = int(rng.integers(-20, width)), int(rng.integers(-20, height))
         box = (x, y, x + size * rng.uniform(0.5, 1.5), y + size * rng.uniform(0.5, 1.5))
         (draw.ellipse if rng.random() < 0.5 else draw.rectangle)(box, fill=colour())
     return picture.filter(ImageFilter.GaussianBlur(1))

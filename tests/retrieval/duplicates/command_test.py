@@ -66,6 +66,17 @@ def test_json_has_groups_and_pairs(folder, capfdbinary):
     assert part["first"] == "1.png" and part["relation"] == "cropped" and part["similarity"] > 0.84
 
 
+def test_members_are_told_by_what_they_are_to_the_first(tmp_path, capfdbinary):
+    place = tmp_path / "parts"
+    save(place / "whole.png", scene(1))
+    save(place / "a.png", crop(scene(1), 0.7, 0, 0))
+    save(place / "b.png", crop(scene(1), 0.7, 1, 1))  # shares little with a.png
+    content = json.loads(printed(capfdbinary, str(place), "--format=json"))
+    (group,) = content["groups"]
+    told = [(one["path"], one["relation"]) for one in group["images"]]
+    assert told == [("whole.png", ""), ("a.png", "cropped"), ("b.png", "cropped")]
+
+
 def test_views_and_radius_decide_what_is_found(folder, capfdbinary):
     plain = json.loads(printed(capfdbinary, str(folder), "--format=json", "--view=plain"))
     assert paths(plain) == {frozenset({"0.png", "copies/small.png"})}
