@@ -1,7 +1,7 @@
 """Finds the images of an index that are most similar to given ones.
 
-Every image of the index is compared, so the answer is exact; equal distances come in the order of
-the index. Exits with 1 where a query could not be read, after answering the others.
+Every image of the index is compared, so the answer is exact (but see --kind); equal distances come
+in the order of the index. Exits with 1 where a query could not be read, after answering the others.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--k", type=int, metavar="K", help=f"the K nearest (default {_K}; with --radius, all within it)")  # fmt: skip
     add("--radius", type=int, metavar="BITS", help="only those whose codes differ in at most so many bits")  # fmt: skip
     add("--where", type=_condition, action="append", default=[], metavar="KEY=VALUE", help="search only images with label=NAME or path=PATTERN, where * stands for anything; repeated, all must hold")  # fmt: skip
-    add("--kind", choices=KINDS, default="exact", help="ivf: faster in some millions, but misses some; how many is measured and said")  # fmt: skip
+    add("--kind", choices=KINDS, default="exact", help="ivf: for many queries in some millions; misses some, and how many is measured and said")  # fmt: skip
     group = parser.add_argument_group("what is written")
     add = group.add_argument
     add("--format", choices=output.FORMATS, default="text", help="default text; csv has a line an image that was found")  # fmt: skip

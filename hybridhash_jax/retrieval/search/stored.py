@@ -3,7 +3,7 @@
 import difflib
 import os
 
-from hybridhash_jax.retrieval.encoding.names import inside
+from hybridhash_jax.retrieval.encoding.names import exact, inside
 from hybridhash_jax.retrieval.index import Index, IndexFileError
 from hybridhash_jax.retrieval.index.errors import shown
 
@@ -12,22 +12,27 @@ _LOOKED_AT = 1_000_000  # names whose last part is
 
 
 def row_of(index: Index, name: str | bytes | os.PathLike[str]) -> int:
-    """The row of an image by its path in the index, or of its file below the index's root.
+    """The row of an image by its path in the index, by its file, or by its name as it is shown.
 
     Raises:
       IndexFileError: there is none; the message has names that are near.
     """
     path = os.fsencode(name)
-    row = index.row_of(path)
-    if row is None and index.root is not None:
-        below = inside(path, index.root)
-        row = index.row_of(below) if below else None
+    below = None if index.root is None else inside(path, index.root)
+    meant = [path, *([below] if below else []), exact(os.fsdecode(path))]
+    row = next((row for one in meant if (row := index.row_of(one)) is not None), None)
     if row is None:
         near = [shown(one) for one in _near(index, path)]
-        hint = f"Did you mean {' or '.join(near)}?" if near else "Give a path relative to its root"
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Its names are {_example(index)}"
         lost = " Some of its segments are damaged, too." if index.damaged else ""
         raise IndexFileError(f"{shown(index.path)} has no image {shown(path)}. {hint}{lost}")
     return row
+
+
+def _example(index: Index) -> str:
+    rows = index.alive.nonzero()[0][:1]
+    such = [f", such as {shown(entry.path)}" for entry in index.entries(rows)]
+    return f"paths relative to its root{''.join(such)}"
 
 
 def _near(index: Index, path: bytes) -> list[bytes]:

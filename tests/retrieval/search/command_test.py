@@ -62,6 +62,13 @@ def test_radius_alone_gives_all_within_it_and_none_is_said(index, blue, capsys):
     assert capsys.readouterr().out == f"{blue}: none of 1 image within distance 3\n"
 
 
+def test_more_than_ten_within_a_radius(tmp_path, capsys):
+    index = make_index(tmp_path, {f"{n}.png": (0, 0, n) for n in range(12)})
+    for arguments, found in ((["--radius=24"], 12), ([], 10), (["--radius=24", "--k=3"], 3)):
+        assert run(f"--index={index}", "--name=1.png", *arguments) == 0
+        assert f"{found} of 12 images" in capsys.readouterr().out
+
+
 def test_json(index, blue, capsys):
     assert run(f"--index={index}", blue, "--name", ODD, "--k=1", "--format=json") == 0
     text = capsys.readouterr().out
@@ -146,10 +153,13 @@ def test_a_page_of_files_without_thumbnails_and_of_lost_files(index, tmp_path):
 
 
 def test_names_on_the_page_are_escaped(tmp_path):
-    index = make_index(tmp_path, {"<b>&.png": (1, 2, 3)})
+    name = '"><b>&.png'
+    index = make_index(tmp_path, {name: (1, 2, 3)})
     page = tmp_path / "found.html"
-    assert run(f"--index={index}", "--name=<b>&.png", f"--html={page}") == 0
-    assert not Page(page.read_text()).named("b")
+    assert run(f"--index={index}", f"--name={name}", f"--html={page}") == 0
+    found = Page(page.read_text())
+    assert not found.named("b")
+    assert name in [one.attributes.get("title") for one in found.elements]
 
 
 def test_damage_is_said_in_all_outputs(index, tmp_path, capsys):

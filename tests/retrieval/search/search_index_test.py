@@ -193,10 +193,13 @@ def test_an_unreadable_query_is_named(index, tmp_path):
 
 def test_names_that_are_near(index, tmp_path):
     assert index.search_stored(tmp_path / "images/sea/2.png", k=1)[0].path == "sea/2.png"
+    assert index.search_stored("sea/a,\\n\\xff.png", k=1)[0].path == ODD
     with pytest.raises(IndexFileError, match=r"Did you mean sea/3\.png\?"):
         index.search_stored("3.PNG")
     with pytest.raises(IndexFileError, match=r"Did you mean wood/1\.png"):
         index.search_stored("wod/1.png.jpg")
+    with pytest.raises(IndexFileError, match=r"relative to its root, such as sea/1\.png"):
+        index.search_stored("0")
 
 
 @pytest.mark.slow
