@@ -5,6 +5,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from hybridhash_jax.pretrained.network import Shapes, looks_like
+
 LOADED, TRANSFORMED, NEW, LEFT_OUT = ("loaded", "transformed", "newly initialised", "left out")
 ACTIONS = (LOADED, TRANSFORMED, NEW, LEFT_OUT)
 
@@ -32,8 +34,13 @@ class Loaded:
     kind: str
     rows: tuple[Row, ...]
     entries: tuple[str, ...]  # the file's names for what was loaded or could have been
-    looks_like: str  # the file's sizes in words
+    shapes: Shapes  # of the file's parameters
     notes: tuple[str, ...]
+
+    @property
+    def looks_like(self) -> str:
+        """The file's sizes in words."""
+        return looks_like(self.shapes)
 
     def names(self, action: str) -> tuple[str, ...]:
         """Names of the rows with one of `ACTIONS`."""

@@ -10,7 +10,7 @@ from hybridhash_jax.models import Network
 from hybridhash_jax.parameters import with_values
 from hybridhash_jax.pretrained.account import Loaded
 from hybridhash_jax.pretrained.fitting import fit
-from hybridhash_jax.pretrained.network import describe_network, looks_like, shapes_of
+from hybridhash_jax.pretrained.network import describe_network, shapes_of
 from hybridhash_jax.pretrained.sources import read_source
 
 
@@ -52,6 +52,6 @@ def load_pretrained(
         kind=source.kind,
         rows=tuple(fitted.rows),
         entries=tuple(source.names.values()),
-        looks_like=looks_like(shapes_of(source.arrays)),
+        shapes=shapes_of(source.arrays),
         notes=tuple(notes),
     )

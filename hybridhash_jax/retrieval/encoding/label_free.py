@@ -69,7 +69,11 @@ def create_program(weights: str, bits: int) -> Program:
 
 def _network(weights: str, bits: int) -> models.Network:
     options = {"head": "hybridhash", "head_kind": "linear", "outputs": bits, "dtype": "float32"}
-    network = models.create_network(weights, rngs=nnx.Rngs(0), **options)
+    # Zeros instead of random numbers, which take seconds and of which nothing is kept.
+    graphdef, abstract = nnx.split(
+        nnx.eval_shape(lambda: models.create_network(weights, rngs=nnx.Rngs(0), **options))
+    )
+    network = nnx.merge(graphdef, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract))
     try:
         load_pretrained(network, weights)
     except WeightFileError as error:
