@@ -14,7 +14,8 @@ from pathlib import Path
 from hybridhash_jax.retrieval.duplicates.accepted import Accepted, default_file
 from hybridhash_jax.retrieval.duplicates.output import FORMATS, as_bytes, as_text, summary
 from hybridhash_jax.retrieval.duplicates.results import Results
-from hybridhash_jax.retrieval.duplicates.sources import Source, read_source, shown
+from hybridhash_jax.retrieval.duplicates.sources import Source, read_source
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.commands import make_parser, run_command
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions

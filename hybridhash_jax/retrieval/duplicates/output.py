@@ -5,7 +5,7 @@ import io
 import json
 from typing import Any
 
-from hybridhash_jax.retrieval.duplicates.sources import shown
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.messages import counted
 
 FORMATS = ("text", "json", "csv")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hybridhash_jax.retrieval.index import Index, open_index
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import EncodedImages, FileReader, Reader
@@ -57,12 +58,6 @@ def read_source(place: str, options: DecodeOptions, num_workers: int) -> Source:
     if (path / "index.json").is_file():
         return _read_index(place, path, options, num_workers)
     return _read_folder(place, path, options, num_workers)
-
-
-def shown(name: str | os.PathLike[str]) -> str:
-    r"""A name for people, in one line: newlines and bytes that are no UTF-8 as escapes."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _read_folder(place: str, path: Path, options: DecodeOptions, num_workers: int) -> Source:

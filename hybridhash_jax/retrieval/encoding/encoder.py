@@ -13,10 +13,10 @@ from hybridhash_jax.codes import binary
 from hybridhash_jax.encode import EncodedBatch
 from hybridhash_jax.retrieval.encoding import label_free
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
-from hybridhash_jax.retrieval.encoding.names import shown
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
 from hybridhash_jax.retrieval.encoding.trained import Parts, trained_parts
 from hybridhash_jax.retrieval.index.records import Model
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.threads import available_cores, map_in_threads
 

@@ -17,7 +17,6 @@ from hybridhash_jax.retrieval.encoding.listing import (
     read_list,
     shard_of,
 )
-from hybridhash_jax.retrieval.encoding.names import inside
 from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.retrieval.encoding.unreadable import (
     FILE,
@@ -25,6 +24,7 @@ from hybridhash_jax.retrieval.encoding.unreadable import (
     read_unreadable,
     write_unreadable,
 )
+from hybridhash_jax.retrieval.names import inside
 from input_pipeline.atomic_file import nearest_existing
 from input_pipeline.errors import DataError
 from input_pipeline.messages import counted

@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hybridhash_jax.retrieval.encoding.names import inside, shown
 from hybridhash_jax.retrieval.encoding.path_list import PathList
+from hybridhash_jax.retrieval.names import inside, shown
 from input_pipeline.errors import DataError
 
 # Ends of the names of files that are looked at. What is in a file decides how it is read.

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from hybridhash_jax.retrieval.encoding.names import exact, shown
+from hybridhash_jax.retrieval.names import exact, shown
 from input_pipeline.atomic_file import write_atomically
 
 FILE = "unreadable.txt"

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hybridhash_jax.retrieval.index.errors import IndexFileError, shown
+from hybridhash_jax.retrieval.index.errors import IndexFileError
 from hybridhash_jax.retrieval.index.records import Entry
+from hybridhash_jax.retrieval.names import shown
 
 _TABLES = """
 CREATE TABLE state (changes INTEGER NOT NULL);

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hybridhash_jax.retrieval.index.errors import IndexFileError, shown
+from hybridhash_jax.retrieval.index.errors import IndexFileError
 from hybridhash_jax.retrieval.index.maintenance import compact, merge
 from hybridhash_jax.retrieval.index.report import Description, describe, verify
 from hybridhash_jax.retrieval.index.writer import open_writer
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.commands import run_command
 from input_pipeline.messages import counted, shortened
 

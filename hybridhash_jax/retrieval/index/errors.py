@@ -7,17 +7,12 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.errors import DataError
 
 
 class IndexFileError(ValueError):
     """An index is missing, damaged, in use, full, or of another model; says which, and what to do."""
-
-
-def shown(path: str | bytes | os.PathLike[str]) -> str:
-    r"""A file name for a message: newlines and bytes that are no UTF-8 as escapes, such as \xff."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hybridhash_jax.retrieval.index.errors import IndexFileError, explained, shown
+from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
 from hybridhash_jax.retrieval.index.records import Model
 from hybridhash_jax.retrieval.index.words import words_of
+from hybridhash_jax.retrieval.names import shown
 
 NAME = "index.json"
 FORMAT = 1

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from hybridhash_jax.retrieval.index import catalogue, storage, thumbnails
-from hybridhash_jax.retrieval.index.errors import IndexFileError, explained, shown
+from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
 from hybridhash_jax.retrieval.index.header import Header
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Entry
 from hybridhash_jax.retrieval.index.same_model import check_same_model
 from hybridhash_jax.retrieval.index.writer import clean, finish, open_writer
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.progress import Progress
 
 SEGMENT_ROWS = 2**20

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8, UInt64
 
 from hybridhash_jax.retrieval.index import catalogue, filters, storage, thumbnails
-from hybridhash_jax.retrieval.index.errors import IndexFileError, explained, shown
+from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
 from hybridhash_jax.retrieval.index.header import Header, digest, read_header
 from hybridhash_jax.retrieval.index.records import Entry
 from hybridhash_jax.retrieval.index.words import to_packed, words_of
+from hybridhash_jax.retrieval.names import shown
 
 # Up to so many bytes of codes are read whole when an index is opened, which takes a tenth of a
 # second, to find damage; of more only the size of the files is looked at (`verify` reads all).

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hybridhash_jax.retrieval.index import storage
-from hybridhash_jax.retrieval.index.errors import IndexFileError, explained, shown
+from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
 from hybridhash_jax.retrieval.index.header import NAME, digest
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Model
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.progress import Progress
 
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt64
 
-from hybridhash_jax.retrieval.index.errors import IndexFileError, explained, shown
+from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
 from hybridhash_jax.retrieval.index.header import digest
+from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.runtime.lock_file import HeldError, described, held, living_holder
 from input_pipeline.atomic_file import open_atomically
 

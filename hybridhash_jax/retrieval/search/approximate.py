@@ -6,7 +6,7 @@ from typing import NamedTuple
 from hybridhash_jax.retrieval.engine import ivf
 from hybridhash_jax.retrieval.engine.ivf import Ivf, IvfError
 from hybridhash_jax.retrieval.index import Index
-from hybridhash_jax.retrieval.index.errors import shown
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.errors import DataError
 from input_pipeline.progress import Progress
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hybridhash_jax.retrieval.index.errors import shown
+from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.search import output
 from hybridhash_jax.retrieval.search.codes import KINDS, Wanted
 from hybridhash_jax.retrieval.search.work import Request, found_by

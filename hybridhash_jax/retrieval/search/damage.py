@@ -1,7 +1,7 @@
 """What is said of damaged segments."""
 
 from hybridhash_jax.retrieval.index import Index
-from hybridhash_jax.retrieval.index.errors import shown
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.messages import counted, shortened
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hybridhash_jax.retrieval.index import Index
-from hybridhash_jax.retrieval.index.errors import shown
+from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.search.answers import Answer
 from hybridhash_jax.retrieval.search.codes import Wanted
 from hybridhash_jax.retrieval.search.queries import Query

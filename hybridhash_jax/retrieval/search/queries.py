@@ -11,7 +11,7 @@ from jaxtyping import UInt64
 
 from hybridhash_jax.retrieval.encoding.listing import list_folder
 from hybridhash_jax.retrieval.index import Index, to_words
-from hybridhash_jax.retrieval.index.errors import shown
+from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.search.stored import row_of
 from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.progress import Progress

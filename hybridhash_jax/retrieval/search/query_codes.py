@@ -15,7 +15,7 @@ from hybridhash_jax.retrieval.encoding.making import keep_programs
 from hybridhash_jax.retrieval.encoding.network import FEW
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
 from hybridhash_jax.retrieval.index import Index, check_same_model
-from hybridhash_jax.retrieval.index.errors import shown
+from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.workdir import names
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.threads import available_cores, map_in_threads

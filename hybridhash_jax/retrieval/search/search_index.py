@@ -10,7 +10,7 @@ from jaxtyping import UInt8, UInt64
 
 from hybridhash_jax.retrieval.index import Index, Model, to_words
 from hybridhash_jax.retrieval.index import open_index as open_stored
-from hybridhash_jax.retrieval.index.errors import shown
+from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.search.answers import Answer, answer_of
 from hybridhash_jax.retrieval.search.codes import Kind, Wanted, Where, conditions, nearest_rows
 from hybridhash_jax.retrieval.search.damage import damage

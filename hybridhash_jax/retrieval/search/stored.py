@@ -3,9 +3,8 @@
 import difflib
 import os
 
-from hybridhash_jax.retrieval.encoding.names import exact, inside
 from hybridhash_jax.retrieval.index import Index, IndexFileError
-from hybridhash_jax.retrieval.index.errors import shown
+from hybridhash_jax.retrieval.names import exact, inside, shown
 
 _COMPARED = 20_000  # names that are compared letter by letter: a second
 _LOOKED_AT = 1_000_000  # names whose last part is

@@ -8,7 +8,7 @@ import numpy as np
 
 from hybridhash_jax.retrieval.engine import Nearest
 from hybridhash_jax.retrieval.index import Index, open_index
-from hybridhash_jax.retrieval.index.errors import shown
+from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.search import output
 from hybridhash_jax.retrieval.search.answers import answer_of
 from hybridhash_jax.retrieval.search.codes import Wanted, check_not_empty, nearest_rows, selected

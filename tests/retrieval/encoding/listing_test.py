@@ -6,7 +6,6 @@ import pytest
 
 from hybridhash_jax.retrieval.encoding.comparison import compare, file_facts, gone
 from hybridhash_jax.retrieval.encoding.listing import list_folder, read_list, shard_of
-from hybridhash_jax.retrieval.encoding.names import exact, inside, shown
 from hybridhash_jax.retrieval.encoding.path_list import PathList
 from hybridhash_jax.retrieval.encoding.unreadable import (
     FILE,
@@ -15,6 +14,7 @@ from hybridhash_jax.retrieval.encoding.unreadable import (
     write_unreadable,
 )
 from hybridhash_jax.retrieval.index import Known
+from hybridhash_jax.retrieval.names import exact, inside, shown
 from input_pipeline.errors import DataError
 
 ODD = [b"a\nb.jpg", b"c,d.PNG", b"q\"'.webp", b"caf\xe9.jpg", b"tab\t\\n.gif", "日本.tif".encode()]

@@ -8,9 +8,9 @@ _LETTERS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"\\": b"\\"}
 _SHORT = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
-def shown(path: bytes) -> str:
+def shown(path: str | bytes | os.PathLike[str]) -> str:
     r"""The name, with \n, \t, \\ and \xNN for what is no printable letter; see `exact`."""
-    text = path.decode("utf-8", "surrogateescape")
+    text = os.fsencode(path).decode("utf-8", "surrogateescape")
     if text.isprintable() and "\\" not in text:
         return text
     return "".join(_letter(letter) for letter in text)
