@@ -10,17 +10,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PROGRAM = """
+RESAMPLE = """
 import numpy as np
-from hybridhash_jax import metrics
 from input_pipeline.images.resample import Crop, resample
 
-codes, labels = np.array([[1, 1], [1, -1], [-1, -1]]), np.array([0, 1, 0])
-print(metrics.mean_average_precision(codes, labels, codes, labels, ties="stable"))
 out = np.empty((4, 4, 3), np.uint8)
 resample(np.full((9, 7, 3), 50, np.uint8), Crop(6, 6, 1, 1, 4), out)
 print(out.max())
 """
+BOTH = f"""
+import numpy as np
+from hybridhash_jax import metrics
+
+codes, labels = np.array([[1, 1], [1, -1], [-1, -1]]), np.array([0, 1, 0])
+print(metrics.mean_average_precision(codes, labels, codes, labels, ties="stable"))
+{RESAMPLE}"""
 # Three queries, each itself first; then the two others: one relevant at place 3, none, at place 3.
 EXPECTED = f"{(2 * (1 + 2 / 3) / 2 + 1) / 3}\n50\n"
 
@@ -38,12 +42,12 @@ def installed(tmp_path):
     return tmp_path / "code"
 
 
-def run(installed: Path, **variables: str) -> tuple[str, list[str]]:
+def run(installed: Path, program: str = BOTH, **variables: str) -> tuple[str, list[str]]:
     dropped = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "PYTHONPATH")
     kept = {key: value for key, value in os.environ.items() if key not in dropped}
     environment = kept | {"HOME": "/dev/null", "TMPDIR": str(installed.parent / "tmp")} | variables
     done = subprocess.run(
-        [sys.executable, "-B", "-c", PROGRAM],
+        [sys.executable, "-B", "-c", program],
         cwd=installed, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -79,18 +83,17 @@ def test_a_temporary_folder_that_others_can_write_is_not_used(installed):
 @pytest.mark.slow
 def test_a_damaged_cache_is_made_again(installed):
     folder = installed.parent / "cache"
-    assert run(installed, NUMBA_CACHE_DIR=str(folder)) == (EXPECTED, [])
+    assert run(installed, RESAMPLE, NUMBA_CACHE_DIR=str(folder)) == ("50\n", [])
     files = sorted(folder.rglob("*.nb?"))
     whole = {path: path.stat().st_size for path in files}
     for ending, length in ((".nbi", 0), (".nbc", 1000)):
         for path in files:
             if path.suffix == ending:
                 os.truncate(path, length)
-        output, said = run(installed, NUMBA_CACHE_DIR=str(folder))
-        assert output == EXPECTED
-        assert 1 <= len(said) <= 2  # a line a folder
-        assert all("damaged" in line for line in said)
+        output, (said,) = run(installed, RESAMPLE, NUMBA_CACHE_DIR=str(folder))
+        assert output == "50\n"
+        assert "damaged" in said
         sizes = {path: path.stat().st_size for path in files}
         assert sizes.keys() == whole.keys()
         assert min(sizes.values()) > 20
-        assert run(installed, NUMBA_CACHE_DIR=str(folder)) == (EXPECTED, [])
+        assert run(installed, RESAMPLE, NUMBA_CACHE_DIR=str(folder)) == ("50\n", [])

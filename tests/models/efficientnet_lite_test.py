@@ -175,8 +175,9 @@ def test_half_precision_gives_nearly_the_same_features_in_float32():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("remat", ["none", "layers", "dots"])
+@pytest.mark.parametrize(
+    ("dtype", "remat"), [(jnp.float32, "none"), (jnp.bfloat16, "layers"), (jnp.float32, "dots")]
+)
 def test_every_gradient_is_finite_whatever_is_computed_again(dtype, remat):
     backbone = small_backbone(dtype=dtype, remat=remat)
 
