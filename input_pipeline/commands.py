@@ -1,6 +1,7 @@
 """What the three commands share: their parsers, their options and their exit codes."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,13 +66,15 @@ def run_command(work: Callable[[], str], when_stopped: str) -> int:
     try:
         with signals.raised():
             text = work()
+        # Class names and paths may have letters that the terminal's encoding lacks.
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except (DataError, ValueError, OSError) as error:
         print(f"error: {in_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"stopped; {when_stopped}", file=sys.stderr)
         return 130
-    # Class names and paths may have letters that the terminal's encoding lacks.
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
     return 0

@@ -280,3 +280,16 @@ def test_options_of_vectors_go_with_them(arguments, words, capsys):
     with pytest.raises(SystemExit):
         check.main(arguments)
     assert words in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    code = "from input_pipeline.commands import run_command as run; exit(run(lambda: 'a\\n' * 10**6, ''))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "a\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

@@ -11,6 +11,7 @@ from jaxtyping import Bool, UInt64
 
 from hybridhash_jax.retrieval.engine import Nearest, nearest_batch
 from hybridhash_jax.retrieval.index import Index, IndexFileError
+from hybridhash_jax.retrieval.search.damage import damage
 from input_pipeline.messages import shortened
 from input_pipeline.threads import available_cores, map_in_threads
 
@@ -105,6 +106,8 @@ def check_not_empty(
     index: Index, wanted: Wanted, rows: Bool[np.ndarray, " num_rows"], shown: str
 ) -> None:
     """Raises IndexFileError where none of the rows is searched, with what would do."""
+    if not len(index) and index.damaged:
+        raise IndexFileError(f"{shown} has nothing to search: {damage(index)[0]}")
     if not len(index):
         raise IndexFileError(
             f"{shown} holds no images; fill it with hybridhash encode FOLDER --index={shown}"

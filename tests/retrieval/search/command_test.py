@@ -162,7 +162,7 @@ def test_names_on_the_page_are_escaped(tmp_path):
     assert name in [one.attributes.get("title") for one in found.elements]
 
 
-def test_damage_is_said_in_all_outputs(index, tmp_path, capsys):
+def test_damage_is_said_in_all_outputs(index, tmp_path, blue, capsys):
     with open_index(index) as opened:
         name = opened.segments[1].name
     (index / "segments" / name).unlink()
@@ -173,6 +173,10 @@ def test_damage_is_said_in_all_outputs(index, tmp_path, capsys):
     content = json.loads(out)
     assert name in content["warnings"][0]
     assert content["index"]["searched"] == 4
+    for file in (index / "segments").glob("*.codes"):
+        file.unlink()
+    assert run(f"--index={index}", blue) == 1
+    assert "has nothing to search: 2 damaged files in" in capsys.readouterr().err
 
 
 def test_what_is_no_index_or_has_no_images(tmp_path, blue, capsys):
