@@ -153,7 +153,10 @@ def _refuse_existing(path: Path) -> None:
     if path.is_dir() and not any(path.iterdir()):
         return  # an empty folder may be given, as `mkdir` makes it
     if path.exists():
-        raise IndexFileError(f"{shown(path)} exists already; give a new path, or remove it first")
+        raise IndexFileError(
+            f"{shown(path)} exists already, perhaps made by another process just now; start again to "
+            "add to an index, or give a new path"
+        )
 
 
 def _escaped(name: str) -> str:

@@ -176,7 +176,7 @@ def test_damage_is_said_in_all_outputs(index, tmp_path, blue, capsys):
     for file in (index / "segments").glob("*.codes"):
         file.unlink()
     assert run(f"--index={index}", blue) == 1
-    assert "has nothing to search: 2 damaged files in" in capsys.readouterr().err
+    assert "has nothing to search: 5 damaged files in" in capsys.readouterr().err
 
 
 def test_what_is_no_index_or_has_no_images(tmp_path, blue, capsys):
