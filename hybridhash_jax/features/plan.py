@@ -76,6 +76,9 @@ def choose_plan(
 
 def _shape_of(backbone: models.Backbone, stage: str, size: int) -> tuple[int, ...]:
     """The shape of one image's output of a stage; of each backbone it is found once."""
+    if stage == "features":  # at once: to trace the backbone takes half a second
+        side = () if backbone.grid == 1 else (backbone.grid,) * 2
+        return (*side, backbone.width)
     key = nnx.graphdef(backbone), stage, size
     if key not in _SHAPES:
         images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
