@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,21 +22,41 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 def open_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """For a file that is written in parts: it appears when the block ends without an error.
 
+    A link stays one, and what it leads to is replaced. A device or a pipe is written to.
+
     Raises:
       DataError: it cannot be written; an older one stays.
     """
-    target = Path(path)
+    if _is_special(path):
+        try:
+            with open(path, "wb") as file:
+                yield file
+        except OSError as error:
+            raise DataError(f"cannot write {os.fspath(path)} ({error})") from error
+        return
+    target = Path(os.path.realpath(path))
     # A name of its own, so that two processes on one disk do not write into one file.
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
             yield file
+        if target.exists():
+            shutil.copymode(target, part)
         os.replace(part, target)
     except OSError as error:
         raise DataError(f"cannot write {target} ({error})") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _is_special(path: str | os.PathLike[str]) -> bool:
+    """Is it neither a file nor a folder, but a device, a pipe or a socket?"""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def nearest_existing(path: Path) -> Path:

@@ -55,6 +55,18 @@ def add_database_option(group: argparse._ActionsContainer) -> None:
     )
 
 
+def check_outputs(parser: argparse.ArgumentParser, **files: str | None) -> None:
+    """Refuses, before the work, files that cannot be written, and one file for two of them."""
+    given = {name: file for name, file in files.items() if file}
+    for name, file in given.items():
+        folder = os.path.dirname(file) or "."
+        if os.path.isdir(file) or not os.access(folder, os.W_OK):
+            parser.error(f"--{name}={file!r} cannot be written; give another file")
+    if len({os.path.realpath(file) for file in given.values()}) < len(given):
+        names = " and ".join(f"--{name}" for name in given)
+        parser.error(f"{names} name one file; give each a file of its own")
+
+
 def check_image_folder(directory: str) -> None:
     """Raises `DataError` for a local folder that is not there."""
     if "://" not in directory and not Path(directory).is_dir():

@@ -75,10 +75,18 @@ def kept(one: Mapping[str, Any], bits: int, value: float) -> str:
     return f"{'keep' if part <= 1 else 'reach'} {share(part)} of it in {size}"
 
 
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
 def plain(text: object) -> str:
-    """Returns a name with U+FFFD for lone surrogates and control characters; escapes nothing."""
+    """Returns a name with U+FFFD for lone surrogates and control characters; escapes nothing.
+
+    Also for those that turn the direction of writing, which make a name look like another.
+    """
     return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs") else letter
+        "\N{REPLACEMENT CHARACTER}"
+        if unicodedata.category(letter) in ("Cc", "Cs") or letter in _DIRECTIONS
+        else letter
         for letter in str(text)
     )
 

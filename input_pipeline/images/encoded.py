@@ -1,5 +1,7 @@
 """Images as files or records: their names, and what reads their bytes."""
 
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -52,7 +54,7 @@ class FileReader:
     def _read(self, row: int, num_bytes: int) -> bytes:
         path = f"{self.directory}/{self.names[row]}"
         try:
-            with _open(path) as file:
+            with open_image_file(path) as file:
                 return file.read(num_bytes)
         except FileNotFoundError as error:
             raise UnreadableImage("there is no such file") from error
@@ -62,9 +64,22 @@ class FileReader:
             raise UnreadableImage("the file is too large for this machine's memory") from error
 
 
-def _open(path: str) -> IO[bytes]:
+def open_image_file(path: str) -> IO[bytes]:
+    """Opens a file, or one of a bucket.
+
+    Raises:
+      UnreadableImage: a pipe or a device, which its reader might wait for without end.
+    """
     if "://" in path:
         from etils import epath
 
         return epath.Path(path).open("rb")
-    return open(path, "rb")
+    file = open(path, "rb", opener=_without_waiting)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UnreadableImage("no regular file")
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

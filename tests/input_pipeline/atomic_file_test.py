@@ -1,6 +1,7 @@
 """Files appear whole, replace older ones, and leave nothing behind where they cannot."""
 
 import os
+import stat
 
 import pytest
 
@@ -31,3 +32,20 @@ def test_an_older_file_survives_a_write_that_fails(tmp_path, monkeypatch):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         write_atomically(tmp_path / "nowhere" / "a.txt", b"")
+
+
+def test_links_stay_pipes_are_written_to_and_permissions_are_kept(tmp_path):
+    kept = tmp_path / "kept.txt"
+    kept.write_bytes(b"old")
+    kept.chmod(0o600)
+    (tmp_path / "link").symlink_to(kept)
+    write_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert kept.read_bytes() == b"new"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(tmp_path / "pipe", b"through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

@@ -6,7 +6,6 @@ with --html, and accepted, so that it is not shown again.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from hybridhash_jax.retrieval.duplicates.results import Results
 from hybridhash_jax.retrieval.duplicates.sources import Source, read_source
 from hybridhash_jax.retrieval.names import shown
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import make_parser, run_command
+from input_pipeline.commands import check_outputs, make_parser, run_command
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.messages import counted
 from input_pipeline.near_duplicates.finding import (
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> tuple[str, int]:
     """Returns what to print, and how many groups were found and not accepted."""
     accepted = Accepted(options.accepted)
-    decoding = DecodeOptions(max_pixels=options.max_pixels)
+    decoding = DecodeOptions(max_pixels=options.max_pixels, apply_orientation=True)
     places = [options.images, *([options.against] if options.against else [])]
     sources = [read_source(place, decoding, options.num_workers) for place in places]
     _tell_left_out(sources)
@@ -134,6 +133,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--num_workers", type=int, default=available_cores(), help="threads; default: all cores")
     add("--max_pixels", type=int, default=MAX_PIXELS, help=f"refuse larger images (default {MAX_PIXELS})")  # fmt: skip
     options = parser.parse_args(arguments)
+    options.output = None if options.output == "-" else options.output
     _check(parser, options)
     options.accepted = options.accepted or default_file(options.images)
     return options
@@ -147,12 +147,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     for name in ("num_workers", "max_pixels"):
         if getattr(options, name) < 1:
             parser.error(f"--{name}={getattr(options, name)}; give 1 or more")
-    for name in ("output", "html"):
-        # Found out now rather than after hours.
-        file = getattr(options, name)
-        folder = os.path.dirname(file or "") or "."
-        if file and (os.path.isdir(file) or not os.access(folder, os.W_OK)):
-            parser.error(f"--{name}={shown(file)} cannot be written; give another file")
+    check_outputs(parser, output=options.output, html=options.html)
 
 
 def _ids(text: str) -> list[str]:

@@ -30,6 +30,7 @@ class Source:
       unreadable: (name, reason) of those that are left out.
       warnings: what else was left out.
       reader: gives the bytes of an image, or of its thumbnail, by its place in `names`.
+      folder: what the names are relative to; None where an index knows no such folder.
     """
 
     place: str
@@ -39,6 +40,11 @@ class Source:
     unreadable: Sequence[tuple[str, str]]
     warnings: Sequence[str]
     reader: Reader
+    folder: Path | None
+
+    def file(self, row: int) -> str | None:
+        """The real path of an image; None where it is not known."""
+        return self.folder and os.path.realpath(self.folder / self.names[row])
 
     def thumbnail(self, row: int, side: int) -> np.ndarray | None:
         """The image uint8 [h, w, 3], its longer side at most so many pixels; None if it is gone."""
@@ -77,6 +83,7 @@ def _read_folder(place: str, path: Path, options: DecodeOptions, num_workers: in
         [(names[row], reason) for row, reason in read.unreadable.items()],
         (),
         _Some(reader, read.rows),
+        path,
     )
 
 
@@ -98,6 +105,8 @@ def _read_index(place: str, path: Path, options: DecodeOptions, num_workers: int
     hashes, known = _stored_hashes(index)
     lacking = int(np.count_nonzero(~known[rows]))
     rows = rows[known[rows]]
+    if not len(rows) and index.damaged:
+        raise DataError(f"{shown(place)}: {'; '.join(_warnings(index, lacking))}")
     if not len(rows):
         raise DataError(
             f"{shown(place)} has no perceptual hashes, since it is empty or was made without them; "
@@ -124,6 +133,7 @@ def _read_index(place: str, path: Path, options: DecodeOptions, num_workers: int
         [(names[row], reason) for row, reason in read.unreadable.items()],
         _warnings(index, lacking),
         _Some(reader, read.rows),
+        index.root,
     )
 
 

@@ -121,8 +121,8 @@ def _listed(request: Request, root_of_index: Path | None) -> Place:
         below = inside(os.path.realpath(given), os.path.realpath(root))
         if below is None:
             raise DataError(
-                f"{request.index} is of the images below {root}, and {given} is not; make another "
-                "index, and merge the two"
+                f"{request.index} is of the images below {root}, and {given} is not. If they have "
+                f"moved there: hybridhash index move {request.index} {given}; else make another index"
             )
         listing = list_folder(root, below, leave_out=request.index)
         return Place(Path(os.path.realpath(root)), below, listing, True)

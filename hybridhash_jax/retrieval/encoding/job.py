@@ -50,6 +50,11 @@ class _Collected:
     thumbnails: list[bytes | None] = dataclasses.field(default_factory=list[bytes | None])
     broken: list[bytes] = dataclasses.field(default_factory=list[bytes])
 
+    def make_even(self) -> None:
+        """Drops what an interruption left half done; thumbnails come last."""
+        count = len(self.thumbnails)
+        del self.entries[count:], self.packed[count:], self.hashes[count:]
+
 
 class FolderJob:
     """Encodes files into an index.
@@ -93,6 +98,10 @@ class FolderJob:
             reads = self._read_ahead(pool, named)
             try:
                 self._encode(reads, on_images)
+            except KeyboardInterrupt:
+                self._collected.make_even()
+                self._write()  # what is encoded is kept
+                raise
             finally:
                 reads.close()
                 pool.shutdown(cancel_futures=True)

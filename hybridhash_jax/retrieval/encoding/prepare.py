@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -10,6 +9,7 @@ from PIL import Image
 
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.decode import decode_image, fits_in_memory
+from input_pipeline.images.encoded import open_image_file
 from input_pipeline.images.resample import resample
 from input_pipeline.images.transforms import ImageTransform
 
@@ -68,7 +68,8 @@ class Preparation:
 def read_bytes(path: str | bytes | os.PathLike[str]) -> bytes:
     """All of a file; `UnreadableFile` where that cannot be."""
     try:
-        return Path(os.fsdecode(path)).read_bytes()
+        with open_image_file(os.fsdecode(path)) as file:
+            return file.read()
     except FileNotFoundError:
         raise UnreadableFile("there is no such file") from None
     except OSError as error:

@@ -17,7 +17,7 @@ before or after its last step, and a reader sees one generation.
 
 from hybridhash_jax.retrieval.index.catalogue import Known
 from hybridhash_jax.retrieval.index.errors import IndexFileError
-from hybridhash_jax.retrieval.index.maintenance import compact, merge
+from hybridhash_jax.retrieval.index.maintenance import compact, merge, move
 from hybridhash_jax.retrieval.index.reader import Index, Segment, open_index
 from hybridhash_jax.retrieval.index.records import Entry, Model
 from hybridhash_jax.retrieval.index.report import describe, verify
@@ -38,6 +38,7 @@ __all__ = [
     "create_index",
     "describe",
     "merge",
+    "move",
     "open_index",
     "open_writer",
     "to_packed",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hybridhash_jax.retrieval.index.errors import IndexFileError
-from hybridhash_jax.retrieval.index.maintenance import compact, merge
+from hybridhash_jax.retrieval.index.maintenance import compact, merge, move
 from hybridhash_jax.retrieval.index.report import Description, describe, verify
 from hybridhash_jax.retrieval.index.writer import open_writer
 from hybridhash_jax.retrieval.names import shown
@@ -22,6 +22,7 @@ examples:
   hybridhash index verify pictures.idx
   hybridhash index remove pictures.idx 2024/beach.jpg --where path=drafts/*
   hybridhash index merge part1.idx part2.idx --out=all.idx
+  hybridhash index move pictures.idx ~/NewPictures
   hybridhash index compact pictures.idx
 """
 _LABELS_SHOWN, _MANY_SEGMENTS = 20, 1000
@@ -70,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     joined.add_argument("indexes", nargs="+", metavar="INDEX", help="the last one's paths win")
     joined.add_argument("--out", required=True, metavar="INDEX", help="the new one")
     joined.add_argument("--root", metavar="FOLDER", help="that of the images, if they differ")
+    moved = add("move", _move, "Notes where the images are now.", "pictures.idx ~/NewPictures")
+    moved.add_argument("index", metavar="INDEX")
+    moved.add_argument("root", metavar="FOLDER", help="the folder that its paths start from")
     small = add("compact", _compact, "Drops what is gone; few large segments.", "pictures.idx")
     small.add_argument("index", metavar="INDEX")
     small.add_argument(
@@ -191,6 +195,11 @@ def _merge(options: argparse.Namespace) -> str:
         print(f"warning: {warning}", file=sys.stderr)
     facts = describe(options.out)
     return f"{shown(options.out)}: {counted(facts.images, 'image')}"
+
+
+def _move(options: argparse.Namespace) -> str:
+    move(options.index, Path(options.root))
+    return f"the images of {shown(options.index)} are below {shown(options.root)}"
 
 
 def _compact(options: argparse.Namespace) -> str:

@@ -2,6 +2,7 @@
 
 import array
 import contextlib
+import dataclasses
 import heapq
 import itertools
 import os
@@ -13,16 +14,18 @@ import numpy as np
 
 from hybridhash_jax.retrieval.index import catalogue, storage, thumbnails
 from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
-from hybridhash_jax.retrieval.index.header import Header
+from hybridhash_jax.retrieval.index.header import NAME, Header
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Entry
 from hybridhash_jax.retrieval.index.same_model import check_same_model
 from hybridhash_jax.retrieval.index.writer import clean, finish, open_writer
 from hybridhash_jax.retrieval.names import shown
+from input_pipeline.atomic_file import write_atomically
 from input_pipeline.progress import Progress
 
 SEGMENT_ROWS = 2**20
 _THUMBNAILS_AT_ONCE = 1000
+_LOOKED_FOR = 20  # images, before the folder of all of them is changed
 
 
 def merge(
@@ -63,6 +66,26 @@ def merge(
                 _copy_thumbnails(index.path, place)
             finish(place, new)
     return warnings
+
+
+def move(path: str | os.PathLike[str], root: Path) -> None:
+    """Notes that the images of an index are below another folder now.
+
+    Raises:
+      IndexFileError: none of some of its images is there.
+    """
+    place, root = Path(path).expanduser(), root.expanduser().absolute()
+    with storage.locked(place):
+        with open_index(place) as index:
+            some = [entry.path for entry in index.entries(index.sample(_LOOKED_FOR).tolist())]
+            head = index.header
+        if some and not any(os.path.lexists(os.path.join(os.fsencode(root), one)) for one in some):
+            raise IndexFileError(
+                f"{shown(root)} has none of {len(some)} images of {shown(place)} that were looked "
+                f"for, such as {shown(some[0])}; give the folder that its paths start from"
+            )
+        with explained(place, "write"):
+            write_atomically(place / NAME, dataclasses.replace(head, root=root).to_json())
 
 
 def compact(path: str | os.PathLike[str], *, drop_damaged: bool = False) -> None:

@@ -41,22 +41,32 @@ class Wanted:
 
     def check(self, bits: int) -> None:
         """Raises ValueError for what cannot be asked of codes of so many bits."""
+        for name, value in (("k", self.k), ("radius", self.radius)):
+            if value is not None and not isinstance(value, int | np.integer):
+                raise ValueError(f"{name}={value!r}; give a whole number")
         if self.k is None and self.radius is None:
             raise ValueError("give k, radius, or both: else every image is an answer")
         if self.k is not None and self.k < 1:
             raise ValueError(f"k={self.k}; give 1 or more")
         if self.radius is not None and not 0 <= self.radius <= bits:
             raise ValueError(
-                f"radius={self.radius}; codes of {bits} bits are 0 to {bits} apart, so give that"
+                f"radius={self.radius}; codes of {bits} bits are at most {bits} apart; give 0 to {bits}"
             )
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r}; accepted: {', '.join(KINDS)}")
 
 
 def conditions(where: Where) -> tuple[tuple[str, str], ...]:
-    """Conditions as pairs, from a dict or from pairs."""
+    """Conditions as pairs, from a dict or from pairs; a ValueError for anything else."""
     pairs = where.items() if isinstance(where, Mapping) else where
-    return tuple((key, value) for key, value in pairs)
+    found = [] if isinstance(pairs, str) else [tuple(pair) for pair in pairs]
+    if isinstance(pairs, str) or not all(
+        len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in found
+    ):
+        raise ValueError(
+            f'where={where!r}; give texts by key, such as {{"label": "sea", "path": "2024/*"}}'
+        )
+    return tuple((key, value) for key, value in found)
 
 
 def nearest_rows(

@@ -5,7 +5,6 @@ in the order of the index. Exits with 1 where a query could not be read, after a
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from hybridhash_jax.retrieval.search import output
 from hybridhash_jax.retrieval.search.codes import KINDS, Wanted
 from hybridhash_jax.retrieval.search.work import Request, found_by
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import make_parser, run_command
+from input_pipeline.commands import check_outputs, make_parser, run_command
 from input_pipeline.threads import available_cores
 
 _K = 10
@@ -110,6 +109,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--workdir", metavar="RUN", help="where the run is that encoded the index, if it has moved")
     add("--num_workers", type=int, default=available_cores(), help="decoding threads; default: all cores")  # fmt: skip
     options = parser.parse_args(arguments)
+    options.output = None if options.output == "-" else options.output
     _check(parser, options)
     return options
 
@@ -121,12 +121,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         value = getattr(options, name)
         if value is not None and value < least:
             parser.error(f"--{name}={value}; give {least} or more")
-    for name in ("output", "html"):
-        # Found out now rather than after the work.
-        file = getattr(options, name)
-        folder = os.path.dirname(file or "") or "."
-        if file and (os.path.isdir(file) or not os.access(folder, os.W_OK)):
-            parser.error(f"--{name}={shown(file)} cannot be written; give another file")
+    check_outputs(parser, output=options.output, html=options.html)
 
 
 def _condition(text: str) -> tuple[str, str]:

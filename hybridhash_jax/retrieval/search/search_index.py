@@ -127,8 +127,9 @@ class SearchIndex:
         kind: Kind = "exact",
     ) -> Answer:
         """As `search`, with an image of the index, by its path there; needs no network."""
-        words = self.index.codes([row_of(self.index, path)])
-        return self.search_words(words, Wanted(k, radius, conditions(where), kind))[0]
+        wanted = Wanted(k, radius, conditions(where), kind)
+        wanted.check(self.model.bits)
+        return self.search_words(self.index.codes([row_of(self.index, path)]), wanted)[0]
 
     def search_words(self, words: UInt64[np.ndarray, "Q words"], wanted: Wanted) -> list[Answer]:
         """Answers for codes as an index keeps them, see `to_words`."""
@@ -148,6 +149,13 @@ class SearchIndex:
         for number, query in enumerate(queries):
             if isinstance(query, np.ndarray) and query.ndim == 1:
                 packed[number] = self._packed(query)
+            elif isinstance(query, np.ndarray) and not query.size:
+                raise ValueError(f"an image has pixels; this array is {list(query.shape)}")
+            elif not isinstance(query, np.ndarray | str | bytes | os.PathLike):
+                raise ValueError(
+                    "a query is a file, an image uint8 [h, w, 3], or a code; this is "
+                    f"{type(query).__name__} (np.asarray(image) makes an array of PIL's)"
+                )
             else:
                 images.append(number)
         if images:

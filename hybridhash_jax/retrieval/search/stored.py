@@ -18,7 +18,7 @@ def row_of(index: Index, name: str | bytes | os.PathLike[str]) -> int:
     """
     path = os.fsencode(name)
     below = None if index.root is None else inside(path, index.root)
-    meant = [path, *([below] if below else []), exact(os.fsdecode(path))]
+    meant = [path, os.path.normpath(path), *([below] if below else []), exact(os.fsdecode(path))]
     row = next((row for one in meant if (row := index.row_of(one)) is not None), None)
     if row is None:
         near = [shown(one) for one in _near(index, path)]

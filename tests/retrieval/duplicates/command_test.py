@@ -240,3 +240,10 @@ def jpeg_thumbnail(pixels: np.ndarray) -> bytes:
     picture.thumbnail((160, 160))
     picture.save(content, "jpeg", quality=85)
     return content.getvalue()
+
+
+def test_a_file_on_both_sides_is_no_duplicate_of_itself(folder, capfdbinary):
+    both = printed(capfdbinary, str(folder), f"--against={folder}", "--format=json")
+    pairs = json.loads(both)["pairs"]
+    assert pairs
+    assert not [pair for pair in pairs if pair["first"] == pair["second"]]

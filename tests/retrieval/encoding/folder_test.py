@@ -309,3 +309,22 @@ def test_an_index_that_goes_on_elsewhere_tells_how_many_bits_differ(root, tmp_pa
     assert "in bfloat16 on gpu: 6 of 144 bits of 6 images differ" in warning
     with open_index(tmp_path / "x.idx") as opened:
         assert opened.backends == {("gpu", "bfloat16"): (6, 6)}
+
+
+def test_ctrl_c_keeps_what_is_encoded(root, tmp_path, encoder, monkeypatch, capsys):
+    start = encoder.start
+    monkeypatch.setattr(encoder, "batch_size", 2)
+
+    def interrupted(crops):
+        if encoder.images == 4:
+            raise KeyboardInterrupt
+        return start(crops)
+
+    monkeypatch.setattr(encoder, "start", interrupted)
+    index = tmp_path / "x.idx"
+    assert command.main([str(root), f"--index={index}"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    # The batch that was just computed is not fetched yet.
+    assert list(content(index)) == sorted(NAMES)[:2]
+    monkeypatch.setattr(encoder, "start", start)
+    assert run(root, index) == "6 image files: 4 encoded, 2 unchanged, 0 unreadable"

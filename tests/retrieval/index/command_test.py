@@ -119,3 +119,14 @@ def test_usage_errors_exit_with_2(capsys):
         main(["merge", "--help"])
     assert ended.value.code == 0
     assert "hybridhash index merge a.idx b.idx --out=all.idx" in capsys.readouterr().out
+
+
+def test_images_that_moved_are_found_again(path, tmp_path, capsys):
+    assert main(["move", str(path), str(tmp_path)]) == 1
+    assert "has none of 4 images of" in capsys.readouterr().err
+    (tmp_path / "new" / "cat").mkdir(parents=True)
+    (tmp_path / "new" / "cat" / "2.jpg").touch()
+    assert main(["move", str(path), str(tmp_path / "new")]) == 0
+    with open_index(path) as index:
+        assert index.root == tmp_path / "new"
+        assert len(index) == 4

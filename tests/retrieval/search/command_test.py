@@ -191,7 +191,7 @@ def test_what_is_no_index_or_has_no_images(tmp_path, blue, capsys):
     ("arguments", "part"),
     [
         (["--name=1.pgn"], "has no image 1.pgn"),
-        (["--name=sea/1.png", "--radius=25"], "0 to 24 apart"),
+        (["--name=sea/1.png", "--radius=25"], "give 0 to 24"),
         (["--name=sea/1.png", "--where=label=see"], "its labels are: sea, wood"),
         (["--name=sea/1.png", "--where=size=3"], "label or path"),
         (["--name=sea/1.png", "label=sea"], "give each condition its own --where"),
@@ -236,3 +236,15 @@ def test_the_run_may_have_moved(index, tmp_path, blue, capsys, monkeypatch):
     assert run(f"--index={index}", blue, f"--workdir={tmp_path}") == 0
     assert run(f"--index={index}", blue, "--workdir=elsewhere") == 1
     assert "elsewhere is no folder" in capsys.readouterr().err
+
+
+def test_two_outputs_are_two_files_and_a_pipe_is_no_image(index, tmp_path, capsys):
+    file = tmp_path / "x"
+    with pytest.raises(SystemExit, match="2"):
+        run(f"--index={index}", "--name=sea/1.png", f"--html={file}", f"--output={file}")
+    assert "--output and --html name one file" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "pipe.png")
+    assert run(f"--index={index}", tmp_path / "pipe.png") == 1
+    assert "no regular file" in capsys.readouterr().err
+    assert run(f"--index={index}", "--name=./sea/1.png", "--output=-") == 0
+    assert "sea/1.png" in capsys.readouterr().out

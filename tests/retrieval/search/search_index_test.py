@@ -171,7 +171,7 @@ def test_arrays_that_are_neither_image_nor_code(index, query, part):
 @pytest.mark.parametrize(
     ("given", "part"),
     [
-        ({"radius": 25}, "0 to 24 apart"),
+        ({"radius": 25}, "give 0 to 24"),
         ({"k": 0}, "1 or more"),
         ({"k": None}, "give k, radius"),
         ({"where": {"size": "3"}}, "label or path"),
@@ -212,3 +212,18 @@ def test_stored_codes_need_no_network(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"k": 1.5}, "k=1.5; give a whole number"),
+        ({"where": "sea"}, "where='sea'; give texts by key"),
+        ({"where": {"label": ["sea"]}}, "give texts by key"),
+        ({"query": np.zeros((0, 0, 3), np.uint8)}, "an image has pixels"),
+        ({"query": 7}, "a query is a file, an image .*; this is int"),
+    ],
+)
+def test_what_cannot_be_asked_is_a_value_error(index, asked, told):
+    with pytest.raises(ValueError, match=told):
+        index.search(**({"query": np.array(BLUE, np.uint8)} | asked))
