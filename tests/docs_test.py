@@ -1,5 +1,6 @@
 """README and docs say what is so: links lead somewhere, and commands are understood."""
 
+import functools
 import re
 import shlex
 import subprocess
@@ -84,14 +85,17 @@ def test_a_command_of_a_run_is_understood(line, tmp_path):
 def test_the_flags_of_another_command_exist(line):
     words = shlex.split(line)
     module = VERBS[words[1]].module if words[0] == "hybridhash" else words[2]
-    command = [sys.executable, "-m", module]
     # A data set of make_splits has flags of its own.
-    command += [word for word in words[3:4] if word.isidentifier()]
-    done = subprocess.run(
-        [*command, "--help"], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
-    )
+    own = [word for word in words[3:4] if word.isidentifier()]
+    assert set(FLAGS.findall(line)) <= set(FLAGS.findall(help_of(module, *own)))
+
+
+@functools.cache
+def help_of(module: str, *verb: str) -> str:
+    command = [sys.executable, "-m", module, *verb, "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert set(FLAGS.findall(line)) <= set(FLAGS.findall(done.stdout))
+    return done.stdout
 
 
 # CHANGELOG.md names fields that are gone.

@@ -22,6 +22,8 @@ TRAINED = [
 # Methods whose state is of a kind that others do not have: a bank, codes found on the host, codes of
 # the database, parameters that follow, batch norm, and two views.
 STATES = ("dpsh", "cnnh", "jldsh_reconstructed", "mdshc", "orthohash", "dhd")
+# Methods without a state, whose loss is a mean over the batch as that of dsh, which is tried.
+ALIKE = ("dnnh", "greedyhash", "dpn", "admh_reconstructed", "adsh")
 STEPS = 7  # more than an epoch of 4 steps
 
 
@@ -77,7 +79,7 @@ def losses_and_state(config) -> tuple[list[float], dict[str, np.ndarray]]:
     return losses, {name: np.asarray(leaf) for name, leaf in flatten(state.method).items()}
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [name for name in TRAINED if name not in ALIKE])
 def test_a_method_learns_the_same_on_one_device_and_on_eight(files, name):
     losses, state = losses_and_state(config_of(files, name))
     assert np.isfinite(losses).all()
