@@ -22,7 +22,7 @@ TRAINED = [
 # Methods whose state is of a kind that others do not have: a bank, codes found on the host, codes of
 # the database, parameters that follow, batch norm, and two views.
 STATES = ("dpsh", "cnnh", "jldsh_reconstructed", "mdshc", "orthohash", "dhd")
-# Methods without a state, whose loss is a mean over the batch as that of dsh, which is tried.
+# Methods that keep and add up what another one does that is tried: dsh, csq, jldsh.
 ALIKE = ("dnnh", "greedyhash", "dpn", "admh_reconstructed", "adsh")
 STEPS = 7  # more than an epoch of 4 steps
 
