@@ -7,3 +7,7 @@ class DataError(Exception):
 
 class UnreadableImage(Exception):
     """This image cannot be used; the message is the reason, without the file's name."""
+
+
+class UnreadableFile(UnreadableImage):
+    """The file itself cannot be read, whatever is in it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Protocol
 
-from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.errors import DataError, UnreadableFile, UnreadableImage
 
 
 class Reader(Protocol):
@@ -52,24 +52,29 @@ class FileReader:
         return self._read(row, num_bytes)
 
     def _read(self, row: int, num_bytes: int) -> bytes:
-        path = f"{self.directory}/{self.names[row]}"
-        try:
-            with open_image_file(path) as file:
-                return file.read(num_bytes)
-        except FileNotFoundError as error:
-            raise UnreadableImage("there is no such file") from error
-        except OSError as error:
-            raise UnreadableImage(f"cannot be read: {error.strerror or error}") from error
-        except MemoryError as error:
-            raise UnreadableImage("the file is too large for this machine's memory") from error
+        return read_image_file(f"{self.directory}/{self.names[row]}", num_bytes)
 
 
-def open_image_file(path: str) -> IO[bytes]:
-    """Opens a file, or one of a bucket.
+def read_image_file(path: str, num_bytes: int = -1) -> bytes:
+    """The first `num_bytes` of a file, also of a bucket's; -1 is all.
 
     Raises:
-      UnreadableImage: a pipe or a device, which its reader might wait for without end.
+      UnreadableFile: it is missing or cannot be read.
+      UnreadableImage: a pipe or a device, which its reader might wait for without end; or more than
+        memory holds.
     """
+    try:
+        with _open(path) as file:
+            return file.read(num_bytes)
+    except FileNotFoundError as error:
+        raise UnreadableFile("there is no such file") from error
+    except OSError as error:
+        raise UnreadableFile(f"cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise UnreadableImage("the file is too large for this machine's memory") from error
+
+
+def _open(path: str) -> IO[bytes]:
     if "://" in path:
         from etils import epath
 

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
 
@@ -11,10 +9,10 @@ from hybridhash_jax.comparison.table import make_blocks, ranks
 from hybridhash_jax.report import comparison_page, published
 from tests.comparison.small_comparison import cell
 from tests.report import report_cases as cases
+from tests.report.browser import needs_browser, title_of
 from tests.report.report_html import Page, headings
 
 ATTACK = "<script>alert(1)</script>"
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def comparison(**changes):
@@ -135,7 +133,7 @@ def test_the_page_and_its_figure_are_the_same_every_time(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+@needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_juts_out_of_a_window(tmp_path, width):
     content = comparison()
@@ -150,14 +148,6 @@ def test_nothing_juts_out_of_a_window(tmp_path, width):
         "<title></title><script>onmessage = (e) => { document.title = e.data; };</script>"
         f'<iframe src="page.html" style="border: 0; width: {width}px; height: 900px"></iframe>'
     )
-    done = subprocess.run(
-        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000",
-         "--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
-         (tmp_path / "frame.html").as_uri()],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    title = re.search("<title>(.*?)</title>", done.stdout)
-    assert title is not None
-    measured = json.loads(title[1])
+    measured = json.loads(title_of(tmp_path / "frame.html"))
     assert measured["page"] <= width
     assert measured["image"] > 100  # it was drawn

@@ -2,15 +2,13 @@
 
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
 
 from hybridhash_jax.report import files
 from tests.report import report_cases as cases
+from tests.report.browser import needs_browser, title_of
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 MEASURE = """<script>
 const box = (e) => e.getBoundingClientRect();
 const lastRow = (selector) => [...document.querySelectorAll(selector)].map((e) => {
@@ -36,7 +34,7 @@ FRAME = """<title></title><script>onmessage = (e) => { document.title = e.data; 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+@needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize(
     ("content", "images"),
@@ -48,15 +46,7 @@ def test_rows_are_full_and_nothing_juts_out(tmp_path, width, content, images):
     text = re.sub('<meta http-equiv="Content-Security-Policy".*?>', "", text)
     (tmp_path / "measured.html").write_text(text.replace("</body>", MEASURE + "</body>"))
     (tmp_path / "frame.html").write_text(FRAME % width)
-    done = subprocess.run(
-        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000", "--virtual-time-budget=5000",
-         f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
-         (tmp_path / "frame.html").as_uri()],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    title = re.search("<title>(.*?)</title>", done.stdout)
-    assert title is not None
-    found = json.loads(title[1])
+    found = json.loads(title_of(tmp_path / "frame.html"))
     assert found["width"] == width
     assert found["page"] <= width
     assert max(found["cut"]) <= 0, found

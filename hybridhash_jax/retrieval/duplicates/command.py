@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybridhash_jax.retrieval.duplicates.accepted import Accepted, default_file
-from hybridhash_jax.retrieval.duplicates.output import FORMATS, as_bytes, as_text, summary
+from hybridhash_jax.retrieval.duplicates.output import as_bytes, as_text, summary
 from hybridhash_jax.retrieval.duplicates.results import Results
 from hybridhash_jax.retrieval.duplicates.sources import Source, read_source
 from hybridhash_jax.retrieval.names import shown
+from hybridhash_jax.retrieval.outputs import FORMATS, print_exactly
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.commands import check_outputs, make_parser, run_command
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
@@ -90,10 +91,7 @@ def _written(options: argparse.Namespace, results: Results) -> str:
         return "\n".join([summary(content), f"written to {shown(options.output)}", *lines])
     if options.format == "text":
         return "\n".join([as_text(content), *lines])
-    sys.stdout.flush()
-    # The names' own bytes, which the terminal's encoding may lack; the last newline is printed.
-    sys.stdout.buffer.write(as_bytes(content, options.format).removesuffix(b"\n"))
-    return ""
+    return print_exactly(as_bytes(content, options.format))
 
 
 def _tell_left_out(sources: Sequence[Source]) -> None:

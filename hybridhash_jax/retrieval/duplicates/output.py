@@ -1,28 +1,17 @@
 """Results as text, JSON or CSV."""
 
-import csv
-import io
-import json
 from typing import Any
 
+from hybridhash_jax.retrieval import outputs
 from hybridhash_jax.retrieval.names import shown
 from input_pipeline.messages import counted
 
-FORMATS = ("text", "json", "csv")
 _COLUMNS = ("group", "first", "second", "similarity", "distance", "relation")
 
 
 def as_bytes(content: dict[str, Any], kind: str) -> bytes:
-    """The results of `Results.content` in one of `FORMATS`.
-
-    In CSV names are the file system's own bytes; in JSON those that are not UTF-8 are lone
-    surrogates, as Python reads and writes them; in text they are escaped.
-    """
-    if kind == "json":
-        return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
-    if kind == "csv":
-        return _csv(content).encode("utf-8", "surrogateescape")
-    return (as_text(content) + "\n").encode()
+    """The results of `Results.content` in one of `outputs.FORMATS`."""
+    return outputs.as_bytes(kind, content, lambda: as_text(content), _COLUMNS, content["pairs"])
 
 
 def as_text(content: dict[str, Any]) -> str:
@@ -69,11 +58,3 @@ def _place(content: dict[str, Any], image: dict[str, Any]) -> str:
         return shown(image["path"])
     side = content["against"] if image["against"] else content["first"]
     return shown(f"{side['place'].rstrip('/')}/{image['path']}")
-
-
-def _csv(content: dict[str, Any]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(content["pairs"])
-    return text.getvalue()

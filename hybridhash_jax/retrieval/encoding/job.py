@@ -15,11 +15,11 @@ from hybridhash_jax.retrieval.encoding.comparison import file_facts
 from hybridhash_jax.retrieval.encoding.encoder import Encoder
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
 from hybridhash_jax.retrieval.encoding.path_list import PathList
-from hybridhash_jax.retrieval.encoding.prepare import Preparation, Prepared, UnreadableFile
+from hybridhash_jax.retrieval.encoding.prepare import Preparation, Prepared
 from hybridhash_jax.retrieval.encoding.unreadable import Refused, write_unreadable
 from hybridhash_jax.retrieval.index.records import Entry
 from hybridhash_jax.retrieval.names import shown
-from input_pipeline.errors import UnreadableImage
+from input_pipeline.errors import UnreadableFile, UnreadableImage
 
 if TYPE_CHECKING:
     from hybridhash_jax.retrieval.index import Writer

@@ -7,18 +7,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.decode import decode_image, fits_in_memory
-from input_pipeline.images.encoded import open_image_file
+from input_pipeline.images.encoded import read_image_file
 from input_pipeline.images.resample import resample
 from input_pipeline.images.transforms import ImageTransform
 
 THUMBNAIL_SIDE = 160  # the longer one, at most
 _QUALITY = 80
-
-
-class UnreadableFile(UnreadableImage):
-    """The file itself cannot be read, whatever is in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +37,9 @@ class Preparation:
 
     def of_file(self, path: str | bytes | os.PathLike[str]) -> Prepared:
         """Of an image file; `UnreadableImage` says why not, without its name."""
-        return self.of_pixels(decode_image(read_bytes(path), self.transform.options))
+        return self.of_pixels(
+            decode_image(read_image_file(os.fsdecode(path)), self.transform.options)
+        )
 
     def of_pixels(self, pixels: np.ndarray) -> Prepared:
         """Of decoded pixels, uint8 [h, w, 3]."""
@@ -63,19 +60,6 @@ class Preparation:
         out = np.empty((size, size, 3), np.uint8)
         resample(np.ascontiguousarray(pixels), self.transform.crop(width, height, None), out)
         return out
-
-
-def read_bytes(path: str | bytes | os.PathLike[str]) -> bytes:
-    """All of a file; `UnreadableFile` where that cannot be."""
-    try:
-        with open_image_file(os.fsdecode(path)) as file:
-            return file.read()
-    except FileNotFoundError:
-        raise UnreadableFile("there is no such file") from None
-    except OSError as error:
-        raise UnreadableFile(f"cannot be read: {error.strerror or error}") from None
-    except MemoryError:
-        raise UnreadableImage("the file is too large for this machine's memory") from None
 
 
 def thumbnail(pixels: np.ndarray, side: int = THUMBNAIL_SIDE) -> bytes:

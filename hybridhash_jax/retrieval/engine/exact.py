@@ -6,6 +6,7 @@ filter, and starts without loading either.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -115,7 +116,7 @@ def check_arguments(
 
 def _starts(sizes: Sequence[int], first_rows: Sequence[int] | None) -> list[int]:
     if first_rows is None:
-        return [sum(sizes[:place]) for place in range(len(sizes))]
+        return list(itertools.accumulate(sizes, initial=0))[:-1]
     starts = [int(row) for row in first_rows]
     if len(starts) != len(sizes):
         raise ValueError(f"{len(sizes)} arrays of codes, but {len(starts)} first rows")

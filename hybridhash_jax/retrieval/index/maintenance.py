@@ -20,7 +20,6 @@ from hybridhash_jax.retrieval.index.records import Entry
 from hybridhash_jax.retrieval.index.same_model import check_same_model
 from hybridhash_jax.retrieval.index.writer import clean, finish, open_writer
 from hybridhash_jax.retrieval.names import shown
-from input_pipeline.atomic_file import write_atomically
 from input_pipeline.progress import Progress
 
 SEGMENT_ROWS = 2**20
@@ -85,7 +84,7 @@ def move(path: str | os.PathLike[str], root: Path) -> None:
                 f"for, such as {shown(some[0])}; give the folder that its paths start from"
             )
         with explained(place, "write"):
-            write_atomically(place / NAME, dataclasses.replace(head, root=root).to_json())
+            storage.write_synced(place / NAME, dataclasses.replace(head, root=root).to_json())
 
 
 def compact(path: str | os.PathLike[str], *, drop_damaged: bool = False) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hybridhash_jax.retrieval.names import shown
+from hybridhash_jax.retrieval.outputs import FORMATS, print_exactly
 from hybridhash_jax.retrieval.search import output
 from hybridhash_jax.retrieval.search.codes import KINDS, Wanted
 from hybridhash_jax.retrieval.search.work import Request, found_by
@@ -80,10 +81,7 @@ def _written(options: argparse.Namespace, content: dict[str, Any], page: str | N
         return "\n\n".join(filter(None, [output.as_text(content), *lines]))
     for line in lines:
         print(line, file=sys.stderr)
-    sys.stdout.flush()
-    # The names' own bytes, which the terminal's encoding may lack. The caller prints the line's end.
-    sys.stdout.buffer.write(output.as_bytes(content, options.format).removesuffix(b"\n"))
-    return ""
+    return print_exactly(output.as_bytes(content, options.format))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -101,7 +99,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--kind", choices=KINDS, default="exact", help="ivf: for many queries in some millions; misses some, and how many is measured and said")  # fmt: skip
     group = parser.add_argument_group("what is written")
     add = group.add_argument
-    add("--format", choices=output.FORMATS, default="text", help="default text; csv has a line an image that was found")  # fmt: skip
+    add("--format", choices=FORMATS, default="text", help="default text; csv has a line an image that was found")  # fmt: skip
     add("--output", metavar="FILE", help="write there instead of printing")
     add("--html", metavar="FILE", help="also a page with queries and answers as pictures")
     group = parser.add_argument_group("what encodes the queries")

@@ -1,12 +1,10 @@
 """Answers as text, JSON or CSV."""
 
-import csv
-import io
-import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hybridhash_jax.retrieval import outputs
 from hybridhash_jax.retrieval.index import Index
 from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.search.answers import Answer
@@ -14,7 +12,6 @@ from hybridhash_jax.retrieval.search.codes import Wanted
 from hybridhash_jax.retrieval.search.queries import Query
 from input_pipeline.messages import counted
 
-FORMATS = ("text", "json", "csv")
 FORMAT = 1  # of JSON and CSV
 _COLUMNS = ("query", "rank", "distance", "path", "label", "row", "width", "height")
 
@@ -52,16 +49,8 @@ def content_of(
 
 
 def as_bytes(content: dict[str, Any], kind: str) -> bytes:
-    """The content in one of `FORMATS`.
-
-    In CSV names are the file system's own bytes; in JSON those that are not UTF-8 are lone
-    surrogates, as Python reads and writes them; in text they are escaped.
-    """
-    if kind == "json":
-        return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
-    if kind == "csv":
-        return _csv(content).encode("utf-8", "surrogateescape")
-    return (as_text(content) + "\n").encode("utf-8", "backslashreplace")
+    """The content in one of `outputs.FORMATS`."""
+    return outputs.as_bytes(kind, content, lambda: as_text(content), _COLUMNS, _rows(content))
 
 
 def as_text(content: dict[str, Any]) -> str:
@@ -113,13 +102,9 @@ def _query(query: Query, answer: Answer | None) -> dict[str, Any]:
     }
 
 
-def _csv(content: dict[str, Any]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
+def _rows(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for one in content["queries"]:
-        writer.writerows({"query": one["query"], **found} for found in one["found"])
-    return text.getvalue()
+        yield from ({"query": one["query"], **found} for found in one["found"])
 
 
 def _table(one: dict[str, Any], content: dict[str, Any]) -> str:

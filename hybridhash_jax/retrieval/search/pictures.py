@@ -10,6 +10,7 @@ from hybridhash_jax.retrieval.index import Index
 from hybridhash_jax.retrieval.search.queries import Query
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.encoded import read_image_file
 
 # Codes were made of it before, so as much as there is will do.
 _OPTIONS = DecodeOptions(allow_truncated=True, apply_orientation=True)
@@ -37,6 +38,6 @@ class Pictures:
 
 def _of_file(path: str | Path) -> np.ndarray | None:
     try:
-        return decode_image(Path(path).read_bytes(), _OPTIONS)
-    except (UnreadableImage, OSError):
+        return decode_image(read_image_file(os.fspath(path)), _OPTIONS)
+    except UnreadableImage:
         return None

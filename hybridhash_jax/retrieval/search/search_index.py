@@ -127,9 +127,8 @@ class SearchIndex:
         kind: Kind = "exact",
     ) -> Answer:
         """As `search`, with an image of the index, by its path there; needs no network."""
-        wanted = Wanted(k, radius, conditions(where), kind)
-        wanted.check(self.model.bits)
-        return self.search_words(self.index.codes([row_of(self.index, path)]), wanted)[0]
+        words = self.index.codes([row_of(self.index, path)])
+        return self.search_words(words, Wanted(k, radius, conditions(where), kind))[0]
 
     def search_words(self, words: UInt64[np.ndarray, "Q words"], wanted: Wanted) -> list[Answer]:
         """Answers for codes as an index keeps them, see `to_words`."""

@@ -2,15 +2,13 @@
 
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
 
 from hybridhash_jax.report.search_page import render_search
 from tests.report import report_cases
+from tests.report.browser import needs_browser, title_of
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 MEASURE = """<script>
 const boxes = (s) => [...document.querySelectorAll(s)].map((e) => e.getBoundingClientRect());
 const columns = (list) => new Set([...list.children].map((e) => e.getBoundingClientRect().left)).size;
@@ -41,7 +39,7 @@ def content_of(queries: int):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+@needs_browser
 @pytest.mark.parametrize(("queries", "columns"), [(1, {2, 5}), (5, {3, 10})])
 def test_nothing_juts_out_and_pictures_can_be_seen(tmp_path, queries, columns):
     images = report_cases.photographs()
@@ -50,15 +48,7 @@ def test_nothing_juts_out_and_pictures_can_be_seen(tmp_path, queries, columns):
     text = re.sub('<meta http-equiv="Content-Security-Policy".*?>', "", text)
     (tmp_path / "page.html").write_text(text.replace("</body>", MEASURE + "</body>"))
     (tmp_path / "frame.html").write_text(FRAME % ("page.html", "page.html"))
-    done = subprocess.run(
-        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000",
-         "--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
-         (tmp_path / "frame.html").as_uri()],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    title = re.search("<title>(.*?)</title>", done.stdout)
-    assert title is not None
-    found = [json.loads(one) for one in title[1].split("|") if one]
+    found = [json.loads(one) for one in title_of(tmp_path / "frame.html").split("|") if one]
     assert {one["width"] for one in found} == {390, 1280}
     assert {one["columns"] for one in found} == columns
     for one in found:

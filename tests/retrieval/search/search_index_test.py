@@ -101,7 +101,6 @@ def test_many_queries_in_threads_equal_single_ones(index):
 
 
 def test_approximate_answers_say_so_and_their_lists_are_kept(index, tmp_path):
-    pytest.importorskip("faiss")
     answer = index.search_stored("sea/1.png", k=2, kind="ivf")
     assert told(answer) == NEAREST[:2]
     assert not answer.exact
@@ -122,7 +121,6 @@ def test_approximate_answers_say_so_and_their_lists_are_kept(index, tmp_path):
 
 
 def test_lists_are_built_again_for_other_rows(index):
-    pytest.importorskip("faiss")
     index.search_stored("sea/1.png", kind="ivf")
     with open_writer(index.path) as writer:
         writer.remove([b"sea/1.png"])
