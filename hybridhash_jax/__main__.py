@@ -50,6 +50,21 @@ VERBS = {
         "~/Pictures --html=duplicates.html",
         "hybridhash_jax.retrieval.duplicates.command",
     ),
+    "serve": Verb(
+        "Serves an index: a page for people, a JSON API for programs.",
+        "--index=pictures.idx",
+        "hybridhash_jax.retrieval.service.command",
+    ),
+    "export": Verb(
+        "Copies the codes of an index into another search engine, and compares its answers.",
+        "--index=pictures.idx --to=parquet --out=pictures.parquet",
+        "hybridhash_jax.retrieval.export.command",
+    ),
+    "export-model": Verb(
+        "Writes what encodes images as one file that needs no code of ours.",
+        "--workdir=runs/photos --out=photos.stablehlo",
+        "hybridhash_jax.retrieval.model_file.command",
+    ),
     "check": Verb(
         "Checks the lists and every image of a data set, or vectors, before a long run.",
         "--dir IMAGES --lists LISTS",
@@ -91,6 +106,7 @@ def main() -> NoReturn:
     if verb == "--version":
         print(f"hybridhash_jax {__version__}")
         sys.exit(0)
+    verb = verb if verb in VERBS else verb.replace("_", "-")
     if verb not in VERBS:
         near = [_OF_TRAIN[verb]] if verb in _OF_TRAIN else []
         near += difflib.get_close_matches(verb, VERBS, n=2, cutoff=0.5)
