@@ -22,8 +22,10 @@ TRAINED = [
 # Methods whose state is of a kind that others do not have: a bank, codes found on the host, codes of
 # the database, parameters that follow, batch norm, and two views.
 STATES = ("dpsh", "cnnh", "jldsh_reconstructed", "mdshc", "orthohash", "dhd")
-# Methods that keep and add up what another one does that is tried: dsh, csq, jldsh.
-ALIKE = ("dnnh", "greedyhash", "dpn", "admh_reconstructed", "adsh")
+# Methods that keep and add up what another one does that is tried: dpsh, csq, jldsh.
+ALIKE = (
+    "dsh", "dnnh", "hashnet", "dch", "greedyhash", "hyp2", "dpn", "admh_reconstructed", "adsh",
+)  # fmt: skip
 STEPS = 7  # more than an epoch of 4 steps
 
 

@@ -78,10 +78,9 @@ def test_waiting_for_images_counts_and_is_told(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [8, 19])
-def test_a_run_stopped_at_any_step_goes_on_to_the_same_end(finished, tmp_path, step):
-    with pytest.raises(Interrupted, match=f"after step {step}"):
-        train(make_config(), tmp_path, StopAt(step))
+def test_a_run_stopped_inside_an_epoch_goes_on_to_the_same_end(finished, tmp_path):
+    with pytest.raises(Interrupted, match="after step 19"):
+        train(make_config(), tmp_path, StopAt(19))
     train(make_config(), tmp_path, StopAt())
     assert outcome(tmp_path) == outcome(finished)
 
