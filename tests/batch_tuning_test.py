@@ -119,7 +119,7 @@ def test_another_error_of_a_step_is_no_lack_of_memory(config, monkeypatch):
         run_trial(config, create_dataset(config), 8, "none", 1)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_mode_works_for_a_classifier_on_a_mesh_that_splits_parameters(tmp_path):
     options = flags(
         task="classify", num_devices=2, mesh__fsdp=2, accumulation_steps=31, batch_size=7,

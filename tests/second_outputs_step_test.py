@@ -78,7 +78,7 @@ def test_the_teacher_follows_before_it_is_asked_and_gets_no_gradient(monkeypatch
     assert any((two[name] != one[name]).any() for name in two)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_teacher_has_what_is_trained_and_nothing_else(monkeypatch):
     own = {"optimizer__frozen": ("^patch_embed/",), "features__keep": "never"}
     state = after_steps(monkeypatch, OfTeacher, **own)[1]

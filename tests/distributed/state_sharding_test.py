@@ -126,7 +126,12 @@ def undisturbed() -> list[float]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [(8, 1), (4, 2), (1, 8, "layers"), (1, 8, "none", 4)],
+    [
+        (8, 1),
+        (4, 2),
+        pytest.param((1, 8, "layers"), marks=pytest.mark.thorough),
+        pytest.param((1, 8, "none", 4), marks=pytest.mark.thorough),
+    ],
 )
 def test_the_losses_do_not_depend_on_the_layout(options):
     run = run_of(*options)

@@ -85,7 +85,13 @@ def test_a_signal_to_one_of_two_saves_the_same_step_in_both(stopped):
     assert step in committed_steps(workdir / "checkpoints")
 
 
-@pytest.mark.parametrize("victim", [1, 0], ids=["the other", "the coordinator"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param(1, id="the other", marks=pytest.mark.thorough),
+        pytest.param(0, id="the coordinator"),
+    ],
+)
 def test_the_death_of_one_soon_ends_the_other_with_a_message(stopped, victim):
     workdir, _ = stopped
     log, saved = workdir / "metrics.jsonl", committed_steps(workdir / "checkpoints")[-1]
@@ -151,6 +157,7 @@ def test_two_processes_measure_the_codes_and_metrics_of_one(undisturbed):
         assert left.fingerprint == right.fingerprint
 
 
+@pytest.mark.thorough
 def test_two_processes_pretrain_as_one_with_half_of_the_parameters_each(tmp_path):
     options = {
         "task": "classify", "model__embed_dims": (32, 32), "num_epochs": 1, "model__drop_path_rate": 0.05,

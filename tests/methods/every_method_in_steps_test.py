@@ -26,6 +26,7 @@ STATES = ("dpsh", "cnnh", "jldsh_reconstructed", "mdshc", "orthohash", "dhd")
 ALIKE = (
     "dsh", "dnnh", "hashnet", "dch", "greedyhash", "hyp2", "dpn", "admh_reconstructed", "adsh",
 )  # fmt: skip
+FIRST = ("hybridhash", "jldsh_reconstructed", "mdshc", "orthohash")  # the others are thorough
 STEPS = 7  # more than an epoch of 4 steps
 
 
@@ -81,7 +82,14 @@ def losses_and_state(config) -> tuple[list[float], dict[str, np.ndarray]]:
     return losses, {name: np.asarray(leaf) for name, leaf in flatten(state.method).items()}
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if name not in ALIKE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in FIRST else pytest.param(name, marks=pytest.mark.thorough)
+        for name in TRAINED
+        if name not in ALIKE
+    ],
+)
 def test_a_method_learns_the_same_on_one_device_and_on_eight(files, name):
     losses, state = losses_and_state(config_of(files, name))
     assert np.isfinite(losses).all()
@@ -92,7 +100,10 @@ def test_a_method_learns_the_same_on_one_device_and_on_eight(files, name):
         assert same[key].shape == array.shape, key
 
 
-@pytest.mark.parametrize("name", STATES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FIRST else pytest.param(name, marks=pytest.mark.thorough) for name in STATES],
+)
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(files, name, tmp_path):
     config = config_of(files, name)
     train(config, tmp_path / "whole", StopAt())

@@ -67,7 +67,10 @@ def images(size: int, count: int = 2) -> jax.Array:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["efficientnet_lite0", "efficientnet_lite2"])
+@pytest.mark.parametrize(
+    "variant",
+    ["efficientnet_lite0", pytest.param("efficientnet_lite2", marks=pytest.mark.thorough)],
+)
 def test_features_and_logits_are_those_of_the_program_that_trained_them(variant):
     golden = np.load(GOLDEN / f"{variant}.npz")
     model = randomized(lambda: classifier(variant), 0)
@@ -174,7 +177,7 @@ def test_half_precision_gives_nearly_the_same_features_in_float32():
     assert 0 < difference < 0.03 * np.abs(wide["features"]).mean()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("dtype", "remat"), [(jnp.float32, "none"), (jnp.bfloat16, "layers"), (jnp.float32, "dots")]
 )

@@ -69,7 +69,7 @@ def test_weights_that_hash_give_the_codes_of_their_run(hashing, tmp_path):
     np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_fitted_method_gives_the_head_that_the_weights_lack(classifier, tmp_path):
     own = ITQ | {"init__weights": str(classifier), "model__interaction": "none"}
     config = make_config(**own, features__dir=str(tmp_path / "features"))
@@ -109,7 +109,7 @@ def folder_config(folder: Path, weights: Path, **own: Any) -> Any:
 TEN = {f"val__c{i}": 2 for i in range(10)}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_folder_of_validation_images_alone_is_evaluated(classifier, tmp_path):
     write(tmp_path / "photos", **TEN)
     found = evaluate(folder_config(tmp_path / "photos", classifier), tmp_path / "new")

@@ -115,7 +115,7 @@ def test_hashing_starts_from_a_classifier(finished, caplog, monkeypatch):
     assert "plain NesT has no hash head" in caplog.text
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_network_that_hashes_trains_from_a_classifier(finished, tmp_path):
     (entry,) = train(make_config(init__weights=str(finished), num_epochs=2), tmp_path, StopAt())
     assert entry["init_from"].startswith(f"{finished} (own run): 34 loaded")

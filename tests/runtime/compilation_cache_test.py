@@ -55,7 +55,7 @@ def test_a_second_start_compiles_nothing(tmp_path):
     assert entries(tmp_path / compilation_cache.FOLDER) == kept
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_damaged_entries_are_compiled_again(tmp_path):
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
     first = run(command).split()

@@ -13,7 +13,13 @@ FOLDER = Path(__file__).parents[2] / "golden" / "methods"
 # Relative, of a loss and of a gradient's largest number.
 TOLERANCES = {jnp.float64: (1e-9, 1e-8), jnp.float32: (1e-5, 1e-5)}
 
-both_types = pytest.mark.parametrize("dtype", TOLERANCES, ids=["float64", "float32"])
+both_types = pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(jnp.float64, id="float64"),
+        pytest.param(jnp.float32, id="float32", marks=pytest.mark.thorough),
+    ],
+)
 
 
 def load(name):

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from hybridhash_jax.methods import Examples
 
 _FOLDER = Path(__file__).parents[2] / "golden" / "methods"
-PRECISIONS = ("float64", "float32")
+PRECISIONS = ("float64", pytest.param("float32", marks=pytest.mark.thorough))
 # For methods that look at neither.
 NO_STEP: Any = 0
 NO_KEY: Any = None

@@ -36,7 +36,16 @@ def name_of(method):
     return f"{method.group} {getattr(method, 'variant', None) or method.threshold}"
 
 
-every_method = pytest.mark.parametrize("method", ALL, ids=name_of)
+def tried(methods):
+    """Parameters of a test: of each method one variant, the others thorough."""
+    first = {method.group: method for method in reversed(methods)}
+    return [
+        pytest.param(m, id=name_of(m), marks=[] if m in first.values() else [pytest.mark.thorough])
+        for m in methods
+    ]
+
+
+every_method = pytest.mark.parametrize("method", tried(ALL))
 every_kind = pytest.mark.parametrize("kind", ["single", "multi"])
 RNG = np.random.default_rng(0)
 OUTPUTS = RNG.normal(size=(IMAGES, BITS)).astype(np.float32)
@@ -147,7 +156,7 @@ def test_the_loss_has_the_precision_of_the_outputs(method):
 
 
 @pytest.mark.parametrize(
-    "method", [m for m in ALL if m in WITH_ROWS or m.group in ("dnnh", "dtsh")], ids=name_of
+    "method", tried([m for m in ALL if m in WITH_ROWS or m.group in ("dnnh", "dtsh")])
 )
 def test_batches_and_rows_that_are_split_over_devices_change_nothing(method):
     labels = LABELS["multi"]
@@ -172,7 +181,7 @@ def test_batches_and_rows_that_are_split_over_devices_change_nothing(method):
 
 
 @pytest.mark.parametrize(
-    "method", [m for m in WITH_ROWS if not isinstance(m, METHODS["cnnh"])], ids=name_of
+    "method", tried([m for m in WITH_ROWS if not isinstance(m, METHODS["cnnh"])])
 )
 def test_rows_of_a_bank_are_the_data_sets_images(method):
     labels = LABELS["multi"]
