@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
 
 from hybridhash_jax.retrieval.engine import nearest_batch
-from hybridhash_jax.retrieval.export.errors import ExportError, missing
+from hybridhash_jax.retrieval.export.errors import missing
 from hybridhash_jax.retrieval.export.rows import TEXTS, Rows
 from hybridhash_jax.retrieval.export.table import Wanted, lists_for
 from hybridhash_jax.retrieval.export.target import Hits, Searched
@@ -74,12 +74,13 @@ def write_npz(rows: Rows, path: str, wanted: Wanted) -> Searched:
 
 
 def write_faiss(rows: Rows, path: str, wanted: Wanted) -> Searched:
-    """A binary index that finds ids, and beside it PATH.names.npz with what belongs to each id."""
+    """A binary index that finds ids, and beside it PATH.names.npz with what belongs to each id.
+
+    Codes are filled up with zeros to whole words of 64 bits.
+    """
     from hybridhash_jax.retrieval.engine.ivf import load_faiss
 
     faiss = load_faiss()
-    if rows.index.model.bits % 8:
-        raise ExportError(f"faiss takes codes of 8, 16, ... bits, not {rows.index.model.bits}")
     lists = lists_for(wanted, len(rows))
     with _telling(path, rows) as told:
         index = _faiss_lists(rows, lists) if lists else _faiss_flat(faiss, rows)

@@ -27,6 +27,7 @@ _SECONDS = 60.0  # for an answer; searches and writes take less than one
 _BUILD_SECONDS = 24 * 3600.0
 _IN_USE_SECONDS = 60.0
 _FIELD = "code"
+_NO_CONNECTION = 2  # of pymilvus's codes
 _STRONG = "Strong"  # what was written is read
 _ADDRESS = (
     f"http://USER:PASSWORD@HOST:19530, or without USER:PASSWORD and {TOKEN} in the environment"
@@ -60,11 +61,15 @@ def open_table(url: str, wanted: Wanted) -> Iterator["MilvusTable"]:
 
 
 class MilvusTable:
-    """A collection of Milvus; see `target.Table`."""
+    """A collection of Milvus; see `target.Table`.
+
+    Attributes:
+      consistency: of searches; "Strong" sees all that was written, and waits for that.
+    """
 
     def __init__(self, client: Any, place: str, wanted: Wanted):
         """Makes or checks it; `open_table` is what others call."""
-        self.place, self.lists, self.probes = place, 0, 0
+        self.place, self.lists, self.probes, self.consistency = place, 0, 0, _STRONG
         self._client, self._wanted, self._name = client, wanted, wanted.name
         self._dimension = 8 * -(-wanted.bits // 8)  # filled up with zeros, which change no distance
         with self._explained():
@@ -155,7 +160,7 @@ class MilvusTable:
                 anns_field=_FIELD,
                 limit=min(k, _MOST_FOUND),
                 search_params=self._parameters(),
-                consistency_level=_STRONG,
+                consistency_level=self.consistency,
                 timeout=_SECONDS,
             )
         return [
@@ -235,17 +240,21 @@ class MilvusTable:
         except (pymilvus.MilvusException, grpc.RpcError, ValueError) as error:
             if isinstance(error, ExportError):
                 raise
-            code = getattr(error, "code", None)
             if isinstance(error, grpc.RpcError) or _is_gone(error):
                 raise ServerGone(f"{self.place} does not answer any more") from None
-            raise ExportError(
-                f"{self.place} refused: Milvus's error {code}; see the server's log"
-            ) from None
+            raise ExportError(f"{self.place} refused: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    code = getattr(error, "code", "none")
+    if "permission" in str(error).lower():
+        return "the user may not do this; let an administrator grant it"
+    return f"Milvus's error {code}; see the server's log"
 
 
 def _is_gone(error: Exception) -> bool:
-    text = str(error)
-    return any(sign in text for sign in ("UNAVAILABLE", "Retry", "DEADLINE", "closed channel"))
+    signs = ("UNAVAILABLE", "Retry", "DEADLINE", "closed channel")
+    return getattr(error, "code", 0) == _NO_CONNECTION or any(sign in str(error) for sign in signs)
 
 
 def _kind(field: Any) -> str:

@@ -155,7 +155,7 @@ class PgTable:
         """The settings of a session, and a query."""
         settings = "".join(f"SET {setting}; " for setting in self._settings())
         return (
-            f"{settings}SELECT path FROM {self._wanted.name} ORDER BY code <~> "
+            f'{settings}SELECT path FROM "{self._wanted.name}" ORDER BY code <~> '
             f"'0101...'::bit({self._wanted.bits}) LIMIT 100;"
         )
 

@@ -111,7 +111,7 @@ def all_different(ids: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
 
 
 def _number(digest: bytes) -> int:
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(digest[:8], "big") & int(_POSITIVE)
 
 
 def _value(entry: Entry, column: str) -> Any:

@@ -100,8 +100,9 @@ def test_a_table_becomes_what_the_index_holds(engine, tmp_path, capsys):
     assert "0 new, 0 changed, 0 removed, 6 were there" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("bits", [20, 128])
-def test_codes_of_any_length_are_found_at_their_distance(engine, bits, tmp_path):
+@pytest.mark.parametrize("to, bits", [("pgvector", 20), ("pgvector", 128), ("milvus", 20)])
+def test_codes_of_any_length_are_found_at_their_distance(servers, to, bits, tmp_path):
+    engine = servers(to)
     model = dataclasses.replace(MODEL, bits=bits)
     names = [b"%d.jpg" % number for number in range(40)]
     codes = codes_of(names, bits)
@@ -192,8 +193,8 @@ def test_a_table_that_is_another(engine, tmp_path, capsys):
     other = make(
         tmp_path / "b.idx", _NAMES, model=dataclasses.replace(MODEL, fingerprint="b2" * 32)
     )
-    engine.foreign_table("foreign")
-    assert command.main(engine.flags(index, "foreign")) == 1
+    engine.foreign_table("theirs")
+    assert command.main(engine.flags(index, "theirs")) == 1
     assert "was not made by hybridhash export; give another --name" in capsys.readouterr().err
     assert command.main(engine.flags(index, "another")) == 0
     assert command.main(engine.flags(index, "another", "--columns=path,width")) == 1
