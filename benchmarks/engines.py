@@ -120,7 +120,7 @@ def _duckdb(rows: Rows, folder: Path) -> Found:
 @contextlib.contextmanager
 def _postgres(rows: Rows, _: Path) -> Found:
     settings = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
-    with engine_servers.postgres_server(**settings) as host:
+    with engine_servers.postgres_server(settings) as host:
         password = engine_servers.POSTGRES_PASSWORD
         url = f"postgresql://postgres:{password}@/postgres?host={host}"
         with pgvector.open_table(url, _wanted("ivf")) as table:
@@ -133,7 +133,8 @@ def _milvus(rows: Rows, _: Path) -> Found:
     os.environ[milvus.TOKEN] = engine_servers.MILVUS_TOKEN
     with engine_servers.milvus_server() as url, contextlib.ExitStack() as stack:
         found: list[tuple[str, Figures, Search]] = []
-        for name, kind in (("Milvus BIN_FLAT", "exact"), ("Milvus BIN_IVF_FLAT", "ivf")):
+        kinds: dict[str, Kind] = {"Milvus BIN_FLAT": "exact", "Milvus BIN_IVF_FLAT": "ivf"}
+        for name, kind in kinds.items():
             table = stack.enter_context(milvus.open_table(url, _wanted(kind)))
             figures = _loaded(rows, table)
             table.consistency = "Eventually"  # else a search waits for the clock of writes

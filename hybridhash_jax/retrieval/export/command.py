@@ -16,6 +16,7 @@ from hybridhash_jax.retrieval.export.work import FILES, SERVERS, Request, export
 from input_pipeline.commands import check_outputs, make_parser, run_command
 
 URL = "HYBRIDHASH_EXPORT_URL"
+_MOST = 10_000  # Milvus gives at most 16,384
 _EXAMPLES = """\
   hybridhash export --index=pictures.idx --to=parquet --output=codes.parquet
   hybridhash export --index=pictures.idx --to=faiss --output=codes.faiss --kind=exact
@@ -103,6 +104,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         value = getattr(options, name)
         if value is not None and value < least:
             parser.error(f"--{name}={value}; give {least} or more")
+    if options.k > _MOST:
+        parser.error(f"--k={options.k}; give 1 to {_MOST:,}")
     if options.kind == "exact" and (options.lists or options.probes):
         parser.error("--lists and --probes are of --kind=ivf")
     if not server:

@@ -85,7 +85,7 @@ class Rows:
             yield Batch(self.ids[chosen], self.digests[chosen], self.index.packed(rows), values)
 
     def _digest(self, entry: Entry, code: np.ndarray) -> int:
-        content = repr([code.tobytes(), *(_value(entry, name) for name in self.columns)])
+        content = repr([code.tobytes(), *[getattr(entry, name) for name in self.columns]])
         return _number(hashlib.sha256(content.encode()).digest())
 
 
