@@ -25,7 +25,7 @@ _MOST_FOUND = 16_384
 _LONGEST_TEXT = 65_535  # bytes, Milvus's limit
 _SECONDS = 60.0  # for an answer; searches and writes take less than one
 _BUILD_SECONDS = 24 * 3600.0
-_IN_USE_SECONDS = 60.0
+_IN_USE_SECONDS, _IN_USE_RATE = 60.0, 2000.0  # and seconds more, for so many codes a second
 _FIELD = "code"
 _NO_CONNECTION = 2  # of pymilvus's codes
 _STRONG = "Strong"  # what was written is read
@@ -132,11 +132,17 @@ class MilvusTable:
 
     def _wait_until_in_use(self, count: int) -> None:
         """Until then queries are compared with all new codes, which hides what lists miss."""
-        end = time.monotonic() + _IN_USE_SECONDS
-        while self.lists and time.monotonic() < end:
+        seconds = _IN_USE_SECONDS + count / _IN_USE_RATE
+        end = time.monotonic() + seconds
+        while self.lists:
             loaded = self._client.list_loaded_segments(self._name, timeout=_SECONDS)
             if sum(segment.num_rows for segment in loaded) >= count:
                 return
+            if time.monotonic() > end:
+                raise ExportError(
+                    f"{self.place} holds all codes, but does not search in lists after "
+                    f"{seconds:,.0f} s; the same command measures later what they find"
+                )
             time.sleep(0.5)
 
     def count(self) -> int:
