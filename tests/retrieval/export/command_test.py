@@ -1,0 +1,70 @@
+import subprocess
+import sys
+
+import pytest
+
+from hybridhash_jax.retrieval.export import command
+from hybridhash_jax.retrieval.index import create_index
+from tests.retrieval.index.made import MODEL, make
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--to=milvus"], "--to=milvus needs --url"),
+        (["--to=pgvector", "--url=postgresql:///x"], "--to=pgvector needs --name"),
+        (["--to=parquet"], "--to=parquet needs --output"),
+        (["--to=npz", "--output=/nowhere/x.npz"], "cannot be written"),
+        (["--to=npz", "--output=x.npz", "--columns=path,size"], "accepted: path, label"),
+        (["--to=faiss", "--output=x", "--kind=exact", "--lists=4"], "are of --kind=ivf"),
+        (["--to=npz", "--output=x", "--k=0"], "--k=0; give 1 or more"),
+        (["--to=milvus", "--url=http://x", "--name=a-b"], "letters, digits and _"),
+        (["--to=milvus", "--ulr=http://me:h1dden@x"], "unrecognized arguments: --ulr=http://***@x"),
+    ],
+)
+def test_wrong_usage(flags, message, capsys):
+    with pytest.raises(SystemExit) as raised:
+        command.main(["--index=x.idx", *flags])
+    error = capsys.readouterr().err
+    assert raised.value.code == 2 and message in error and "h1dden" not in error
+
+
+def test_the_address_may_come_from_the_environment(tmp_path, monkeypatch, capsys):
+    index = make(tmp_path / "a.idx", [b"a.jpg"])
+    monkeypatch.setenv(command.URL, "postgresql://me:h1dden@127.0.0.1:9/x")
+    assert command.main([f"--index={index}", "--to=pgvector", "--name=t"]) == 1
+    error = capsys.readouterr().err
+    assert "PostgreSQL at 127.0.0.1:9/x does not answer" in error and "h1dden" not in error
+
+
+@pytest.mark.parametrize("to, package", [("pgvector", "psycopg"), ("milvus", "pymilvus")])
+def test_a_missing_package_is_named(to, package, tmp_path, monkeypatch, capsys):
+    index = make(tmp_path / "a.idx", [b"a.jpg"])
+    monkeypatch.setitem(sys.modules, package, None)
+    assert command.main([f"--index={index}", f"--to={to}", "--url=http://x", "--name=t"]) == 1
+    assert f"{package} is not installed: pip install -r requirements-engines.txt" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_index_that_is_damaged_or_empty(tmp_path, capsys):
+    output = f"--output={tmp_path / 'codes.npz'}"
+    create_index(tmp_path / "empty.idx", MODEL, None)
+    assert command.main([f"--index={tmp_path / 'empty.idx'}", "--to=npz", output]) == 1
+    assert "holds no images; nothing was exported" in capsys.readouterr().err
+    index = make(tmp_path / "a.idx", [b"a.jpg"], [b"b.jpg"])
+    sorted((index / "segments").glob("*.codes"))[0].write_bytes(b"12345678")
+    assert command.main([f"--index={index}", "--to=npz", output]) == 1
+    assert "is damaged (1 file); encode the images again" in capsys.readouterr().err
+    assert not (tmp_path / "codes.npz").exists()
+
+
+@pytest.mark.slow
+def test_the_command_loads_no_engine():
+    script = (
+        "import sys; from hybridhash_jax.retrieval.export import command;"
+        "print([m for m in ('jax', 'pymilvus', 'psycopg', 'pyarrow', 'faiss', 'grpc')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
