@@ -57,7 +57,7 @@ VERBS = {
     ),
     "export": Verb(
         "Copies the codes of an index into another search engine, and compares its answers.",
-        "--index=pictures.idx --to=parquet --out=pictures.parquet",
+        "--index=pictures.idx --to=parquet --output=pictures.parquet",
         "hybridhash_jax.retrieval.export.command",
     ),
     "export-model": Verb(
