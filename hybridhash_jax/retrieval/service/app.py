@@ -14,12 +14,12 @@ from starlette.responses import Response
 from hybridhash_jax import __version__
 from hybridhash_jax.retrieval.index import Index
 from hybridhash_jax.retrieval.service import problems
-from hybridhash_jax.retrieval.service.access import Access
-from hybridhash_jax.retrieval.service.guard import Guard
 from hybridhash_jax.retrieval.service.problems import Problem
 from hybridhash_jax.retrieval.service.routes import add_routes
 from hybridhash_jax.retrieval.service.service import Service
 from hybridhash_jax.retrieval.service.settings import Settings
+from hybridhash_jax.retrieval.service.web.access import Access
+from hybridhash_jax.retrieval.service.web.guard import Guard
 
 if TYPE_CHECKING:  # it needs JAX
     from hybridhash_jax.retrieval.encoding.encoder import Encoder

@@ -35,8 +35,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _serve(options: argparse.Namespace) -> str:
     _check_installed()
-    from hybridhash_jax.retrieval.service import server
     from hybridhash_jax.retrieval.service.app import create_app
+    from hybridhash_jax.retrieval.service.web import server
 
     addresses = server.addresses_of(options.host, options.port)
     settings = _settings(options, local=server.is_loopback(addresses))
@@ -64,8 +64,8 @@ def _encoder_of(options: argparse.Namespace):
 
 
 def _settings(options: argparse.Namespace, *, local: bool) -> "Settings":
-    from hybridhash_jax.retrieval.service.access import read_token
     from hybridhash_jax.retrieval.service.settings import Settings
+    from hybridhash_jax.retrieval.service.web.access import read_token
 
     token = read_token(options.token_file) if options.token_file else None
     if not (local or token or options.insecure):

@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from hybridhash_jax.retrieval.service import metrics, problems, schemas
-from hybridhash_jax.retrieval.service.files import in_chunks
-from hybridhash_jax.retrieval.service.groups import check_radius
-from hybridhash_jax.retrieval.service.pages import FILES, Pages, tagged
 from hybridhash_jax.retrieval.service.problems import Problem, answer, busy
 from hybridhash_jax.retrieval.service.schemas import Asked, SearchFields
 from hybridhash_jax.retrieval.service.service import Service
-from hybridhash_jax.retrieval.service.uploads import Form, read_form
+from hybridhash_jax.retrieval.service.web.pages import FILES, Pages, tagged
+from hybridhash_jax.retrieval.service.web.uploads import Form, read_form
+from hybridhash_jax.retrieval.service.work.files import in_chunks
+from hybridhash_jax.retrieval.service.work.groups import check_radius
 
 _PROBLEM = {
     "description": "A problem: its detail says what was given, and what is accepted.",

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybridhash_jax.retrieval.index import Index
-from hybridhash_jax.retrieval.service import searching
-from hybridhash_jax.retrieval.service.encoding import EncoderThread
-from hybridhash_jax.retrieval.service.files import ImageFile, open_image
-from hybridhash_jax.retrieval.service.generations import Generations
-from hybridhash_jax.retrieval.service.groups import DuplicateGroups, has_hashes, page_of
-from hybridhash_jax.retrieval.service.images import Decoder
 from hybridhash_jax.retrieval.service.metrics import Metrics
-from hybridhash_jax.retrieval.service.pool import Pool
 from hybridhash_jax.retrieval.service.problems import Problem
 from hybridhash_jax.retrieval.service.schemas import Asked, SearchFields
 from hybridhash_jax.retrieval.service.settings import MOST, Settings
-from hybridhash_jax.retrieval.service.uploads import Form, Room
+from hybridhash_jax.retrieval.service.web.uploads import Form, Room
+from hybridhash_jax.retrieval.service.work import searching
+from hybridhash_jax.retrieval.service.work.encoding import EncoderThread
+from hybridhash_jax.retrieval.service.work.files import ImageFile, open_image
+from hybridhash_jax.retrieval.service.work.generations import Generations
+from hybridhash_jax.retrieval.service.work.groups import DuplicateGroups, has_hashes, page_of
+from hybridhash_jax.retrieval.service.work.images import Decoder
+from hybridhash_jax.retrieval.service.work.pool import Pool
 from input_pipeline.threads import available_cores
 
 if TYPE_CHECKING:  # it needs JAX

@@ -10,10 +10,10 @@ from hybridhash_jax.retrieval.index import Entry, Index, to_packed, to_words
 from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.search.answers import answer_of
 from hybridhash_jax.retrieval.search.codes import Wanted, nearest_rows
-from hybridhash_jax.retrieval.service.generations import Generation, Where
 from hybridhash_jax.retrieval.service.problems import Problem
 from hybridhash_jax.retrieval.service.schemas import Asked
 from hybridhash_jax.retrieval.service.settings import MOST
+from hybridhash_jax.retrieval.service.work.generations import Generation, Where
 
 _BLOCK = 1 << 17  # rows whose distances stay in the cache
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import uvicorn
 from fastapi import FastAPI
 
-from hybridhash_jax.retrieval.service.protocol import Protocol
+from hybridhash_jax.retrieval.service.web.protocol import Protocol
 from input_pipeline import signals
 from input_pipeline.errors import DataError
 

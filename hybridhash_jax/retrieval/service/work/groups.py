@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import hybridhash_jax
 from hybridhash_jax.retrieval.names import shown
-from hybridhash_jax.retrieval.service.generations import Generation, Generations
 from hybridhash_jax.retrieval.service.problems import Problem, busy
+from hybridhash_jax.retrieval.service.work.generations import Generation, Generations
 from input_pipeline.near_duplicates.finding import RADIUS
 
 _NICE = 10
