@@ -69,6 +69,7 @@ class Guard:
                 raise
             logging.getLogger(__name__).exception("a request failed")
             problem = Problem(500, "the service has failed at this request; its log says how")
+        exchange.limit = None  # it has ended
         await response(problem)(scope, exchange.receive, exchange.send)
 
     def _late(self, exchange: "_Exchange") -> Problem:
