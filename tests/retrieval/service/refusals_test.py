@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import io
 import struct
 import zlib
@@ -259,6 +260,20 @@ def test_what_waits_is_encoded_together_and_told_apart(index):
     assert encoder.batches == [1, 12]
 
 
+def test_on_a_processor_images_go_one_by_one(index):
+    encoder = HeldEncoder()
+    encoder.model = dataclasses.replace(encoder.model, backend="cpu")
+    encoder.may_go.set()
+
+    async def work(client):
+        answers = await asyncio.gather(*(posted(client, (n, n, n)) for n in range(20, 26)))
+        codes = [answer.json()["query"]["code"] for answer in answers]
+        assert codes == [bytes([n, n, n]).hex() for n in range(20, 26)]
+
+    in_loop(index, encoder, work)
+    assert encoder.batches == [1] * 6
+
+
 def test_more_than_may_wait_is_sent_away_and_the_rest_answered(index):
     encoder = HeldEncoder()
 
@@ -312,10 +327,10 @@ def test_until_the_network_has_run_rows_are_answered_and_images_sent_away(index)
 
 def test_a_failure_of_ours_is_told_without_its_inside(index, caplog):
     class Broken(FakeEncoder):
-        def fetch(self, batch, count):
-            if self.images > 5:
+        def start(self, crops, *, quick=False):
+            if crops.any():
                 raise RuntimeError("secret inside")
-            return super().fetch(batch, count)
+            return super().start(crops)
 
     with client_of(index, Broken()) as client:
         response = client.post("/v1/search", files=files(png(GREY)))

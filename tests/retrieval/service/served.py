@@ -1,6 +1,7 @@
 """Services of small indexes whose encoder needs no network."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import signal
@@ -26,6 +27,7 @@ class HeldEncoder(FakeEncoder):
 
     def __init__(self, *, all: bool = False):
         super().__init__()
+        self.model = dataclasses.replace(self.model, backend="gpu")  # which batches
         self.may_go, self.batches, self.all = threading.Event(), list[int](), all
 
     def start(self, crops: np.ndarray, *, quick: bool = False):
