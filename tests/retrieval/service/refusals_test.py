@@ -11,10 +11,8 @@ import httpx2
 import pytest
 from PIL import Image
 
-from hybridhash_jax.retrieval.service.app import create_app
-from hybridhash_jax.retrieval.service.settings import Settings
 from tests.retrieval.search.pictured import FakeEncoder, make_index
-from tests.retrieval.service.served import HOST, HeldEncoder, client_of, files, png
+from tests.retrieval.service.served import HOST, HeldEncoder, app_of, client_of, files, png
 
 GREY = (7, 7, 7)
 TOKEN = "0123456789abcdef"
@@ -220,7 +218,7 @@ def in_loop(index, encoder, work, **settings):
     """Runs `work(client)` with a client of the application in one event loop."""
 
     async def run() -> None:
-        app = create_app(Settings(index, **settings), lambda _: encoder)
+        app = app_of(index, encoder, **settings)
         transport = httpx2.ASGITransport(app=app)
         async with app.router.lifespan_context(app):
             async with httpx2.AsyncClient(transport=transport, base_url=HOST) as client:
@@ -308,7 +306,7 @@ def test_a_request_has_its_time(index):
 
 def test_until_the_network_has_run_rows_are_answered_and_images_sent_away(index):
     encoder = HeldEncoder(all=True)
-    app = create_app(Settings(index), lambda _: encoder)
+    app = app_of(index, encoder)
 
     async def run():
         transport = httpx2.ASGITransport(app=app)
