@@ -11,6 +11,7 @@ from hybridhash_jax.retrieval.encoding.prepare import Preparation
 from hybridhash_jax.retrieval.index import Index
 from hybridhash_jax.runtime.console import quieter
 from hybridhash_jax.workdir.config import load_config
+from input_pipeline.datasets import unused_fields
 from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.images.vectors import Vectors
@@ -44,8 +45,9 @@ def sample_of_index(index: Index, transform: ImageTransform) -> Sample:
 def sample_of_run(workdir: Path, transform: ImageTransform) -> Sample:
     """Of the queries of a run, where its data are at hand; nothing is downloaded."""
     config = load_config(workdir)
-    with config.unlocked():
-        config.data.download = False
+    if "download" not in unused_fields(config.data.name, config.data.source):
+        with config.unlocked():
+            config.data.download = False
     try:
         with quieter():
             crops = _queries(config, workdir, transform)
