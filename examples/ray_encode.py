@@ -14,8 +14,7 @@ import ray
 
 from hybridhash_jax.retrieval.encoding.comparison import file_facts
 from hybridhash_jax.retrieval.encoding.encoder import Encoder, in_batches
-from hybridhash_jax.retrieval.encoding.job import label_of
-from hybridhash_jax.retrieval.encoding.listing import list_folder
+from hybridhash_jax.retrieval.encoding.listing import label_of, list_folder
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
 from hybridhash_jax.retrieval.index import Entry, create_index, open_writer
 from input_pipeline.errors import UnreadableImage
@@ -55,7 +54,6 @@ class Encode:
         return {"images": [len(packed)]}
 
 
-out.mkdir(parents=True, exist_ok=True)
 images = ray.data.from_items([{"path": path} for path in list_folder(Path(given.folder)).paths])
 encode = {"batch_size": given.batch, "concurrency": given.actors, "num_gpus": given.gpus}
 done = images.flat_map(decode).map_batches(Encode, num_cpus=0, **encode)

@@ -227,7 +227,7 @@ class EfficientNetLite(nnx.Module):
         names = list(self.stage_paths)
         first = 0 if after is None else names.index(after) + 1
         rates = [block.drop_path_rate for block in self.blocks]
-        scales = branch_scales(rates, key, x.shape[0])
+        scales = None if key is None else branch_scales(rates, key, len(x))
         x = x.astype(self.options.dtype if first < len(names) else jnp.float32)
         out = {} if after is None else {after: x}
         for i, name in enumerate(names[first:], first):

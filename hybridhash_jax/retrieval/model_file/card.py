@@ -52,7 +52,9 @@ The first bit of a code is the highest of its first byte; bits after the last ar
 
 
 def _preprocessing(facts: Facts) -> str:
-    turn = "turned as its EXIF orientation says" if facts.upright else "not turned, whatever EXIF says"
+    turn = (
+        "turned as its EXIF orientation says" if facts.upright else "not turned, whatever EXIF says"
+    )
     upright = "    image = ImageOps.exif_transpose(image)\n" if facts.upright else ""
     return f"""\
 The first frame is decoded to RGB as Pillow does, {turn}. The shorter side is brought to {facts.resize}

@@ -112,8 +112,8 @@ def _deserialized(data: bytes):
         raise ModelFileError(NO_FLATBUFFERS) from None
     except Exception:  # flatbuffers checks little, so damage shows as anything
         raise ModelFileError(
-            "it is no exported program, or it is damaged; write it again with hybridhash "
-            "export-model"
+            "it is no exported program, damaged, or older than what this version of JAX reads; its "
+            "card names the version that wrote it. Or write it again with hybridhash export-model"
         ) from None
 
 

@@ -51,7 +51,9 @@ def _of_run(workdir: Path, step: int) -> Record:
     entries = _results(workdir / names.RESULTS)
     # Of a checkpoint that is not the selected one, --mode=evaluate writes elsewhere.
     entries += _results(workdir / f"{names.EVALUATION}-{step}" / names.RESULTS)
-    found = [(entry, one) for entry in entries for one in _evaluations(entry) if one["step"] == step]
+    found = [
+        (entry, one) for entry in entries for one in _evaluations(entry) if one["step"] == step
+    ]
     entry, measured = found[0] if found else ((entries or [{}])[0], None)
     weights = config.init.weights
     return Record(

@@ -51,7 +51,7 @@ def sample_of_run(workdir: Path, transform: ImageTransform) -> Sample:
     try:
         with quieter():
             crops = _queries(config, workdir, transform)
-    except (DataError, ValueError, OSError):
+    except (DataError, ValueError, OSError, ImportError):
         crops = []
     return _filled_up(crops, transform, "query images of the run")
 
@@ -76,7 +76,11 @@ def _filled_up(crops: list[np.ndarray], transform: ImageTransform, of: str) -> S
     if not missing:
         return Sample(np.stack(crops), of)
     made = "made images (seed 0)"
-    of = f"{len(crops)} {of} and {missing} {made}" if crops else f"{made}, for no others were at hand"
+    of = (
+        f"{len(crops)} {of} and {missing} {made}"
+        if crops
+        else f"{made}, for no others were at hand"
+    )
     return Sample(np.stack([*crops, *_made(missing, transform)]), of)
 
 
