@@ -85,8 +85,8 @@ def test_a_command_of_a_run_is_understood(line, tmp_path):
 def test_the_flags_of_another_command_exist(line):
     words = shlex.split(line)
     module = VERBS[words[1]].module if words[0] == "hybridhash" else words[2]
-    # A data set of make_splits has flags of its own.
-    own = [word for word in words[3:4] if word.isidentifier()]
+    # A data set of make-splits and a verb of index have flags of their own.
+    own = [word for word in words[2:4] if word.isidentifier()]
     assert set(FLAGS.findall(line)) <= set(FLAGS.findall(help_of(module, *own)))
 
 

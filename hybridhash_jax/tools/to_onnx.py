@@ -9,6 +9,7 @@ The codes of 100 images in onnxruntime are compared with the encoder's before an
 """
 
 import argparse
+import importlib
 import json
 import logging
 import sys
@@ -52,9 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write(options: argparse.Namespace) -> str:
     try:
-        import jax2onnx  # noqa: F401
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
+        for name in ("jax2onnx", "onnxruntime"):
+            importlib.import_module(name)
     except ImportError as error:
         raise ValueError(f"{error.name} is not installed. {_INSTALL}") from None
     from hybridhash_jax.retrieval.model_file.check import compare
@@ -74,7 +74,6 @@ def _onnx_of(program: Any, facts: Any) -> bytes:
     import jax
     import jax.numpy as jnp
     from jax import export
-    from jax2onnx import to_onnx
 
     from hybridhash_jax.retrieval.model_file.program import make_encode
 
@@ -82,7 +81,7 @@ def _onnx_of(program: Any, facts: Any) -> bytes:
     (batch,) = export.symbolic_shape("b")
     crops = jax.ShapeDtypeStruct((batch, facts.size, facts.size, 3), jnp.uint8)
     encode = _traced(make_encode(program, lambda x: x.astype(jnp.float16).astype(x.dtype)), crops)
-    model = to_onnx(
+    model = importlib.import_module("jax2onnx").to_onnx(
         encode, inputs=[crops], model_name="encoder", opset=_OPSET,
         input_names=["crops"], output_names=["codes"],
     )  # fmt: skip
@@ -122,8 +121,7 @@ def _traced(encode: Callable[..., Any], crops: Any) -> Callable[..., Any]:
 
 def _run(data: bytes, crops: np.ndarray) -> np.ndarray:
     """Codes by onnxruntime, on CPU."""
-    import onnxruntime
-
+    onnxruntime = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

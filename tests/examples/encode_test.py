@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -81,7 +82,7 @@ def path_with_our_commands(tmp_path):
 
 def run_calls(environment):
     """Runs what was written, with our own parsers."""
-    calls = open(environment["CALLS"]).read().strip("\n").split("\n\n")
+    calls = Path(environment["CALLS"]).read_text().strip("\n").split("\n\n")
     for call in calls:
         verb, *words = call.split("\n")
         assert {"encode": encode.main, "index": index.main}[verb](words) == 0

@@ -17,6 +17,7 @@ from configs import lists
 from hybridhash_jax import models
 from hybridhash_jax.__main__ import VERBS
 from hybridhash_jax.distributed.mesh import make_mesh
+from hybridhash_jax.models.efficientnet_lite import ConvNorm
 from hybridhash_jax.parameters import by_path
 from hybridhash_jax.retrieval import model_file
 from hybridhash_jax.retrieval.encoding import label_free
@@ -212,7 +213,7 @@ def thin_encoder(monkeypatch, tmp_path):
             weights, rngs=nnx.Rngs(1), image_size=32, outputs=bits, **own
         )
         for _, module in nnx.iter_modules(network):
-            if hasattr(module, "running_variance"):  # batch norm that does something
+            if isinstance(module, ConvNorm):  # batch norm that does something
                 size = module.running_variance.shape
                 draw = np.random.default_rng(3).uniform(0.5, 1.5, (3, *size)).astype(np.float32)
                 module.running_variance[...], module.scale[...] = draw[:2]
