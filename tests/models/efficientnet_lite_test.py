@@ -241,7 +241,7 @@ def test_stochastic_depth_rises_linearly_over_the_blocks():
 
 def test_a_folded_layer_gives_the_same_and_is_folded_once():
     layer: Any = randomized(lambda: Pointwise((5, 3), dtype=jnp.float32), 2)
-    x = np.random.default_rng(0).normal(size=(2, 4, 4, 5)).astype(np.float32)
+    x = jax.random.normal(jax.random.key(0), (2, 4, 4, 5))
     before = np.asarray(layer(x))
     for _ in range(2):
         layer.fold()

@@ -87,7 +87,7 @@ def _training(record: Record) -> dict[str, Any]:
                            ("database", "in the database"))
         if entry.get(name) is not None
     ]  # fmt: skip
-    official = {True: "yes", False: "no"}.get(entry.get("dataset_official"), "cannot be told")
+    official = {True: "yes", False: "no", None: "cannot be told"}[entry.get("dataset_official")]
     return {
         "method": record.learned,
         "data set": entry.get("dataset"),

@@ -31,8 +31,9 @@ class Sample:
 def sample_of_index(index: Index, transform: ImageTransform) -> Sample:
     """Of the files that an index is of, as far as they are at hand."""
     preparation, crops = Preparation(transform), []
-    for entry in index.entries(index.sample(2 * COUNT)):
-        path = os.path.join(os.fsencode(index.root), entry.path)
+    rows = [] if index.root is None else index.sample(2 * COUNT)
+    for entry in index.entries(rows):
+        path = os.path.join(os.fsencode(index.root or ""), entry.path)
         try:
             crops.append(preparation.of_file(path).crop)
         except UnreadableImage:
