@@ -16,8 +16,7 @@ import numpy as np
 
 from hybridhash_jax.retrieval.encoding import label_free
 from hybridhash_jax.retrieval.encoding.encoder import in_batches
-from hybridhash_jax.retrieval.encoding.job import label_of
-from hybridhash_jax.retrieval.encoding.listing import list_folder
+from hybridhash_jax.retrieval.encoding.listing import label_of, list_folder
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.lists.label_lists import read_list

@@ -45,7 +45,7 @@ class ConvNorm(nnx.Module):
     def __init__(self, shape: tuple[int, ...], *, dtype: jax.typing.DTypeLike):
         """`shape` of the kernel: [C, D], [k, k, C, D] or, depthwise, [k, k, C]."""
         channels = shape[-1]
-        self.dtype = dtype
+        self.dtype, self.is_folded = dtype, False
         self.kernel = nnx.Param(jnp.zeros(shape, jnp.float32))
         self.scale = nnx.Param(jnp.ones(channels, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(channels, jnp.float32))
@@ -53,17 +53,24 @@ class ConvNorm(nnx.Module):
         self.running_variance = nnx.Param(jnp.ones(channels, jnp.float32))
 
     def folded(self) -> tuple[jax.Array, jax.Array]:
-        """(kernel, bias [D]) of the convolution with batch norm in it."""
+        """(kernel, bias [D]) of the convolution with batch norm in it, both float32."""
+        if self.is_folded:
+            return self.kernel[...], self.bias[...]
         factor = self.scale[...] * lax.rsqrt(self.running_variance[...] + _EPSILON)
         kernel = self.kernel[...] * factor.reshape((1,) * (self.kernel.ndim - 1) + (-1,))
-        return kernel.astype(self.dtype), self.bias[...] - self.running_mean[...] * factor
+        return kernel, self.bias[...] - self.running_mean[...] * factor
+
+    def fold(self) -> None:
+        """Puts batch norm into kernel and bias for good, for a network that is only to be used."""
+        kernel, bias = self.folded()
+        self.kernel, self.bias, self.is_folded = nnx.Param(kernel), nnx.Param(bias), True
 
     def convolved(self, convolve: Callable[[jax.Array], jax.Array]) -> jax.Array:
         """`convolve(kernel)` normalised: by running statistics in one folded operation."""
         keep = keeper_of(self)
         if keep is None:
             kernel, bias = self.folded()
-            y = convolve(kernel)
+            y = convolve(kernel.astype(self.dtype))
             return add_bias(y.reshape(-1, y.shape[-1]), bias).reshape(y.shape)
         y = convolve(self.kernel[...].astype(self.dtype))
         rows = y.reshape(-1, y.shape[-1])
@@ -220,7 +227,7 @@ class EfficientNetLite(nnx.Module):
         names = list(self.stage_paths)
         first = 0 if after is None else names.index(after) + 1
         rates = [block.drop_path_rate for block in self.blocks]
-        scales = branch_scales(rates, key, len(x))
+        scales = None if key is None else branch_scales(rates, key, len(x))
         x = x.astype(self.options.dtype if first < len(names) else jnp.float32)
         out = {} if after is None else {after: x}
         for i, name in enumerate(names[first:], first):

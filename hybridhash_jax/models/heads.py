@@ -182,7 +182,7 @@ class DivideAndEncodeHead(nnx.Module):
     def __call__(self, x: Float[Array, "B ... C"]) -> tuple[Float[Array, "B K"], None]:
         """(float32 outputs, None)."""
         units = jax.nn.relu(self.units(_mean_over_space(x))).astype(jnp.float32)
-        return self.slices(units.reshape(len(units), -1, _UNITS_A_BIT)), None
+        return self.slices(units.reshape(units.shape[0], -1, _UNITS_A_BIT)), None
 
     def multiply_adds(self, grid: int) -> int:
         """Of one image."""

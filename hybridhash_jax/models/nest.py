@@ -156,7 +156,7 @@ class NestBackbone(nnx.Module):
         if after == "features":
             return {"features": x}
         rates = [layer.drop_path_rate for level in self.levels for layer in level.layers]
-        scales = branch_scales(rates, key, len(x))
+        scales = None if key is None else branch_scales(rates, key, len(x))
         if after is None:
             self._check_images(x)
         x = x.astype(self.options.dtype)

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from hybridhash_jax import models, pretrained
-from hybridhash_jax.models.efficientnet_lite import EfficientNetLite
+from hybridhash_jax.models.efficientnet_lite import EfficientNetLite, Pointwise
 from hybridhash_jax.models.nest import NestBackbone
 from hybridhash_jax.parameters import num_trainable, parameter_paths
 from hybridhash_jax.preprocess import pixels as preprocess
@@ -240,3 +240,15 @@ def test_stochastic_depth_rises_linearly_over_the_blocks():
     backbone = nnx.eval_shape(lambda: EfficientNetLite(drop_path_rate=0.2))
     rates = [block.drop_path_rate for block in backbone.blocks]
     np.testing.assert_allclose(rates, 0.2 * np.arange(16) / 16)
+
+
+def test_a_folded_layer_gives_the_same_and_is_folded_once():
+    layer: Any = randomized(lambda: Pointwise((5, 3), dtype=jnp.float32), 2)
+    x = jax.random.normal(jax.random.key(0), (2, 4, 4, 5))
+    before = np.asarray(layer(x))
+    for _ in range(2):
+        layer.fold()
+        np.testing.assert_allclose(np.asarray(layer(x)), before, rtol=1e-5, atol=1e-5)
+    layer.running_mean[...], layer.scale[...] = 7.0, 0.0  # which count no more
+    np.testing.assert_allclose(np.asarray(layer(x)), before, rtol=1e-5, atol=1e-5)
+    assert np.abs(before).max() > 0.1

@@ -46,7 +46,8 @@ def _attend_on_cpu(qkv: jax.Array, *, num_heads: int) -> jax.Array:
     """
     groups, tokens, channels = qkv.shape
     head_dim = channels // 3 // num_heads
-    worth = groups * num_heads * tokens**2 >= _SCORES_WORTH_PARTS
+    # A program for batches of any size is made for large ones.
+    worth = not isinstance(groups, int) or groups * num_heads * tokens**2 >= _SCORES_WORTH_PARTS
     parts = max(n for n in range(1, _PARTS + 1) if num_heads % n == 0) if worth else 1
 
     def by_head(columns: jax.Array) -> jax.Array:

@@ -87,12 +87,15 @@ def _padded(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 def _place(padded: jax.Array, row: int, column: int, shape: tuple, stride: int) -> jax.Array:
     """What the place (row, column) of the kernel sees: [B, h, w, C]."""
     height, width = ((n - 1) * stride + 1 for n in shape[1:3])
-    return padded[:, row : row + height : stride, column : column + width : stride]
+    # Not by indexing: of a batch of any size that would be a gather.
+    batch, _, _, channels = padded.shape
+    start, end = (0, row, column, 0), (batch, row + height, column + width, channels)
+    return lax.slice(padded, start, end, (1, stride, stride, 1))
 
 
 def _by_products(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     rows, columns = _axes(x, kernel, stride)
-    shape = (len(x), rows.out, columns.out, x.shape[-1])
+    shape = (x.shape[0], rows.out, columns.out, x.shape[-1])
     padded = _padded(x, kernel, stride)
     total = jnp.zeros(shape, x.dtype)
     for row in range(kernel.shape[0]):

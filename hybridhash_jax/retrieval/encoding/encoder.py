@@ -32,6 +32,7 @@ class Encoder:
     """Makes the codes of images: `encoder(images)`.
 
     Attributes:
+      program: the network.
       model: what says which codes may be compared.
       transform: how an image is decoded and cropped.
       batch_size: images that the network takes at once; fewer are filled up.
@@ -41,7 +42,7 @@ class Encoder:
 
     def __init__(self, parts: Parts, files: dict[str, bytes] | None = None):
         """Use `from_workdir`, `from_index` or `unsupervised`."""
-        self._program = parts.program
+        self.program = parts.program
         self.model: Model = parts.model
         self.transform = parts.transform
         self.batch_size = parts.program.batch_size
@@ -189,7 +190,7 @@ class Encoder:
 
     def start(self, crops: np.ndarray, *, quick: bool = False) -> EncodedBatch:
         """Begins to encode at most `batch_size` crops, uint8 [n, S, S, 3] of `transform`."""
-        return self._program.start(crops, quick=quick)
+        return self.program.start(crops, quick=quick)
 
     def fetch(self, batch: EncodedBatch, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Waits for it: packed codes of the first `count`, and whether the network gave NaN."""

@@ -14,11 +14,11 @@ from hybridhash_jax.encode import EncodedBatch
 from hybridhash_jax.retrieval.encoding.comparison import file_facts
 from hybridhash_jax.retrieval.encoding.encoder import Encoder
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
+from hybridhash_jax.retrieval.encoding.listing import label_of
 from hybridhash_jax.retrieval.encoding.path_list import PathList
 from hybridhash_jax.retrieval.encoding.prepare import Preparation, Prepared
 from hybridhash_jax.retrieval.encoding.unreadable import Refused, write_unreadable
 from hybridhash_jax.retrieval.index.records import Entry
-from hybridhash_jax.retrieval.names import shown
 from input_pipeline.errors import UnreadableFile, UnreadableImage
 
 if TYPE_CHECKING:
@@ -194,12 +194,6 @@ class FolderJob:
         if done.broken:
             self.writer.remove(done.broken)  # what it was before is no longer there
         write_unreadable(self.index, self.refused)
-
-
-def label_of(path: bytes) -> str:
-    """The first folder of a path; empty for a file in the root."""
-    folder, separator, _ = path.partition(b"/")
-    return shown(folder) if separator else ""
 
 
 def _windows(reads: Iterable[_Read], size: int) -> Iterator[list[_Read]]:

@@ -156,3 +156,9 @@ def shard_of(paths: PathList, index: int, count: int) -> range:
 def is_below(path: bytes, folders: Iterable[bytes]) -> bool:
     """Is a path in one of the folders? The empty one holds all."""
     return any(not folder or path.startswith(folder + b"/") for folder in folders)
+
+
+def label_of(path: bytes) -> str:
+    """The first folder of a path; empty for a file in the root."""
+    folder, separator, _ = path.partition(b"/")
+    return shown(folder) if separator else ""

@@ -32,6 +32,7 @@ class Program:
       batch_size: the batches' one. XLA adds up in another order for another shape, which moves
         outputs by some 1e-6, and now and then a bit.
       params: the network's.
+      plan: what is kept of an image in place of its pixels, if anything.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Program:
         """
         self._graphdef, abstract = nnx.split(network)
         self._size = network.image_size
-        self.batch_size, self._mesh, self._plan = batch_size, mesh, plan
+        self.batch_size, self._mesh, self.plan = batch_size, mesh, plan
         self.params = _filled(abstract, values, mesh)
         self._encode = compile_encode(self._embed, mesh)
         features = functools.partial(features_of, self._graphdef, plan) if plan else None
@@ -60,8 +61,8 @@ class Program:
 
     def _embed(self, params: Any, inputs: jax.Array) -> jax.Array:
         network: models.Network = nnx.merge(self._graphdef, params)
-        if self._plan is not None:
-            return network(inputs, after=self._plan.stage)
+        if self.plan is not None:
+            return network(inputs, after=self.plan.stage)
         pixels = {"mean": network.backbone.pixel_mean, "std": network.backbone.pixel_std}
         return network(prepare_images(inputs, self._size, **pixels))
 
@@ -91,6 +92,10 @@ class Program:
         inputs = self._put(_padded(images, size))
         return np.asarray(self._features(self.params, inputs))[:, 0]
 
+    def network(self) -> models.Network:
+        """A network of its own, with these parameters in the host's memory."""
+        return nnx.merge(self._graphdef, jax.device_get(self.params))
+
     def with_values(self, values: Mapping[str, Any]) -> "Program":
         """The same, compiled once, with some other parameters by path."""
         other = copy.copy(self)
@@ -105,8 +110,8 @@ class Program:
         """Hex of the parameters and of `facts`: what else codes depend on, as JSON."""
         sums = {path: _digest(np.asarray(leaf)) for path, leaf in by_path(self.params).items()}
         content = {"parameters": sums, "facts": dict(facts)}
-        if self._plan is not None:
-            content["kept"] = dataclasses.asdict(self._plan)
+        if self.plan is not None:
+            content["kept"] = dataclasses.asdict(self.plan)
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

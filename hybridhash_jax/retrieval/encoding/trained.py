@@ -50,8 +50,10 @@ class Parts:
     notes: tuple[str, ...] = ()  # what its user should know, a sentence each
 
 
-def trained_parts(workdir: Path, checkpoint: str) -> Parts:
+def trained_parts(workdir: Path, checkpoint: str, dtype: str | None = None) -> Parts:
     """The network of a workdir's checkpoint: "selected", "latest" or a step.
+
+    It computes in `dtype`; None: as the run does here.
 
     Nothing is read of the data set. A run that still trains may go on.
 
@@ -59,6 +61,9 @@ def trained_parts(workdir: Path, checkpoint: str) -> Parts:
       EncoderError: no run of codes of images, several code lengths, or no such checkpoint.
     """
     config = _config_of(workdir)
+    if dtype is not None:
+        with config.unlocked():
+            config.model.dtype = dtype
     run = _read(workdir, checkpoint)
     method = configured.create_method(config)
     key = jax.random.key(0)

@@ -48,7 +48,7 @@ def images():
 def test_codes_are_those_of_itq_and_are_made_again_from_the_index(images, tmp_path):
     encoder = Encoder.unsupervised(images, 16)
     codes = encoder(images)
-    program = encoder._program
+    program = encoder.program
     crops = images[:, :, 4:36]
     features = np.concatenate([program.features(crops[i : i + 16]) for i in (0, 16, 32)])
     features = features.astype(np.float32)
