@@ -32,6 +32,9 @@ function megabytes(bytes) {
   return `${(bytes / 1e6).toFixed(1).replace(/\.0$/, "")} MB`;
 }
 
+/** With a capital letter and a full stop. */
+const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 /** Something that went wrong, as a sentence for people. */
 class Problem extends Error {
   constructor(message, { title = "That did not work", wait = null, status = 0 } = {}) {
@@ -106,7 +109,7 @@ async function once(path, options) {
   const busy = response.status === 503;
   const after = Number(response.headers.get("Retry-After"));
   throw new Problem(
-    content?.detail || `The server answered ${response.status} ${response.statusText}`.trim() + ", without a reason.",
+    sentence(content?.detail || `the server answered ${`${response.status} ${response.statusText}`.trim()}, without a reason`),
     { title: content?.title, status: response.status, wait: busy && after > 0 ? Math.min(after, 60) : null });
 }
 
@@ -143,6 +146,8 @@ let running = new AbortController(); // what is being asked for the view
 let picture = null; // { preview, name } of the query that was uploaded, kept in the history
 const answers = new Map(); // by address
 
+const sameQuery = (a, b) => a.row == b.row && a.code == b.code && a.view == b.view; // null or undefined
+
 function address(query) {
   const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value != null && value !== ""));
   return text.size ? `?${text}` : location.pathname;
@@ -150,13 +155,14 @@ function address(query) {
 
 /** Goes to another view or query; `replace` where Back should not come here again. */
 function go(query, { replace = false, state = null } = {}) {
+  const same = sameQuery(query, asked());
   const place = { ...history.state, scroll: scrollY, focus: document.activeElement?.dataset?.row ?? null };
-  if (replace) history.replaceState({ ...place, ...state }, "", address(query));
+  if (replace) history.replaceState(place, "", address(query));
   else {
     history.replaceState(place, "");
-    history.pushState(state, "", address(query));
+    history.pushState(same ? { picture } : state, "", address(query));
   }
-  return show({ moved: !replace });
+  return show({ moved: !same });
 }
 
 /** Shows what the address says. `moved`: to another query; `back`: to one that was there before. */
@@ -167,15 +173,16 @@ async function show({ moved = false, back = false } = {}) {
   const query = asked();
   const view = viewOf(query);
   document.documentElement.dataset.view = view;
-  picture = history.state?.picture ?? null;
-  $("to-search").toggleAttribute("aria-current", view !== "duplicates");
-  $("to-duplicates").toggleAttribute("aria-current", view === "duplicates");
+  const place = history.state ?? {}; // before scrolling changes it
+  picture = place.picture ?? null;
+  $(view === "duplicates" ? "to-duplicates" : "to-search").setAttribute("aria-current", "page");
+  $(view === "duplicates" ? "to-search" : "to-duplicates").removeAttribute("aria-current");
   if (moved) scrollTo(0, 0);
   settle();
   try {
     const render = { start: showStart, search: showSearch, duplicates: showDuplicates }[view];
     await render(query, signal);
-    if (back) comeBack();
+    if (back) comeBack(place);
     else if (moved) document.querySelector(`#${view} h1`).focus({ preventScroll: true });
   } catch (problem) {
     if (signal.aborted) return;
@@ -184,12 +191,13 @@ async function show({ moved = false, back = false } = {}) {
   }
 }
 
-function comeBack() {
-  const { scroll = 0, focus = null } = history.state ?? {};
+function comeBack({ scroll = 0, focus = null }) {
   const tile = focus && document.querySelector(`html[data-view] a[data-row="${Number(focus)}"]`);
   if (tile?.offsetParent) tile.focus({ preventScroll: true });
   scrollTo(0, scroll);
 }
+
+const remember = () => history.replaceState({ ...history.state, scroll: scrollY }, "");
 
 function showFailure(view, problem) {
   const place = { start: "sample-grid", search: "grid", duplicates: "groups" }[view];
@@ -228,7 +236,7 @@ async function readIndex(signal) {
 }
 
 function fillLabels(labels) {
-  const named = labels.filter(({ label }) => label !== "");
+  const named = labels.filter(({ label }) => label !== "" && label.isWellFormed()); // bytes that are not UTF-8 cannot be sent
   const many = labels.length >= 200; // there may be more than are listed, so they can be typed, too
   const text = ({ label, count }) => `${label} (${number(count)})`;
   $("label-field").hidden = named.length === 0;
@@ -250,12 +258,17 @@ function kindOf(name) {
 
 const noPicture = (name) => make("span", { className: "kind", "aria-hidden": "true" }, kindOf(name));
 
-/** An image of the index, in a box that has its place before the image is there. */
-function picturePart(item, source = null) {
+/** An image of the index; its box has its place before the image is there. `whole`: never cropped. */
+function picturePart(item, { source = null, whole = false } = {}) {
   if (!source && index?.thumbnails === false) return noPicture(item.name);
   const image = make("img", { alt: "", width: 160, height: 120, loading: "lazy", decoding: "async" });
+  const shape = item.width / item.height;
+  image.classList.toggle("fill", !whole && shape > 1 && shape < 1.7); // at most a quarter is cut off
   image.draggable = false;
-  image.addEventListener("error", () => image.replaceWith(noPicture(item.name)));
+  image.addEventListener("error", () => {
+    const small = source && item.row !== undefined && index.thumbnails !== false; // browsers do not read all formats
+    image.replaceWith(small ? picturePart(item, { whole }) : noPicture(item.name));
+  });
   image.addEventListener("load", () => {
     image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) < 64);
   });
@@ -264,9 +277,9 @@ function picturePart(item, source = null) {
 }
 
 /** A result: a link to the search with it. `words` are those beside its label. */
-function tile(item, query, words, className = "distance") {
+function tile(item, query, words, { className = "distance", whole = false } = {}) {
   const link = make("a", { href: address({ ...narrowing(query), row: item.row }), "data-row": item.row, "data-go": "" },
-    make("span", { className: "frame" }, picturePart(item)),
+    make("span", { className: "frame" }, picturePart(item, { whole })),
     make("span", { className: "words" },
       make("span", { className: "label" }, item.label || "\u00a0"), " ",
       make("span", { className }, words)),
@@ -300,10 +313,11 @@ async function showStart(query, signal) {
 
 async function showSamples(signal) {
   $("others").hidden = index.images <= SAMPLES;
+  $("samples-title").hidden = index.images === 0;
+  for (const one of document.querySelectorAll("#start .actions button")) one.disabled = index.images === 0;
   if (index.images === 0) {
     const command = make("code", {}, "hybridhash encode FOLDER --index=INDEX");
     const text = ["Add pictures to it with ", command, " and reload this page."];
-    $("samples-title").textContent = "Nothing to find yet";
     $("sample-grid").replaceChildren(make("li", { className: "nothing-place" }, nothing("The index is empty", text)));
     return;
   }
@@ -330,8 +344,10 @@ async function showSearch(query, signal) {
   }
   if (!shown || !sameQuery(shown.query, query) || !shown.answer) expect("Looking for images …");
   else $("grid").classList.add("waiting");
-  await readIndex(signal);
-  showFilters(query);
+  if (!index) {
+    await readIndex(signal);
+    showFilters(query); // now that labels and bits are known
+  }
   const { row, code } = query;
   const body = form({ ...(row !== undefined ? { row } : { code }), k: PAGE, ...narrowed(query) });
   const answer = await ask("v1/search", { signal, body, waiting: wait });
@@ -343,8 +359,6 @@ async function showSearch(query, signal) {
   shown = { query, answer };
   showAnswer();
 }
-
-const sameQuery = (a, b) => a.row === b.row && a.code === b.code;
 
 function keep(key, answer) {
   answers.delete(key);
@@ -398,8 +412,8 @@ function setQuery(name, facts, preview, item = null) {
   $("query-name").title = item?.name ?? "";
   $("query-facts").textContent = facts;
   const parts = [];
-  if (item) parts.push(picturePart(item, index.originals ? `v1/items/${item.row}/image` : null));
-  else if (preview) parts.push(picturePart({ name }, preview));
+  if (item) parts.push(picturePart(item, { source: index.originals ? `v1/items/${item.row}/image` : null, whole: true }));
+  else if (preview) parts.push(picturePart({ name }, { source: preview }));
   else if (asked().row === undefined) parts.push(noPicture(name));
   $("query-frame").replaceChildren(...parts);
 }
@@ -408,7 +422,6 @@ function showAnswer() {
   const { query, answer } = shown;
   const named = query.row !== undefined ? $("query-name").textContent : picture?.name ?? "a code";
   title(`Like ${named}`);
-  showFilters(query);
   drawHistogram();
   $("save").hidden = answer.found.length === 0;
   $("grid").classList.remove("waiting");
@@ -419,7 +432,7 @@ function showAnswer() {
 }
 
 const resultTile = (item, query) => (String(item.row) === query.row
-  ? tile(item, query, "the query", "distance self")
+  ? tile(item, query, "the query", { className: "distance self" })
   : tile(item, query, item.distance === 0 ? "same code" : bits(item.distance)));
 
 function heard({ found, searched }) {
@@ -442,7 +455,7 @@ function showEnd() {
     const last = found.at(-1).distance;
     parts.push(make("p", { id: "ties" }, `${counted(left, "more image is", "more images are")} at ${bits(last)}, too.`));
   }
-  if (more) parts.push(button(`Show ${number(Math.min(PAGE, near - found.length))} more`, showMore));
+  if (more) parts.push(button(`Show ${number(Math.min(PAGE, near - found.length, index.limits.k - found.length))} more`, showMore));
   else if (found.length < near) {
     parts.push(make("p", { className: "quiet" }, `Only the first ${number(index.limits.k)} can be shown. Narrow the distance or the filters to see others.`));
   } else parts.push(make("p", { className: "quiet" }, found.length === 1 ? "That is the only one." : "That is all of them."));
@@ -455,16 +468,17 @@ async function showMore(event) {
   const { signal } = running;
   pressed.disabled = true;
   try {
-    const body = form({ code: answer.query.code, k: PAGE, offset: answer.found.length, ...narrowed(query) });
+    const offset = answer.found.length;
+    const k = Math.min(PAGE, index.limits.k - offset);
+    const body = form({ code: answer.query.code, k, offset, ...narrowed(query) });
     const next = await ask("v1/search", { signal, body });
     if (next.generation !== answer.generation) return restart();
-    const first = answer.found.length;
     shown.answer = { ...next, query: answer.query, offset: 0, found: [...answer.found, ...next.found] };
     keep(address(query), shown.answer);
     $("grid").append(...next.found.map((item) => resultTile(item, query)));
     showEnd();
     say(heard(shown.answer));
-    $("grid").children[first]?.querySelector("a").focus({ preventScroll: true });
+    $("grid").children[offset]?.querySelector("a").focus({ preventScroll: true });
   } catch (problem) {
     if (signal.aborted) return undefined;
     if (!(problem instanceof Problem)) throw problem;
@@ -499,13 +513,13 @@ function noneFound() {
 function showFilters(query) {
   const largest = index?.bits ?? 64;
   $("radius").max = largest;
-  if (document.activeElement !== $("radius")) $("radius").value = query.radius ?? largest;
+  $("radius").value = query.radius ?? largest;
   const input = labelInput();
   if (input.tagName === "SELECT" && query.label && ![...input.options].some(({ value }) => value === query.label)) {
     input.add(new Option(query.label, query.label));
   }
-  if (document.activeElement !== input) input.value = query.label ?? "";
-  if (document.activeElement !== $("path")) $("path").value = query.path ?? "";
+  input.value = query.label ?? "";
+  if ($("path").value.trim() !== (query.path ?? "")) $("path").value = query.path ?? "";
   const set = ["radius", "label", "path"].filter((name) => query[name] !== undefined);
   $("clear").hidden = set.length === 0;
   $("refined").textContent = set.length ? `· ${set.map((name) => (name === "radius" ? `${query.radius} bits` : query[name])).join(", ")}` : "";
@@ -561,7 +575,7 @@ function listenToFilters() {
     setFilter("radius", value === $("radius").max ? null : value, { replace: true });
   };
   const path = () => setFilter("path", $("path").value.trim(), { replace: true });
-  const label = () => setFilter("label", labelInput().value.trim(), { replace: true });
+  const label = () => setFilter("label", labelInput().value);
   $("radius").addEventListener("input", showRadius);
   $("radius").addEventListener("input", afterPause(radius, 120));
   $("path").addEventListener("input", afterPause(path, 300));
@@ -574,8 +588,6 @@ function listenToFilters() {
   });
   $("clear").addEventListener("click", () => {
     const { row, code } = asked();
-    $("path").value = labelInput().value = "";
-    $("radius").value = $("radius").max;
     go({ row, code });
     $("radius").focus({ preventScroll: true });
   });
@@ -621,10 +633,10 @@ async function addGroups(offset, signal, waiting = say) {
 
 function groupPart({ images }) {
   const tiles = images.map((item) => {
-    const alike = item.similarity == null ? "" : `${Math.round(item.similarity * 100)} %`;
-    const made = tile({ ...item, label: item.relation || "the first one" }, {}, item.relation ? alike : "");
-    made.querySelector(".label").title = item.relation ?? "";
-    made.querySelector("a").append(" ", make("span", { className: "name" }, `${item.width} × ${item.height}`));
+    const alike = item.relation ? ` · ${Math.round(item.similarity * 100)} % alike` : "";
+    const made = tile({ ...item, label: item.relation || "first of them" }, {}, "", { whole: true });
+    made.querySelector(".label").title = item.relation;
+    made.querySelector("a").append(" ", make("span", { className: "name" }, `${item.width} × ${item.height}${alike}`));
     return made;
   });
   return make("section", { className: "group" },
@@ -672,6 +684,7 @@ async function searchWith(file, name = file.name) {
 /** Refuses what the server would, before it is sent. */
 function check(file, name) {
   const largest = index.limits.upload_bytes;
+  if (!index.images) throw new Problem("The index is empty, so there is nothing to find yet.", { status: 409 });
   if (file.type && !file.type.startsWith("image/")) {
     throw new Problem(`${name} is no picture but ${file.type}. Choose a JPEG, PNG, WebP or another image.`, { status: 415 });
   }
@@ -801,12 +814,16 @@ function asCsv({ found }, name) {
   return [COLUMNS.join(","), ...lines, ""].join("\n");
 }
 
+/** Bytes of names that are not UTF-8 come as lone surrogates, and leave as they were. */
+const exact = (text) => text.split(/([\udc80-\udcff])/u)
+  .map((part, place) => (place % 2 ? Uint8Array.of(part.charCodeAt(0) - 0xdc00) : part));
+
 function save(kind) {
   const { query, answer } = shown;
   const name = query.row === undefined ? picture?.name ?? answer.query.code : $("query-name").title;
   const text = kind === "csv" ? asCsv(answer, name) : `${JSON.stringify({ ...answer, name }, null, 2)}\n`;
   const link = make("a", { download: `found.${kind}` });
-  link.href = URL.createObjectURL(new Blob([text], { type: kind === "csv" ? "text/csv" : "application/json" }));
+  link.href = URL.createObjectURL(new Blob(exact(text), { type: kind === "csv" ? "text/csv" : "application/json" }));
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   say(`${counted(answer.found.length, "image")} saved as found.${kind}.`);
@@ -871,6 +888,10 @@ function onKey(event) {
 
 function onClick(event) {
   const plain = event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
+  if (event.target.closest(".skip")) {
+    event.preventDefault();
+    (visibleTiles()[0] ?? $("main")).focus();
+  }
   const link = event.target.closest("a[data-go]");
   if (link && plain) {
     event.preventDefault();
@@ -894,6 +915,7 @@ addEventListener("DOMContentLoaded", () => {
   listenToCamera();
   addEventListener("click", onClick);
   addEventListener("keydown", onKey);
+  addEventListener("scroll", afterPause(remember, 150));
   addEventListener("popstate", () => show({ back: true }));
   $("others").addEventListener("click", () => showSamples(running.signal).catch((problem) => {
     if (!(problem instanceof Problem)) throw problem;
