@@ -1,0 +1,127 @@
+"""One Chromium, and pages in it that are watched while a test runs."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.report.browser import BROWSER
+
+# A camera that needs no device and is allowed without asking.
+_FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+WAIT_MS = 10_000
+Scheme = Literal["light", "dark"]
+
+# Layout shifts that nobody caused by a click or a key.
+_SHIFTS = """window.shifts = 0; new PerformanceObserver((list) => {
+  for (const one of list.getEntries()) if (!one.hadRecentInput) window.shifts += one.value;
+}).observe({type: "layout-shift", buffered: true});"""
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser, for all tests of a file."""
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page, and what it did that it should not.
+
+    Attributes:
+      page: playwright's.
+      requests: (method, path with its query) of all that went to the server.
+      failures: messages of the console that are allowed, as a pattern; None for none.
+    """
+
+    def __init__(self, page: Page, base: str):
+        self.page, self.base = page, base
+        self.requests: list[tuple[str, str]] = []
+        self.failures: str | None = None
+        self._told: list[str] = []
+        self._others: list[str] = []
+        page.set_default_timeout(WAIT_MS)
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self._told.append(str(error)))
+        page.on("request", lambda request: self._see(request.method, request.url))
+
+    def open(self, query: str = "") -> Page:
+        """Opens the page, and waits until it shows something."""
+        self.page.goto(f"{self.base}/{query}")
+        return self.page
+
+    def encodings(self) -> int:
+        """How many searches with an image went to the server."""
+        return int(self.page.evaluate("window.uploads ?? 0"))
+
+    def check(self) -> None:
+        """Nothing in the console, nothing from elsewhere."""
+        wrong = [one for one in self._told if not (self.failures and re.search(self.failures, one))]
+        assert not wrong, wrong
+        assert not self._others, self._others
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self._told.append(message.text)
+
+    def _see(self, method: str, url: str) -> None:
+        if url.startswith(self.base + "/"):
+            self.requests.append((method, url.removeprefix(self.base)))
+        elif not url.startswith(("data:", "blob:" + self.base)):
+            self._others.append(url)
+
+
+@contextlib.contextmanager
+def visit(
+    browser: Browser, base: str, width: int = 1280, scheme: Scheme = "light", **options: Any
+) -> Iterator[Visit]:
+    """A page of its own, checked when the block ends."""
+    height = 860 if width > 500 else 800
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, **options
+    )
+    context.add_init_script(_SHIFTS)
+    seen = Visit(context.new_page(), base)
+    yield seen
+    seen.check()
+    context.close()
+
+
+def drop(page: Page, data: bytes, name: str, kind: str = "image/png") -> None:
+    """Drops a file on the page, as a hand would."""
+    page.evaluate(
+        """([bytes, name, type]) => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([new Uint8Array(bytes)], name, {type}));
+          const event = (kind) => new DragEvent(kind, {dataTransfer, bubbles: true, cancelable: true});
+          document.body.dispatchEvent(event("dragover"));
+          window.hinted = getComputedStyle(document.getElementById("drop")).display;
+          document.body.dispatchEvent(event("drop"));
+        }""",
+        [list(data), name, kind],
+    )
+
+
+def paste(page: Page, data: bytes | None, name: str = "image.png") -> None:
+    """Pastes a file, or words where there is none."""
+    page.evaluate(
+        """([bytes, name]) => {
+          const clipboardData = new DataTransfer();
+          if (bytes) clipboardData.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
+          else clipboardData.setData("text/plain", "words");
+          document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true}));
+        }""",
+        [None if data is None else list(data), name],
+    )
+
+
+def saved(page: Page, button: str) -> bytes:
+    """What a button downloads."""
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=button).click()
+    return Path(waiting.value.path()).read_bytes()
