@@ -1,0 +1,1 @@
+"""What is done for them: decoding, the network, scanning, files, near-duplicates."""
