@@ -227,8 +227,9 @@ class TestNarrowing:
 
 def test_near_duplicates_side_by_side(visit):
     page = visit.open()
+    visits.answer_groups(page, [(3, 7), (21, 22, 23, 24)])
     page.get_by_role("link", name="Near").click()
-    page.locator(".group").first.wait_for(timeout=30_000)
+    wait_for(page, "2 of 2 groups of images that are nearly the same", "#groups-found")
     assert page.url.endswith("?view=duplicates")
     tops = page.locator(".group").first.locator("a").evaluate_all(
         "(all) => all.map((one) => one.getBoundingClientRect().top)"
@@ -236,11 +237,12 @@ def test_near_duplicates_side_by_side(visit):
     assert len(tops) >= 2 and len(set(tops)) == 1
     assert "equal" in page.locator(".group a").nth(1).text_content()
     assert "100 % alike" in page.locator(".group a").nth(1).text_content()
-    row = page.locator(".group a").nth(1).get_attribute("data-row")
     page.locator(".group a").nth(1).click()
-    page.wait_for_url(f"**/?row={row}")
+    wait_for(page, "Like 07.jpg", "h1")
+    assert "?row=7" in page.url
     page.go_back()
-    page.locator(".group").first.wait_for()
+    wait_for(page, "2 of 2 groups", "#groups-found")
+    assert page.evaluate("document.activeElement.dataset.row") == "7"
 
 
 def test_keys(visit):

@@ -1,8 +1,6 @@
 """What the page says when something goes wrong: words, and what to do next."""
 
 import contextlib
-import json
-import re
 
 import pytest
 
@@ -13,6 +11,7 @@ visits = pytest.importorskip("tests.retrieval.page.visits")
 pytestmark = [pytest.mark.slow, needs_browser]
 
 BLUE = served.png(served.SEA)
+AGAIN = {"retry-after": "1"}
 FAILED = "Failed to load resource"  # Chromium's own line about each answer that is no success
 
 
@@ -54,13 +53,6 @@ def told(page) -> str:
 
 def searches(visit) -> int:
     return visit.requests.count(("POST", "/v1/search"))
-
-
-def answer_with(route, status: int, detail: str = "", **headers: str) -> None:
-    body = json.dumps({"type": "about:blank", "title": "Trouble", "status": status, "detail": detail})
-    route.fulfill(
-        status=status, body=body, headers={"content-type": "application/problem+json", **headers}
-    )
 
 
 @pytest.mark.parametrize(
@@ -152,7 +144,7 @@ def test_a_busy_server_is_asked_again_when_it_says(visit):
         tries.append(1)
         if len(tries) > 1:
             return route.continue_()
-        return answer_with(route, 503, "the network is still being made ready", **{"retry-after": "1"})
+        return visits.answer_problem(route, 503, "the network is still being made ready", **AGAIN)
 
     page.route("**/v1/search", busy_once)
     visits.drop(page, BLUE, "blue.png")
@@ -177,7 +169,7 @@ def test_any_other_answer(visit, status, detail, words):
     def answer(route):
         if detail is None:
             return route.fulfill(status=status, body="<h1>Bad Gateway</h1>")
-        return answer_with(route, status, detail)
+        return visits.answer_problem(route, status, detail)
 
     page.route("**/v1/search", answer)
     visit.open("?row=0")
@@ -195,11 +187,7 @@ def test_a_row_there_is_not(visit):
 def test_another_generation_is_shown_from_its_start(visit):
     page = ready(visit, "?row=0")
 
-    def later(route):
-        response = route.fetch()
-        route.fulfill(response=response, json={**response.json(), "generation": 99})
-
-    page.route("**/v1/search", later)
+    visits.change_answer(page, "search", generation=99)
     before = searches(visit)
     page.get_by_role("button", name="Show 24 more").click()
     page.wait_for_function("document.querySelectorAll('#grid a').length === 24")
@@ -210,12 +198,7 @@ def test_another_generation_is_shown_from_its_start(visit):
 
 def test_what_the_index_warns_of(visit):
     page = visit.page
-
-    def warned(route):
-        response = route.fetch()
-        route.fulfill(response=response, json={**response.json(), "warnings": ["One segment is damaged."]})  # fmt: skip
-
-    page.route("**/v1/index", warned)
+    visits.change_answer(page, "index", warnings=["One segment is damaged."])
     ready(visit)
     assert page.locator(".notice:visible").all_text_contents() == ["One segment is damaged."]
 
@@ -223,12 +206,7 @@ def test_what_the_index_warns_of(visit):
 def test_many_labels_can_be_typed(visit):
     page = visit.page
     labels = [{"label": f"kind {n}", "count": 200 - n} for n in range(200)]
-    page.route(
-        "**/v1/index",
-        lambda route: route.fulfill(
-            response=(response := route.fetch()), json={**response.json(), "labels": labels}
-        ),
-    )
+    visits.change_answer(page, "index", labels=labels)
     ready(visit, "?row=0")
     box = page.get_by_label("Label")
     box.fill("wood")
@@ -239,19 +217,14 @@ def test_many_labels_can_be_typed(visit):
 def test_near_duplicates_are_waited_for(visit):
     visit.failures = FAILED
     page = visit.page
-    image = {"row": 0, "path": "a.jpg", "name": "a.jpg", "width": 4, "height": 3}
-    group = {"id": "1", "images": [{**image, "relation": "", "similarity": 1.0}] * 2}
-    asked = []
+    visits.answer_groups(page, [(n, n + 1) for n in range(25)])
+    detail, asked = "near-duplicates are being looked for", []
 
-    def groups(route):
-        asked.append(route.request.url)
-        if len(asked) == 1:
-            return answer_with(route, 503, "near-duplicates are being looked for", **{"retry-after": "1"})  # fmt: skip
-        offset = int(re.search(r"offset=(\d+)", route.request.url)[1])
-        part = [group] * min(20, 25 - offset)
-        return route.fulfill(json={"generation": 1, "total": 25, "offset": offset, "groups": part})
+    def busy_once(route):
+        asked.append(1)
+        return route.fallback() if len(asked) > 1 else visits.answer_problem(route, 503, detail, **AGAIN)  # fmt: skip
 
-    page.route("**/v1/duplicates*", groups)
+    page.route("**/v1/duplicates*", busy_once)
     visit.open("?view=duplicates")
     page.locator("#groups-found", has_text="Near-duplicates are being looked for.").wait_for()
     page.locator("#groups-found", has_text="20 of 25 groups").wait_for()

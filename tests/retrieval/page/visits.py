@@ -1,12 +1,14 @@
 """One Chromium, and pages in it that are watched while a test runs."""
 
 import contextlib
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
 
 from tests.report.browser import BROWSER
 
@@ -55,10 +57,6 @@ class Visit:
         self.page.goto(f"{self.base}/{query}")
         return self.page
 
-    def encodings(self) -> int:
-        """How many searches with an image went to the server."""
-        return int(self.page.evaluate("window.uploads ?? 0"))
-
     def check(self) -> None:
         """Nothing in the console, nothing from elsewhere."""
         wrong = [one for one in self._told if not (self.failures and re.search(self.failures, one))]
@@ -90,6 +88,51 @@ def visit(
     yield seen
     seen.check()
     context.close()
+
+
+def answer_groups(page: Page, rows: Iterable[Iterable[int]]) -> None:
+    """Answers with these near-duplicates; to look for some takes the service half a minute."""
+    groups = [
+        {
+            "id": str(number),
+            "images": [
+                {"row": row, "path": f"{row}.jpg", "name": f"{row}.jpg", "width": 40, "height": 30,
+                 "relation": "equal" if place else "", "similarity": 1.0}
+                for place, row in enumerate(group)
+            ],
+        }
+        for number, group in enumerate(rows)
+    ]  # fmt: skip
+
+    def answer(route: Route) -> None:
+        asked = parse_qs(urlsplit(route.request.url).query)
+        first, count = int(asked["offset"][0]), int(asked["limit"][0])
+        part = groups[first : first + count]
+        route.fulfill(
+            json={"generation": 1, "total": len(groups), "offset": first, "groups": part}
+        )
+
+    page.route("**/v1/duplicates*", answer)
+
+
+def answer_problem(route: Route, status: int, detail: str, **headers: str) -> None:
+    """Answers as the service does where it cannot."""
+    problem = {"type": "about:blank", "title": "Trouble", "status": status, "detail": detail}
+    route.fulfill(
+        status=status,
+        body=json.dumps(problem),
+        headers={"content-type": "application/problem+json", **headers},
+    )
+
+
+def change_answer(page: Page, path: str, **fields: Any) -> None:
+    """The service's own answers, with some fields changed."""
+
+    def answer(route: Route) -> None:
+        changed = json.loads(route.fetch().body()) | fields
+        route.fulfill(body=json.dumps(changed), content_type="application/json")
+
+    page.route(f"**/v1/{path}", answer)
 
 
 def drop(page: Page, data: bytes, name: str, kind: str = "image/png") -> None:

@@ -8,7 +8,6 @@ const GROUPS = 20;
 const SAVED_ANSWERS = 20; // addresses whose images come back at once
 const TRIES = 5; // where the server is busy
 const PREVIEW = 320; // pixels of an uploaded picture that are kept to show it again
-const WIDE = matchMedia("(min-width: 800px)");
 
 const $ = (id) => document.getElementById(id);
 const asked = () => Object.fromEntries(new URLSearchParams(location.search));
@@ -141,6 +140,7 @@ const narrowed = (query) => ({ radius: query.radius, label: query.label, path: p
 // ---- Where we are -------------------------------------------------------------------------------
 
 let index = null; // what /v1/index said
+let reading = null; // while it is asked
 let shown = null; // { query, answer } of the view "search"
 let running = new AbortController(); // what is being asked for the view
 let picture = null; // { preview, name } of the query that was uploaded, kept in the history
@@ -207,7 +207,7 @@ function showFailure(view, problem) {
   if (view === "search") {
     title("The search failed");
     $("found").textContent = "\u00a0";
-    $("save").hidden = true;
+    setSavable(false);
     $("after").replaceChildren();
   }
   if (view === "duplicates") $("groups-found").textContent = "\u00a0";
@@ -221,9 +221,14 @@ function title(text) {
 
 // ---- The index ----------------------------------------------------------------------------------
 
-async function readIndex(signal) {
-  if (index) return index;
-  const found = await ask("v1/index", { signal });
+/** What /v1/index says; asked for once, however many want it. */
+async function readIndex() {
+  if (index) return;
+  reading ??= ask("v1/index").then(showIndex).finally(() => { reading = null; });
+  await reading;
+}
+
+function showIndex(found) {
   index = found;
   $("about").textContent = `${counted(found.images, "image")} · codes of ${bits(found.bits)}`;
   $("model").textContent = found.model;
@@ -232,7 +237,6 @@ async function readIndex(signal) {
   $("warnings").replaceChildren(...warnings);
   $("to-duplicates").hidden = !found.duplicates;
   fillLabels(found.labels);
-  return found;
 }
 
 function fillLabels(labels) {
@@ -307,7 +311,7 @@ async function showStart(query, signal) {
   document.title = "hybridhash";
   if ($("sample-grid").querySelector(".tile:not(.blank)")) return; // they stay on the way back
   $("sample-grid").replaceChildren(...blanks(SAMPLES));
-  await readIndex(signal);
+  await readIndex();
   await showSamples(signal);
 }
 
@@ -333,7 +337,6 @@ async function showSamples(signal) {
 // ---- Search -------------------------------------------------------------------------------------
 
 async function showSearch(query, signal) {
-  if (WIDE.matches) $("refine").open = true;
   const key = address(query);
   const known = answers.get(key);
   if (!shown || !sameQuery(shown.query, query)) showQuery(query, signal);
@@ -345,7 +348,7 @@ async function showSearch(query, signal) {
   if (!shown || !sameQuery(shown.query, query) || !shown.answer) expect("Looking for images …");
   else $("grid").classList.add("waiting");
   if (!index) {
-    await readIndex(signal);
+    await readIndex();
     showFilters(query); // now that labels and bits are known
   }
   const { row, code } = query;
@@ -353,7 +356,7 @@ async function showSearch(query, signal) {
   const answer = await ask("v1/search", { signal, body, waiting: wait });
   if (answer.generation !== index.generation) {
     index = null; // something was added or removed meanwhile
-    await readIndex(signal);
+    await readIndex();
   }
   keep(key, answer);
   shown = { query, answer };
@@ -371,7 +374,7 @@ function expect(text) {
   shown = null;
   title(text);
   $("found").textContent = "\u00a0";
-  $("save").hidden = true;
+  setSavable(false);
   $("grid").classList.remove("waiting");
   $("grid").replaceChildren(...blanks(PAGE));
   $("after").replaceChildren();
@@ -395,7 +398,7 @@ async function showQuery(query, signal) {
     return;
   }
   try {
-    await readIndex(signal);
+    await readIndex();
     const item = await ask(`v1/items/${encodeURIComponent(query.row)}`, { signal });
     const size = item.size ? `, ${megabytes(item.size)}` : "";
     setQuery(nameOf(item), `${item.label ? `${item.label} · ` : ""}${item.width} × ${item.height}${size}`, null, item);
@@ -423,12 +426,16 @@ function showAnswer() {
   const named = query.row !== undefined ? $("query-name").textContent : picture?.name ?? "a code";
   title(`Like ${named}`);
   drawHistogram();
-  $("save").hidden = answer.found.length === 0;
+  setSavable(answer.found.length > 0);
   $("grid").classList.remove("waiting");
   $("grid").replaceChildren(...answer.found.map((item) => resultTile(item, query)));
   if (!answer.found.length) $("grid").replaceChildren(make("li", { className: "nothing-place" }, noneFound()));
   showEnd();
   say(heard(answer));
+}
+
+function setSavable(can) {
+  for (const one of $("save").children) one.disabled = !can;
 }
 
 const resultTile = (item, query) => (String(item.row) === query.row
@@ -569,6 +576,9 @@ function setFilter(name, value, options) {
   go({ ...query, [name]: value }, options);
 }
 
+/** On a narrow page the filters are folded away. */
+const refine = (open) => $("refine").setAttribute("aria-expanded", open);
+
 function listenToFilters() {
   const radius = () => {
     const value = $("radius").value;
@@ -576,6 +586,7 @@ function listenToFilters() {
   };
   const path = () => setFilter("path", $("path").value.trim(), { replace: true });
   const label = () => setFilter("label", labelInput().value);
+  $("refine").addEventListener("click", () => refine($("refine").getAttribute("aria-expanded") !== "true"));
   $("radius").addEventListener("input", showRadius);
   $("radius").addEventListener("input", afterPause(radius, 120));
   $("path").addEventListener("input", afterPause(path, 300));
@@ -600,7 +611,7 @@ async function showDuplicates(query, signal) {
   $("groups").replaceChildren(make("ul", { className: "grid", "aria-hidden": "true" }, ...blanks(8)));
   $("groups-after").replaceChildren();
   $("groups-found").textContent = "Looking for images that are nearly the same …";
-  await readIndex(signal);
+  await readIndex();
   const waiting = (text) => {
     if ($("groups-found").textContent !== text) say(text);
     $("groups-found").textContent = text;
@@ -653,7 +664,7 @@ async function searchWith(file, name = file.name) {
   running = new AbortController();
   const { signal } = running;
   try {
-    await readIndex(signal);
+    await readIndex();
     check(file, name);
     const kept = await previewOf(file, name);
     signal.throwIfAborted();
@@ -671,7 +682,7 @@ async function searchWith(file, name = file.name) {
     const found = { code: answer.query.code, ...query };
     keep(address(found), answer);
     if (index.generation !== answer.generation) index = null;
-    await readIndex(signal);
+    await readIndex();
     go(found, { state: { picture: kept } });
   } catch (problem) {
     if (signal.aborted) return;
@@ -879,7 +890,7 @@ function onKey(event) {
   else if (event.key === "/") {
     event.preventDefault();
     if (document.documentElement.dataset.view === "search") {
-      $("refine").open = true;
+      refine(true);
       $("path").focus();
       $("path").select();
     } else document.querySelector("#start [data-choose]").focus();
@@ -908,8 +919,6 @@ function onClick(event) {
 
 addEventListener("DOMContentLoaded", () => {
   history.scrollRestoration = "manual";
-  $("refine").open = WIDE.matches;
-  WIDE.addEventListener("change", () => { $("refine").open = WIDE.matches; });
   listenToFilters();
   listenToFiles();
   listenToCamera();
@@ -922,4 +931,5 @@ addEventListener("DOMContentLoaded", () => {
     complain(problem);
   }));
   show({ back: history.state !== null });
+  document.documentElement.classList.add("ready"); // boxes hold the place of what comes
 });
