@@ -204,14 +204,14 @@ class TestNarrowing:
         page.get_by_label("Path").fill("2024/1")  # words are looked for anywhere
         wait_for(page, "10 of 10 images")
         assert "label=wood" in page.url and "path=2024" in page.url
-        page.get_by_label("Path").fill("wood/*/0?.jpg")
-        wait_for(page, "10 of 10 images")
+        page.get_by_label("Path").fill("wood/*/0[12].jpg")
+        wait_for(page, "2 of 2 images")
         page.get_by_role("button", name="Clear filters").click()
         wait_for(page, f"24 of {IMAGES} images")
         page.go_back()
-        wait_for(page, "10 of 10 images")
+        wait_for(page, "2 of 2 images")
         assert page.get_by_label("Label").input_value() == "wood"
-        assert page.get_by_label("Path").input_value() == "wood/*/0?.jpg"
+        assert page.get_by_label("Path").input_value() == "wood/*/0[12].jpg"
 
     def test_nothing_left(self, visit):
         page = visit.open("?row=0&path=nowhere")

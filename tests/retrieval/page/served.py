@@ -81,14 +81,16 @@ def _pictures() -> list[tuple[np.ndarray, bytes, np.uint64]]:
 
 
 @contextlib.contextmanager
-def served(index: Path, *, originals: bool = False) -> Iterator[str]:
+def served(
+    index: Path, *, originals: bool = False, upload_bytes: int = 10_000_000
+) -> Iterator[str]:
     """Where the page of an index is, while the block runs."""
     import uvicorn
 
     from hybridhash_jax.retrieval.service.app import create_app
     from hybridhash_jax.retrieval.service.settings import Settings
 
-    settings = Settings(index, originals=originals, upload_bytes=300_000)
+    settings = Settings(index, originals=originals, upload_bytes=upload_bytes)
     app = create_app(settings, lambda index: FakeEncoder())  # type: ignore[arg-type]
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", loop="asyncio"))
     listening = socket.create_server(("127.0.0.1", 0))

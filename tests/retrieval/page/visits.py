@@ -108,9 +108,7 @@ def answer_groups(page: Page, rows: Iterable[Iterable[int]]) -> None:
         asked = parse_qs(urlsplit(route.request.url).query)
         first, count = int(asked["offset"][0]), int(asked["limit"][0])
         part = groups[first : first + count]
-        route.fulfill(
-            json={"generation": 1, "total": len(groups), "offset": first, "groups": part}
-        )
+        route.fulfill(json={"generation": 1, "total": len(groups), "offset": first, "groups": part})
 
     page.route("**/v1/duplicates*", answer)
 

@@ -192,8 +192,7 @@ async function show({ moved = false, back = false } = {}) {
 }
 
 function comeBack({ scroll = 0, focus = null }) {
-  const tile = focus && document.querySelector(`html[data-view] a[data-row="${Number(focus)}"]`);
-  if (tile?.offsetParent) tile.focus({ preventScroll: true });
+  if (focus) visibleTiles().find(({ dataset }) => dataset.row === focus)?.focus({ preventScroll: true });
   scrollTo(0, scroll);
 }
 
@@ -402,7 +401,7 @@ async function showQuery(query, signal) {
     const item = await ask(`v1/items/${encodeURIComponent(query.row)}`, { signal });
     const size = item.size ? `, ${megabytes(item.size)}` : "";
     setQuery(nameOf(item), `${item.label ? `${item.label} · ` : ""}${item.width} × ${item.height}${size}`, null, item);
-    title(`Like ${nameOf(item)}`);
+    if (shown) title(`Like ${nameOf(item)}`); // the answer was faster
     $("query-original").hidden = !index.originals;
     $("query-original").firstElementChild.href = `v1/items/${item.row}/image`;
   } catch (problem) {
