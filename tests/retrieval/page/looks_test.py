@@ -17,6 +17,7 @@ VIEWS = {
     "duplicates": "?view=duplicates",
     "nothing": "?row=0&path=x",
 }
+LONG = served.photographs().paths.index(served.LONG)
 JUTTING = """[...document.querySelectorAll("body *")]
   .filter((e) => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 1)
   .map((e) => e.outerHTML.slice(0, 90))"""
@@ -79,7 +80,7 @@ def test_colours_follow_the_system(browser, base):
     assert max(map(int, grounds["dark"][4:-1].split(","))) < 40
 
 
-@pytest.mark.parametrize("query", VIEWS.values())
+@pytest.mark.parametrize("query", [*VIEWS.values(), f"?row={LONG}"])
 def test_nothing_juts_out(browser, base, query):
     with visits.visit(browser, base) as visit:
         page = opened(visit, query)

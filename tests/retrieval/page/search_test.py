@@ -286,7 +286,7 @@ def test_keys(visit):
 def test_the_original_is_shown_where_it_is_given_out(visit):
     page = visit.open("?row=3")
     wait_for(page, "Like 03.jpg", "h1")
-    link = page.get_by_role("link", name="Open the original")
+    link = page.get_by_role("link", name="original")
     assert link.get_attribute("href") == "v1/items/3/image"
     assert page.locator("#query-frame img").get_attribute("src") == "v1/items/3/image"
 

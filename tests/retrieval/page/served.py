@@ -19,6 +19,7 @@ from input_pipeline.near_duplicates.hashing import perceptual_hash
 from tests.report import report_cases
 from tests.retrieval.search.pictured import Colour, FakeEncoder
 
+LONG = b"a_word_that_does_not_end_" * 8 + b".jpg"
 ODD = b"sea/a,\n\xff.jpg"
 TIED = 40  # images of the wood, all with one code
 SEA: Colour = (0, 0, 255)
@@ -47,7 +48,7 @@ def photographs() -> Made:
     wood = [b"wood/2024/%02d.jpg" % n for n in range(TIED)]
     blues = [(0, 0, 255 & (255 << n // 5)) for n in range(20)] + [(128, 0, 255)]
     labels = ["sea"] * len(sea) + ["wood"] * len(wood) + [""]
-    return Made([*sea, *wood, b"alone.jpg"], labels, [*blues, *[WOOD] * TIED, (255, 255, 255)])
+    return Made([*sea, *wood, LONG], labels, [*blues, *[WOOD] * TIED, (255, 255, 255)])
 
 
 def make_index(folder: Path, made: Made, *, bare: bool = False) -> Path:

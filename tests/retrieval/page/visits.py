@@ -14,7 +14,7 @@ from tests.report.browser import BROWSER
 
 # A camera that needs no device and is allowed without asking.
 _FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-WAIT_MS = 10_000
+WAIT_MS = 20_000
 Scheme = Literal["light", "dark"]
 
 # Layout shifts that nobody caused by a click or a key.
