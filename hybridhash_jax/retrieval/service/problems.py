@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-
-from input_pipeline.messages import shortened
 
 RETRY_SECONDS = 1
 _SHOWN = 60  # letters of what a client gave
@@ -61,8 +60,8 @@ def of_framework(request: Request, error: HTTPException) -> Problem:
     if error.status_code == 404:
         detail = f"there is nothing at {place}; /openapi.json lists what there is"
     elif error.status_code == 405:
-        accepted = (error.headers or {}).get("allow", "GET")
-        detail = f"{_short(request.method)} is not accepted at {place}; accepted: {accepted}"
+        methods = Headers(error.headers).get("allow", "GET")
+        detail = f"{_short(request.method)} is not accepted at {place}; accepted: {methods}"
     else:
         detail = f"the request to {place} is refused; /openapi.json says what is accepted"
     return Problem(error.status_code, detail, error.headers)
@@ -90,11 +89,6 @@ def _wrong(error: Mapping[str, Any]) -> str:
     if kind == "string_too_long":
         return f"{name} is too long; give at most {limits['max_length']} letters"
     return f"{given} is not accepted; /openapi.json says what is"
-
-
-def accepted(names: Sequence[str]) -> str:
-    """Names for a message."""
-    return shortened(list(names), 20)
 
 
 def _short(given: Any) -> str:

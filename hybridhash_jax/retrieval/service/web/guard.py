@@ -24,7 +24,7 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-_DRAIN_SECONDS, _DRAIN_BYTES = 1.0, 32_000_000
+_DRAIN_SECONDS, _DRAIN_BYTES, _DRAIN_PAUSE = 1.0, 16_000_000, 0.02
 
 
 class Guard:
@@ -69,6 +69,7 @@ class Guard:
                 raise
             logging.getLogger(__name__).exception("a request failed")
             problem = Problem(500, "the service has failed at this request; its log says how")
+        exchange.limit = None  # it has ended
         await response(problem)(scope, exchange.receive, exchange.send)
 
     def _late(self, exchange: "_Exchange") -> Problem:
@@ -126,5 +127,7 @@ class _Exchange:
         count = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
-                while self.body_is_open and count < _DRAIN_BYTES:
+                while self.body_is_open:
                     count += len((await self.receive()).get("body", b""))
+                    if count > _DRAIN_BYTES:  # slowly: who still sends has an answer to read
+                        await asyncio.sleep(_DRAIN_PAUSE)

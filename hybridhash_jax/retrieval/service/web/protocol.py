@@ -25,10 +25,11 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request; too many before its body end the connection."""
-        if self._in_head:
-            self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > _HEAD_BYTES:
+        if not self._in_head:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > _HEAD_BYTES:
             self._refuse(431, f"the head of the request is larger than {_HEAD_BYTES:,} bytes")
 
     def on_message_begin(self) -> None:

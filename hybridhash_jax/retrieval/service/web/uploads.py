@@ -84,7 +84,10 @@ async def read_form(request: Request, most: int, share: Share) -> Form:
         form = await parser.parse()
     except MultiPartException as error:
         raise Problem(400, f"the form cannot be read; send one file as image, and at most {_FIELDS} other fields of at most {_FIELD_BYTES:,} bytes") from error  # fmt: skip
-    return await _form(form.multi_items(), most)
+    try:
+        return await _form(form.multi_items(), most)
+    finally:
+        await form.close()
 
 
 async def _form(items: list[tuple[str, UploadFile | str]], most: int) -> Form:
@@ -97,7 +100,6 @@ async def _form(items: list[tuple[str, UploadFile | str]], most: int) -> Form:
             fields[name] = value
         elif name == "image":
             image = await value.read()
-            await value.close()
         else:
             raise Problem(422, f"the file is sent as {name[:60]!r}; send it as the field image")
     if image is not None and len(image) > most:

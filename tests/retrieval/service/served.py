@@ -1,0 +1,121 @@
+"""Services of small indexes whose encoder needs no network."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from starlette.testclient import TestClient
+
+from hybridhash_jax.retrieval.service.app import create_app
+from hybridhash_jax.retrieval.service.settings import Settings
+from tests.retrieval.search.pictured import FakeEncoder
+
+HOST = "http://localhost"
+
+
+class HeldEncoder(FakeEncoder):
+    """Encodes once it is let go; black images, which warm it up, at once unless `all`."""
+
+    def __init__(self, *, all: bool = False):
+        super().__init__()
+        self.may_go, self.batches, self.all = threading.Event(), list[int](), all
+
+    def start(self, crops: np.ndarray, *, quick: bool = False):
+        if self.all or crops.any():
+            assert self.may_go.wait(10)
+            self.batches.append(len(crops))
+        return super().start(crops)
+
+
+@contextlib.contextmanager
+def client_of(index: Path, encoder: FakeEncoder | None = None, **settings) -> Iterator[TestClient]:
+    """A client of a service in this process, which is ready."""
+    app = create_app(Settings(index, **settings), lambda _: encoder or FakeEncoder())
+    with TestClient(app, base_url=HOST) as client:
+        while client.get("/readyz").status_code != 200:
+            assert app.state.service.encoder.error is None
+        yield client
+
+
+def png(colour: tuple[int, int, int], size: tuple[int, int] = (16, 12), kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, kind)
+    return file.getvalue()
+
+
+# With the encoder of tests in place of one that would need JAX; the images take some seconds each
+# where SECONDS is set.
+_PROGRAM = """
+import os, sys, time, types
+from tests.retrieval.search.pictured import FakeEncoder
+
+class Encoder(FakeEncoder):
+    def fetch(self, batch, count):
+        time.sleep(float(os.environ.get("SECONDS", "0")))
+        return super().fetch(batch, count)
+
+made = types.SimpleNamespace(make_encoder=lambda index, workdir=None: Encoder())
+sys.modules["hybridhash_jax.retrieval.search.query_codes"] = made
+from hybridhash_jax.retrieval.service.command import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+class Process:
+    """`hybridhash serve` with an encoder of tests, on a port that is free.
+
+    Attributes:
+      url: where it is.
+      process: the process.
+    """
+
+    def __init__(self, index: Path, *options: str, seconds: float = 0):
+        arguments = [f"--index={index}", "--port=0", *options]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"SECONDS": str(seconds)},
+        )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert " at http://" in line, (line, self.process.communicate(timeout=20))
+        self.url = line.split(" at ")[1].strip()
+        self.port = int(self.url.rpartition(":")[2])
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def memory(self) -> int:
+        """Resident, in bytes."""
+        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self) -> tuple[int, str]:
+        """Its exit code and what it said after SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+        _, said = self.process.communicate(timeout=30)
+        return self.process.returncode, said
+
+
+def files(image: bytes) -> dict[str, tuple[str, bytes]]:
+    """For a client's `files`."""
+    return {"image": ("../../etc/passwd", image)}
+
+
+def rows_of(answer: dict) -> Sequence[int]:
+    return [one["row"] for one in answer["found"]]
