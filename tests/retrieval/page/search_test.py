@@ -8,6 +8,7 @@ import pytest
 
 from tests.report.browser import needs_browser
 from tests.retrieval.page import served
+from tests.retrieval.service.served import png
 
 visits = pytest.importorskip("tests.retrieval.page.visits")
 pytestmark = [pytest.mark.slow, needs_browser]
@@ -62,7 +63,7 @@ class TestOwnPicture:
         with page.expect_file_chooser() as chooser:
             page.get_by_role("button", name="Choose a picture").click()
         chooser.value.set_files(
-            {"name": "blue.png", "mimeType": "image/png", "buffer": served.png(served.SEA)}
+            {"name": "blue.png", "mimeType": "image/png", "buffer": served.BLUE}
         )
         self.is_found(page, "blue.png", {"0"})
         assert page.locator("#query-facts").text_content() == "40 × 30, 1 kB"
@@ -70,11 +71,11 @@ class TestOwnPicture:
     def test_dropped_then_pasted(self, visit):
         page = visit.open()
         page.locator("#sample-grid a").first.wait_for()
-        visits.drop(page, served.png(served.SEA), "blue.png")
+        visits.drop(page, served.BLUE, "blue.png")
         self.is_found(page, "blue.png", {"0"})
         assert page.evaluate("window.hinted") == "flex"
         assert not page.locator("#drop").is_visible()
-        visits.paste(page, served.png(served.WOOD), "green.png")
+        visits.paste(page, served.GREEN, "green.png")
         wait_for(page, "Like green.png", "h1")
         self.is_found(page, "green.png", {"21"})
         page.go_back()
@@ -93,9 +94,7 @@ class TestOwnPicture:
 
     def test_of_a_format_that_browsers_do_not_read(self, visit):
         page = visit.open()
-        tiff = io.BytesIO()
-        served.Image.new("RGB", (20, 20), served.SEA).save(tiff, "TIFF")
-        visits.drop(page, tiff.getvalue(), "scan.tiff", "image/tiff")
+        visits.drop(page, png(served.SEA, kind="TIFF"), "scan.tiff", "image/tiff")
         wait_for(page, "Like scan.tiff", "h1")
         wait_for(page, "nearest first")
         assert page.locator("#query-frame").text_content() == "tiff"
@@ -170,7 +169,7 @@ class TestResults:
 class TestNarrowing:
     def test_the_radius_acts_without_encoding_again(self, visit):
         page = visit.open()
-        visits.drop(page, served.png(served.SEA), "blue.png")
+        visits.drop(page, served.BLUE, "blue.png")
         wait_for(page, "nearest first")
         bodies = []
         page.on("request", lambda request: bodies.append(request.post_data or ""))

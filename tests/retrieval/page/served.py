@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import io
 import os
 import socket
 import threading
@@ -11,26 +10,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from hybridhash_jax.retrieval.encoding.prepare import thumbnail
 from hybridhash_jax.retrieval.index import Entry, create_index, open_writer
 from input_pipeline.near_duplicates.hashing import perceptual_hash
 from tests.report import report_cases
 from tests.retrieval.search.pictured import Colour, FakeEncoder
+from tests.retrieval.service.served import png
 
 LONG = b"a_word_that_does_not_end_" * 8 + b".jpg"
 ODD = b"sea/a,\n\xff.jpg"
 TIED = 40  # images of the wood, all with one code
 SEA: Colour = (0, 0, 255)
 WOOD: Colour = (0, 255, 0)
-
-
-def png(colour: Colour, size: tuple[int, int] = (40, 30)) -> bytes:
-    """A picture whose code, by the encoder of the tests, is its colour."""
-    file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, "PNG")
-    return file.getvalue()
+# By the encoder of the tests a picture's code is its colour.
+BLUE, GREEN = png(SEA, (40, 30)), png(WOOD, (40, 30))
 
 
 @dataclasses.dataclass(frozen=True)

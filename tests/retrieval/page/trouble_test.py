@@ -10,7 +10,6 @@ from tests.retrieval.page import served
 visits = pytest.importorskip("tests.retrieval.page.visits")
 pytestmark = [pytest.mark.slow, needs_browser]
 
-BLUE = served.png(served.SEA)
 AGAIN = {"retry-after": "1"}
 FAILED = "Failed to load resource"  # Chromium's own line about each answer that is no success
 
@@ -85,7 +84,7 @@ def test_a_file_that_the_server_refuses_leaves_what_was_there(visit):
     assert told(page).startswith("The image is of no format that is read; give ")
     page.locator("h1", has_text="Like 00.jpg").wait_for()
     assert page.locator("#grid a").count() == 24
-    visits.drop(page, BLUE, "blue.png")
+    visits.drop(page, served.BLUE, "blue.png")
     page.locator("h1", has_text="Like blue.png").wait_for()
     assert not page.locator("#problem").is_visible()
 
@@ -150,7 +149,7 @@ def test_a_busy_server_is_asked_again_when_it_says(visit):
         return visits.answer_problem(route, 503, "the network is still being made ready", **AGAIN)
 
     page.route("**/v1/search", busy_once)
-    visits.drop(page, BLUE, "blue.png")
+    visits.drop(page, served.BLUE, "blue.png")
     words = "The network is still being made ready. Trying again in 1 second."
     page.locator("#found", has_text=words).wait_for()
     page.locator("h1", has_text="Like blue.png").wait_for()
@@ -241,7 +240,7 @@ def test_an_empty_index(browser, indexes):
         page.get_by_role("heading", name="The index is empty").wait_for()
         assert "hybridhash encode FOLDER" in page.locator("#sample-grid").text_content()
         assert page.get_by_role("button", name="Choose a picture").is_disabled()
-        visits.drop(page, BLUE, "blue.png")
+        visits.drop(page, served.BLUE, "blue.png")
         assert told(page) == "The index is empty, so there is nothing to find yet."
 
 
