@@ -16,22 +16,9 @@ pytestmark = [pytest.mark.slow, needs_browser]
 IMAGES = len(served.photographs().paths)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with visits.chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    index = served.make_index(tmp_path_factory.mktemp("photographs"), served.photographs())
-    with served.served(index, originals=True) as base:
-        yield base
-
-
 @pytest.fixture
-def visit(browser, base):
-    with visits.visit(browser, base) as visit:
+def visit(browser, photographs):
+    with visits.visit(browser, photographs) as visit:
         yield visit
 
 

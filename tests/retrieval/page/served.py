@@ -20,6 +20,7 @@ from tests.retrieval.service.served import png
 
 LONG = b"a_word_that_does_not_end_" * 8 + b".jpg"
 ODD = b"sea/a,\n\xff.jpg"
+UPLOAD_BYTES = 100_000  # little, so that the tests can give too much
 TIED = 40  # images of the wood, all with one code
 SEA: Colour = (0, 0, 255)
 WOOD: Colour = (0, 255, 0)

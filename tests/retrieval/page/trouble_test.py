@@ -15,30 +15,20 @@ FAILED = "Failed to load resource"  # Chromium's own line about each answer that
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with visits.chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def indexes(tmp_path_factory):
-    """Where each of them is served."""
+    """Where others are served: one of codes and names alone, and an empty one."""
     some = served.photographs()
     made = {
-        "full": served.make_index(tmp_path_factory.mktemp("full"), some),
         "bare": served.make_index(tmp_path_factory.mktemp("bare"), some, bare=True),
         "empty": served.make_index(tmp_path_factory.mktemp("empty"), served.Made([], [], [])),
     }
     with contextlib.ExitStack() as stack:
-        yield {
-            name: stack.enter_context(served.served(path, upload_bytes=20_000))
-            for name, path in made.items()
-        }
+        yield {name: stack.enter_context(served.served(path)) for name, path in made.items()}
 
 
 @pytest.fixture
-def visit(browser, indexes):
-    with visits.visit(browser, indexes["full"]) as visit:
+def visit(browser, photographs):
+    with visits.visit(browser, photographs) as visit:
         yield visit
 
 
@@ -57,24 +47,27 @@ def searches(visit) -> int:
     return visit.requests.count(("POST", "/v1/search"))
 
 
-@pytest.mark.parametrize(
-    ("data", "name", "kind", "words"),
-    [
-        (b"x" * 20_001, "big.jpg", "image/jpeg", "big.jpg has 20 kB; up to 20 kB are taken"),
-        (b"", "none.jpg", "image/jpeg", "none.jpg is empty"),
-        (b"%PDF", "a.pdf", "application/pdf", "a.pdf is no picture but application/pdf"),
-    ],
-)
-def test_a_file_that_is_refused_before_it_is_sent(visit, data, name, kind, words):
+REFUSED = [
+    (
+        b"x" * (served.UPLOAD_BYTES + 1), "big.jpg", "image/jpeg",
+        "big.jpg has 100 kB; up to 100 kB are taken",
+    ),
+    (b"", "none.jpg", "image/jpeg", "none.jpg is empty"),
+    (b"%PDF", "a.pdf", "application/pdf", "a.pdf is no picture but application/pdf"),
+]  # fmt: skip
+
+
+def test_a_file_that_is_refused_before_it_is_sent(visit):
     page = ready(visit)
     before = searches(visit)
-    visits.drop(page, data, name, kind)
-    assert words in told(page)
+    for data, name, kind, words in REFUSED:
+        visits.drop(page, data, name, kind)
+        assert words in told(page)
+        assert page.get_by_role("heading", name="Find images that look alike").is_visible()
+        assert page.locator("#problem").get_attribute("role") == "alert"
+        page.keyboard.press("Escape")
+        assert not page.locator("#problem").is_visible()
     assert searches(visit) == before
-    assert page.get_by_role("heading", name="Find images that look alike").is_visible()
-    assert page.locator("#problem").get_attribute("role") == "alert"
-    page.keyboard.press("Escape")
-    assert not page.locator("#problem").is_visible()
 
 
 def test_a_file_that_the_server_refuses_leaves_what_was_there(visit):
@@ -103,23 +96,23 @@ def test_no_file_at_all(visit):
     page.locator("#problem", has_text="Save the picture first").wait_for()
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("NotAllowedError", "The camera was not allowed."),
-        ("NotFoundError", "There is no camera here."),
-        ("AbortError", "The camera did not start (AbortError)."),
-    ],
-)
-def test_a_camera_that_does_not_start(visit, name, words):
+def test_a_camera_that_does_not_start(visit):
     page = ready(visit)
-    page.evaluate(
-        "(name) => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', name); }; }",
-        name,
-    )
-    page.get_by_role("button", name="Use the camera").click()
-    assert told(page).startswith(words)
-    assert not page.locator("#camera").is_visible()
+    for name, words in {
+        "NotAllowedError": "The camera was not allowed.",
+        "NotFoundError": "There is no camera here.",
+        "AbortError": "The camera did not start (AbortError).",
+    }.items():
+        page.evaluate(
+            """(name) => {
+              navigator.mediaDevices.getUserMedia = async () => { throw new DOMException("", name); };
+            }""",
+            name,
+        )
+        page.get_by_role("button", name="Use the camera").click()
+        page.locator("#problem p", has_text=words).wait_for()
+        assert not page.locator("#camera").is_visible()
+    page.evaluate("delete navigator.mediaDevices.getUserMedia")
 
 
 def test_the_server_is_gone_and_comes_back(visit):

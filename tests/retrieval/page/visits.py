@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, sync_playwright
 
 from tests.report.browser import BROWSER
 
-# A camera that needs no device and is allowed without asking.
-_FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+# A camera that needs no device and is allowed without asking; one process shows all pages.
+_FLAGS = [
+    "--no-sandbox",
+    "--process-per-site",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
 WAIT_MS = 20_000
 Scheme = Literal["light", "dark"]
 
@@ -24,11 +29,13 @@ _SHIFTS = """window.shifts = 0; new PerformanceObserver((list) => {
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium() -> Iterator[BrowserContext]:
     """The browser, for all tests of a file."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=_FLAGS)
-        yield browser
+        context = browser.new_context()
+        context.add_init_script(_SHIFTS)
+        yield context
         browser.close()
 
 
@@ -48,14 +55,23 @@ class Visit:
         self._told: list[str] = []
         self._others: list[str] = []
         page.set_default_timeout(WAIT_MS)
-        page.on("console", self._hear)
-        page.on("pageerror", lambda error: self._told.append(str(error)))
-        page.on("request", lambda request: self._see(request.method, request.url))
+        self._listeners = {
+            "console": self._hear,
+            "pageerror": lambda error: self._told.append(str(error)),
+            "request": lambda request: self._see(request.method, request.url),
+        }
+        for event, listener in self._listeners.items():
+            page.on(event, listener)  # type: ignore[call-overload]
 
     def open(self, query: str = "") -> Page:
         """Opens the page, and waits until it shows something."""
         self.page.goto(f"{self.base}/{query}")
         return self.page
+
+    def leave(self) -> None:
+        """Watches no longer."""
+        for event, listener in self._listeners.items():
+            self.page.remove_listener(event, listener)
 
     def check(self) -> None:
         """Nothing in the console, nothing from elsewhere."""
@@ -76,18 +92,21 @@ class Visit:
 
 @contextlib.contextmanager
 def visit(
-    browser: Browser, base: str, width: int = 1280, scheme: Scheme = "light", **options: Any
+    browser: BrowserContext, base: str, width: int = 1280, scheme: Scheme = "light"
 ) -> Iterator[Visit]:
-    """A page of its own, checked when the block ends."""
-    height = 860 if width > 500 else 800
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, **options
-    )
-    context.add_init_script(_SHIFTS)
-    seen = Visit(context.new_page(), base)
-    yield seen
-    seen.check()
-    context.close()
+    """The page, fresh, and checked when the block ends."""
+    # One for all tests: a new one costs the browser a window each time.
+    page = browser.pages[0] if browser.pages else browser.new_page()
+    page.set_viewport_size({"width": width, "height": 860 if width > 500 else 800})
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    seen = Visit(page, base)
+    try:
+        yield seen
+        seen.check()
+    finally:
+        page.unroute_all()
+        page.goto("about:blank")
+        seen.leave()
 
 
 def answer_groups(page: Page, rows: Iterable[Iterable[int]]) -> None:
