@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.formats import open_image, why_not
@@ -19,6 +19,7 @@ from input_pipeline.options import Option
 # Pillow's own limit: a quarter of a gigabyte of RGB.
 MAX_PIXELS = 89_478_485
 OPTIONS = (Option("max_pixels", "largest image that is decoded", at_least=1),)
+_LARGE, _STRIP_PIXELS, _BLOCK_BYTES = 1 << 22, 1 << 18, 8192  # pixels of a large image, its parts
 _JPEG_START = b"\xff\xd8\xff"
 # By EXIF orientation: quarter turns to the left, then whether left and right are swapped.
 _TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (3, 0), 7: (1, 1), 8: (1, 0)}
@@ -124,14 +125,36 @@ def _decode_with_pillow(data: bytes, options: DecodeOptions) -> np.ndarray:
 
 def _load(image: Image.Image) -> np.ndarray:
     try:
+        if image.width * image.height > _LARGE:
+            return _load_in_strips(image)
         image.load()
-        # What Pillow asks for, where a palette has transparency; the colours are the same.
-        transparent = image.mode == "P" and "transparency" in image.info
-        return np.asarray((image.convert("RGBA") if transparent else image).convert("RGB"))
+        return _as_rgb(image)
     except MemoryError:
         raise
     except Exception as error:  # every format has its own, and plugins let others through
         raise UnreadableImage(why_not(error)) from error
+
+
+def _load_in_strips(image: Image.Image) -> np.ndarray:
+    """As a whole it would be in memory three times over."""
+    # Pillow keeps other threads waiting while it decodes a block, which may be a thousand times as
+    # large as its bytes.
+    if isinstance(image, ImageFile.ImageFile):
+        image.decodermaxblock = _BLOCK_BYTES
+    image.load()
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = (0, top, width, min(top + rows, height))
+        pixels[top : top + rows] = _as_rgb(image.crop(strip))
+    return pixels
+
+
+def _as_rgb(image: Image.Image) -> np.ndarray:
+    # What Pillow asks for, where a palette has transparency; the colours are the same.
+    transparent = image.mode == "P" and "transparency" in image.info
+    return np.asarray((image.convert("RGBA") if transparent else image).convert("RGB"))
 
 
 def _turned(pixels: np.ndarray, image: Image.Image) -> np.ndarray:

@@ -68,19 +68,19 @@ class Program:
     def start(self, images: np.ndarray, *, quick: bool = False) -> EncodedBatch:
         """Begins with uint8 [B, h, w, 3], B at most a batch; the result is of a whole batch.
 
-        Where it is to be `quick`, few images are a batch of `FEW`.
+        Where it is to be `quick`, one image is a batch of its own, and few are one of `FEW`.
         """
-        size = self._few if quick and len(images) <= self._few else self.batch_size
+        size = self._quick_size(len(images)) if quick else self.batch_size
         if self._features is None:
             inputs = self._put(_padded(images, size))
         else:  # through the host, as features that were kept go
             inputs = self._put(self._whole_features(images, size))
         return self._encode(self.params, inputs)
 
-    @property
-    def _few(self) -> int:
-        devices = self._mesh.size
-        return min(-(-FEW // devices) * devices, self.batch_size)
+    def _quick_size(self, count: int) -> int:
+        devices = self._mesh.size  # a batch is split over them
+        few = min(-(-FEW // devices) * devices, self.batch_size)
+        return next((size for size in (devices, few) if count <= size), self.batch_size)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Float16 of at most a batch, uint8 [B, h, w, 3]; where there is a plan."""

@@ -71,6 +71,15 @@ def test_every_kind_of_file_becomes_the_pixels_of_pillow(kind):
     np.testing.assert_array_equal(pixels, pillows(FILES[kind]))
 
 
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's own convert
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "1"])
+def test_a_large_image_becomes_the_pixels_of_pillow(mode):
+    photo = PHOTO.resize((2053, 2049)).convert(mode)
+    options = {"transparency": bytes(256)} if mode == "P" else {}
+    data = encoded(photo, "PNG", compress_level=1, **options)
+    np.testing.assert_array_equal(decode_image(data), pillows(data))
+
+
 def test_a_palette_with_transparency_is_read_without_a_warning():
     decode_image(FILES["palette PNG with transparency"])  # a warning would be an error here
 

@@ -12,7 +12,7 @@ from PIL import Image
 from hybridhash_jax.retrieval.index import open_writer
 from hybridhash_jax.retrieval.search.search_index import open_index
 from tests.retrieval.search.pictured import COLOURS, ODD, entry_of, make_index, picture
-from tests.retrieval.service.served import client_of, files, png, rows_of
+from tests.retrieval.service.served import client_of, files, png, rows_of, service_of
 
 BLUE = (0, 0, 255)
 PATHS = list(COLOURS)
@@ -179,10 +179,10 @@ def test_an_empty_index_is_answered(tmp_path):
 def test_a_new_generation_is_served(tmp_path):
     index = make_index(tmp_path, {"sea/1.png": BLUE})
     with client_of(index) as client:
-        service = client.app.state.service
-        assert not service.generations.refresh()
+        generations = service_of(client).generations
+        assert not generations.refresh()
         _add(index, tmp_path / "images", "sea/new.png")
-        assert service.generations.refresh()
+        assert generations.refresh()
         answer = searched(client, image=png(BLUE))
         assert answer["generation"] == 2 and rows_of(answer) == [0, 1]
 
@@ -190,7 +190,7 @@ def test_a_new_generation_is_served(tmp_path):
 def test_an_index_that_cannot_be_read_any_more_leaves_the_old_one(tmp_path):
     index = make_index(tmp_path, {"sea/1.png": BLUE})
     with client_of(index) as client:
-        generations = client.app.state.service.generations
+        generations = service_of(client).generations
         kept = (index / "index.json").read_bytes()
         (index / "index.json").write_bytes(b"{")
         assert not generations.refresh()

@@ -1,6 +1,7 @@
 """Services of small indexes whose encoder needs no network."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import signal
@@ -9,14 +10,20 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
 from hybridhash_jax.retrieval.service.app import create_app
+from hybridhash_jax.retrieval.service.service import Service
 from hybridhash_jax.retrieval.service.settings import Settings
 from tests.retrieval.search.pictured import FakeEncoder
+
+if TYPE_CHECKING:
+    from hybridhash_jax.retrieval.encoding.encoder import Encoder
 
 HOST = "http://localhost"
 
@@ -26,6 +33,7 @@ class HeldEncoder(FakeEncoder):
 
     def __init__(self, *, all: bool = False):
         super().__init__()
+        self.model = dataclasses.replace(self.model, backend="gpu")  # which batches
         self.may_go, self.batches, self.all = threading.Event(), list[int](), all
 
     def start(self, crops: np.ndarray, *, quick: bool = False):
@@ -35,14 +43,22 @@ class HeldEncoder(FakeEncoder):
         return super().start(crops)
 
 
+def app_of(index: Path, encoder: FakeEncoder, **settings) -> FastAPI:
+    return create_app(Settings(index, **settings), lambda _: cast("Encoder", encoder))
+
+
 @contextlib.contextmanager
 def client_of(index: Path, encoder: FakeEncoder | None = None, **settings) -> Iterator[TestClient]:
     """A client of a service in this process, which is ready."""
-    app = create_app(Settings(index, **settings), lambda _: encoder or FakeEncoder())
+    app = app_of(index, encoder or FakeEncoder(), **settings)
     with TestClient(app, base_url=HOST) as client:
         while client.get("/readyz").status_code != 200:
             assert app.state.service.encoder.error is None
         yield client
+
+
+def service_of(client: TestClient) -> Service:
+    return cast(FastAPI, client.app).state.service
 
 
 def png(colour: tuple[int, int, int], size: tuple[int, int] = (16, 12), kind: str = "PNG") -> bytes:

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions, decode_image
 from input_pipeline.images.formats import accepted_formats, starts_as
 from input_pipeline.images.transforms import ImageTransform
 
+Result = TypeVar("Result")
 _LARGE = 10_000_000  # pixels: of such images one at a time is decoded, for its memory
 
 
@@ -30,13 +33,16 @@ class Decoder:
         Raises:
           Problem: 415 for another format, 413 for too many pixels, 422 for a damaged file.
         """
-        return Preparation(transform).crop(self._decoded(data, transform.options))
+        return self._made(data, transform.options, Preparation(transform).crop)
 
     def thumbnail(self, data: bytes) -> bytes:
         """A small JPEG of an image file; a problem as of `crop`."""
-        return thumbnail(self._decoded(data, DecodeOptions(apply_orientation=True)))
+        return self._made(data, DecodeOptions(apply_orientation=True), thumbnail)
 
-    def _decoded(self, data: bytes, options: DecodeOptions) -> np.ndarray:
+    def _made(
+        self, data: bytes, options: DecodeOptions, make: Callable[[np.ndarray], Result]
+    ) -> Result:
+        """What `make` makes of the pixels, uint8 [h, w, 3]."""
         if not starts_as(data):
             raise Problem(415, f"the image is of no format that is read; give {', '.join(accepted_formats())}")  # fmt: skip
         try:
@@ -44,7 +50,8 @@ class Decoder:
             self._check(header.width, header.height)
             large = header.width * header.height > _LARGE
             with self._large if large else contextlib.nullcontext():
-                return decode_image(data, dataclasses.replace(options, max_pixels=self._pixels))
+                limited = dataclasses.replace(options, max_pixels=self._pixels)
+                return make(decode_image(data, limited))
         except UnreadableImage as error:
             raise Problem(422, f"the image cannot be read: {error}. Give another file") from error
 

@@ -105,8 +105,10 @@ def counts_by_distance(index: Index, words: np.ndarray, rows: np.ndarray) -> lis
 
 
 def _distances(codes: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Bits, [n], of uint64 [n, words] and one code; more than 255 do not fit a byte."""
-    distances = np.bitwise_count(codes[:, 0] ^ words[0]).astype(np.uint16)
+    """Bits, [n], of uint64 [n, words] and one code."""
+    distances = np.bitwise_count(codes[:, 0] ^ words[0])
+    if len(words) > 3:  # more than 255 do not fit a byte
+        distances = distances.astype(np.uint16)
     for place in range(1, len(words)):
         distances += np.bitwise_count(codes[:, place] ^ words[place])
     return distances
