@@ -177,13 +177,15 @@ async function show({ moved = false, back = false } = {}) {
   picture = place.picture ?? null;
   $(view === "duplicates" ? "to-duplicates" : "to-search").setAttribute("aria-current", "page");
   $(view === "duplicates" ? "to-search" : "to-duplicates").removeAttribute("aria-current");
-  if (moved) scrollTo(0, 0);
+  if (moved) {
+    scrollTo(0, 0);
+    document.querySelector(`#${view} h1`).focus({ preventScroll: true });
+  }
   settle();
   try {
     const render = { start: showStart, search: showSearch, duplicates: showDuplicates }[view];
     await render(query, signal);
     if (back) comeBack(place);
-    else if (moved) document.querySelector(`#${view} h1`).focus({ preventScroll: true });
   } catch (problem) {
     if (signal.aborted) return;
     if (!(problem instanceof Problem)) throw problem;
