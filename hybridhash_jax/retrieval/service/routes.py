@@ -6,6 +6,7 @@ from fastapi import FastAPI, Query
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from hybridhash_jax.retrieval.service import metrics, problems, schemas
 from hybridhash_jax.retrieval.service.problems import Problem, answer, busy
@@ -13,7 +14,7 @@ from hybridhash_jax.retrieval.service.schemas import Asked, SearchFields
 from hybridhash_jax.retrieval.service.service import Service
 from hybridhash_jax.retrieval.service.web.pages import FILES, Pages, tagged
 from hybridhash_jax.retrieval.service.web.uploads import Form, read_form
-from hybridhash_jax.retrieval.service.work.files import in_chunks
+from hybridhash_jax.retrieval.service.work.files import ImageFile, in_chunks
 from hybridhash_jax.retrieval.service.work.groups import check_radius
 
 _PROBLEM = {
@@ -22,6 +23,21 @@ _PROBLEM = {
 }  # fmt: skip
 _JPEG = {200: {"description": "A JPEG.", "content": {"image/jpeg": {}}}}
 _IMAGE = {200: {"description": "The image file as it is.", "content": {"image/*": {}}}}
+
+
+class _FileResponse(StreamingResponse):
+    """A file, closed also where the client has gone before it was read."""
+
+    def __init__(self, image: ImageFile):
+        headers = {"content-length": str(image.size), "cache-control": "no-cache"}
+        super().__init__(in_chunks(image), media_type=image.media_type, headers=headers)
+        self._file = image.file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
 
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -93,8 +109,7 @@ def _add_items(app: FastAPI, service: Service) -> None:
     )
     async def image(row: int) -> Response:
         found = await service.original(row)
-        headers = {"content-length": str(found.size), "cache-control": "no-cache"}
-        return StreamingResponse(in_chunks(found), media_type=found.media_type, headers=headers)
+        return _FileResponse(found)
 
 
 def _add_duplicates(app: FastAPI, service: Service) -> None:

@@ -117,6 +117,9 @@ class IndexFacts(BaseModel):
     generation: int
     labels: list[Label] = Field(description="the most frequent ones first, at most 200")
     originals: bool = Field(description="whether whole files are given out")
+    thumbnails: bool = Field(
+        description="False where no image has one, so nobody need ask for each"
+    )
     duplicates: bool = Field(description="whether the index has what near-duplicates need")
     limits: Limits
     warnings: list[str]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hybridhash_jax.retrieval.index import Index
+from hybridhash_jax.retrieval.index.storage import THUMBNAILS
 from hybridhash_jax.retrieval.service.metrics import Metrics
 from hybridhash_jax.retrieval.service.problems import Problem
 from hybridhash_jax.retrieval.service.schemas import Asked, SearchFields
@@ -209,4 +210,9 @@ def _facts(index: Index) -> dict[str, Any]:
         "model": index.model.name,
         "fingerprint": index.model.fingerprint,
         "generation": index.generation,
+        "thumbnails": (index.path / THUMBNAILS).exists() or _has_files(index),
     }
+
+
+def _has_files(index: Index) -> bool:
+    return index.root is not None and index.root.is_dir()
