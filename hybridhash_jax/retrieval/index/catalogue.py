@@ -90,7 +90,7 @@ def connect(path: Path, *, to_write: bool = False) -> sqlite3.Connection:
         uri=True,
         timeout=WAIT_SECONDS,
         isolation_level=None,
-        check_same_thread=False,  # SQLite is built to be shared between threads
+        check_same_thread=False,  # `Index` lets one thread in at a time
     )
     connection.execute(f"PRAGMA query_only = {int(not to_write)}")
     if to_write:

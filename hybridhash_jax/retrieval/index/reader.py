@@ -1,8 +1,10 @@
 """An index as a reader sees it: one generation, whatever is written meanwhile."""
 
+import contextlib
 import dataclasses
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -66,6 +68,7 @@ class Index:
         self.path, self.model, self.root = path, header.model, header.root
         self.words = words_of(self.model.bits)
         self.header, self._connection = header, connection
+        self._lock = threading.Lock()
         connection.execute("BEGIN")  # so that all of it is of one generation
         self._changes = catalogue.changes(connection)
         records = catalogue.segments(connection)
@@ -98,12 +101,12 @@ class Index:
 
     def entries(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> list[Entry]:
         """The images of some rows, in their order; IndexFileError for a row there is not."""
-        with explained(self.path, "read"):
+        with self._reading():
             return catalogue.entries(self._connection, [int(row) for row in rows])
 
     def row_of(self, path: bytes) -> int | None:
         """The row of a path relative to the root; None where it is not searched."""
-        with explained(self.path, "read"):
+        with self._reading():
             found = self._connection.execute("SELECT row FROM rows WHERE path = ?", (path,))
             rows = [row for (row,) in found.fetchall() if self._is_alive(row)]
         return rows[-1] if rows else None
@@ -111,20 +114,23 @@ class Index:
     def paths(self) -> tuple[list[bytes], Int64[np.ndarray, " n"]]:
         """All that are searched, and their rows, in the order of rows."""
         query = "SELECT row, path FROM rows WHERE row < ? ORDER BY row"
-        with explained(self.path, "read"):
+        with self._reading():
             found = self._connection.execute(query, (self.num_rows,))
             paths = [path for row, path in found if self.alive[row]]
         return paths, np.flatnonzero(self.alive)
 
     def by_path(self) -> Iterator[tuple[int, Entry]]:
-        """All rows that are searched and their images, in the order of paths, one by one."""
+        """All rows that are searched and their images, in the order of paths, one by one.
+
+        Until it ends no other thread may use the index.
+        """
         with explained(self.path, "read"):
             found = catalogue.entries_by_path(self._connection, self.num_rows)
             yield from ((row, entry) for row, entry in found if self.alive[row])
 
     def labels(self) -> dict[str, int]:
         """How many images that are searched have each label, in the order of labels."""
-        with explained(self.path, "read"):
+        with self._reading():
             return filters.count_labels(self._connection, self.alive)
 
     def matching(self, where: Sequence[tuple[str, str]]) -> Bool[np.ndarray, " num_rows"]:
@@ -135,7 +141,7 @@ class Index:
         Raises:
           IndexFileError: a key there is not; the message names those there are.
         """
-        with explained(self.path, "read"):
+        with self._reading():
             return self.alive & filters.matching(self._connection, self.num_rows, where)
 
     def codes(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> UInt64[np.ndarray, "m words"]:
@@ -178,12 +184,14 @@ class Index:
 
     def segment_records(self) -> list[catalogue.SegmentRecord]:
         """What the catalogue lists, damaged segments among them."""
-        records = catalogue.segments(self._connection)
+        with self._lock:
+            records = catalogue.segments(self._connection)
         return [record for record in records if record.first_row < self.num_rows]
 
     def catalogue_problems(self) -> list[str]:
         """Reads the whole catalogue; returns what is wrong in it, a sentence each."""
-        return catalogue.problems(self._connection, self.path / self.header.catalogue)
+        with self._lock:
+            return catalogue.problems(self._connection, self.path / self.header.catalogue)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -193,6 +201,12 @@ class Index:
     def thumbnail(self, row: int) -> bytes | None:
         """The JPEG of a row; None where none is kept."""
         return thumbnails.load(self.path / storage.THUMBNAILS, self.entries([row])[0].path)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One thread at a time: two that run the same query on a connection disturb each other."""
+        with self._lock, explained(self.path, "read"):
+            yield
 
     def _is_alive(self, row: int) -> bool:
         return row < self.num_rows and bool(self.alive[row])

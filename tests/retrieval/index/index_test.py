@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,22 @@ def test_paths_may_hold_any_byte(tmp_path):
     assert [index.row_of(path) for path in ODD] == [0, 1, 2, 3]
     assert index.labels() == {"": 1, "cat": 1, "Ä": 1, "\udcff\udcfe": 1}
     assert index.matching([("label", "\udcff\udcfe")]).tolist() == [False, True, False, False]
+
+
+def test_threads_share_an_index(tmp_path):
+    paths = [b"%03d.jpg" % number for number in range(200)]
+    index = open_index(make(tmp_path / "i", paths))
+
+    def read(thread: int) -> bool:
+        places = np.random.default_rng(thread).integers(0, 200, (150, 3)).tolist()
+        return all(
+            [entry.path for entry in index.entries(rows)] == [paths[row] for row in rows]
+            and index.row_of(paths[rows[0]]) == rows[0]
+            for rows in places
+        )
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(read, range(8)))
 
 
 def test_an_image_that_is_encoded_again_replaces_its_old_row(tmp_path):
