@@ -1,11 +1,14 @@
-"""One browser for all of these tests, and one service for those that only read it."""
+"""One browser for all of these tests, and one service for those that only read it.
+
+It is closed with the last of them: while Playwright runs, others cannot run an event loop.
+"""
 
 import pytest
 
 from tests.retrieval.page import served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser():
     from tests.retrieval.page import visits
 
@@ -13,7 +16,7 @@ def browser():
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def photographs(tmp_path_factory):
     """Where they are served."""
     index = served.make_index(tmp_path_factory.mktemp("photographs"), served.photographs())

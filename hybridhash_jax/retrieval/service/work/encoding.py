@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hybridhash_jax.retrieval.encoding.prepare import Preparation
 from hybridhash_jax.retrieval.index import to_words
 from hybridhash_jax.retrieval.service.metrics import Metrics
 from hybridhash_jax.retrieval.service.problems import Problem, busy
@@ -135,10 +136,11 @@ class EncoderThread:
         # alone and 32 ms as a batch of 8. Accelerators take as long for all as for one.
         if encoder.model.backend != "cpu":
             self._together = _batch_size(encoder)
-        side = encoder.transform.size
+        # Of an image that is no crop yet: what makes one of it is loaded, too.
+        pixels = np.zeros((2 * encoder.transform.size + 1,) * 2 + (3,), np.uint8)
+        crop = Preparation(encoder.transform).of_pixels(pixels).crop
         for count in {1, self._together}:
-            crops = np.zeros((count, side, side, 3), np.uint8)
-            encoder.fetch(encoder.start(crops, quick=True), count)
+            encoder.fetch(encoder.start(np.stack([crop] * count), quick=True), count)
 
     def _next_batch(self) -> list[_Waiting]:
         """At most `_IMAGES` that wait; none once it is to stop."""
