@@ -1,6 +1,7 @@
 """Tables of real servers, which this file starts once each."""
 
 import contextlib
+import importlib
 import dataclasses
 import subprocess
 import sys
@@ -27,6 +28,9 @@ _MANY = [f"class_{number % 7}/{number}.jpg".encode() for number in range(3000)]
 @pytest.fixture(scope="module")
 def servers():
     """Each is started when a test first asks for it."""
+    # It sets up logging, which closes every stream but the current ones; once a test has put its own
+    # in place of sys.stderr, those of pytest would go.
+    importlib.import_module("pymilvus")
     started = {}
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setenv("MILVUS_TOKEN", engine_servers.MILVUS_TOKEN)
