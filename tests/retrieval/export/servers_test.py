@@ -1,8 +1,8 @@
 """Tables of real servers, which this file starts once each."""
 
 import contextlib
-import importlib
 import dataclasses
+import importlib
 import subprocess
 import sys
 import time
