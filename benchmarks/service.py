@@ -52,14 +52,16 @@ def main() -> None:
     parser.add_argument("--note", default="")
     args = parser.parse_args()
     figures = {}
-    for network in args.networks:
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
-            os.environ["JAX_COMPILATION_CACHE_DIR"] = str(place / "programs")
-            keep_programs(None)
+    with tempfile.TemporaryDirectory() as folder:
+        # One for all: JAX looks at it once.
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder) / "programs")
+        keep_programs(None)
+        for network in args.networks:
+            place = Path(folder) / network
+            place.mkdir()
             _make_index(place / "index", _ENCODERS[network](place), args.rows)
             figures[network] = _measure(place / "index", args.requests)
-        print(network, " ".join(f"{name}={value}" for name, value in figures[network].items()))
+            print(network, " ".join(f"{key}={value}" for key, value in figures[network].items()))
     if args.out:
         packages = ("jax", "numpy", "fastapi", "uvicorn")
         write_record(args.out, packages, note=args.note, rows=args.rows, **figures)

@@ -178,6 +178,7 @@ def test_two_processes_pretrain_as_one_with_half_of_the_parameters_each(tmp_path
     assert second["validation"] == first["validation"] == 200
 
 
+@pytest.mark.thorough
 def test_two_processes_learn_codes_of_the_database_as_one(tmp_path):
     options = {
         "method__name": "adsh", "num_epochs": 2, "evaluation__before_training": False,

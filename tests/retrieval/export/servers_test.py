@@ -50,9 +50,13 @@ def servers():
         yield server
 
 
-@pytest.fixture(params=["pgvector", "milvus"])
+@pytest.fixture(params=["pgvector", pytest.param("milvus", marks=pytest.mark.thorough)])
 def engine(request, servers):
     return servers(request.param)
+
+
+# Milvus takes its time, so most of the tests of it are thorough, but not these.
+both_engines = pytest.mark.parametrize("engine", ["pgvector", "milvus"], indirect=True)
 
 
 @pytest.fixture
@@ -83,6 +87,7 @@ def expected(index):
         }
 
 
+@both_engines
 def test_a_table_becomes_what_the_index_holds(engine, tmp_path, capsys):
     index = make(tmp_path / "a.idx", _NAMES[:2], [*_NAMES[2:], b"sea/gone.jpg"])
     flags = engine.flags(index, "becomes")
@@ -104,7 +109,10 @@ def test_a_table_becomes_what_the_index_holds(engine, tmp_path, capsys):
     assert "0 new, 0 changed, 0 removed, 6 were there" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("to, bits", [("pgvector", 20), ("pgvector", 128), ("milvus", 20)])
+@pytest.mark.parametrize(
+    "to, bits",
+    [("pgvector", 20), ("pgvector", 128), pytest.param("milvus", 20, marks=pytest.mark.thorough)],
+)
 def test_codes_of_any_length_are_found_at_their_distance(servers, to, bits, tmp_path):
     engine = servers(to)
     model = dataclasses.replace(MODEL, bits=bits)
@@ -131,6 +139,7 @@ def test_lists_find_what_is_told(engine, many, capsys):
     )
 
 
+@both_engines
 def test_a_server_that_goes_away_in_the_middle(engine, many, capfd):
     with engine.relay(150_000) as url:
         assert command.main(engine.flags(many, "cut", "--batch=250", url=url)) == 1
