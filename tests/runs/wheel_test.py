@@ -62,7 +62,7 @@ def run(program: Path, *arguments: str, folder: Path) -> str:
 def test_the_wheel_holds_every_source_file_template_and_table(wheel):
     with zipfile.ZipFile(wheel) as archive:
         found = set(archive.namelist())
-    kinds = ("*.py", "*.html", "*.css", "*.json")
+    kinds = ("*.py", "*.html", "*.css", "*.js", "*.svg", "*.json")
     files = [path for name in SOURCES for kind in kinds for path in (ROOT / name).rglob(kind)]
     assert {str(path.relative_to(ROOT)) for path in files} <= found
     assert not any(name.startswith(("tests/", "benchmarks/", "main")) for name in found)
