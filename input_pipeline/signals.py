@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 Answer = Callable[[int], None]
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 _answers: list[Answer] = []  # the last one counts
+_taken = [False]  # are Python's handlers replaced at present? Only the main thread changes it.
 
 
 def say(text: str) -> None:
@@ -44,7 +45,7 @@ def end(number: int, clean_up: Callable[[], None] | None = None) -> None:
 def listen(answer: Answer = end) -> None:
     """From here on `answer` is called with the number of each SIGINT and SIGTERM, in a thread."""
     _answers.append(answer)
-    if len(_answers) == 1:
+    if not _taken[0]:
         _start()
 
 
@@ -57,7 +58,7 @@ def answered_by(answer: Answer) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    stop = None if _answers else _start()
+    stop = None if _taken[0] else _start()
     _answers.append(answer)
     try:
         yield
@@ -70,9 +71,10 @@ def answered_by(answer: Answer) -> Iterator[None]:
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
     """Inside the block Python's own handlers count, for code that cleans up when it is stopped."""
-    if not _answers:
+    if not _taken[0]:
         yield
         return
+    _taken[0] = False
     wakeup = signal.set_wakeup_fd(-1)
     own = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in own.items()}
@@ -82,10 +84,12 @@ def raised() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        _taken[0] = True
 
 
 def _start() -> Callable[[], None]:
     """Takes the signals over; returns what gives them back."""
+    _taken[0] = True
     ear, mouth = os.pipe()
     os.set_blocking(mouth, False)
     # What Python's C handler writes there is read even while the main thread is in C code.
@@ -94,6 +98,7 @@ def _start() -> Callable[[], None]:
     threading.Thread(target=_hear, args=(ear,), name="signals", daemon=True).start()
 
     def stop() -> None:
+        _taken[0] = False
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)

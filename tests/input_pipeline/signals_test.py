@@ -70,6 +70,20 @@ def test_a_tool_that_cleans_up_still_gets_its_exception():
             assert heard_after(heard, 1) == [signal.SIGINT]
 
 
+def test_a_tool_that_cleans_up_may_answer_for_itself_for_a_while():
+    outer, inner = [], []
+    with signals.answered_by(outer.append):
+        with signals.raised():
+            with signals.answered_by(inner.append):
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert heard_after(inner, 1) == [signal.SIGTERM]
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard_after(outer, 1) == [signal.SIGTERM]
+
+
 def test_another_thread_changes_no_handler():
     before, inside = signal.getsignal(signal.SIGINT), []
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hybridhash_jax.retrieval import outputs
 from hybridhash_jax.retrieval.duplicates.accepted import Accepted, default_file
 from hybridhash_jax.retrieval.duplicates.output import as_bytes, as_text, summary
 from hybridhash_jax.retrieval.duplicates.results import Results
@@ -17,7 +18,7 @@ from hybridhash_jax.retrieval.duplicates.sources import Source, read_source
 from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.outputs import FORMATS, print_exactly
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import check_outputs, make_parser, run_command
+from input_pipeline.commands import make_parser, run_command
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.messages import counted
 from input_pipeline.near_duplicates.finding import (
@@ -145,7 +146,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     for name in ("num_workers", "max_pixels"):
         if getattr(options, name) < 1:
             parser.error(f"--{name}={getattr(options, name)}; give 1 or more")
-    check_outputs(parser, output=options.output, html=options.html)
+    outputs.check_outputs(parser, output=options.output, html=options.html)
 
 
 def _ids(text: str) -> list[str]:

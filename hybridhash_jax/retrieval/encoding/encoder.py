@@ -71,9 +71,14 @@ class Encoder:
           workdir: where its run is now; None: where it was.
 
         Raises:
-          EncoderError: its workdir is gone or has changed since.
+          EncoderError: its workdir is gone or has changed since, or one is given and no run made it.
         """
         source = index.model.source
+        if workdir is not None and source.get("kind") == "label-free":
+            raise EncoderError(
+                f"{index.path} was encoded without labels, by {index.model.name}, and no run belongs "
+                "to it; leave --workdir out"
+            )
         if source.get("kind") == "label-free":
             data = index.file(source["file"])
             fitted = label_free.from_bytes(data)

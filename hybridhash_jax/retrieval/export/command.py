@@ -10,10 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+from hybridhash_jax.retrieval import outputs
 from hybridhash_jax.retrieval.export.errors import ExportError, masked
 from hybridhash_jax.retrieval.export.rows import COLUMNS
 from hybridhash_jax.retrieval.export.work import FILES, SERVERS, Request, exported
-from input_pipeline.commands import check_outputs, make_parser, run_command
+from input_pipeline.commands import make_parser, run_command
 
 URL = "HYBRIDHASH_EXPORT_URL"
 _MOST = 10_000  # Milvus gives at most 16,384
@@ -109,7 +110,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     if options.kind == "exact" and (options.lists or options.probes):
         parser.error("--lists and --probes are of --kind=ivf")
     if not server:
-        check_outputs(parser, output=options.output)
+        outputs.check_outputs(parser, output=options.output)
         options.url = None
 
 

@@ -228,7 +228,8 @@ class MilvusTable:
         self._wanted.check_description(self.place, facts["description"])
         found = {field["name"]: _kind(field) for field in facts["fields"]}
         wanted = {**self._fields(), _FIELD: f"BINARY_VECTOR({self._dimension})"}
-        self._wanted.check_columns(self.place, wanted, found)
+        needed = [field["name"] for field in facts["fields"] if not field.get("nullable")]
+        self._wanted.check_columns(self.place, wanted, found, needed)
         if not self._client.list_indexes(self._name, _FIELD):
             self._create_index(0)
 

@@ -144,7 +144,8 @@ class PgTable:
         )
         hits = []
         with self._explained(), self._connection.transaction():
-            for setting in self._settings():
+            # Going on until k are found would praise lists for what a smaller k does not find.
+            for setting in self._settings() if label is not None else self._settings()[:1]:
                 self._run(f"SET LOCAL {setting}")
             for code in _bits(packed, self._wanted.bits):
                 found = self._run(query, {"code": code, "k": k, "label": label}).fetchall()
@@ -178,11 +179,13 @@ class PgTable:
             return
         self._wanted.check_description(self.place, description[0] or "")
         columns = self._run(
-            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
-            " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+            "SELECT attname, format_type(atttypid, atttypmod), attnotnull AND NOT atthasdef"
+            " FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
             [f'"{self._wanted.name}"'],
-        )
-        self._wanted.check_columns(self.place, self._types, dict(columns.fetchall()))
+        ).fetchall()
+        found = {name: kind for name, kind, _ in columns}
+        needed = [name for name, _, needs_value in columns if needs_value]
+        self._wanted.check_columns(self.place, self._types, found, needed)
 
     def _add_pgvector(self) -> None:
         import psycopg

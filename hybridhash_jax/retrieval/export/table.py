@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from hybridhash_jax.retrieval.export.errors import ExportError
@@ -46,10 +46,17 @@ class Wanted:
             )
 
     def check_columns(
-        self, place: str, wanted: Mapping[str, str], found: Mapping[str, str]
+        self,
+        place: str,
+        wanted: Mapping[str, str],
+        found: Mapping[str, str],
+        needed: Collection[str] = (),
     ) -> None:
-        """Raises ExportError unless all columns are there; others may be."""
-        if all(found.get(name) == kind for name, kind in wanted.items()):
+        """Raises ExportError unless all columns are there; others may be that need no value.
+
+        `needed` are those of which every row must have a value.
+        """
+        if wanted.keys() >= set(needed) and wanted.items() <= found.items():
             return
         listed = [
             ", ".join(f"{name} {kind}" for name, kind in columns.items())

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt64
 
 from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
-from hybridhash_jax.retrieval.index.header import digest
+from hybridhash_jax.retrieval.index.header import NAME, digest
 from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.runtime.lock_file import HeldError, described, held, living_holder
 from input_pipeline.atomic_file import open_atomically
@@ -29,6 +29,11 @@ class SegmentFiles(NamedTuple):
 
     codes: str
     hashes: str | None
+
+
+def is_index(path: Path) -> bool:
+    """Is this folder an index, whatever its state?"""
+    return (path / NAME).exists() and (path / SEGMENTS).is_dir()
 
 
 def write_synced(path: Path, data: bytes | memoryview) -> None:

@@ -81,6 +81,13 @@ Everything after that, from bytes to the network's numbers, is in the file."""
 
 def _training(record: Record) -> dict[str, Any]:
     entry = record.entry
+    begun = {
+        "network": record.network,
+        "started from": record.weights,
+        "licence of what it started from": record.licence,
+    }
+    if not record.labels:
+        return {"method": record.learned, **begun}
     images = [
         f"{entry[name]:,} {said}"
         for name, said in (("train_images", "for training"), ("queries", "queries"),
@@ -98,9 +105,7 @@ def _training(record: Record) -> dict[str, Any]:
         "images": ", ".join(images) or None,
         "seed": record.seed,
         "seed of the splits": entry.get("split_seed"),
-        "network": entry.get("variant"),
-        "started from": record.weights,
-        "licence of what it started from": record.licence,
+        **begun,
         "trained with": _versions(entry),
     }
 
@@ -113,6 +118,8 @@ def _versions(entry: Mapping[str, Any]) -> str | None:
 
 
 def _measured(record: Record) -> str:
+    if not record.labels:
+        return "No mAP: that takes labels."
     if record.measured is None:
         if not record.entry:
             return f"mAP: {_MISSING}."

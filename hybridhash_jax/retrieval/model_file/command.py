@@ -6,11 +6,11 @@ compared with the encoder's.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hybridhash_jax.retrieval import outputs
 from input_pipeline.commands import make_parser, run_command
 
 _DTYPES = ("float32", "bfloat16")
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.checkpoint and options.index:
         parser.error("--checkpoint is of a run; an index names its own")
     out = Path(options.out).expanduser()
-    _check_out(parser, out)
+    outputs.check_outputs(parser, out=str(out))
     return run_command(lambda: _run(options, out), "nothing was written")
 
 
@@ -47,11 +47,6 @@ def _run(options: argparse.Namespace, out: Path) -> str:
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text).expanduser()
-
-
-def _check_out(parser: argparse.ArgumentParser, out: Path) -> None:
-    if out.is_dir() or not os.access(out.parent, os.W_OK):
-        parser.error(f"--out={str(out)!r} cannot be written; give a file in a folder that is there")
 
 
 def _parser() -> argparse.ArgumentParser:

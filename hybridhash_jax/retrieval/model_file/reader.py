@@ -71,7 +71,7 @@ class ModelFile:
         core). Crops that others made go to `of_crops`.
 
         Raises:
-          UnreadableImage: names the first that cannot be read.
+          ModelFileError: names the first that cannot be read.
         """
         if isinstance(images, str | bytes | os.PathLike):
             raise ModelFileError(f"images must be several: [{os.fspath(images)!r}] for one")
@@ -127,4 +127,4 @@ def _crop(preparation: Preparation, image: Path_ | np.ndarray) -> np.ndarray:
     try:
         return preparation.of_file(image).crop
     except UnreadableImage as error:
-        raise UnreadableImage(f"{shown(image)}: {error}") from error
+        raise ModelFileError(f"{shown(image)}: {error}") from error

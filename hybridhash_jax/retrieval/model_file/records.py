@@ -21,7 +21,9 @@ class Record:
       learned: how the codes came about, a sentence.
       weights: what the network started from, a sentence.
       licence: of these weights, a sentence.
+      network: its name.
       seed: of the training.
+      labels: did it learn from labels, so that there is a run with data, seed and mAP?
       entry: the run's entry of results.json; empty where there is none.
       measured: the evaluation of this very checkpoint; None where there is none.
     """
@@ -29,6 +31,8 @@ class Record:
     learned: str
     weights: str
     licence: str
+    network: str | None
+    labels: bool = True
     seed: int | None = None
     entry: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     measured: Mapping[str, Any] | None = None
@@ -43,6 +47,8 @@ def record_of(model: Model) -> Record:
         learned=f"ITQ, fitted to the features of {source['images']:,} images without labels",
         weights=source["weights"],
         licence=_licence(source["weights"]),
+        network=source["weights"],
+        labels=False,
     )
 
 
@@ -60,6 +66,7 @@ def _of_run(workdir: Path, step: int) -> Record:
         learned=f"{config.method.name}, {config.num_epochs} epochs, checkpoint {step}",
         weights=load_init_note(workdir) or weights or "random numbers",
         licence=_licence(weights),
+        network=entry.get("variant"),
         seed=config.seed,
         entry=entry,
         measured=measured,

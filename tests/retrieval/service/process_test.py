@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import io
+import signal
 import socket
 import struct
 import threading
@@ -275,7 +276,8 @@ def test_two_hundred_connections_at_once_are_all_answered(served):
     watch.check()
 
 
-def test_sigterm_finishes_what_runs_and_takes_nothing_new(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_what_runs_finish_and_nothing_new_begin(tmp_path, number):
     with Process(make_index(tmp_path), seconds=1) as served:
         wait_until_ready(served)
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -283,7 +285,7 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(tmp_path):
             send = lambda _: httpx2.post(f"{served.url}/v1/search", files=image, timeout=20)  # noqa: E731
             running = [pool.submit(send, n) for n in range(4)]
             time.sleep(0.5)
-            ended = pool.submit(served.stop)
+            ended = pool.submit(served.stop, number)
             time.sleep(0.4)
             with pytest.raises(httpx2.ConnectError):
                 httpx2.get(f"{served.url}/healthz")

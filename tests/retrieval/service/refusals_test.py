@@ -83,6 +83,7 @@ def test_other_methods(client):
         ({"code": "zzzzzz"}, 422, "give 6 hexadecimal digits"),
         ({"code": "0000ff00"}, 422, "give 6 hexadecimal digits"),
         ({"row": "0", "k": "many"}, 422, "k=many"),
+        ({"image": "bytes as text"}, 422, "image is text; send it as a file"),
         ({"row": "0", "url": "http://example.org/a.jpg"}, 422, "url is no field"),
     ],
 )
@@ -130,8 +131,12 @@ def truncated() -> bytes:
 @pytest.mark.parametrize(
     ("image", "status", "words"),
     [
-        (b"", 415, "no format that is read; give JPEG, PNG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415, "no format"),
+        (b"", 422, "is empty"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+            415,
+            "no format that is read; give JPEG, PNG",
+        ),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "no format"),
         (b"SIMPLE  =                    T" + b" " * 2850, 415, "no format"),
         (truncated(), 422, "cannot be read"),

@@ -80,8 +80,9 @@ class Encoder(FakeEncoder):
 
 made = types.SimpleNamespace(make_encoder=lambda index, workdir=None: Encoder())
 sys.modules["hybridhash_jax.retrieval.search.query_codes"] = made
-from hybridhash_jax.retrieval.service.command import main
-sys.exit(main(sys.argv[1:]))
+from hybridhash_jax.__main__ import main
+sys.argv.insert(1, "serve")
+main()
 """
 
 
@@ -121,9 +122,9 @@ class Process:
         fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    def stop(self) -> tuple[int, str]:
-        """Its exit code and what it said after SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Its exit code and what it said after a signal."""
+        self.process.send_signal(number)
         _, said = self.process.communicate(timeout=30)
         return self.process.returncode, said
 

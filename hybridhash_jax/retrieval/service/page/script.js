@@ -88,6 +88,8 @@ const later = (seconds, signal) => new Promise((resolve, reject) => {
   signal?.addEventListener("abort", () => { clearTimeout(timer); reject(signal.reason); });
 });
 
+const TITLES = { 404: "That is not there", 413: "That is too large", 415: "That is no image" };
+
 async function once(path, options) {
   let response;
   try {
@@ -109,7 +111,7 @@ async function once(path, options) {
   const after = Number(response.headers.get("Retry-After"));
   throw new Problem(
     sentence(content?.detail || `the server answered ${`${response.status} ${response.statusText}`.trim()}, without a reason`),
-    { title: content?.title, status: response.status, wait: busy && after > 0 ? Math.min(after, 60) : null });
+    { title: TITLES[response.status], status: response.status, wait: busy && after > 0 ? Math.min(after, 60) : null });
 }
 
 /** Asks until the server is no longer busy; `waiting` is told what it says meanwhile. */
@@ -202,7 +204,9 @@ const remember = () => history.replaceState({ ...history.state, scroll: scrollY 
 
 function showFailure(view, problem) {
   const place = { start: "sample-grid", search: "grid", duplicates: "groups" }[view];
-  const box = nothing(problem.title, [problem.message], [button("Try again", () => show(), "primary")], true);
+  const asked = problem.status >= 400 && problem.status < 500; // the same would be refused again
+  const again = asked ? [] : [button("Try again", () => show(), "primary")];
+  const box = nothing(problem.title, [problem.message], again, true);
   $(place).replaceChildren(place === "groups" ? box : make("li", { className: "nothing-place" }, box));
   $(place).classList.remove("waiting");
   if (view === "search") {

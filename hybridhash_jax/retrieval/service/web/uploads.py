@@ -69,7 +69,10 @@ async def read_form(request: Request, most: int, share: Share) -> Form:
       Problem: 413, 415 or 400, as soon as it is known.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "multipart/form-data":
-        raise Problem(415, "the body is not multipart/form-data; send the image as its field image")
+        raise Problem(
+            415,
+            "the body is not multipart/form-data; send image (a file), row or code as one of its fields",
+        )
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most + _BESIDE:
         raise _too_large(most)
@@ -100,6 +103,8 @@ async def _form(items: list[tuple[str, UploadFile | str]], most: int) -> Form:
             fields[name] = value
         elif name == "image":
             image = await value.read()
+            if not image:
+                raise Problem(422, "the file that is sent as image is empty")
         else:
             raise Problem(422, f"the file is sent as {name[:60]!r}; send it as the field image")
     if image is not None and len(image) > most:

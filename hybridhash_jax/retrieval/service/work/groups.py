@@ -56,7 +56,7 @@ class DuplicateGroups:
             return within(result.content, radius)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._find(identity))
-        raise busy("near-duplicates are being looked for; ask again in some seconds", _RETRY_SECONDS)  # fmt: skip
+        raise busy("near-duplicates are being looked for; of many images this takes minutes", _RETRY_SECONDS)  # fmt: skip
 
     async def close(self) -> None:
         """Ends what still looks for them."""

@@ -85,7 +85,7 @@ def words_of(code: str, index: Index) -> np.ndarray:
 
 def conditions(asked: Asked) -> Where:
     """The filters of a request as the index takes them."""
-    given = (("label", asked.label), ("path", asked.path))
+    given = (("label", asked.label), ("path", asked.path or None))
     return tuple((key, value) for key, value in given if value is not None)
 
 
