@@ -12,16 +12,7 @@ from input_pipeline.sets.digits import DIGIT_NAMES, read_digits
 from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.sets.image_sets import ListFiles
 from input_pipeline.sets.mnist import SETS, read_mnist
-from input_pipeline.sets.pooled import PooledImages
-from input_pipeline.splits import (
-    DATABASE_RULES,
-    LIST_PROTOCOLS,
-    PROTOCOLS,
-    Protocol,
-    Splits,
-    class_splits,
-    official_splits,
-)
+from input_pipeline.splits import DATABASE_RULES, LIST_PROTOCOLS, PROTOCOLS, protocol_splits
 from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 
 # "archive": the files a data set is published as (for digits, those inside scikit-learn).
@@ -154,20 +145,12 @@ def _load_in_memory(
         class_names=class_names,
         images=pooled.images,
         labels=labels,
-        splits=_draw(pooled, rules, split_seed),
+        splits=protocol_splits(rules, pooled.class_ids, split_seed, pooled.num_train),
         top_k=rules.top_k,
         provenance=pooled.provenance,
         official=pooled.official,
         checksum=checksum(pooled.images, labels),
     )
-
-
-def _draw(pooled: PooledImages, rules: Protocol, seed: int) -> Splits:
-    ids, queries, trained = pooled.class_ids, rules.query_per_class, rules.train_per_class
-    if queries is None:
-        return official_splits(ids, pooled.num_train, seed, trained, rules.database)
-    assert trained is not None, "a protocol that draws queries draws training images"
-    return class_splits(ids, seed, queries, trained, rules.database)
 
 
 def _check_names(name: str, protocol: str, source: str) -> None:

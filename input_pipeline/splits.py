@@ -37,21 +37,19 @@ class Splits:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How splits of some data sets are drawn; mAP@top_k, None: whole database.
-
-    Of each class so many queries and training images, from all images: `class_splits`. Where
-    `query_per_class` is None: `official_splits`.
-    """
+    """How the splits of some data sets are drawn; mAP@top_k, None: whole database."""
 
     datasets: tuple[str, ...]
-    query_per_class: int | None
-    train_per_class: int | None
+    query_per_class: int | None  # of all images; None: the queries are the published test images
+    train_per_class: int | None  # None: all published training images
     database: DatabaseRule
     top_k: int | None = None
 
 
 # CIFAR-10's three are the ones of the deep-hashing literature (HashNet, DeepHash): 1,000
 # queries and 5,000 training images without or with those in the database, and the full set.
+# MNIST and Fashion-MNIST: as published, a sixth of those training images, which are also the
+# database, for quick comparisons, and splits like CIFAR-10's first two.
 _CIFAR10, _DIGITS, _MNIST = ("cifar10",), ("digits",), ("fashion_mnist", "mnist")
 PROTOCOLS: dict[str, Protocol] = {
     "cifar10": Protocol(_CIFAR10, 100, 500, "rest"),
@@ -89,6 +87,21 @@ LIST_PROTOCOLS: dict[str, ListProtocol] = {
 }
 
 
+def protocol_splits(rules: Protocol, class_ids: np.ndarray, seed: int, num_train: int) -> Splits:
+    """The splits of a protocol, of images whose first `num_train` are the published training images.
+
+    `class_ids` and `seed` as in `class_splits`.
+    """
+    queries, trained = rules.query_per_class, rules.train_per_class
+    if queries is not None and trained is not None:
+        return class_splits(class_ids, seed, queries, trained, rules.database)
+    train, query = np.split(np.arange(len(class_ids), dtype=np.int64), [num_train])
+    if trained is None:
+        return Splits(train, query, database_rows(rules.database, [train], []))
+    drawn = class_splits(class_ids[:num_train], seed, 0, trained, rules.database)
+    return Splits(drawn.train, query, drawn.database)
+
+
 def class_splits(
     class_ids: np.ndarray,
     seed: int,
@@ -121,25 +134,6 @@ def class_splits(
         train.append(members[num_query:needed])
         rest.append(members[needed:])
     return Splits(_join(train), _join(query), database_rows(database, train, rest))
-
-
-def official_splits(
-    class_ids: np.ndarray,
-    num_train: int,
-    seed: int,
-    train_per_class: int | None,
-    database: DatabaseRule,
-) -> Splits:
-    """Takes the published test images, those from `num_train` on, as the queries.
-
-    The published training images are trained on and searched; or so many of every class, drawn
-    as by `class_splits`, and the database that the rule makes of them and the others.
-    """
-    train, query = np.split(np.arange(len(class_ids), dtype=np.int64), [num_train])
-    if train_per_class is None:
-        return Splits(train, query, train)
-    drawn = class_splits(class_ids[:num_train], seed, 0, train_per_class, database)
-    return Splits(drawn.train, query, drawn.database)
 
 
 def database_rows(

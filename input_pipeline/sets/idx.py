@@ -30,30 +30,29 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
         with path.open("rb") as file:
             zipped = file.read(len(_GZIP)) == _GZIP
         with gzip.open(path) if zipped else path.open("rb") as file:
-            found = file.read(len(header))
-            # One byte more than there should be, up to the end, where gzip compares its checksum.
-            body = file.read(count + 1) if found == header else b""
+            # A byte more than there should be: it ends there, and gzip compares its checksum.
+            data = file.read(len(header) + count + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read: it is truncated or damaged ({error}). Delete it and get it again"
         ) from error
     wanted = f"{_KINDS.get(magic, 'bytes')} {list(shape)}"
-    if found != header:
-        raise DataError(f"{path} {_what(found)}; expected {wanted}")
-    if len(body) != count:
-        wrong = "is truncated" if len(body) < count else "goes on after its end"
+    if not data.startswith(header):
+        raise DataError(f"{path} {_what(data[:16])}; expected {wanted}")
+    if (missing := len(header) + count - len(data)) != 0:
+        wrong = "is truncated" if missing > 0 else "goes on after its end"
         raise DataError(f"{path} {wrong}: its header says {wanted}. Delete it and get it again")
-    digest = hashlib.md5(header + body, usedforsecurity=False).hexdigest()
-    return np.frombuffer(body, np.uint8).reshape(shape), digest
+    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape), digest
 
 
-def _what(header: bytes) -> str:
-    """What a file is that begins in another way."""
-    kind, axes = _KINDS.get(header[:4]), header[4:]
+def _what(start: bytes) -> str:
+    """What a file is that starts in another way."""
+    kind = _KINDS.get(start[:4])
     if kind is None:
-        return f"is no IDX file of bytes, gzipped or not (it begins with {header!r})"
-    number = header[3]
-    if len(axes) < 4 * number:
+        return f"is no IDX file of bytes, gzipped or not (it begins with {start!r})"
+    axes = start[3]
+    if len(start) < 4 + 4 * axes:
         return "is truncated"
-    lengths = np.frombuffer(axes[: 4 * number], ">u4").tolist()
+    lengths = np.frombuffer(start, ">u4", axes, offset=4).tolist()
     return f"holds {kind} {lengths} (do two files have each other's names?)"

@@ -112,6 +112,9 @@ def read_mnist(
         arrays.append(array)
         md5s.append(md5)
     official = tuple(md5s) == one.unpacked_md5
+    for key, other in SETS.items():
+        if key != name and tuple(md5s) == other.unpacked_md5:
+            raise DataError(f"{folder} holds {other.title}: give --config.data.name={key}")
     return PooledImages(
         images=np.concatenate(arrays[::2])[..., None],
         class_ids=np.concatenate(arrays[1::2]).astype(np.int64),
