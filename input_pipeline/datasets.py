@@ -6,12 +6,9 @@ from collections.abc import Iterable
 from input_pipeline.dataset import Dataset, checksum, one_hot
 from input_pipeline.options import Option
 from input_pipeline.sets import arrays, image_sets
-from input_pipeline.sets.cifar10 import CLASS_NAMES, read_cifar10
-from input_pipeline.sets.cifar10_tfds import read_cifar10_tfds
-from input_pipeline.sets.digits import DIGIT_NAMES, read_digits
 from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.sets.image_sets import ListFiles
-from input_pipeline.sets.mnist import SETS, read_mnist
+from input_pipeline.sets.published import read_published
 from input_pipeline.splits import DATABASE_RULES, LIST_PROTOCOLS, PROTOCOLS, protocol_splits
 from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 
@@ -128,15 +125,7 @@ def load_kept(name: str, directory: str | None, lists: str) -> Dataset:
 def _load_in_memory(
     name: str, protocol: str, source: str, directory: str | None, split_seed: int, download: bool
 ) -> Dataset:
-    if name == "digits":
-        pooled, class_names = read_digits(), DIGIT_NAMES
-    elif name in SETS:
-        pooled = read_mnist(name, directory, download=download)
-        class_names = SETS[name].class_names
-    elif source == "tfds":
-        pooled, class_names = read_cifar10_tfds(directory), CLASS_NAMES
-    else:
-        pooled, class_names = read_cifar10(directory, download=download), CLASS_NAMES
+    pooled, class_names = read_published(name, source, directory, download=download)
     rules = PROTOCOLS[protocol]
     labels = one_hot(pooled.class_ids, len(class_names))
     return Dataset(

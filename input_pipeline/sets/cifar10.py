@@ -173,7 +173,7 @@ def _pool(blobs: Iterator[tuple[str, bytes]], source: Path, images_per_file: int
         raise DataError(f"{source} lacks {', '.join(missing)}. {_advice(source.parent)}")
     provenance, official = _judge(layout, md5s, source)
     images, class_ids = images.reshape(-1, 32, 32, 3), class_ids.reshape(-1)
-    return PooledImages(images, class_ids, provenance, official)
+    return PooledImages(images, class_ids, provenance, official, 5 * images_per_file)
 
 
 def _parse_python(blob: bytes, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:

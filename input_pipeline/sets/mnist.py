@@ -131,6 +131,8 @@ def _folder(name: str, directory: str | None) -> Path:
     """The folder that has most of the files; where they are to be downloaded if none has any."""
     one, usual = SETS[name], f"~/.cache/hybridhash_jax/{name}"
     root = Path(directory or usual).expanduser().absolute()
+    if root.is_file():
+        raise DataError(f"{root} is a file. {_advice(one, root.parent)}")
     folders = [root, root / "raw", root / one.torchvision]
     if directory is None and one.debian:
         installed = Path("/usr/share/datasets") / one.debian.removeprefix("dataset-")

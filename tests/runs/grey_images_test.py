@@ -10,6 +10,7 @@ from hybridhash_jax.codes.files import load_code_sets
 from hybridhash_jax.retrieval.encoding.encoder import Encoder
 from hybridhash_jax.run import train
 from input_pipeline import datasets
+from input_pipeline.sets import published
 from input_pipeline.sets.mnist import FILES, read_mnist
 from tests.runs.small_run import StopAt, make_config
 
@@ -20,7 +21,7 @@ COUNTS = (200, 40)
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Squares at ten places, a class a place."""
-    monkeypatch.setattr(datasets, "read_mnist", functools.partial(read_mnist, counts=COUNTS))
+    monkeypatch.setattr(published, "read_mnist", functools.partial(read_mnist, counts=COUNTS))
     folder = tmp_path / "images"
     folder.mkdir()
     noise = np.random.default_rng(0)

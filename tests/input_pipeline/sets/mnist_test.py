@@ -4,15 +4,16 @@ import dataclasses
 import functools
 import gzip
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from input_pipeline import datasets
+from input_pipeline.check import main
 from input_pipeline.datasets import load_dataset
 from input_pipeline.errors import DataError
-from input_pipeline.sets import mnist
+from input_pipeline.sets import mnist, published
 from input_pipeline.sets.mnist import FILES
 
 COUNTS = (30, 20)  # training and test images, instead of 60,000 and 10,000
@@ -168,7 +169,7 @@ def test_only_missing_files_are_downloaded_and_checked(tmp_path, monkeypatch, se
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_a_loaded_set_is_grey_and_has_its_class_names(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(datasets, "read_mnist", functools.partial(mnist.read_mnist, counts=COUNTS))
+    monkeypatch.setattr(published, "read_mnist", functools.partial(mnist.read_mnist, counts=COUNTS))
     found = load_dataset(name, "official", directory=write(tmp_path))
     assert isinstance(found.images, np.ndarray) and found.images.shape == (50, 28, 28, 1)
     assert found.splits.query.tolist() == list(range(30, 50))
@@ -178,6 +179,22 @@ def test_a_loaded_set_is_grey_and_has_its_class_names(tmp_path, monkeypatch, nam
         load_dataset(name, "cifar10-1")
     with pytest.raises(ValueError, match="class 0 has 3 images, too few.*1000 a class"):
         load_dataset(name, "official-10k", directory=str(tmp_path))
+
+
+def test_check_tells_what_the_files_hold_or_what_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(published, "read_mnist", functools.partial(mnist.read_mnist, counts=COUNTS))
+    arguments = ["--name=mnist", f"--dir={write(tmp_path)}"]
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "50 images, 28 x 28: not the official files" in told and "no problems" in told
+    rows = [line.split()[:3] for line in told.splitlines()]
+    assert ["train", "30", "10"] in rows and ["test", "20", "10"] in rows
+    (tmp_path / TEST_LABELS).unlink()
+    assert main(arguments) == 1
+    assert re.search(f"lacks {TEST_LABELS}.* --dir=FOLDER", capsys.readouterr().err)
+    with pytest.raises(SystemExit):
+        main([*arguments, "--near_duplicates"])
+    assert "--name=mnist goes with --dir alone" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(
