@@ -69,6 +69,7 @@ def test_files_have_the_codes_of_the_same_images_in_memory(folder, tmp_path, ove
     assert isinstance(images, np.ndarray)
     query, _ = load_code_sets(str(tmp_path / "run" / "codes"))
     files = []
+    assert query.rows is not None
     for row in query.rows.tolist():
         files.append(tmp_path / f"{row}.png")
         Image.fromarray(images[row, ..., 0]).save(files[-1])
