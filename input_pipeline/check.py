@@ -43,6 +43,7 @@ from input_pipeline.lists.listed import (
 from input_pipeline.messages import counted, ensure_utf8, shortened
 from input_pipeline.progress import Progress
 from input_pipeline.sets.folders import scan_folder
+from input_pipeline.sets.published import PUBLISHED, check_published
 from input_pipeline.splits import LIST_PROTOCOLS
 from input_pipeline.vectors.embeddings import EmbeddingFiles
 from input_pipeline.vectors.whole_check import check_vectors
@@ -51,6 +52,7 @@ _EXAMPLES = """\
   python -m input_pipeline.check --dir COCO --lists COCO/lists --name coco
   python -m input_pipeline.check --lists my_lists --no_images
   python -m input_pipeline.check --dir photographs --folder --near_duplicates
+  python -m input_pipeline.check --name fashion_mnist
   python -m input_pipeline.check --embeddings vectors.npy --labels labels.npy
 """
 _SHOWN = 20
@@ -74,6 +76,9 @@ def check(options: argparse.Namespace) -> Findings:
     if options.dir:
         check_image_folder(options.dir)
     findings = Findings()
+    if options.name in PUBLISHED:
+        findings.tables += check_published(options.name, options.dir)
+        return findings
     if options.folder or options.embeddings:
         (_check_folder if options.folder else _check_embeddings)(options, findings)
         return findings
@@ -250,12 +255,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--embeddings", metavar="FILE", help="vectors of another model: docs/embeddings.md")
     for name in _BESIDE:
         add(f"--{name}", metavar="FILE", help=f"{name} of the vectors, where not in their file")
-    add(
-        "--name",
-        choices=list(LIST_PROTOCOLS),
-        default="lists",
-        help="check the sizes of this published data set (default lists: any sizes)",
-    )
+    told = "this published data set (default lists: lists of any size)"
+    add("--name", choices=[*LIST_PROTOCOLS, *PUBLISHED], default="lists", help=told)
     add_list_options(parser)
     add("--no_images", action="store_true", help="check the lists only")
     add("--near_duplicates", action="store_true", help="also look for images nearly the same")
@@ -267,7 +268,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"{', '.join(beside)}: this goes with --embeddings FILE")
     if options.embeddings and (options.lists or options.folder or options.name != "lists"):
         parser.error("--embeddings goes without --lists, --folder and --name")
-    if not options.dir and not options.embeddings and not (options.no_images and options.lists):
+    if options.name in PUBLISHED:
+        if options.lists or options.near_duplicates or options.no_images:
+            parser.error(f"--name={options.name} goes with --dir alone")
+    elif not options.dir and not options.embeddings and not (options.no_images and options.lists):
         parser.error("give --dir IMAGES, or --lists LISTS with --no_images to check lists only")
     if options.folder and (options.lists or not options.dir or options.name != "lists"):
         parser.error("--folder needs --dir, and goes without --lists and --name")

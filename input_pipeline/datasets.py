@@ -6,12 +6,10 @@ from collections.abc import Iterable
 from input_pipeline.dataset import Dataset, checksum, one_hot
 from input_pipeline.options import Option
 from input_pipeline.sets import arrays, image_sets
-from input_pipeline.sets.cifar10 import CLASS_NAMES, read_cifar10
-from input_pipeline.sets.cifar10_tfds import read_cifar10_tfds
-from input_pipeline.sets.digits import DIGIT_NAMES, read_digits
 from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.sets.image_sets import ListFiles
-from input_pipeline.splits import DATABASE_RULES, LIST_PROTOCOLS, PROTOCOLS, class_splits
+from input_pipeline.sets.published import read_published
+from input_pipeline.splits import DATABASE_RULES, LIST_PROTOCOLS, PROTOCOLS, protocol_splits
 from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 
 # "archive": the files a data set is published as (for digits, those inside scikit-learn).
@@ -20,6 +18,8 @@ from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 SOURCES = {
     "cifar10": ("archive", "tfds"),
     "digits": ("archive",),
+    "fashion_mnist": ("archive",),
+    "mnist": ("archive",),
     **dict.fromkeys(LIST_PROTOCOLS, ("files", "packed")),
     "folder": ("files", "packed"),
     "class_folders": ("files", "packed"),
@@ -125,12 +125,7 @@ def load_kept(name: str, directory: str | None, lists: str) -> Dataset:
 def _load_in_memory(
     name: str, protocol: str, source: str, directory: str | None, split_seed: int, download: bool
 ) -> Dataset:
-    if name == "digits":
-        pooled, class_names = read_digits(), DIGIT_NAMES
-    elif source == "tfds":
-        pooled, class_names = read_cifar10_tfds(directory), CLASS_NAMES
-    else:
-        pooled, class_names = read_cifar10(directory, download=download), CLASS_NAMES
+    pooled, class_names = read_published(name, source, directory, download=download)
     rules = PROTOCOLS[protocol]
     labels = one_hot(pooled.class_ids, len(class_names))
     return Dataset(
@@ -139,13 +134,7 @@ def _load_in_memory(
         class_names=class_names,
         images=pooled.images,
         labels=labels,
-        splits=class_splits(
-            pooled.class_ids,
-            split_seed,
-            rules.query_per_class,
-            rules.train_per_class,
-            rules.database,
-        ),
+        splits=protocol_splits(rules, pooled.class_ids, split_seed, pooled.num_train),
         top_k=rules.top_k,
         provenance=pooled.provenance,
         official=pooled.official,
@@ -156,7 +145,7 @@ def _load_in_memory(
 def _check_names(name: str, protocol: str, source: str) -> None:
     if name not in SOURCES:
         raise ValueError(f"unknown data set {name!r}; accepted: {_listed(SOURCES)}")
-    accepted = [key for key, rules in PROTOCOLS.items() if rules.dataset == name] or [name]
+    accepted = [key for key, rules in PROTOCOLS.items() if name in rules.datasets] or [name]
     if protocol not in accepted:
         raise ValueError(f"{name} has no protocol {protocol!r}; accepted: {_listed(accepted)}")
     if source not in SOURCES[name]:

@@ -37,22 +37,29 @@ class Splits:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How `class_splits` draws a protocol from a data set; mAP@top_k, None: whole database."""
+    """How the splits of some data sets are drawn; mAP@top_k, None: whole database."""
 
-    dataset: str
-    query_per_class: int
-    train_per_class: int
+    datasets: tuple[str, ...]
+    query_per_class: int | None  # of all images; None: the queries are the published test images
+    train_per_class: int | None  # None: all published training images
     database: DatabaseRule
     top_k: int | None = None
 
 
 # CIFAR-10's three are the ones of the deep-hashing literature (HashNet, DeepHash): 1,000
 # queries and 5,000 training images without or with those in the database, and the full set.
+# MNIST and Fashion-MNIST: as published, a sixth of those training images, which are also the
+# database, for quick comparisons, and splits like CIFAR-10's first two.
+_CIFAR10, _DIGITS, _MNIST = ("cifar10",), ("digits",), ("fashion_mnist", "mnist")
 PROTOCOLS: dict[str, Protocol] = {
-    "cifar10": Protocol("cifar10", 100, 500, "rest"),
-    "cifar10-1": Protocol("cifar10", 100, 500, "train_and_rest"),
-    "cifar10-2": Protocol("cifar10", 1000, 5000, "train"),
-    "digits": Protocol("digits", 20, 100, "rest"),
+    "cifar10": Protocol(_CIFAR10, 100, 500, "rest"),
+    "cifar10-1": Protocol(_CIFAR10, 100, 500, "train_and_rest"),
+    "cifar10-2": Protocol(_CIFAR10, 1000, 5000, "train"),
+    "digits": Protocol(_DIGITS, 20, 100, "rest"),
+    "official": Protocol(_MNIST, None, None, "train"),
+    "official-10k": Protocol(_MNIST, None, 1000, "train"),
+    "5k": Protocol(_MNIST, 100, 500, "rest"),
+    "5k-1": Protocol(_MNIST, 100, 500, "train_and_rest"),
 }
 
 
@@ -78,6 +85,21 @@ LIST_PROTOCOLS: dict[str, ListProtocol] = {
     "voc2012": ListProtocol(4_000, 1_000, 6_540, 20),
     "lists": ListProtocol(),
 }
+
+
+def protocol_splits(rules: Protocol, class_ids: np.ndarray, seed: int, num_train: int) -> Splits:
+    """The splits of a protocol, of images whose first `num_train` are the published training images.
+
+    `class_ids` and `seed` as in `class_splits`.
+    """
+    queries, trained = rules.query_per_class, rules.train_per_class
+    if queries is not None and trained is not None:
+        return class_splits(class_ids, seed, queries, trained, rules.database)
+    train, query = np.split(np.arange(len(class_ids), dtype=np.int64), [num_train])
+    if trained is None:
+        return Splits(train, query, database_rows(rules.database, [train], []))
+    drawn = class_splits(class_ids[:num_train], seed, 0, trained, rules.database)
+    return Splits(drawn.train, query, drawn.database)
 
 
 def class_splits(

@@ -12,8 +12,9 @@ from input_pipeline import datasets
 from input_pipeline.dataset import Dataset
 from input_pipeline.datasets import load_dataset
 from input_pipeline.errors import DataError
+from input_pipeline.sets import published
 
-read_once = functools.cache(datasets.read_cifar10)  # three protocols share 180 MB
+read_once = functools.cache(published.read_cifar10)  # three protocols share 180 MB
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_the_split_follows_the_seed(digits):
     ],
 )
 def test_cifar_files_become_a_protocol(blank_cifar, monkeypatch, protocol, train, query, database):
-    monkeypatch.setattr(datasets, "read_cifar10", read_once)
+    monkeypatch.setattr(published, "read_cifar10", read_once)
     dataset = load_dataset("cifar10", protocol, directory=blank_cifar, split_seed=3)
     splits = dataset.splits
     assert (len(splits.train), len(splits.query), len(splits.database)) == (train, query, database)

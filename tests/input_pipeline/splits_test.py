@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 
 from input_pipeline.permutation import permutation
-from input_pipeline.splits import PROTOCOLS, Splits, class_splits, hold_out
+from input_pipeline.splits import PROTOCOLS, Splits, class_splits, hold_out, protocol_splits
 
 CIFAR_LIKE = np.arange(60_000) % 10
+MNIST_LIKE = np.arange(70_000) % 10
 SEEDS = st.integers(0, 2**64 - 1)
 
 
 def draw(protocol: str, seed: int = 0, class_ids: np.ndarray = CIFAR_LIKE) -> Splits:
-    rules = PROTOCOLS[protocol]
-    return class_splits(
-        class_ids, seed, rules.query_per_class, rules.train_per_class, rules.database
-    )
+    return protocol_splits(PROTOCOLS[protocol], class_ids, seed, len(class_ids) - 10_000)
 
 
 def checksum(rows: np.ndarray) -> str:
@@ -103,6 +101,28 @@ def test_the_database_holds_the_training_images_as_the_protocol_says():
     np.testing.assert_array_equal(draw("cifar10-2").database, draw("cifar10-2").train)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "train", "database"),
+    [("official", 60_000, 60_000), ("official-10k", 10_000, 10_000)],
+)
+def test_official_protocols_ask_with_the_published_test_images(protocol, train, database):
+    splits = draw(protocol, 0, MNIST_LIKE)
+    assert splits.query.tolist() == list(range(60_000, 70_000))
+    assert (len(splits.train), len(splits.database)) == (train, database)
+    np.testing.assert_array_equal(splits.train, splits.database)
+    assert splits.train.max() < 60_000 and len(np.unique(splits.train)) == train
+    assert set(np.bincount(MNIST_LIKE[splits.train])) == {train // 10}
+
+
+@pytest.mark.parametrize(("protocol", "database"), [("5k", 64_000), ("5k-1", 69_000)])
+def test_mnist_has_splits_like_cifar_s(protocol, database):
+    splits = draw(protocol, 0, MNIST_LIKE)
+    assert (len(splits.train), len(splits.query)) == (5_000, 1_000)
+    assert len(splits.database) == database
+    assert not np.intersect1d(splits.query, splits.database).size
+    assert not np.intersect1d(splits.query, splits.train).size
+
+
 # Split files are not shipped: these figures are what makes a split repeatable elsewhere.
 @pytest.mark.parametrize(
     ("protocol", "seed", "expected"),
@@ -111,10 +131,15 @@ def test_the_database_holds_the_training_images_as_the_protocol_says():
         ("cifar10-1", 0, ("5a8b0e23968597b0", "24ef57e7fc81d6aa", "d1f11a93a2da49dd")),
         ("cifar10-2", 0, ("bfaa8bc262b5fc8c", "d4ccab0f2b72d7be", "bfaa8bc262b5fc8c")),
         ("cifar10", 1, ("7d6545aa3fd95e27", "3ed1308c09742367", "117c06c9c433b48a")),
+        ("official", 0, ("fe4e39bbf5e7508e", "8d294bd1e8418920", "fe4e39bbf5e7508e")),
+        ("official-10k", 0, ("d4ccab0f2b72d7be", "8d294bd1e8418920", "d4ccab0f2b72d7be")),
+        ("official-10k", 1, ("b6f1482b25cb69a4", "8d294bd1e8418920", "b6f1482b25cb69a4")),
+        ("5k", 0, ("b2001aa5f51726e4", "bc3d5e90111db2bf", "c349e6a74b98e698")),
+        ("5k-1", 0, ("b2001aa5f51726e4", "bc3d5e90111db2bf", "edf7b3882a352de2")),
     ],
 )
 def test_splits_are_the_same_on_every_machine(protocol, seed, expected):
-    splits = draw(protocol, seed)
+    splits = draw(protocol, seed, CIFAR_LIKE if protocol.startswith("cifar") else MNIST_LIKE)
     assert tuple(checksum(r) for r in (splits.train, splits.query, splits.database)) == expected
 
 
@@ -131,7 +156,7 @@ def test_train_query_and_rest_share_out_every_image(counts, order, seed):
 def test_a_class_with_too_few_images_is_named():
     class_ids = np.repeat([0, 1], [600, 599])
     with pytest.raises(ValueError, match=r"class 1 has 599 images.*= 600 a class"):
-        draw("cifar10", class_ids=class_ids)
+        draw("cifar10", 0, class_ids)
 
 
 def test_an_unknown_database_rule_is_refused():

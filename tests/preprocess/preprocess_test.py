@@ -8,6 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
 from hybridhash_jax.preprocess import pixels as preprocess
+from hybridhash_jax.preprocess.augmentation import make_augment, prepare_images
 
 
 def random_images(*shape: int, seed: int = 0) -> np.ndarray:
@@ -55,6 +56,33 @@ def test_resize_gives_the_bytes_of_pil(before, after):
     got = jitted_resize(images, after)
     assert got.dtype == np.uint8
     np.testing.assert_array_equal(got, pil_resize(images, *after))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mnist_s_size_gets_a_black_border_at_32_pixels_and_no_pixel_changes(channels):
+    images = random_images(2, 28, 28, channels)
+    found = np.asarray(preprocess.complete(jnp.asarray(images), 32))
+    assert found.shape == (2, 32, 32, 3) and found.dtype == np.uint8
+    np.testing.assert_array_equal(found[:, 2:-2, 2:-2], np.broadcast_to(images, (2, 28, 28, 3)))
+    assert int(found.sum(dtype=np.int64)) == int(found[:, 2:-2, 2:-2].sum(dtype=np.int64))
+
+
+@pytest.mark.parametrize(("shape", "size"), [((2, 28, 28, 1), 64), ((2, 8, 9, 1), 32)])
+def test_other_grey_images_only_become_rgb(shape, size):
+    images = random_images(*shape)
+    found = np.asarray(preprocess.complete(jnp.asarray(images), size))
+    np.testing.assert_array_equal(found, images.repeat(3, axis=-1))
+
+
+def test_training_and_evaluation_see_grey_images_alike():
+    images = jnp.asarray(random_images(4, 28, 28, 1))
+    seen = np.asarray(prepare_images(images, 32))
+    keys = tuple(jax.random.split(jax.random.key(0), 3))
+    np.testing.assert_array_equal(make_augment(32)(images, keys), seen)
+    moved = np.asarray(make_augment(32, crop_padding=2)(images, keys))
+    assert moved.shape == seen.shape and (moved != seen).any()
+    # The border is there before the crop: moved by at most 2, an image is still whole.
+    assert np.allclose(np.sort(moved, axis=None), np.sort(seen, axis=None))
 
 
 @pytest.mark.parametrize("after", [(224, 224), (5, 11)])

@@ -20,6 +20,13 @@ def test_images_in_memory_are_given_as_they_are():
     np.testing.assert_array_equal(found[3], images[3])
 
 
+def test_grey_images_in_memory_become_rgb():
+    images = np.arange(2 * 4 * 5, dtype=np.uint8).reshape(2, 4, 5, 1)
+    found = load_thumbnails(images, [1])[1]
+    assert found.shape == (4, 5, 3)
+    assert all((found[..., channel] == images[1, ..., 0]).all() for channel in range(3))
+
+
 def test_files_keep_their_shape_and_fit_the_side(tmp_path):
     names = ["wide.png", "high.png", "small.png"]
     for name, (height, width) in zip(names, [(100, 400), (600, 300), (20, 30)], strict=True):

@@ -2,13 +2,10 @@
 
 import functools
 import hashlib
-import http.server
 import io
 import os
 import pickle
 import tarfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -221,25 +218,6 @@ def test_without_files_and_download_the_error_says_what_to_put_where(tmp_path):
     with pytest.raises(DataError, match="downloading is off") as caught:
         read(str(tmp_path / "absent"))
     assert_tells_what_to_do(str(caught.value), tmp_path / "absent")
-
-
-@pytest.fixture
-def server(tmp_path) -> Iterator[tuple[str, Path]]:
-    """A web server on the loopback interface, and the folder it serves."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format, *args):
-            del format, args
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        thread = threading.Thread(target=web.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{web.server_address[1]}", folder
-        web.shutdown()
-        thread.join()
 
 
 def test_absent_files_are_downloaded_once_and_read(tmp_path, monkeypatch, server):
