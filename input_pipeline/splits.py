@@ -48,16 +48,17 @@ class Protocol:
 
 # CIFAR-10's three are the ones of the deep-hashing literature (HashNet, DeepHash): 1,000
 # queries and 5,000 training images without or with those in the database, and the full set.
-# MNIST and Fashion-MNIST: as published, a sixth of those training images, which are also the
-# database, for quick comparisons, and splits like CIFAR-10's first two.
+# Any of these sets with published test images: those are the queries, and the training images are
+# the database as well; or 10,000 of them, for quick comparisons. MNIST and Fashion-MNIST: also
+# splits like CIFAR-10's first two.
 _CIFAR10, _DIGITS, _MNIST = ("cifar10",), ("digits",), ("fashion_mnist", "mnist")
 PROTOCOLS: dict[str, Protocol] = {
     "cifar10": Protocol(_CIFAR10, 100, 500, "rest"),
     "cifar10-1": Protocol(_CIFAR10, 100, 500, "train_and_rest"),
     "cifar10-2": Protocol(_CIFAR10, 1000, 5000, "train"),
     "digits": Protocol(_DIGITS, 20, 100, "rest"),
-    "official": Protocol(_MNIST, None, None, "train"),
-    "official-10k": Protocol(_MNIST, None, 1000, "train"),
+    "official": Protocol(_CIFAR10 + _MNIST, None, None, "train"),
+    "official-10k": Protocol(_CIFAR10 + _MNIST, None, 1000, "train"),
     "5k": Protocol(_MNIST, 100, 500, "rest"),
     "5k-1": Protocol(_MNIST, 100, 500, "train_and_rest"),
 }

@@ -102,16 +102,20 @@ def test_the_database_holds_the_training_images_as_the_protocol_says():
 
 
 @pytest.mark.parametrize(
-    ("protocol", "train", "database"),
-    [("official", 60_000, 60_000), ("official-10k", 10_000, 10_000)],
+    ("images", "protocol", "train"),
+    [
+        (MNIST_LIKE, "official", 60_000),
+        (MNIST_LIKE, "official-10k", 10_000),
+        (CIFAR_LIKE, "official", 50_000),
+        (CIFAR_LIKE, "official-10k", 10_000),
+    ],
 )
-def test_official_protocols_ask_with_the_published_test_images(protocol, train, database):
-    splits = draw(protocol, 0, MNIST_LIKE)
-    assert splits.query.tolist() == list(range(60_000, 70_000))
-    assert (len(splits.train), len(splits.database)) == (train, database)
+def test_official_protocols_ask_with_the_published_test_images(images, protocol, train):
+    splits, first_test = draw(protocol, 0, images), len(images) - 10_000
+    assert splits.query.tolist() == list(range(first_test, len(images)))
     np.testing.assert_array_equal(splits.train, splits.database)
-    assert splits.train.max() < 60_000 and len(np.unique(splits.train)) == train
-    assert set(np.bincount(MNIST_LIKE[splits.train])) == {train // 10}
+    assert splits.train.max() < first_test and len(np.unique(splits.train)) == train
+    assert set(np.bincount(images[splits.train])) == {train // 10}
 
 
 @pytest.mark.parametrize(("protocol", "database"), [("5k", 64_000), ("5k-1", 69_000)])

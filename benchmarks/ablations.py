@@ -1,0 +1,214 @@
+"""Ablations: what each choice of the network and of the loss is worth, from random parameters.
+
+    python -m benchmarks.ablations --workdir=runs/ablations --cifar10=FOLDER \\
+        --out=benchmarks/results/ablations_cpu.json
+
+One change at a time to one small network, for several seeds, on Fashion-MNIST and CIFAR-10. Each run
+is an ordinary workdir of main.py on a core of its own. The same command goes on where it was
+stopped: what is finished is not repeated. mAP is in the expectation over ties, over the whole
+database, after the last epoch; nothing is selected on the queries.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import queue
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import write_record
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("jax", "flax", "optax", "numpy")
+_SECONDS = "processor_seconds.json"
+
+# Of all runs. Patches of 2 pixels are a quarter of the tokens that tiny_32px has, and of the time.
+_SHARED = (
+    "--config.model.variant=tiny_32px",
+    "--config.model.patch_size=2",
+    "--config.bits=32",
+    "--config.batch_size=64",
+    "--config.loss.pairs=batch",
+    "--config.loss.alpha=0.5",
+    "--config.optimizer.warmup_epochs=0.5",
+    "--config.evaluation.before_training=False",
+    "--config.evaluation.selected_by=last",
+    "--config.evaluation.report=False",
+)
+# 10,000 training images each.
+_SETS: dict[str, tuple[str, ...]] = {
+    "fashion_mnist": (
+        "--config=configs/fashion_mnist.py",
+        "--config.data.protocol=official-10k",
+        "--config.num_epochs=6",
+        "--config.evaluation.every_epochs=6",
+    ),
+    "cifar10": (
+        "--config=configs/cifar10_32px.py",
+        "--config.data.protocol=official-10k",
+        "--config.num_epochs=10",
+        "--config.evaluation.every_epochs=10",
+    ),
+}
+_BASE = "none"
+_CHANGES: dict[str, tuple[str, ...]] = {
+    _BASE: (),
+    "token_layout=reference": ("--config.model.token_layout=reference",),
+    "interaction=none": ("--config.model.interaction=none",),
+    "token_pooling=half_block": ("--config.model.token_pooling=half_block",),
+    "initializer=normal": ("--config.model.initializer=normal",),
+    "pairs=bank": ("--config.loss.pairs=bank",),
+    "alpha=6.4/bits": ("--config.loss.alpha=6.4/bits",),
+    "bits=16": ("--config.bits=16",),
+    "bits=16, alpha=6.4/bits": ("--config.bits=16", "--config.loss.alpha=6.4/bits"),
+    "bits=64": ("--config.bits=64",),
+    "bits=64, alpha=6.4/bits": ("--config.bits=64", "--config.loss.alpha=6.4/bits"),
+}
+# What a change is compared with, where that is another one.
+_BESIDE = {"bits=16, alpha=6.4/bits": "bits=16", "bits=64, alpha=6.4/bits": "bits=64"}
+
+Run = tuple[str, str, int]  # data set, change, seed
+
+
+def main() -> None:
+    """Runs what is missing; prints and writes a table of all that is finished."""
+    options = _arguments()
+    runs = [
+        (s, change, seed) for seed in options.seeds for s in options.sets for change in _CHANGES
+    ]
+    _run_all(options, [run for run in runs if not (_workdir(options, run) / _SECONDS).exists()])
+    rows = [_row(options, run) for run in runs]
+    tables = {name: _table([row for row in rows if row["set"] == name]) for name in options.sets}
+    for name, table in tables.items():
+        _print(name, table)
+    if options.out is not None:
+        flags = {"shared": _SHARED, "sets": _SETS, "changes": _CHANGES}
+        write_record(options.out, _PACKAGES, flags=flags, tables=tables, runs=rows)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", required=True, type=Path)
+    parser.add_argument("--fashion_mnist", type=Path, help="folder of the files, if not found")
+    parser.add_argument("--cifar10", type=Path, help="folder of the CIFAR-10 archive")
+    parser.add_argument("--sets", nargs="+", choices=_SETS, default=list(_SETS), metavar="SET")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, help="where to write the record")
+    return parser.parse_args()
+
+
+def _workdir(options: argparse.Namespace, run: Run) -> Path:
+    name, change, seed = run
+    folder = "".join(c if c.isalnum() or c in "=.-_" else "_" for c in change)
+    return options.workdir.absolute() / name / folder / f"seed{seed}"
+
+
+def _run_all(options: argparse.Namespace, runs: list[Run]) -> None:
+    """One run a core: two of them are faster than one after another on two cores."""
+    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+    available = sorted(os.sched_getaffinity(0))
+    for core in available:
+        cores.put(core)
+
+    def one(run: Run) -> None:
+        core = cores.get()
+        try:
+            _run(options, run, core)
+        finally:
+            cores.put(core)
+
+    with concurrent.futures.ThreadPoolExecutor(len(available)) as pool:
+        futures = {pool.submit(one, run): run for run in runs}
+        try:
+            for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
+                future.result()
+                row = _row(options, futures[future])
+                print(f"{done} of {len(runs)}: {row}", flush=True)
+        except BaseException:  # what runs is stopped by the same Ctrl-C, or ends by itself
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _run(options: argparse.Namespace, run: Run, core: int) -> None:
+    name, change, seed = run
+    workdir = _workdir(options, run)
+    workdir.mkdir(parents=True, exist_ok=True)
+    data = getattr(options, name)
+    flags = [*_SETS[name], *_SHARED, *_CHANGES[change], f"--config.seed={seed}"]
+    if data is not None:
+        flags.append(f"--config.data.dir={data.absolute()}")
+    command = [sys.executable, "main.py", f"--workdir={workdir}", *flags]
+    with (workdir.parent / f"seed{seed}.log").open("a") as log:
+        process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
+        os.sched_setaffinity(process.pid, {core})
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{workdir} failed, see {log.name}")
+    (workdir / _SECONDS).write_text(json.dumps(round(usage.ru_utime + usage.ru_stime, 1)))
+
+
+def _row(options: argparse.Namespace, run: Run) -> dict[str, Any]:
+    workdir = _workdir(options, run)
+    (entry,) = json.loads((workdir / "results.json").read_text())
+    return {
+        "set": run[0],
+        "change": run[1],
+        "seed": run[2],
+        "map_expected": round(entry["last"]["map_expected"], 4),
+        "constant_bits": entry["constant_bits"],
+        "train_images": entry["train_images"],
+        "epochs": entry["last"]["epoch"],
+        "processor_seconds": json.loads((workdir / _SECONDS).read_text()),
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and deviation over seeds of every change, and its difference from what it changes.
+
+    A difference counts where it exceeds both deviations.
+    """
+    found = {
+        change: [row["map_expected"] for row in rows if row["change"] == change]
+        for change in _CHANGES
+    }
+    mean = {change: statistics.mean(values) for change, values in found.items()}
+    deviation = {c: statistics.stdev(v) if len(v) > 1 else None for c, v in found.items()}
+    table = []
+    for change in _CHANGES:
+        beside = _BESIDE.get(change, _BASE)
+        spreads = [deviation[change], deviation[beside]]
+        difference = mean[change] - mean[beside]
+        known = change != _BASE and None not in spreads
+        counts = abs(difference) > max(s for s in spreads if s is not None) if known else None
+        table.append(
+            {
+                "change": change,
+                "mean": mean[change],
+                "deviation": deviation[change],
+                "beside": beside,
+                "difference": difference,
+                "beyond_the_spread": counts,
+            }
+        )
+    return table
+
+
+def _print(name: str, table: list[dict[str, Any]]) -> None:
+    print(f"\n| {name}: change | mAP | difference |\n|---|---|---|")
+    for row in table:
+        spread = "" if row["deviation"] is None else f" ± {row['deviation']:.4f}"
+        word = {True: "", False: ", within the spread", None: ", one seed"}
+        against = "" if row["beside"] == _BASE else f" (from {row['beside']})"
+        note = "" if row["change"] == _BASE else word[row["beyond_the_spread"]]
+        difference = "" if row["change"] == _BASE else f"{row['difference']:+.4f}{note}{against}"
+        print(f"| {row['change']} | {row['mean']:.4f}{spread} | {difference} |")
+
+
+if __name__ == "__main__":
+    main()
