@@ -9,7 +9,7 @@ from PIL import Image
 
 from input_pipeline.images.decode import decode_image, fits_in_memory
 from input_pipeline.images.encoded import read_image_file
-from input_pipeline.images.resample import resample
+from input_pipeline.images.resample import resample, resample_few
 from input_pipeline.images.transforms import ImageTransform
 
 THUMBNAIL_SIDE = 160  # the longer one, at most
@@ -29,11 +29,15 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """How images are decoded and cropped, and what else is taken of them; threads may share it."""
+    """How images are decoded and cropped, and what else is taken of them; threads may share it.
+
+    `few` images begin sooner and then take longer.
+    """
 
     transform: ImageTransform
     hashes: bool = False
     thumbnails: bool = False
+    few: bool = False
 
     def of_file(self, path: str | bytes | os.PathLike[str]) -> Prepared:
         """Of an image file; `UnreadableImage` says why not, without its name."""
@@ -58,7 +62,8 @@ class Preparation:
         height, width, _ = pixels.shape
         size = self.transform.size
         out = np.empty((size, size, 3), np.uint8)
-        resample(np.ascontiguousarray(pixels), self.transform.crop(width, height, None), out)
+        cut = resample_few if self.few else resample
+        cut(np.ascontiguousarray(pixels), self.transform.crop(width, height, None), out)
         return out
 
 

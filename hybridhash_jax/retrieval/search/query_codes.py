@@ -54,13 +54,14 @@ def encode_each(
       num_workers: decoding threads; None is one a core.
       on_images: told how many were done since.
     """
-    preparation = Preparation(encoder.transform)
+    few = len(images) <= FEW
+    preparation = Preparation(encoder.transform, few=few)
     read = map_in_threads(
         functools.partial(_crop, preparation), images, num_workers or available_cores()
     )
     with contextlib.closing(read):
         for batch in in_batches(read, encoder.batch_size):
-            yield from _codes(encoder, batch, len(images) <= FEW)
+            yield from _codes(encoder, batch, few)
             on_images(len(batch))
 
 

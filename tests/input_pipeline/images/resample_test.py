@@ -1,5 +1,7 @@
 """A crop of a resized image, to the last grey level as Pillow makes it."""
 
+import subprocess
+import sys
 import tracemalloc
 
 import hypothesis
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline.images.pil_filter import bilinear_taps
-from input_pipeline.images.resample import Crop, resample
+from input_pipeline.images.resample import Crop, resample, resample_few
 from tests.input_pipeline.images.photographs import photograph
 
 
@@ -42,7 +44,22 @@ def images_and_crops(draw) -> tuple[np.ndarray, Crop]:
 @hypothesis.given(images_and_crops())
 def test_any_crop_of_any_image_has_the_bytes_of_pillow(image_and_crop):
     image, crop = image_and_crop
-    np.testing.assert_array_equal(exact(image, crop), pillows(image, crop))
+    wanted = pillows(image, crop)
+    np.testing.assert_array_equal(exact(image, crop), wanted)
+    out = np.empty_like(wanted)
+    resample_few(image, crop, out)
+    np.testing.assert_array_equal(out, wanted)
+
+
+def test_a_few_images_need_nothing_compiled_but_where_they_would_not_fit():
+    code = (
+        "import sys, numpy as np; from input_pipeline.images.resample import Crop, resample_few\n"
+        "out = np.empty((8, 8, 3), np.uint8)\n"
+        "resample_few(np.zeros((90, 60, 3), np.uint8), Crop(10, 15, 1, 3, 8), out)\n"
+        "assert 'numba' not in sys.modules\n"
+        "resample_few(np.zeros((9000, 1, 3), np.uint8), Crop(10, 90_000_000, 1, 3, 8), out)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
