@@ -77,7 +77,9 @@ def take_steps(kind: str, parts: int, steps: int = 2):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "parts"), [("bank", 4), ("classifier", 2)])
+@pytest.mark.parametrize(
+    ("kind", "parts"), [("bank", 4), pytest.param("classifier", 2, marks=pytest.mark.thorough)]
+)
 def test_parts_train_as_one_batch(kind, parts):
     metrics, state = take_steps(kind, 1)
     assert metrics[0, 0] != metrics[1, 0]

@@ -135,7 +135,7 @@ def test_what_differs_later_is_told_to_both(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("shared", [pytest.param(True, marks=pytest.mark.thorough), False])
 def test_a_workdir_that_is_not_shared_is_told_to_both_and_nothing_stays_in_it(tmp_path, shared):
     workdir = "../common/runs/w" if shared else "runs/w"
     said = told_by_both(f"agreement.check_shared(Path('{workdir}'), 0.1)", tmp_path)

@@ -199,7 +199,7 @@ def test_two_tasks_of_slurm_find_each_other():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.thorough)])
 def test_processes_that_never_come_are_not_waited_for_without_end(number):
     address = f"127.0.0.1:{free_port()}"
     code = (

@@ -114,7 +114,14 @@ def test_why_features_are_not_kept_is_said(tmp_path, caplog, overrides, reason):
     assert not (tmp_path / "features").exists()
 
 
-@pytest.mark.parametrize("method", ["lsh", "pca", "itq"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("lsh", marks=pytest.mark.thorough),
+        pytest.param("pca", marks=pytest.mark.thorough),
+        "itq",
+    ],
+)
 def test_a_fitted_method_is_one_step(tmp_path, method):
     config = make_config(method__name=method, features__dir=str(tmp_path / "f"))
     train(config, tmp_path / "run", StopAt())

@@ -16,7 +16,10 @@ MODES = {"train": [], "tune_batch": ["--mode=tune_batch"]}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "twice"), [("train", False), ("tune_batch", True)])
+@pytest.mark.parametrize(
+    ("mode", "twice"),
+    [("train", False), pytest.param("tune_batch", True, marks=pytest.mark.thorough)],
+)
 def test_ctrl_c_in_the_first_ten_seconds(tmp_path, mode, twice):
     rng = random.Random(f"{mode} {twice}")
     for first, last in ((0.1, 3.0), (3.0, 10.0)):
