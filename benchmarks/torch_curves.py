@@ -50,6 +50,7 @@ config_flags.DEFINE_config_file("config", None, "The configuration: a file of co
 flags.DEFINE_string("torch_python", sys.executable, "Interpreter that has torch.")
 flags.DEFINE_integer("steps", 200, "Steps of each run.", lower_bound=2)
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the initial weights and the order of the images.")
+flags.DEFINE_integer("torch_threads", None, "Of PyTorch; None: its own choice.")
 flags.DEFINE_integer("queries", 1000, "Images that are searched for, drawn from the queries.")
 flags.DEFINE_integer("database", 10_000, "Images among them, drawn from the database.")
 flags.DEFINE_string("out", None, "JSON file for the figures.")
@@ -65,32 +66,29 @@ def main(_: list[str]) -> None:
     absl_logging.set_verbosity(absl_logging.ERROR)
     host_memory.compute_on_calling_thread()  # as main.py does
     worker = TorchWorker(FLAGS.torch_python, "benchmarks.torch_training")
-    runs, provenance = [], None
+    runs: list[dict[str, Any]] = []
     for seed in map(int, FLAGS.seeds):
         config = checked_run(_without_chance(FLAGS.config, seed))
-        dataset = create_dataset(config)
-        provenance = dataset.provenance
-        plan = create_experiment(config, dataset)
+        plan = create_experiment(config, create_dataset(config))
         with contextlib.closing(plan), tempfile.TemporaryDirectory() as folder:
             runs.append({"seed": seed} | run_pair(plan, worker, Path(folder), noisy=not runs))
-            print(summary(runs[-1]), flush=True)
-    if FLAGS.out:
-        write_record(
-            Path(FLAGS.out),
-            ("jax", "jaxlib", "flax", "optax", "numpy"),
-            torch=worker.version,
-            data=provenance,
-            protocol=FLAGS.config.data.protocol,
-            variant=FLAGS.config.model.variant,
-            bits=FLAGS.config.bits[0],
-            batch_size=FLAGS.config.batch_size,
-            loss=dict(FLAGS.config.loss),
-            optimizer={name: FLAGS.config.optimizer[name] for name in _TOLD},
-            queries=FLAGS.queries,
-            database=FLAGS.database,
-            runs=runs,
-        )
-
+        print(summary(runs[-1]), flush=True)
+        if FLAGS.out:  # after every seed: a long run that is stopped has its first ones
+            write_record(
+                Path(FLAGS.out),
+                ("jax", "jaxlib", "flax", "optax", "numpy"),
+                torch=worker.version,
+                data=plan.dataset.provenance,
+                protocol=config.data.protocol,
+                variant=config.model.variant,
+                bits=plan.bits,
+                batch_size=config.batch_size,
+                loss=dict(config.loss),
+                optimizer={name: config.optimizer[name] for name in _TOLD},
+                queries=FLAGS.queries,
+                database=FLAGS.database,
+                runs=runs,
+            )
 
 
 def _without_chance(config: Config, seed: int) -> Config:
@@ -162,7 +160,8 @@ def drawn(rows: np.ndarray, count: int) -> np.ndarray:
 def prepared(plan: Experiment, images: np.ndarray) -> np.ndarray:
     """uint8 [N, size, size, 3] as the network sees them before they are normalised."""
     parts = [images[i : i + _BATCH] for i in range(0, len(images), _BATCH)]
-    return np.concatenate([np.asarray(pixels.resize(x, plan.image_size)) for x in parts])
+    size = plan.image_size
+    return np.concatenate([np.asarray(pixels.resize(pixels.complete(x, size), size)) for x in parts])
 
 
 def train(plan: Experiment, state: Any, batches: list[Any]) -> tuple[Arrays, Any]:
@@ -229,6 +228,7 @@ def settings(plan: Experiment, params: Any) -> dict[str, Any]:
     arrays = arrays_of(nnx.merge(plan.graphdef, params))
     named = [torch_names.TABLE.to_theirs(p, x) for p, x in arrays.items() if p in spared]
     return {
+        "threads": FLAGS.torch_threads,
         "sizes": VARIANTS[model["variant"]] | model | {"bits": plan.bits},
         "loss": {"pairs": config.loss.pairs, "alpha": alpha_for(config.loss.alpha, plan.bits)},
         "optimizer": {

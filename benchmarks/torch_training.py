@@ -54,6 +54,9 @@ def prepare(
     """
     given = json.loads(Path(settings).read_text())
 
+    if given["threads"]:
+        torch.set_num_threads(given["threads"])
+
     def run() -> float:
         network = TorchHybridHash(given["sizes"])
         kept = safetensors.torch.load_file(weights)
