@@ -92,9 +92,7 @@ def _measured(record: str, work: str) -> float:
 
 
 def main() -> None:
-    network = nnx.eval_shape(
-        lambda: models.create_network("paper", outputs=64, rngs=nnx.Rngs(0))
-    )
+    network = nnx.eval_shape(lambda: models.create_network("paper", outputs=64, rngs=nnx.Rngs(0)))
     trained = _measured("train_step_epyc.json", "train_step")
     encoded = _measured("encode_epyc.json", "encode")
     print(table(models.forward_flops(network) / 1e9, trained, encoded))

@@ -1,6 +1,6 @@
 """Draws the loss curves of `benchmarks.torch_curves`, one panel a record.
 
-    python -m benchmarks.torch_curves_figure --out=docs/torch_curves.png RECORD.json ...
+python -m benchmarks.torch_curves_figure --out=docs/torch_curves.png RECORD.json ...
 """
 
 import argparse
@@ -42,7 +42,9 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
 def _draw_one(above: Any, below: Any, record: dict[str, Any]) -> None:
     run = record["runs"][0]
     losses = {
-        name: np.asarray(run[name]["loss"]) for name in ("jax", "torch", "torch_noisy") if name in run
+        name: np.asarray(run[name]["loss"])
+        for name in ("jax", "torch", "torch_noisy")
+        if name in run
     }
     steps = np.arange(1, len(losses["jax"]) + 1)
     above.plot(steps, losses["jax"], color=BLUE, linewidth=4, alpha=0.4, label="this program")
@@ -56,7 +58,9 @@ def _draw_one(above: Any, below: Any, record: dict[str, Any]) -> None:
     ):
         if name in losses:
             relative = np.abs(losses[name] - losses[other]) / np.abs(losses[other])
-            below.plot(steps, np.maximum(relative, 1e-9), line, color=color, linewidth=1, label=label)
+            below.plot(
+                steps, np.maximum(relative, 1e-9), line, color=color, linewidth=1, label=label
+            )
     below.set_yscale("log")
     below.set_xlabel("step")
     below.legend()

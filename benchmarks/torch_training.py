@@ -69,7 +69,9 @@ def prepare(
         started = time.perf_counter()
         losses = train(network, data, given) if trains else []
         seconds = time.perf_counter() - started
-        sides = {side: encode(network, data[side]) for side in ("query", "database")}
+        sides: dict[str, Any] = {
+            side: encode(network, data[side]) for side in ("query", "database")
+        }
         np.savez(out, loss=np.asarray(losses), **sides)
         return seconds
 
