@@ -28,13 +28,13 @@ def main() -> None:
 
 def draw(records: list[dict[str, Any]], path: Path) -> None:
     """Above the losses of the first seed, below how far the others are from ours, relative."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6 * len(records), 5.6), dpi=150, layout="constrained")
+    with matplotlib.rc_context(STYLE | {"text.parse_math": True, "legend.fontsize": 9}):
+        figure = Figure(figsize=(4.6 * len(records), 6), dpi=150, layout="constrained")
         axes: Any = figure.subplots(2, len(records), sharex=True, squeeze=False)
         for (above, below), record in zip(axes.T, records, strict=True):
             _draw_one(above, below, record)
         axes[0, 0].set_ylabel("loss")
-        axes[1, 0].set_ylabel("difference, relative")
+        axes[1, 0].set_ylabel("difference from PyTorch, relative")
         with open_atomically(path) as file:
             figure.savefig(file, format="png")
 
@@ -51,10 +51,12 @@ def _draw_one(above: Any, below: Any, record: dict[str, Any]) -> None:
     above.plot(steps, losses["torch"], color=VERMILLION, linewidth=1, label="PyTorch")
     above.legend()
     pairs = "the memory bank" if record["loss"]["pairs"] == "bank" else "the batch"
-    above.set_title(f"pairs with {pairs}, {record['optimizer']['name']}")
+    optimizer = {"adamw": "AdamW", "rmsprop": "RMSprop"}[record["optimizer"]["name"]]
+    above.set_title(f"pairs with {pairs}, {optimizer}")
+    above.set_yscale("log")
     for name, other, color, line, label in (
-        ("torch", "jax", VERMILLION, "-", "PyTorch and this program"),
-        ("torch_noisy", "torch", GREY, ":", "PyTorch, last digit changed"),
+        ("torch", "jax", VERMILLION, "-", "this program"),
+        ("torch_noisy", "torch", GREY, ":", "PyTorch, last digits changed"),
     ):
         if name in losses:
             relative = np.abs(losses[name] - losses[other]) / np.abs(losses[other])
