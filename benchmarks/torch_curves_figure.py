@@ -28,7 +28,8 @@ def main() -> None:
 
 def draw(records: list[dict[str, Any]], path: Path) -> None:
     """Above the losses of the first seed, below how far the others are from ours, relative."""
-    with matplotlib.rc_context(STYLE | {"text.parse_math": True, "legend.fontsize": 9}):
+    style: Any = STYLE | {"text.parse_math": True, "legend.fontsize": 9}
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(4.6 * len(records), 6), dpi=150, layout="constrained")
         axes: Any = figure.subplots(2, len(records), sharex=True, squeeze=False)
         for (above, below), record in zip(axes.T, records, strict=True):
