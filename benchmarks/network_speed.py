@@ -159,6 +159,9 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
     parser.add_argument("--peak_tflops", type=float, help="of the device, for MFU")
     parser.add_argument("--torch", action="store_true", help="also the same network in PyTorch")
+    parser.add_argument(
+        "--mkl_avx512", action="store_true", help="with --torch: also with MKL's AVX-512 code"
+    )
     parser.add_argument("--torch_python", default=sys.executable, help="interpreter with torch")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     return parser

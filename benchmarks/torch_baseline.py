@@ -9,6 +9,7 @@ for a whole training step. PyTorch may be in another environment: --torch_python
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -27,16 +28,25 @@ _TOLERANCE = 1e-5
 class TorchWorker:
     """PyTorch in a process of its own, under `python`, checked against the golden data.
 
-    `module` is what runs there; `checked` is what its check needs beside the golden data.
+    `module` is what runs there; `preload` is a library that it loads first, see `mkl_avx512`;
+    `checked` is what its check needs beside the golden data.
 
     Raises:
       RuntimeError: it does not start, or its network is not ours.
     """
 
-    def __init__(self, python: str, module: str = "benchmarks.torch_worker", **checked: str):
+    def __init__(
+        self,
+        python: str,
+        module: str = "benchmarks.torch_worker",
+        *,
+        preload: Path | None = None,
+        **checked: str,
+    ):
         self._process = subprocess.Popen(
             [python, "-m", module],
             cwd=ROOT,
+            env=os.environ | ({"LD_PRELOAD": str(preload)} if preload else {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
