@@ -123,6 +123,9 @@ def get_config() -> Any:
     config.loss.unseen = "ignored"  # or "negative": bank rows not seen yet count as dissimilar
     # Scale of the inner products: a number, or one that falls with the code length: "6.4/bits".
     config.loss.alpha = FieldReference(0.5, field_type=object)
+    # Weight of the batch's own pairs beside the bank; 0: the bank alone, as published. None: 1 from
+    # random parameters, which the bank alone lets collapse (docs/bank.md); 0 from init.weights.
+    config.loss.batch_weight = placeholder(float)
 
     # Methods of pairs and triplets, as published; what None means stands in each one's docstring.
     config.cnnh = ConfigDict()

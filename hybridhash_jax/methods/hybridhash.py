@@ -6,6 +6,10 @@ is the mean of l over the similar pairs plus its mean over the dissimilar pairs.
 
 The memory bank keeps the last embedding seen of every training image. A batch is written into it
 before the loss is taken, so every image is compared with itself too; no gradient flows into it.
+
+Against the bank alone, a network that starts at random collapses: what all codes have in common
+answers to rows of steps ago, overshoots, and outgrows the classes. Pairs inside the batch, whose both
+sides are of now, hold it back; they are added as in cross-batch memory (Wang et al., CVPR 2020).
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
@@ -58,6 +62,7 @@ OPTIONS = (
     Option("pairs", "what a batch is compared with", ("bank", "batch")),
     Option("unseen", "bank rows not seen yet", ("ignored", "negative")),
     Option("alpha", "scale of the inner products", problem=alpha_problem),
+    Option("batch_weight", "weight of a batch's own pairs beside the bank", at_least=0),
 )
 
 # Numbers of a block of the bank, its pairs with the batch among them: 16 MiB of float32.
@@ -71,11 +76,14 @@ class HybridHash(Method):
     `pairs` "bank" compares a batch with the memory bank, "batch" with itself. Bank rows not seen
     yet are, by `unseen`, "ignored", or "negative": dissimilar to everything, as in the authors'
     code, which adds log 2 each and no gradient. `alpha` is the scale of the inner products; see `alpha_for`.
+    `batch_weight` times the loss of "batch" is added to that of "bank"; 0 is the published method.
     """
 
     pairs: str = "bank"
     unseen: str = "ignored"
     alpha: float | str = 0.5
+    batch_weight: float | None = None  # None: 1 from random parameters, 0 from trained ones
+    from_scratch: bool = False  # of the run, which fills it in
 
     title, paper = "HybridHash", "He & Wei, ICMR 2024"
     group = "loss"
@@ -84,6 +92,7 @@ class HybridHash(Method):
         "published": {
             "loss.pairs": "bank",
             "loss.alpha": 0.5,
+            "loss.batch_weight": 0.0,
             "optimizer.name": "rmsprop",
             "optimizer.learning_rate": 2.5e-5,
             "optimizer.weight_decay": 1e-5,
@@ -109,17 +118,25 @@ class HybridHash(Method):
         """See `batch_loss` and `bank_loss`."""
         del step
         alpha = alpha_for(self.alpha, outputs.shape[1])
+        batch = outputs, examples.labels, examples.mask
         if state is None:
-            return batch_loss(outputs, examples.labels, examples.mask, alpha=alpha), None
-        batch = outputs, examples.labels, examples.mask, examples.index
-        outputs, labels, mask, index = examples.rows.gather(batch)
+            return batch_loss(*batch, alpha=alpha), None
+        outputs, labels, mask, index = examples.rows.gather((*batch, examples.index))
         bank = update_bank(state, index, outputs, labels)
         options: dict[str, Any] = {
             "alpha": alpha,
             "unseen": self.unseen,
             "rows": examples.rows,
         }
-        return bank_loss(outputs, labels, mask, bank, **options), bank
+        value = bank_loss(outputs, labels, mask, bank, **options)
+        if weight := self.weight_of_batch:
+            value += weight * batch_loss(*batch, alpha=alpha)
+        return value, bank
+
+    @property
+    def weight_of_batch(self) -> float:
+        """What `batch_weight` stands for in this run."""
+        return float(self.from_scratch) if self.batch_weight is None else self.batch_weight
 
 
 def similarity(
