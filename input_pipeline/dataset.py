@@ -22,7 +22,7 @@ class Dataset:
     name: str  # a key of `datasets.SOURCES`
     protocol: str  # a key of `splits.PROTOCOLS`; for image files the same as the name
     class_names: tuple[str, ...]
-    # uint8 [N, H, W, 3], the files to decode, or what another model made of the images
+    # uint8 [N, H, W, 3] or grey [N, H, W, 1], the files to decode, or what another model made of the images
     images: np.ndarray | EncodedImages | Vectors
     labels: np.ndarray  # uint8 [N, classes], multi-hot
     splits: Splits  # rows of `images` and `labels`

@@ -11,7 +11,17 @@ from input_pipeline.sets.cifar10_tfds import read_cifar10_tfds
 from input_pipeline.sets.digits import DIGIT_NAMES, read_digits
 from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.sets.image_sets import ListFiles
-from input_pipeline.splits import DATABASE_RULES, LIST_PROTOCOLS, PROTOCOLS, class_splits
+from input_pipeline.sets.mnist import SETS, read_mnist
+from input_pipeline.sets.pooled import PooledImages
+from input_pipeline.splits import (
+    DATABASE_RULES,
+    LIST_PROTOCOLS,
+    PROTOCOLS,
+    Protocol,
+    Splits,
+    class_splits,
+    official_splits,
+)
 from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 
 # "archive": the files a data set is published as (for digits, those inside scikit-learn).
@@ -20,6 +30,8 @@ from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 SOURCES = {
     "cifar10": ("archive", "tfds"),
     "digits": ("archive",),
+    "fashion_mnist": ("archive",),
+    "mnist": ("archive",),
     **dict.fromkeys(LIST_PROTOCOLS, ("files", "packed")),
     "folder": ("files", "packed"),
     "class_folders": ("files", "packed"),
@@ -127,6 +139,9 @@ def _load_in_memory(
 ) -> Dataset:
     if name == "digits":
         pooled, class_names = read_digits(), DIGIT_NAMES
+    elif name in SETS:
+        pooled = read_mnist(name, directory, download=download)
+        class_names = SETS[name].class_names
     elif source == "tfds":
         pooled, class_names = read_cifar10_tfds(directory), CLASS_NAMES
     else:
@@ -139,13 +154,7 @@ def _load_in_memory(
         class_names=class_names,
         images=pooled.images,
         labels=labels,
-        splits=class_splits(
-            pooled.class_ids,
-            split_seed,
-            rules.query_per_class,
-            rules.train_per_class,
-            rules.database,
-        ),
+        splits=_draw(pooled, rules, split_seed),
         top_k=rules.top_k,
         provenance=pooled.provenance,
         official=pooled.official,
@@ -153,10 +162,18 @@ def _load_in_memory(
     )
 
 
+def _draw(pooled: PooledImages, rules: Protocol, seed: int) -> Splits:
+    ids, queries, trained = pooled.class_ids, rules.query_per_class, rules.train_per_class
+    if queries is None:
+        return official_splits(ids, pooled.num_train, seed, trained, rules.database)
+    assert trained is not None, "a protocol that draws queries draws training images"
+    return class_splits(ids, seed, queries, trained, rules.database)
+
+
 def _check_names(name: str, protocol: str, source: str) -> None:
     if name not in SOURCES:
         raise ValueError(f"unknown data set {name!r}; accepted: {_listed(SOURCES)}")
-    accepted = [key for key, rules in PROTOCOLS.items() if rules.dataset == name] or [name]
+    accepted = [key for key, rules in PROTOCOLS.items() if name in rules.datasets] or [name]
     if protocol not in accepted:
         raise ValueError(f"{name} has no protocol {protocol!r}; accepted: {_listed(accepted)}")
     if source not in SOURCES[name]:

@@ -37,22 +37,31 @@ class Splits:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How `class_splits` draws a protocol from a data set; mAP@top_k, None: whole database."""
+    """How splits of some data sets are drawn; mAP@top_k, None: whole database.
 
-    dataset: str
-    query_per_class: int
-    train_per_class: int
+    Of each class so many queries and training images, from all images: `class_splits`. Where
+    `query_per_class` is None: `official_splits`.
+    """
+
+    datasets: tuple[str, ...]
+    query_per_class: int | None
+    train_per_class: int | None
     database: DatabaseRule
     top_k: int | None = None
 
 
 # CIFAR-10's three are the ones of the deep-hashing literature (HashNet, DeepHash): 1,000
 # queries and 5,000 training images without or with those in the database, and the full set.
+_CIFAR10, _DIGITS, _MNIST = ("cifar10",), ("digits",), ("fashion_mnist", "mnist")
 PROTOCOLS: dict[str, Protocol] = {
-    "cifar10": Protocol("cifar10", 100, 500, "rest"),
-    "cifar10-1": Protocol("cifar10", 100, 500, "train_and_rest"),
-    "cifar10-2": Protocol("cifar10", 1000, 5000, "train"),
-    "digits": Protocol("digits", 20, 100, "rest"),
+    "cifar10": Protocol(_CIFAR10, 100, 500, "rest"),
+    "cifar10-1": Protocol(_CIFAR10, 100, 500, "train_and_rest"),
+    "cifar10-2": Protocol(_CIFAR10, 1000, 5000, "train"),
+    "digits": Protocol(_DIGITS, 20, 100, "rest"),
+    "official": Protocol(_MNIST, None, None, "train"),
+    "official-10k": Protocol(_MNIST, None, 1000, "train"),
+    "5k": Protocol(_MNIST, 100, 500, "rest"),
+    "5k-1": Protocol(_MNIST, 100, 500, "train_and_rest"),
 }
 
 
@@ -112,6 +121,25 @@ def class_splits(
         train.append(members[num_query:needed])
         rest.append(members[needed:])
     return Splits(_join(train), _join(query), database_rows(database, train, rest))
+
+
+def official_splits(
+    class_ids: np.ndarray,
+    num_train: int,
+    seed: int,
+    train_per_class: int | None,
+    database: DatabaseRule,
+) -> Splits:
+    """Takes the published test images, those from `num_train` on, as the queries.
+
+    The published training images are trained on and searched; or so many of every class, drawn
+    as by `class_splits`, and the database that the rule makes of them and the others.
+    """
+    train, query = np.split(np.arange(len(class_ids), dtype=np.int64), [num_train])
+    if train_per_class is None:
+        return Splits(train, query, train)
+    drawn = class_splits(class_ids[:num_train], seed, 0, train_per_class, database)
+    return Splits(drawn.train, query, drawn.database)
 
 
 def database_rows(

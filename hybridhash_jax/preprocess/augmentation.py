@@ -20,7 +20,9 @@ def make_augment(
     mean: Sequence[float] = pixels.MEAN,
     std: Sequence[float] = pixels.STD,
 ) -> Augment:
-    """The function (images uint8 [B, h, w, 3], keys) -> normalised float32 [B, size, size, 3].
+    """The function (images uint8 [B, h, w, C], keys) -> normalised float32 [B, size, size, 3].
+
+    Images are RGB, or grey with one channel; see `pixels.complete`.
 
     The three keys are those of crops and flips (see `pixels.augment`), of RandAugment and of
     erasing; `random_erasing` is its probability. `mean` and `std` are those of `pixels.normalize`.
@@ -28,6 +30,7 @@ def make_augment(
 
     def augment(images: jax.Array, keys: Keys) -> jax.Array:
         crop_key, change_key, erase_key = keys
+        images = pixels.complete(images, size)
         images = pixels.augment(
             images, crop_key, horizontal_flip=horizontal_flip, crop_padding=crop_padding
         )
@@ -46,5 +49,6 @@ def prepare_images(
     mean: Sequence[float] = pixels.MEAN,
     std: Sequence[float] = pixels.STD,
 ) -> jax.Array:
-    """An evaluation batch uint8 [B, h, w, 3], resized to the network's `size` and normalised."""
-    return pixels.normalize(pixels.resize(images, size), mean=mean, std=std)
+    """An evaluation batch uint8 [B, h, w, 3 or 1], as the network sees it: `size` pixels, normalised."""
+    images = pixels.resize(pixels.complete(images, size), size)
+    return pixels.normalize(images, mean=mean, std=std)

@@ -40,6 +40,20 @@ def normalize(
     return ((images.astype(jnp.float32) / 255 - means) / stds).astype(dtype)
 
 
+def complete(images: jax.Array, size: int) -> jax.Array:
+    """Grey images [B, h, w, 1] as RGB; 28x28 images with a black border of 2 if `size` is 32.
+
+    That is how LeNet-5 sees MNIST (LeCun et al., 1998): no pixel is interpolated. Images
+    [B, h, w, 3] of any other size stay as they are; another shape is a ValueError.
+    """
+    _check_images(images, "complete")
+    if images.shape[-1] == 1:
+        images = jnp.repeat(images, 3, axis=-1)
+    if size == 32 and images.shape[1:3] == (28, 28):
+        images = jnp.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    return images
+
+
 def resize(images: jax.Array, size: int | tuple[int, int]) -> jax.Array:
     """Resizes uint8 [B, h, w, C] bilinearly, to the same bytes as Pillow 13's `resize(..., BILINEAR)`.
 

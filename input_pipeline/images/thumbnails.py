@@ -28,7 +28,7 @@ def load_thumbnails(
             return {}
         images = images.pictures
     if isinstance(images, np.ndarray):
-        return {row: images[row] for row in rows}
+        return {row: as_rgb(images[row]) for row in rows}
     from PIL import Image
 
     found = {}
@@ -42,3 +42,8 @@ def load_thumbnails(
         except UnreadableImage:
             continue
     return found
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """An image uint8 [h, w, 3] as it is, a grey one [h, w, 1] with its channel three times."""
+    return np.broadcast_to(image, (*image.shape[:2], 3))

@@ -20,6 +20,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.messages import shortened
 from input_pipeline.sets.cifar10_pickle import load_pickled_dict
 from input_pipeline.sets.download import fetch
+from input_pipeline.sets.pooled import PooledImages
 
 _NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
 CLASS_NAMES = tuple(_NAMES.split())
@@ -57,20 +58,6 @@ _PIXELS = 3 * 32 * 32
 _md5 = functools.partial(hashlib.md5, usedforsecurity=False)
 # The official python files are 31.0 MB each. A member far above that is not one of them.
 _MAX_FILE_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True, eq=False)
-class PooledImages:
-    """All images of a data set, official training images first, and where they come from.
-
-    `images` are uint8 [N, H, W, 3], `class_ids` int64 [N]; `official` says whether these are the
-    published files, None if that cannot be told.
-    """
-
-    images: np.ndarray
-    class_ids: np.ndarray
-    provenance: str
-    official: bool | None
 
 
 @dataclass(frozen=True)

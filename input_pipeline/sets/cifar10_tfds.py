@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.errors import DataError
-from input_pipeline.sets.cifar10 import PooledImages
+from input_pipeline.sets.pooled import PooledImages
 
 _BUILDER_OPTIONS = {"file_format": "array_record"}
 _PREPARE = (

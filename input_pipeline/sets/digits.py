@@ -4,7 +4,7 @@ import importlib.metadata
 
 import numpy as np
 
-from input_pipeline.sets.cifar10 import PooledImages
+from input_pipeline.sets.pooled import PooledImages
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

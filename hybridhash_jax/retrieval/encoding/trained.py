@@ -34,7 +34,7 @@ from input_pipeline.images.transforms import ImageTransform
 
 # Sides of the images of data sets that are arrays: files are brought to them, and resized on the
 # device as the arrays are.
-_SIDES = {"cifar10": 32, "digits": 8, "tiny_imagenet32": 32}
+_SIDES = {"cifar10": 32, "digits": 8, "fashion_mnist": 28, "mnist": 28, "tiny_imagenet32": 32}
 _READ_TRIES = 3  # a run that goes on may remove the checkpoint that is being read
 # Of the model: what changes no code.
 _NOT_OF_CODES = ("drop_path_rate", "head_dropout", "initializer", "remat", "batch_norm", "dtype")

@@ -13,6 +13,7 @@ from hybridhash_jax.runtime.console import quieter
 from hybridhash_jax.workdir.config import load_config
 from input_pipeline.datasets import unused_fields
 from input_pipeline.errors import DataError, UnreadableImage
+from input_pipeline.images.thumbnails import as_rgb
 from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.images.vectors import Vectors
 
@@ -68,7 +69,7 @@ def _queries(config, workdir: Path, transform: ImageTransform) -> list[np.ndarra
         images, reasons = sources.evaluation.images(rows, None)
     finally:
         sources.close()
-    return [image for place, image in enumerate(images) if place not in reasons]
+    return [as_rgb(image) for place, image in enumerate(images) if place not in reasons]
 
 
 def _filled_up(crops: list[np.ndarray], transform: ImageTransform, of: str) -> Sample:
