@@ -118,20 +118,17 @@ class HybridHash(Method):
         """See `batch_loss` and `bank_loss`."""
         del step
         alpha = alpha_for(self.alpha, outputs.shape[1])
-        batch = outputs, examples.labels, examples.mask
+        own, rows = (outputs, examples.labels, examples.mask, examples.index), examples.rows
         if state is None:
-            return batch_loss(*batch, alpha=alpha), None
-        outputs, labels, mask, index = examples.rows.gather((*batch, examples.index))
+            return batch_loss(*own[:3], alpha=alpha), None
+        outputs, labels, mask, index = batch = rows.gather(own)
         bank = update_bank(state, index, outputs, labels)
-        options: dict[str, Any] = {
-            "alpha": alpha,
-            "unseen": self.unseen,
-            "rows": examples.rows,
-        }
-        value = bank_loss(outputs, labels, mask, bank, **options)
-        if weight := self.weight_of_batch:
-            value += weight * batch_loss(*batch, alpha=alpha)
-        return value, bank
+        options: dict[str, Any] = {"unseen": self.unseen, "rows": rows}
+        if not (weight := self.weight_of_batch):
+            return bank_loss(outputs, labels, mask, bank, alpha=alpha, **options), bank
+        of_pairs = functools.partial(pair_sums, alpha=alpha)
+        of_bank, of_batch = bank_and_batch_sums(batch, own, bank, of_pairs, **options)
+        return of_bank.loss() + weight * of_batch.loss(), bank
 
     @property
     def weight_of_batch(self) -> float:
@@ -171,6 +168,7 @@ class PairSums(NamedTuple):
 
 
 Arrays = tuple[jax.Array, jax.Array, jax.Array]
+IndexedBatch = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 def pair_sums(
@@ -231,12 +229,41 @@ def bank_sums(
 
     `of_pairs` has the arguments of `pair_sums`; all others are those of `bank_loss`.
     """
+    sums = functools.partial(_sums_over_rows, of_pairs=of_pairs)
+    return (rows or WholeRows()).sum_over(sums)(batch, _compared(bank, unseen))
+
+
+def bank_and_batch_sums(
+    batch: IndexedBatch,
+    own: IndexedBatch,
+    bank: MemoryBank,
+    of_pairs: Callable[..., PairSums],
+    *,
+    unseen: str,
+    rows: Rows,
+) -> tuple[PairSums, PairSums]:
+    """`bank_sums`, and the sums over pairs of different images in the batch, by both sides.
+
+    `batch` is (embeddings, labels, mask, index) as `rows.gather` gives it, `own` what it was given.
+    Each device takes its own part of the rows and of the batch, and all is added up at once.
+    """
+
+    def sums(batch: IndexedBatch, parts: Any) -> tuple[PairSums, PairSums]:
+        (embeddings, labels, mask, index), (compared, own) = batch, parts
+        different = index[:, None] != own[3][None, :]
+        pair_mask = mask[:, None] & own[2][None, :] & different
+        of_bank = _sums_over_rows((embeddings, labels, mask), compared, of_pairs=of_pairs)
+        return of_bank, of_pairs(embeddings, labels, *own[:2], pair_mask)
+
+    return rows.sum_over(sums)(batch, (_compared(bank, unseen), own))
+
+
+def _compared(bank: MemoryBank, unseen: str) -> Arrays:
+    """The bank's embeddings, labels, and which rows count."""
     used = bank.seen if unseen == "ignored" else jnp.ones_like(bank.seen)
     if bank.num_images < len(used):
         used &= jnp.arange(len(used)) < bank.num_images
-    compared = jax.lax.stop_gradient(bank.embeddings), bank.labels, used
-    sums = functools.partial(_sums_over_rows, of_pairs=of_pairs)
-    return (rows or WholeRows()).sum_over(sums)(batch, compared)
+    return jax.lax.stop_gradient(bank.embeddings), bank.labels, used
 
 
 def _sums_over_rows(batch: Arrays, bank: Arrays, *, of_pairs: Callable[..., PairSums]) -> PairSums:

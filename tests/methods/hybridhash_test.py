@@ -75,6 +75,39 @@ def test_alpha_over_bits_falls_with_the_code_length(pairs):
         assert hybridhash.alpha_for(0.5, bits) == 0.5
 
 
+@pytest.mark.parametrize(
+    ("options", "weight"),
+    [
+        ({"batch_weight": 0.0, "from_scratch": True}, 0.0),
+        ({"batch_weight": 0.5}, 0.5),
+        ({"from_scratch": True}, 1.0),
+        ({"from_scratch": False}, 0.0),
+    ],
+)
+def test_pairs_inside_the_batch_are_added_to_those_with_the_bank(options, weight):
+    u = jax.random.normal(jax.random.key(0), (6, 8))
+    labels = jax.nn.one_hot(jnp.asarray([0, 1, 0, 2, 1, 0]), 3)
+    mask, index = jnp.asarray([True] * 4 + [False] * 2), jnp.asarray([3, 1, 0, 4, 5, 5])
+    method = hybridhash.HybridHash(**options)
+    bank = hybridhash.update_bank(hybridhash.create_bank(5, 8, 3), index[:2], 2 - u[:2], labels[:2])
+    examples = Examples(labels, labels, mask, index)
+
+    def of_method(u):
+        return method.loss(u, examples, bank, jnp.zeros((), jnp.int32))
+
+    def expected(u):
+        own = hybridhash.update_bank(bank, index, u, labels)
+        of_bank = hybridhash.bank_loss(u, labels, mask, own)
+        return of_bank + weight * hybridhash.batch_loss(u, labels, mask) if weight else of_bank
+
+    (found, after), grad = jax.value_and_grad(of_method, has_aux=True)(u)
+    loss, expected_grad = jax.value_and_grad(expected)(u)
+    rtol = 1e-6 if weight else 0  # as published to the last bit
+    np.testing.assert_allclose(found, loss, rtol=rtol)
+    np.testing.assert_allclose(grad, expected_grad, rtol=rtol, atol=rtol)
+    np.testing.assert_array_equal(after.embeddings[:4], jnp.stack([u[2], u[1], 0 * u[0], u[0]]))
+
+
 def test_padding_changes_nothing():
     keys = jax.random.split(jax.random.key(0), 3)
     u = jax.random.uniform(keys[0], (6, 8), minval=-1, maxval=1)
