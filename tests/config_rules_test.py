@@ -7,7 +7,7 @@ import pytest
 from configs import cifar10, cifar10_32px, cifar10_features, default, digits
 from hybridhash_jax.config_fields import ConfigError, flat_fields, to_json
 from hybridhash_jax.config_rules import MAY_CHANGE, check_config
-from hybridhash_jax.configured import with_recipe
+from hybridhash_jax.configured import create_method, with_recipe
 from hybridhash_jax.methods import METHODS
 from hybridhash_jax.workdir.config import check_same_run, load_config
 
@@ -204,6 +204,21 @@ def test_a_field_that_came_later_counts_as_saved_at_its_default(tmp_path):
     config.optimizer.frozen = ("^levels/0/",)
     with pytest.raises(ConfigError, match=r"optimizer.frozen: \[\] there, \['\^levels/0/'\] here"):
         check_same_run(config, tmp_path, MAY_CHANGE)
+
+
+@pytest.mark.parametrize("weights", [None, "file.pth"])
+def test_a_run_from_before_the_batch_s_own_pairs_goes_on_without_them(tmp_path, weights):
+    config = digits.get_config()
+    config.loss.pairs, config.init.weights = "bank", weights
+    saved = json.loads(to_json(config))
+    del saved["loss"]["batch_weight"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    own = load_config(tmp_path)
+    assert create_method(own).weight_of_batch == 0
+    check_same_run(own, tmp_path, MAY_CHANGE)
+    if weights is None:
+        with pytest.raises(ConfigError, match="loss.batch_weight: 0.0 there, None here"):
+            check_same_run(config, tmp_path, MAY_CHANGE)
 
 
 def test_a_recipe_fills_in_what_no_flag_gives():

@@ -91,6 +91,10 @@ def saved_fields(workdir: Path) -> dict[str, Any]:
         for group in groups:
             place = place.setdefault(group, {})
         place[last] = value
+    loss, weights = fields.get("loss", {}), fields.get("init", {}).get("weights")
+    if loss.get("pairs") == "bank" and weights is None:
+        # A run from before there was this field began at random, and with the bank alone.
+        loss.setdefault("batch_weight", 0.0)
     return fields
 
 

@@ -50,6 +50,7 @@ def config_of(files, name: str, **overrides: Any):
         "data.train_per_class": 14,  # 56 images: the last batch is padded
         "method.name": name,
         "method.recipe": None,
+        "loss.pairs": "bank",  # from random parameters: with the batch's own pairs beside it
         "bits": (8,),
         "batch_size": 16,
         "num_epochs": 2,
