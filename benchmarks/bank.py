@@ -61,6 +61,10 @@ DATA: dict[str, tuple[Any, dict[str, Any]]] = {
         cifar10_32px,
         {**_SHARED, **_OF_8X8, "num_epochs": 6, "data.protocol": "cifar10"},
     ),
+    "cifar10, 15 epochs": (
+        cifar10_32px,
+        {**_SHARED, **_OF_8X8, "num_epochs": 15, "data.protocol": "cifar10"},
+    ),
     "cifar10 features": (cifar10_features, {"batch_size": 64, "num_devices": 1}),
 }
 _ALONE = {"loss.pairs": "bank", "loss.batch_weight": 0.0}

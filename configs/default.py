@@ -142,11 +142,13 @@ def get_config() -> Any:
     config.dsh.quantization = placeholder(float)  # None: the variant's own weight
     config.dsh.margin = 2.0  # squared distance asked for, times the bits
     config.dsh.unseen = "ignored"  # "deephash": or "negative", bank rows not seen yet
+    config.dsh.batch_weight = placeholder(float)  # "deephash": as loss.batch_weight
 
     config.dpsh = ConfigDict()
     config.dpsh.variant = "official"  # or "deephash"
     config.dpsh.quantization = placeholder(float)  # None: the variant's own weight
     config.dpsh.unseen = "ignored"  # or "negative": bank rows not seen yet
+    config.dpsh.batch_weight = placeholder(float)  # as loss.batch_weight
 
     config.dtsh = ConfigDict()
     config.dtsh.variant = "deephash"  # or "official", triplets with a memory bank

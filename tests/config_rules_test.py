@@ -206,19 +206,33 @@ def test_a_field_that_came_later_counts_as_saved_at_its_default(tmp_path):
         check_same_run(config, tmp_path, MAY_CHANGE)
 
 
-@pytest.mark.parametrize("weights", [None, "file.pth"])
-def test_a_run_from_before_the_batch_s_own_pairs_goes_on_without_them(tmp_path, weights):
+@pytest.mark.parametrize(
+    ("fields", "asks"),
+    [
+        ({"loss.pairs": "bank"}, "loss.batch_weight: 0.0 there, None here"),
+        ({"loss.pairs": "bank", "init.weights": "file.pth"}, None),
+        ({"method.name": "dpsh"}, "dpsh.batch_weight: 0.0 there"),
+        ({"method.name": "dsh", "dsh.variant": "deephash"}, "dsh.batch_weight: 0.0 there"),
+        ({"method.name": "dsh"}, None),
+        ({}, None),
+    ],
+)
+def test_a_run_from_before_the_batch_s_own_pairs_goes_on_without_them(tmp_path, fields, asks):
     config = digits.get_config()
-    config.loss.pairs, config.init.weights = "bank", weights
+    config.update_from_flattened_dict(fields)
     saved = json.loads(to_json(config))
-    del saved["loss"]["batch_weight"]
+    for group in ("loss", "dpsh", "dsh"):
+        del saved[group]["batch_weight"]
     (tmp_path / "config.json").write_text(json.dumps(saved))
     own = load_config(tmp_path)
-    assert create_method(own).weight_of_batch == 0
+    if asks or config.init.weights:
+        assert create_method(own).weight_of_batch == 0
     check_same_run(own, tmp_path, MAY_CHANGE)
-    if weights is None:
-        with pytest.raises(ConfigError, match="loss.batch_weight: 0.0 there, None here"):
-            check_same_run(config, tmp_path, MAY_CHANGE)
+    if asks is None:
+        check_same_run(config, tmp_path, MAY_CHANGE)
+        return
+    with pytest.raises(ConfigError, match=asks):
+        check_same_run(config, tmp_path, MAY_CHANGE)
 
 
 def test_a_recipe_fills_in_what_no_flag_gives():

@@ -5,31 +5,37 @@ from typing import Any
 
 from hybridhash_jax import metrics
 from hybridhash_jax.config_fields import Config
+from hybridhash_jax.configured import create_method
+from hybridhash_jax.methods.bank_pairs import BankMethod
 
 
-def is_bank_alone(config: Config) -> bool:
-    """Does a network that starts at random learn against nothing but the memory bank?"""
-    is_bank = config.method.name == "hybridhash" and config.loss.pairs == "bank"
-    is_hashed = config.task == "hash" and config.init.weights is None
-    return is_bank and is_hashed and config.loss.batch_weight == 0
+def bank_alone(config: Config) -> str | None:
+    """The field by which a network from random parameters learns from the memory bank alone."""
+    if config.task != "hash":
+        return None
+    method = create_method(config)
+    with_bank = isinstance(method, BankMethod) and method.uses_bank
+    if not (with_bank and method.from_scratch and not method.weight_of_batch):
+        return None
+    return f"{method.group}.batch_weight"
 
 
 def warning_at_start(config: Config) -> str | None:
     """Says that a run is likely to collapse, before it does; None where nothing is known of that."""
-    if not is_bank_alone(config):
+    if (field := bank_alone(config)) is None:
         return None
     return (
-        "from random parameters, codes are likely to collapse against the memory bank alone "
-        "(loss.batch_weight=0, as published, which starts from trained ones; docs/bank.md). Leave "
-        "loss.batch_weight out, or give --config.init.weights"
+        "codes of a network that starts at random are likely to collapse against the memory bank "
+        f"alone ({field}=0, as published; docs/bank.md). Leave {field} out, or give "
+        "--config.init.weights"
     )
 
 
 def advice_for(config: Config) -> list[str]:
     """What may help against a collapse, of what is not set already."""
     advice = ["a lower --config.optimizer.learning_rate"]
-    if is_bank_alone(config):
-        advice.insert(0, "--config.loss.batch_weight=1")
+    if field := bank_alone(config):
+        advice.insert(0, f"--config.{field}=1")
     elif config.method.name == "hybridhash" and config.loss.pairs != "batch":
         advice.insert(0, "--config.loss.pairs=batch")
     if not config.optimizer.warmup_epochs:

@@ -58,13 +58,18 @@ def test_a_collapse_is_said_in_plain_words_with_what_to_try():
         ({"loss.batch_weight": 0.0, "init.weights": "file.pth"}, None),
         ({"loss.batch_weight": 0.0, "loss.pairs": "batch"}, None),
         ({"loss.batch_weight": 0.0, "method.name": "csq"}, None),
+        ({"method.name": "dsh", "dsh.batch_weight": 0.0}, None),
+        (
+            {"method.name": "dsh", "dsh.batch_weight": 0.0, "dsh.variant": "deephash"},
+            "--config.dsh.batch_weight=1",
+        ),
     ],
 )
 def test_the_bank_alone_is_warned_of_at_the_start_from_random_parameters(fields, advised):
     config = digits.get_config()
     config.update_from_flattened_dict({"loss.pairs": "bank"} | fields)
     warning = warning_at_start(config)
-    assert (warning is not None and "loss.batch_weight=0" in warning) == (advised is not None)
+    assert (warning is not None and "batch_weight=0" in warning) == (advised is not None)
     assert (advised in advice_for(config)) == (advised is not None)
 
 
