@@ -36,6 +36,7 @@ from hybridhash_jax.methods import METHODS, Examples
 from hybridhash_jax.methods.hybridhash import HybridHash, alpha_for, bank_loss, batch_loss
 from hybridhash_jax.methods.memory_bank import create_bank, update_bank
 from hybridhash_jax.methods.method import everywhere
+from hybridhash_jax.report.figures import BLUE, GREEN, VERMILLION, figure, legend_below
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.dataset import Dataset
 
@@ -78,6 +79,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "bank after 3 epochs": _BESIDE | {"loss.start_epochs": 3},
     "bank alone after 3 epochs": _ALONE | {"loss.start_epochs": 3},
     "bank alone, centred": _ALONE | {"loss.centred": True},
+    "bank, centred": _BESIDE | {"loss.centred": True},
     "bank alone, momentum 0.5": _ALONE | {"loss.momentum": 0.5},
     "bank alone, last 5 steps": _ALONE | {"loss.age": 5},
     "bank alone, last 2 steps": _ALONE | {"loss.age": 2},
@@ -234,6 +236,22 @@ def run(data: str, way: str, seed: int, folder: Path | None) -> dict[str, Any]:
     }
 
 
+def draw(path: Path, records: list[dict[str, Any]]) -> None:
+    """Draws what the codes of CIFAR-10 have in common, and what tells classes apart, by epoch."""
+    looks = {"batch": (BLUE, "--"), "bank": (GREEN, "-"), "bank alone": (VERMILLION, ":")}
+    with figure(path, "", 4.4, rows=2) as (drawn, axes):
+        for way, (color, line) in looks.items():
+            own = [r for r in records if (r["data"], r["way"], r["seed"]) == ("cifar10", way, 0)]
+            for of_axes, name in zip(axes, ("common", "spread"), strict=True):
+                values = [epoch[name] for epoch in own[0]["epochs"]] if own else []
+                epochs = range(1, len(values) + 1)
+                of_axes.plot(epochs, values, color=color, linestyle=line, marker="o", label=way)
+        axes[0].set_ylabel("common part\n(of 32 at most)")
+        axes[1].set_ylabel("spread of classes")
+        axes[1].set_xlabel("epoch")
+        legend_below(drawn, axes[1], 3)
+
+
 def main() -> None:
     """Runs what is missing, then prints and writes all that is there."""
     parser = argparse.ArgumentParser(
@@ -245,6 +263,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of the data set's files")
     parser.add_argument("--workdir", required=True, type=Path)
     parser.add_argument("--out", type=Path, help="where to write the record")
+    parser.add_argument("--figure", type=Path, help="where to draw CIFAR-10's curves of seed 0")
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
     for way in options.ways if options.data else ():
@@ -261,6 +280,8 @@ def main() -> None:
             if own:
                 spread = f"{min(own):.3f} to {max(own):.3f}, {len(own)} seeds"
                 print(f"{data:<20}{way:<36}{np.mean(own):.3f}  ({spread})")
+    if options.figure is not None:
+        draw(options.figure, records)
     if options.out is not None:
         fields = {"data": {name: fields for name, (_, fields) in DATA.items()}, "ways": WAYS}
         write_record(options.out, _PACKAGES, fields=fields, runs=records)
