@@ -33,9 +33,16 @@ from hybridhash_jax.distributed.state_sharding import compile_on_batches
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.methods import METHODS, Examples
-from hybridhash_jax.methods.hybridhash import HybridHash, alpha_for, bank_loss, batch_loss
+from hybridhash_jax.methods.hybridhash import (
+    HybridHash,
+    alpha_for,
+    bank_loss,
+    batch_loss,
+    pair_sums,
+)
 from hybridhash_jax.methods.memory_bank import create_bank, update_bank
 from hybridhash_jax.methods.method import everywhere
+from hybridhash_jax.methods.pairwise.pairs import pairs_within
 from hybridhash_jax.report.figures import BLUE, GREEN, VERMILLION, figure, legend_below
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.dataset import Dataset
@@ -53,7 +60,6 @@ _OF_8X8 = {"model.variant": "demo_16px", "model.image_size": 32, "model.patch_si
 _SHARED = {"batch_size": 64, "num_devices": 1, "optimizer.learning_rate": 1e-3}
 DATA: dict[str, tuple[Any, dict[str, Any]]] = {
     "digits": (digits, {"num_epochs": 10, **_OF_4X4}),
-    "digits, 8x8 tokens": (digits, {"num_epochs": 10}),
     "fashion_mnist": (
         fashion_mnist,
         {**_SHARED, **_OF_8X8, "num_epochs": 5, "data.protocol": "5k"},
@@ -70,6 +76,8 @@ DATA: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 _ALONE = {"loss.pairs": "bank", "loss.batch_weight": 0.0}
 _BESIDE = {"loss.pairs": "bank", "loss.batch_weight": 1.0}
+_DPSH = {"method.name": "dpsh", "dpsh.variant": "deephash"}
+_DSH = {"method.name": "dsh", "dsh.variant": "deephash"}
 WAYS: dict[str, dict[str, Any]] = {
     "batch": {"loss.pairs": "batch"},
     "bank alone": _ALONE,
@@ -83,7 +91,16 @@ WAYS: dict[str, dict[str, Any]] = {
     "bank alone, momentum 0.5": _ALONE | {"loss.momentum": 0.5},
     "bank alone, last 5 steps": _ALONE | {"loss.age": 5},
     "bank alone, last 2 steps": _ALONE | {"loss.age": 2},
-    "bank alone, a quarter of the rate": _ALONE | {"optimizer.learning_rate": 0.25},
+    "bank alone, rate 5e-4": _ALONE | {"optimizer.learning_rate": 5e-4},
+    "batch, one side": {"loss.pairs": "batch", "loss.one_sided": True},
+    # Other methods with a bank.
+    "dpsh, bank alone": {"method.name": "dpsh", "dpsh.batch_weight": 0.0},
+    "dpsh, bank": {"method.name": "dpsh", "dpsh.batch_weight": 1.0},
+    "dpsh deephash, bank alone": _DPSH | {"dpsh.batch_weight": 0.0},
+    "dpsh deephash, bank": _DPSH | {"dpsh.batch_weight": 1.0},
+    "dsh deephash, bank alone": _DSH | {"dsh.batch_weight": 0.0},
+    "dsh deephash, bank": _DSH | {"dsh.batch_weight": 1.0},
+    "dtsh official": {"method.name": "dtsh", "dtsh.variant": "official"},
 }
 
 
@@ -93,7 +110,7 @@ class Tried(HybridHash):
 
     `start_epochs`: the batch's own pairs alone until then. `age`: only rows of the last so many
     steps. `momentum`: the share of a row that stays when it is written. `centred`: the mean of the
-    rows is taken from each.
+    rows is taken from each. `one_sided`: no gradient through the second side of pairs in a batch.
     """
 
     start_epochs: int = 0
@@ -101,6 +118,7 @@ class Tried(HybridHash):
     age: int | None = None
     momentum: float = 0.0
     centred: bool = False
+    one_sided: bool = False
 
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> Any:
         """The bank, and the step in which each row was written."""
@@ -119,6 +137,8 @@ class Tried(HybridHash):
         written = written.at[index].set(step, mode="drop")
         if self.pairs == "batch":
             value, _ = super().loss(outputs, examples, None, step)
+            if self.one_sided:
+                value = self._of_one_side(outputs, examples)
             return value, (update_bank(bank, index, outputs, examples.labels), written)
         if not (self.start_epochs or self.age or self.momentum or self.centred):
             value, bank = super().loss(outputs, examples, bank, step)
@@ -141,19 +161,19 @@ class Tried(HybridHash):
         weight = self.weight_of_batch
         return jnp.where(begun, of_bank + weight * of_batch, of_batch), (bank, written)
 
+    def _of_one_side(self, outputs: jax.Array, examples: Examples) -> jax.Array:
+        others, labels = jax.lax.stop_gradient(outputs), examples.labels
+        pair_mask, alpha = pairs_within(examples.mask), alpha_for(self.alpha, outputs.shape[1])
+        return pair_sums(outputs, labels, others, labels, pair_mask, alpha=alpha).loss()
+
 
 def _config(data: str, way: str, seed: int, folder: Path | None) -> Any:
     module, fields = DATA[data]
     config = module.get_config()
     config.loss.update({"start_epochs": 0, "steps_per_epoch": 0, "age": 0, "momentum": 0.0})
-    config.loss.centred = False
-    fields = fields | WAYS[way] | {"seed": seed}
-    if "optimizer.learning_rate" in WAYS[way]:  # as a share
-        own = DATA[data][1].get("optimizer.learning_rate", config.optimizer.learning_rate)
-        fields["optimizer.learning_rate"] = own * WAYS[way]["optimizer.learning_rate"]
-    if folder is not None:
-        fields["data.dir"] = str(folder)
-    config.update_from_flattened_dict(fields)
+    config.loss.centred = config.loss.one_sided = False
+    folder_of = {} if folder is None else {"data.dir": str(folder)}
+    config.update_from_flattened_dict(fields | WAYS[way] | {"seed": seed} | folder_of)
     return config
 
 
@@ -162,9 +182,8 @@ def _dataset(config: Any) -> Dataset:
     dataset = create_dataset(config)
     every = max(1, len(dataset.splits.database) // _DATABASE)
     database = dataset.splits.database[::every][:_DATABASE]
-    return dataclasses.replace(
-        dataset, splits=dataclasses.replace(dataset.splits, database=database)
-    )
+    splits = dataclasses.replace(dataset.splits, database=database)
+    return dataclasses.replace(dataset, splits=splits)
 
 
 def _encoded(experiment: Experiment, encode: Any, state: Any, rows: np.ndarray) -> np.ndarray:
@@ -198,8 +217,7 @@ def run(data: str, way: str, seed: int, folder: Path | None) -> dict[str, Any]:
     METHODS["hybridhash"] = Tried
     config = _config(data, way, seed, folder)
     dataset = _dataset(config)
-    steps = -(-len(dataset.splits.train) // config.batch_size)
-    config.loss.steps_per_epoch = steps
+    config.loss.steps_per_epoch = steps = -(-len(dataset.splits.train) // config.batch_size)
     exp = create_experiment(config.lock(), dataset)
     state = exp.create_state()
     if config.init.weights is not None:
@@ -208,22 +226,23 @@ def run(data: str, way: str, seed: int, folder: Path | None) -> dict[str, Any]:
     state = exp.begin(state)
     encode = compile_on_batches(exp.apply, exp.mesh, exp.layout)
     every = max(1, len(exp.train_rows) // _LOOKED_AT)
-    rows = exp.train_rows[::every]
-    curve, losses, batches = [], [], exp.train_batches(0)
+    rows, batches = exp.train_rows[::every], exp.train_batches(0)
+    curve, losses = [], []
     for step in range(exp.total_steps):
         batch = sharding.put_batch(next(batches), exp.mesh)
         state, found = exp.train_step(state, batch, exp.run_key)
         losses.append(float(found["loss"]))
         if exp.order.ends_epoch(step + 1):
             codes = _encoded(exp, encode, state, rows)
-            bank = np.asarray(state.method[0].embeddings)[: len(exp.train_rows) : every]
+            bank = state.method[0] if isinstance(state.method, tuple) else state.method
+            bank = np.asarray(bank.embeddings)[: len(exp.train_rows) : every]
             of_epoch = _measures(codes, dataset.labels[rows].astype(np.float32), bank)
             of_epoch["loss"] = round(float(np.mean(losses[-steps:])), 4)
             curve.append(of_epoch)
             print(f"  epoch {len(curve)}: {of_epoch}", flush=True)
     batches.close()
-    splits, sides = dataset.splits, []
-    for part in (splits.query, splits.database):
+    sides = []
+    for part in (dataset.splits.query, dataset.splits.database):
         sides += [binarize(_encoded(exp, encode, state, part)), dataset.labels[part]]
     exp.close()
     return {
@@ -278,8 +297,8 @@ def main() -> None:
         for way in WAYS:
             own = [r["map_expected"] for r in records if (r["data"], r["way"]) == (data, way)]
             if own:
-                spread = f"{min(own):.3f} to {max(own):.3f}, {len(own)} seeds"
-                print(f"{data:<20}{way:<36}{np.mean(own):.3f}  ({spread})")
+                ends = f"{min(own):.3f} to {max(own):.3f} ({len(own)})"
+                print(f"{data:<20}{way:<30}{np.mean(own):.3f}  {ends}")
     if options.figure is not None:
         draw(options.figure, records)
     if options.out is not None:
