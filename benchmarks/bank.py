@@ -56,22 +56,17 @@ _OF_4X4 = {
     "model.image_size": 8, "model.patch_size": 2, "model.embed_dims": (32, 32),
     "model.num_heads": (2, 2), "model.depths": (1, 1), "model.token_heads": 2,
 }  # fmt: skip
-_OF_8X8 = {"model.variant": "demo_16px", "model.image_size": 32, "model.patch_size": 4}
-_SHARED = {"batch_size": 64, "num_devices": 1, "optimizer.learning_rate": 1e-3}
+_AT_32 = {
+    "model.variant": "demo_16px", "model.image_size": 32, "model.patch_size": 4,
+    "batch_size": 64, "num_devices": 1, "optimizer.learning_rate": 1e-3,
+}  # fmt: skip
+_CIFAR = {**_AT_32, "data.protocol": "cifar10"}
 DATA: dict[str, tuple[Any, dict[str, Any]]] = {
     "digits": (digits, {"num_epochs": 10, **_OF_4X4}),
-    "fashion_mnist": (
-        fashion_mnist,
-        {**_SHARED, **_OF_8X8, "num_epochs": 5, "data.protocol": "5k"},
-    ),
-    "cifar10": (
-        cifar10_32px,
-        {**_SHARED, **_OF_8X8, "num_epochs": 6, "data.protocol": "cifar10"},
-    ),
-    "cifar10, 15 epochs": (
-        cifar10_32px,
-        {**_SHARED, **_OF_8X8, "num_epochs": 15, "data.protocol": "cifar10"},
-    ),
+    "fashion_mnist": (fashion_mnist, {**_AT_32, "num_epochs": 5, "data.protocol": "5k"}),
+    "cifar10": (cifar10_32px, {**_CIFAR, "num_epochs": 6}),
+    "cifar10, 15 epochs": (cifar10_32px, {**_CIFAR, "num_epochs": 15}),
+    "cifar10, pre-trained": (cifar10_32px, {**_CIFAR, "num_epochs": 3}),
     "cifar10 features": (cifar10_features, {"batch_size": 64, "num_devices": 1}),
 }
 _ALONE = {"loss.pairs": "bank", "loss.batch_weight": 0.0}
@@ -167,13 +162,15 @@ class Tried(HybridHash):
         return pair_sums(outputs, labels, others, labels, pair_mask, alpha=alpha).loss()
 
 
-def _config(data: str, way: str, seed: int, folder: Path | None) -> Any:
+def _config(data: str, way: str, seed: int, folder: Path | None, weights: Path | None) -> Any:
     module, fields = DATA[data]
     config = module.get_config()
     config.loss.update({"start_epochs": 0, "steps_per_epoch": 0, "age": 0, "momentum": 0.0})
     config.loss.centred = config.loss.one_sided = False
-    folder_of = {} if folder is None else {"data.dir": str(folder)}
-    config.update_from_flattened_dict(fields | WAYS[way] | {"seed": seed} | folder_of)
+    places = {"data.dir": folder and str(folder)}
+    if data == "cifar10, pre-trained":
+        places["init.weights"] = str(weights)
+    config.update_from_flattened_dict(fields | WAYS[way] | {"seed": seed} | places)
     return config
 
 
@@ -211,11 +208,13 @@ def _measures(codes: np.ndarray, labels: np.ndarray, bank: np.ndarray) -> dict[s
     return {name: round(float(value), 4) for name, value in squares.items()}
 
 
-def run(data: str, way: str, seed: int, folder: Path | None) -> dict[str, Any]:
+def run(
+    data: str, way: str, seed: int, folder: Path | None = None, weights: Path | None = None
+) -> dict[str, Any]:
     """Trains once; the record of the run."""
     started = time.process_time()
     METHODS["hybridhash"] = Tried
-    config = _config(data, way, seed, folder)
+    config = _config(data, way, seed, folder, weights)
     dataset = _dataset(config)
     config.loss.steps_per_epoch = steps = -(-len(dataset.splits.train) // config.batch_size)
     exp = create_experiment(config.lock(), dataset)
@@ -280,6 +279,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, help="of the data set's files")
+    parser.add_argument("--weights", type=Path, help="the workdir of what is pre-trained")
     parser.add_argument("--workdir", required=True, type=Path)
     parser.add_argument("--out", type=Path, help="where to write the record")
     parser.add_argument("--figure", type=Path, help="where to draw CIFAR-10's curves of seed 0")
@@ -290,7 +290,7 @@ def main() -> None:
             path = options.workdir / f"{options.data}, {way}, seed {seed}.json"
             if not path.exists():
                 print(f"{options.data}, {way}, seed {seed}", flush=True)
-                record = run(options.data, way, seed, options.folder)
+                record = run(options.data, way, seed, options.folder, options.weights)
                 write_atomically(path, json.dumps(record).encode())
     records = [json.loads(path.read_text()) for path in sorted(options.workdir.glob("*.json"))]
     for data in DATA:

@@ -9,6 +9,7 @@ from hybridhash_jax.config_fields import ConfigError, flat_fields, to_json
 from hybridhash_jax.config_rules import MAY_CHANGE, check_config
 from hybridhash_jax.configured import create_method, with_recipe
 from hybridhash_jax.methods import METHODS
+from hybridhash_jax.methods.bank_pairs import BankMethod
 from hybridhash_jax.workdir.config import check_same_run, load_config
 
 
@@ -226,7 +227,8 @@ def test_a_run_from_before_the_batch_s_own_pairs_goes_on_without_them(tmp_path, 
     (tmp_path / "config.json").write_text(json.dumps(saved))
     own = load_config(tmp_path)
     if asks or config.init.weights:
-        assert create_method(own).weight_of_batch == 0
+        method = create_method(own)
+        assert isinstance(method, BankMethod) and method.weight_of_batch == 0
     check_same_run(own, tmp_path, MAY_CHANGE)
     if asks is None:
         check_same_run(config, tmp_path, MAY_CHANGE)

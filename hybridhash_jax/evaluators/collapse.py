@@ -14,8 +14,9 @@ def bank_alone(config: Config) -> str | None:
     if config.task != "hash":
         return None
     method = create_method(config)
-    with_bank = isinstance(method, BankMethod) and method.uses_bank
-    if not (with_bank and method.from_scratch and not method.weight_of_batch):
+    if not (isinstance(method, BankMethod) and method.uses_bank and method.from_scratch):
+        return None
+    if method.weight_of_batch:
         return None
     return f"{method.group}.batch_weight"
 
