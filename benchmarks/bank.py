@@ -47,7 +47,6 @@ from hybridhash_jax.report.figures import BLUE, GREEN, VERMILLION, figure, legen
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.dataset import Dataset
 
-_PACKAGES = ("jax", "flax", "optax", "numpy")
 _DATABASE = 5_000
 _LOOKED_AT = 1_000  # training images whose codes are measured after every epoch
 
@@ -61,12 +60,13 @@ _AT_32 = {
     "batch_size": 64, "num_devices": 1, "optimizer.learning_rate": 1e-3,
 }  # fmt: skip
 _CIFAR = {**_AT_32, "data.protocol": "cifar10"}
+_FINE_TUNED = {"num_epochs": 3, "optimizer.learning_rate": 3e-4}
 DATA: dict[str, tuple[Any, dict[str, Any]]] = {
     "digits": (digits, {"num_epochs": 10, **_OF_4X4}),
     "fashion_mnist": (fashion_mnist, {**_AT_32, "num_epochs": 5, "data.protocol": "5k"}),
     "cifar10": (cifar10_32px, {**_CIFAR, "num_epochs": 6}),
     "cifar10, 15 epochs": (cifar10_32px, {**_CIFAR, "num_epochs": 15}),
-    "cifar10, pre-trained": (cifar10_32px, {**_CIFAR, "num_epochs": 3}),
+    "cifar10, pre-trained": (cifar10_32px, {**_CIFAR, **_FINE_TUNED}),
     "cifar10 features": (cifar10_features, {"batch_size": 64, "num_devices": 1}),
 }
 _ALONE = {"loss.pairs": "bank", "loss.batch_weight": 0.0}
@@ -88,7 +88,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "bank alone, last 2 steps": _ALONE | {"loss.age": 2},
     "bank alone, rate 5e-4": _ALONE | {"optimizer.learning_rate": 5e-4},
     "batch, one side": {"loss.pairs": "batch", "loss.one_sided": True},
-    # Other methods with a bank.
+    "batch, clipped at half": {"loss.pairs": "batch", "optimizer.clip_norm": 0.5},
     "dpsh, bank alone": {"method.name": "dpsh", "dpsh.batch_weight": 0.0},
     "dpsh, bank": {"method.name": "dpsh", "dpsh.batch_weight": 1.0},
     "dpsh deephash, bank alone": _DPSH | {"dpsh.batch_weight": 0.0},
@@ -255,18 +255,18 @@ def run(
 
 
 def draw(path: Path, records: list[dict[str, Any]]) -> None:
-    """Draws what the codes of CIFAR-10 have in common, and what tells classes apart, by epoch."""
+    """Draws what codes of CIFAR-10 have in common, and what tells classes apart, by epoch."""
     looks = {"batch": (BLUE, "--"), "bank": (GREEN, "-"), "bank alone": (VERMILLION, ":")}
     with figure(path, "", 4.4, rows=2) as (drawn, axes):
         for way, (color, line) in looks.items():
             own = [r for r in records if (r["data"], r["way"], r["seed"]) == ("cifar10", way, 0)]
             for of_axes, name in zip(axes, ("common", "spread"), strict=True):
-                values = [epoch[name] for epoch in own[0]["epochs"]] if own else []
-                epochs = range(1, len(values) + 1)
-                of_axes.plot(epochs, values, color=color, linestyle=line, marker="o", label=way)
+                values = {n: e[name] for r in own for n, e in enumerate(r["epochs"], 1)}
+                of_axes.plot(
+                    *zip(*values.items(), strict=True), line, color=color, marker="o", label=way
+                )
         axes[0].set_ylabel("common part\n(of 32 at most)")
-        axes[1].set_ylabel("spread of classes")
-        axes[1].set_xlabel("epoch")
+        axes[1].set(xlabel="epoch", ylabel="spread of classes")
         legend_below(drawn, axes[1], 3)
 
 
@@ -303,7 +303,7 @@ def main() -> None:
         draw(options.figure, records)
     if options.out is not None:
         fields = {"data": {name: fields for name, (_, fields) in DATA.items()}, "ways": WAYS}
-        write_record(options.out, _PACKAGES, fields=fields, runs=records)
+        write_record(options.out, ("jax", "flax", "optax"), fields=fields, runs=records)
 
 
 if __name__ == "__main__":
