@@ -184,11 +184,9 @@ def _dataset(config: Any) -> Dataset:
 
 
 def _encoded(experiment: Experiment, encode: Any, state: Any, rows: np.ndarray) -> np.ndarray:
-    found = []
     with contextlib.closing(experiment.eval_batches(rows)) as batches:
-        for batch in batches:
-            inputs = sharding.put_batch(batch, experiment.mesh)["image"]
-            found.append(np.asarray(encode(state.params, inputs)))
+        images = (sharding.put_batch(batch, experiment.mesh)["image"] for batch in batches)
+        found = [np.asarray(encode(state.params, inputs)) for inputs in images]
     return np.concatenate(found)[: len(rows)]
 
 
@@ -290,8 +288,8 @@ def main() -> None:
             path = options.workdir / f"{options.data}, {way}, seed {seed}.json"
             if not path.exists():
                 print(f"{options.data}, {way}, seed {seed}", flush=True)
-                record = run(options.data, way, seed, options.folder, options.weights)
-                write_atomically(path, json.dumps(record).encode())
+                found = run(options.data, way, seed, options.folder, options.weights)
+                write_atomically(path, json.dumps(found).encode())
     records = [json.loads(path.read_text()) for path in sorted(options.workdir.glob("*.json"))]
     for data in DATA:
         for way in WAYS:
@@ -302,8 +300,11 @@ def main() -> None:
     if options.figure is not None:
         draw(options.figure, records)
     if options.out is not None:
-        fields = {"data": {name: fields for name, (_, fields) in DATA.items()}, "ways": WAYS}
-        write_record(options.out, ("jax", "flax", "optax"), fields=fields, runs=records)
+        of_data = {name: fields for name, (_, fields) in DATA.items()}
+        for record in records:  # a line a measure
+            curve = record["epochs"]
+            record["epochs"] = {n: " ".join(str(e[n]) for e in curve) for n in curve[0]}
+        write_record(options.out, ("jax", "flax", "optax"), data=of_data, ways=WAYS, runs=records)
 
 
 if __name__ == "__main__":
