@@ -47,8 +47,7 @@ from hybridhash_jax.report.figures import BLUE, GREEN, VERMILLION, figure, legen
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.dataset import Dataset
 
-_DATABASE = 5_000
-_LOOKED_AT = 1_000  # training images whose codes are measured after every epoch
+_DATABASE, _LOOKED_AT = 5_000, 1_000  # images searched; training images measured every epoch
 
 # A network of 4x4 tokens, which learns the digits in seconds; and one of 8x8, for 32 pixels.
 _OF_4X4 = {
