@@ -123,6 +123,9 @@ def get_config() -> Any:
     config.loss.unseen = "ignored"  # or "negative": bank rows not seen yet count as dissimilar
     # Scale of the inner products: a number, or one that falls with the code length: "6.4/bits".
     config.loss.alpha = FieldReference(0.5, field_type=object)
+    # Weight of the batch's own pairs beside the bank; 0: the bank alone, as published. None: 1 from
+    # random parameters, which the bank alone lets collapse (docs/bank.md); 0 from init.weights.
+    config.loss.batch_weight = placeholder(float)
 
     # Methods of pairs and triplets, as published; what None means stands in each one's docstring.
     config.cnnh = ConfigDict()
@@ -139,11 +142,13 @@ def get_config() -> Any:
     config.dsh.quantization = placeholder(float)  # None: the variant's own weight
     config.dsh.margin = 2.0  # squared distance asked for, times the bits
     config.dsh.unseen = "ignored"  # "deephash": or "negative", bank rows not seen yet
+    config.dsh.batch_weight = placeholder(float)  # "deephash": as loss.batch_weight
 
     config.dpsh = ConfigDict()
     config.dpsh.variant = "official"  # or "deephash"
     config.dpsh.quantization = placeholder(float)  # None: the variant's own weight
     config.dpsh.unseen = "ignored"  # or "negative": bank rows not seen yet
+    config.dpsh.batch_weight = placeholder(float)  # as loss.batch_weight
 
     config.dtsh = ConfigDict()
     config.dtsh.variant = "deephash"  # or "official", triplets with a memory bank

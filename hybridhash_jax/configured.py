@@ -40,7 +40,9 @@ def create_method(config: Config, total_steps: int | None = None) -> Method:
     """
     kind = METHODS["classification" if config.task == "classify" else config.method.name]
     names = {field.name for field in dataclasses.fields(kind)}
-    given = {"seed": config.seed, **config[kind.group]}
+    # Of given embeddings another model was trained.
+    from_scratch = config.init.weights is None and config.model.variant != models.GIVEN
+    given = {"seed": config.seed, "from_scratch": from_scratch, **config[kind.group]}
     if total_steps:
         given["total_steps"] = total_steps
     return kind(**{name: value for name, value in given.items() if name in names})

@@ -13,6 +13,7 @@ from hybridhash_jax.configured import checked_run
 from hybridhash_jax.description import describe
 from hybridhash_jax.encode import EvaluationStopped
 from hybridhash_jax.evaluators import Evaluation, Evaluator, create_evaluator
+from hybridhash_jax.evaluators.collapse import warning_at_start
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import check_headers, create_dataset
 from hybridhash_jax.report.files import write_sweep
@@ -103,6 +104,8 @@ def _train_held(experiment: Experiment, own: Config, workdir: Path, stop: StopRe
     """Trains one length in a workdir that no other process holds."""
     experiment, state = start_run(experiment, own, workdir)
     logger.info("%s\nworkdir: %s", describe(experiment), workdir)
+    if warning := warning_at_start(own):
+        logger.warning("%s", warning)
     if not committed_steps(workdir / names.CHECKPOINTS):
         # A signal ends it at once, and what was computed is kept.
         experiment.open_features(state.params)

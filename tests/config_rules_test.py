@@ -7,8 +7,9 @@ import pytest
 from configs import cifar10, cifar10_32px, cifar10_features, default, digits
 from hybridhash_jax.config_fields import ConfigError, flat_fields, to_json
 from hybridhash_jax.config_rules import MAY_CHANGE, check_config
-from hybridhash_jax.configured import with_recipe
+from hybridhash_jax.configured import create_method, with_recipe
 from hybridhash_jax.methods import METHODS
+from hybridhash_jax.methods.bank_pairs import BankMethod
 from hybridhash_jax.workdir.config import check_same_run, load_config
 
 
@@ -203,6 +204,36 @@ def test_a_field_that_came_later_counts_as_saved_at_its_default(tmp_path):
     check_same_run(config, tmp_path, MAY_CHANGE)
     config.optimizer.frozen = ("^levels/0/",)
     with pytest.raises(ConfigError, match=r"optimizer.frozen: \[\] there, \['\^levels/0/'\] here"):
+        check_same_run(config, tmp_path, MAY_CHANGE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "asks"),
+    [
+        ({"loss.pairs": "bank"}, "loss.batch_weight: 0.0 there, None here"),
+        ({"loss.pairs": "bank", "init.weights": "file.pth"}, None),
+        ({"method.name": "dpsh"}, "dpsh.batch_weight: 0.0 there"),
+        ({"method.name": "dsh", "dsh.variant": "deephash"}, "dsh.batch_weight: 0.0 there"),
+        ({"method.name": "dsh"}, None),
+        ({}, None),
+    ],
+)
+def test_a_run_from_before_the_batch_s_own_pairs_goes_on_without_them(tmp_path, fields, asks):
+    config = digits.get_config()
+    config.update_from_flattened_dict(fields)
+    saved = json.loads(to_json(config))
+    for group in ("loss", "dpsh", "dsh"):
+        del saved[group]["batch_weight"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    own = load_config(tmp_path)
+    if asks or config.init.weights:
+        method = create_method(own)
+        assert isinstance(method, BankMethod) and method.weight_of_batch == 0
+    check_same_run(own, tmp_path, MAY_CHANGE)
+    if asks is None:
+        check_same_run(config, tmp_path, MAY_CHANGE)
+        return
+    with pytest.raises(ConfigError, match=asks):
         check_same_run(config, tmp_path, MAY_CHANGE)
 
 

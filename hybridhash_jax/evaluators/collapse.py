@@ -5,12 +5,39 @@ from typing import Any
 
 from hybridhash_jax import metrics
 from hybridhash_jax.config_fields import Config
+from hybridhash_jax.configured import create_method
+from hybridhash_jax.methods.bank_pairs import BankMethod
+
+
+def bank_alone(config: Config) -> str | None:
+    """The field by which a network from random parameters learns from the memory bank alone."""
+    if config.task != "hash":
+        return None
+    method = create_method(config)
+    if not (isinstance(method, BankMethod) and method.uses_bank and method.from_scratch):
+        return None
+    if method.weight_of_batch:
+        return None
+    return f"{method.group}.batch_weight"
+
+
+def warning_at_start(config: Config) -> str | None:
+    """Says that a run is likely to collapse, before it does; None where nothing is known of that."""
+    if (field := bank_alone(config)) is None:
+        return None
+    return (
+        "codes of a network that starts at random are likely to collapse against the memory bank "
+        f"alone ({field}=0, as published; docs/bank.md). Leave {field} out, or give "
+        "--config.init.weights"
+    )
 
 
 def advice_for(config: Config) -> list[str]:
     """What may help against a collapse, of what is not set already."""
     advice = ["a lower --config.optimizer.learning_rate"]
-    if config.method.name == "hybridhash" and config.loss.pairs != "batch":
+    if field := bank_alone(config):
+        advice.insert(0, f"--config.{field}=1")
+    elif config.method.name == "hybridhash" and config.loss.pairs != "batch":
         advice.insert(0, "--config.loss.pairs=batch")
     if not config.optimizer.warmup_epochs:
         advice.append("a warm-up (--config.optimizer.warmup_epochs)")

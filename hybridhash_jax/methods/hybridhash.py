@@ -14,15 +14,15 @@ before the loss is taken, so every image is compared with itself too; no gradien
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
-from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank, update_bank
-from hybridhash_jax.methods.method import Examples, Method, Rows, WholeRows, everywhere
+from hybridhash_jax.methods.bank_pairs import BATCH_WEIGHT, BankMethod, PairSums, bank_sums
+from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank
+from hybridhash_jax.methods.method import Examples, Rows, everywhere
 from input_pipeline.options import Option
 
 
@@ -58,19 +58,18 @@ OPTIONS = (
     Option("pairs", "what a batch is compared with", ("bank", "batch")),
     Option("unseen", "bank rows not seen yet", ("ignored", "negative")),
     Option("alpha", "scale of the inner products", problem=alpha_problem),
+    BATCH_WEIGHT,
 )
-
-# Numbers of a block of the bank, its pairs with the batch among them: 16 MiB of float32.
-_BLOCK = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
-class HybridHash(Method):
+class HybridHash(BankMethod):
     """The published method.
 
     `pairs` "bank" compares a batch with the memory bank, "batch" with itself. Bank rows not seen
     yet are, by `unseen`, "ignored", or "negative": dissimilar to everything, as in the authors'
     code, which adds log 2 each and no gradient. `alpha` is the scale of the inner products; see `alpha_for`.
+    `batch_weight` times the loss of "batch" is added to that of "bank"; see `BankMethod`.
     """
 
     pairs: str = "bank"
@@ -84,6 +83,7 @@ class HybridHash(Method):
         "published": {
             "loss.pairs": "bank",
             "loss.alpha": 0.5,
+            "loss.batch_weight": 0.0,
             "optimizer.name": "rmsprop",
             "optimizer.learning_rate": 2.5e-5,
             "optimizer.weight_decay": 1e-5,
@@ -94,10 +94,15 @@ class HybridHash(Method):
         },
     }
 
+    @property
+    def uses_bank(self) -> bool:
+        """With `pairs` "bank"."""
+        return self.pairs == "bank"
+
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> MemoryBank | None:
         """An empty bank; None with pairs="batch"."""
         del key
-        return create_bank(len(labels), bits, labels.shape[1]) if self.pairs == "bank" else None
+        return create_bank(len(labels), bits, labels.shape[1]) if self.uses_bank else None
 
     def row_leaves(self, state: MemoryBank | None) -> Any:
         """All of the bank's arrays."""
@@ -111,15 +116,12 @@ class HybridHash(Method):
         alpha = alpha_for(self.alpha, outputs.shape[1])
         if state is None:
             return batch_loss(outputs, examples.labels, examples.mask, alpha=alpha), None
-        batch = outputs, examples.labels, examples.mask, examples.index
-        outputs, labels, mask, index = examples.rows.gather(batch)
-        bank = update_bank(state, index, outputs, labels)
-        options: dict[str, Any] = {
-            "alpha": alpha,
-            "unseen": self.unseen,
-            "rows": examples.rows,
-        }
-        return bank_loss(outputs, labels, mask, bank, **options), bank
+        of_pairs = functools.partial(pair_sums, alpha=alpha)
+        found = self.compare(outputs, examples, state, of_pairs, unseen=self.unseen)
+        value = found.of_bank.loss()
+        if found.of_batch is not None:
+            value += self.weight_of_batch * found.of_batch.loss()
+        return value, found.bank
 
 
 def similarity(
@@ -128,32 +130,6 @@ def similarity(
     """Is a label of the multi-hot labels shared?"""
     shared = labels.astype(jnp.float32) @ other_labels.astype(jnp.float32).T
     return shared > 0.5
-
-
-class PairSums(NamedTuple):
-    """Sums over a set of pairs; additive over disjoint sets of pairs.
-
-    Of the loss over similar (`positive`) and over dissimilar pairs; and their numbers, float32.
-    """
-
-    positive: jax.Array
-    negative: jax.Array
-    similar: jax.Array
-    dissimilar: jax.Array
-
-    def loss(self) -> jax.Array:
-        """Mean over the similar pairs plus mean over the dissimilar ones; 0 for none.
-
-        Written as the authors compute it, sum / |S| times the weight |S| / |S1|, with the weight in
-        float32 whatever the loss is in: a float64 loss then equals theirs to the last digits.
-        """
-        pairs = jnp.maximum(self.similar + self.dissimilar, 1)
-        of_similar = pairs / jnp.maximum(self.similar, 1)
-        of_dissimilar = pairs / jnp.maximum(self.dissimilar, 1)
-        return self.positive / pairs * of_similar + self.negative / pairs * of_dissimilar
-
-
-Arrays = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def pair_sums(
@@ -200,56 +176,6 @@ def bank_loss(
     """
     of_pairs = functools.partial(pair_sums, alpha=alpha)
     return bank_sums((embeddings, labels, mask), bank, of_pairs, unseen=unseen, rows=rows).loss()
-
-
-def bank_sums(
-    batch: Arrays,
-    bank: MemoryBank,
-    of_pairs: Callable[..., PairSums],
-    *,
-    unseen: str = "ignored",
-    rows: Rows | None = None,
-) -> PairSums:
-    """The sums over the pairs of a batch (embeddings, labels, mask) and the bank's rows.
-
-    `of_pairs` has the arguments of `pair_sums`; all others are those of `bank_loss`.
-    """
-    used = bank.seen if unseen == "ignored" else jnp.ones_like(bank.seen)
-    if bank.num_images < len(used):
-        used &= jnp.arange(len(used)) < bank.num_images
-    compared = jax.lax.stop_gradient(bank.embeddings), bank.labels, used
-    sums = functools.partial(_sums_over_rows, of_pairs=of_pairs)
-    return (rows or WholeRows()).sum_over(sums)(batch, compared)
-
-
-def _sums_over_rows(batch: Arrays, bank: Arrays, *, of_pairs: Callable[..., PairSums]) -> PairSums:
-    """The sums over a batch and some rows of the bank, of a large bank in blocks of rows.
-
-    A block's pairs are computed again in the backward pass, so that the memory is one block's.
-    """
-    embeddings, labels, mask = batch
-
-    def of_rows(embeddings: jax.Array, others: jax.Array, classes: jax.Array, used: jax.Array):
-        return of_pairs(embeddings, labels, others, classes, mask[:, None] & used[None, :])
-
-    rows = len(bank[0])
-    block = min(rows, max(_BLOCK // (len(mask) + embeddings.shape[1] + labels.shape[1]), 1))
-    if block == rows:
-        return of_rows(embeddings, *bank)
-
-    @jax.checkpoint
-    def of_block(embeddings: jax.Array, number: jax.Array) -> PairSums:
-        # The last block begins early enough to be whole; its first rows were in the one before.
-        first = jnp.minimum(number * block, rows - block)
-        others, classes, used = (jax.lax.dynamic_slice_in_dim(x, first, block) for x in bank)
-        fresh = first + jnp.arange(block) >= number * block
-        return of_rows(embeddings, others, classes, used & fresh)
-
-    def add(sums: PairSums, number: jax.Array) -> tuple[PairSums, None]:
-        return jax.tree.map(jnp.add, sums, of_block(embeddings, number)), None
-
-    numbers = jnp.arange(-(-rows // block))
-    return jax.lax.scan(add, of_block(embeddings, numbers[0]), numbers[1:])[0]
 
 
 def batch_loss(

@@ -12,6 +12,10 @@ from hybridhash_jax.config_fields import GONE, RENAMED, Config, ConfigError, fla
 from hybridhash_jax.workdir import names
 from input_pipeline.atomic_file import write_atomically
 
+# Groups of methods with a memory bank, and what they say where they use it. From random parameters,
+# runs from before there was their `batch_weight` learned from the bank alone, and go on so.
+_WITH_BANK = {"loss": ("pairs", "bank"), "dsh": ("variant", "deephash"), "dpsh": ("", None)}
+
 
 def save_config(workdir: Path, config: Config) -> None:
     """Writes the configuration in one move; the folder is made if it is not there."""
@@ -91,6 +95,10 @@ def saved_fields(workdir: Path) -> dict[str, Any]:
         for group in groups:
             place = place.setdefault(group, {})
         place[last] = value
+    for group, (name, value) in _WITH_BANK.items():
+        own = fields.get(group, {})
+        if fields.get("init", {}).get("weights") is None and own.get(name) in (value, None):
+            own.setdefault("batch_weight", 0.0)
     return fields
 
 

@@ -20,7 +20,7 @@ from hybridhash_jax.distributed.state_sharding import bytes_on_device, make_layo
 from hybridhash_jax.encode import compile_encode
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.methods import hybridhash, memory_bank
+from hybridhash_jax.methods import bank_pairs, memory_bank
 from hybridhash_jax.methods.hybridhash import HybridHash, bank_loss
 from hybridhash_jax.methods.memory_bank import create_bank, rows_for
 from hybridhash_jax.optimizer import make_optimizer
@@ -32,7 +32,7 @@ from tests.runs.small_run import make_config
 
 IMAGES, BITS, CLASSES, BATCH = 40, 12, 5, 16
 STEPS = 7
-METHOD = HybridHash()
+METHOD = HybridHash(batch_weight=1.0)  # against the bank, and inside the batch
 
 
 def build(remat: str = "none"):
@@ -211,7 +211,7 @@ def test_data_parallel_sums_each_gradient_once_and_gathers_no_parameter():
     sums = [shape for kind, shape in collectives(run.program) if kind == "all-reduce"]
     leaves = jax.tree.leaves(run.layout.state.params)
     parameters = sum(x.size for x in leaves)
-    of_embeddings, of_scalars = BATCH * BITS, 8
+    of_embeddings, of_scalars = 2 * BATCH * BITS, 12  # of pairs with the bank, and in the batch
     total = sum(int(np.prod(shape)) for shape in sums)
     assert parameters + of_embeddings <= total <= parameters + of_embeddings + of_scalars
     assert {kind for kind, _ in collectives(run.program)} == {"all-gather", "all-reduce"}
@@ -422,7 +422,7 @@ def test_a_bank_in_blocks_on_several_devices_gives_the_same_loss(monkeypatch):
     )
     own = (u, labels(batch), np.arange(batch) < batch - 3)
     compiled = loss_on_eight_devices(images, batch, classes)
-    monkeypatch.setattr(hybridhash, "_BLOCK", 90 * 1000)  # 9 blocks a device, the last overlapping
+    monkeypatch.setattr(bank_pairs, "_BLOCK", 90 * 1000)  # 9 blocks a device, the last overlapping
     in_blocks = loss_on_eight_devices(images, batch, classes)
     assert " while(" in in_blocks.as_text()
     assert " while(" not in compiled.as_text()
@@ -442,7 +442,7 @@ def test_the_padding_of_a_bank_counts_for_nothing(unseen, monkeypatch):
     u = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, bits)), jnp.float32)
     labels, mask = jnp.eye(3, dtype=jnp.uint8)[jnp.asarray([0, 1, 0, 2])], jnp.arange(4) < 3
     index = jnp.asarray([7, 8, 3, 9])  # the last is padding of the batch
-    bank = hybridhash.update_bank(create_bank(images, bits, 3), index, u, labels)
+    bank = memory_bank.update_bank(create_bank(images, bits, 3), index, u, labels)
     assert len(bank.seen) == 12
     np.testing.assert_array_equal(np.flatnonzero(bank.seen), [3, 7, 8])
     found = bank_loss(u, labels, mask, bank, unseen=unseen)

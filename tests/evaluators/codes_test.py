@@ -2,10 +2,13 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from configs import digits
 from hybridhash_jax import codes, metrics
 from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.evaluators.codes import collapse_warning, evaluate_codes
+from hybridhash_jax.evaluators.collapse import advice_for, warning_at_start
 from hybridhash_jax.workdir.checkpoints import model_fingerprint
 
 
@@ -45,6 +48,29 @@ def test_a_collapse_is_said_in_plain_words_with_what_to_try():
     for part in ("97% of the database", "7 of 8 bits never change", "only 2 distinct codes for 4 classes",
                  "epoch 3", "Try --config.a=1 or b."):  # fmt: skip
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "advised"),
+    [
+        ({"loss.batch_weight": 0.0}, "--config.loss.batch_weight=1"),
+        ({}, None),
+        ({"loss.batch_weight": 0.0, "init.weights": "file.pth"}, None),
+        ({"loss.batch_weight": 0.0, "loss.pairs": "batch"}, None),
+        ({"loss.batch_weight": 0.0, "method.name": "csq"}, None),
+        ({"method.name": "dsh", "dsh.batch_weight": 0.0}, None),
+        (
+            {"method.name": "dsh", "dsh.batch_weight": 0.0, "dsh.variant": "deephash"},
+            "--config.dsh.batch_weight=1",
+        ),
+    ],
+)
+def test_the_bank_alone_is_warned_of_at_the_start_from_random_parameters(fields, advised):
+    config = digits.get_config()
+    config.update_from_flattened_dict({"loss.pairs": "bank"} | fields)
+    warning = warning_at_start(config)
+    assert (warning is not None and "batch_weight=0" in warning) == (advised is not None)
+    assert (advised in advice_for(config)) == (advised is not None)
 
 
 def test_stuck_bits_alone_are_noticed_and_healthy_codes_are_not():

@@ -50,6 +50,9 @@ def config_of(files, name: str, **overrides: Any):
         "data.train_per_class": 14,  # 56 images: the last batch is padded
         "method.name": name,
         "method.recipe": None,
+        "loss.pairs": "bank",
+        "loss.batch_weight": 1.0,  # with the batch's own pairs beside it
+        "dpsh.batch_weight": 1.0,
         "bits": (8,),
         "batch_size": 16,
         "num_epochs": 2,

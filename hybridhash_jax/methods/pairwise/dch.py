@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
-from hybridhash_jax.methods.hybridhash import PairSums, similarity
+from hybridhash_jax.methods.bank_pairs import PairSums
+from hybridhash_jax.methods.hybridhash import similarity
 from hybridhash_jax.methods.method import Examples, Method, mean_where, wide
 from hybridhash_jax.methods.pairwise.pairs import (
     pairs_within,

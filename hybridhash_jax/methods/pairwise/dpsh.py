@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from hybridhash_jax.methods.hybridhash import bank_sums, pair_sums
-from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank, update_bank
-from hybridhash_jax.methods.method import Examples, Method, everywhere, mean_where, signs, wide
+from hybridhash_jax.methods.bank_pairs import BATCH_WEIGHT, BankMethod
+from hybridhash_jax.methods.hybridhash import pair_sums
+from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank
+from hybridhash_jax.methods.method import Examples, everywhere, mean_where, signs, wide
 from hybridhash_jax.methods.pairwise.pairs import mean_over_pairs
 from input_pipeline.options import Option
 
@@ -24,18 +25,19 @@ OPTIONS = (
     Option("variant", "whose loss it is", ("official", "deephash")),
     Option("quantization", "weight of the quantization term", at_least=0),
     Option("unseen", "bank rows not seen yet", ("ignored", "negative")),
+    BATCH_WEIGHT,
 )
 _QUANTIZATION = {"official": 10.0, "deephash": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
-class DPSH(Method):
+class DPSH(BankMethod):
     """The published method.
 
     `variant` "official" divides both sums, over pairs and over bits, by B n, with the n training
     images; "deephash", DeepHash-pytorch's, takes a mean of each. Bank rows not seen yet are, by
     `unseen`, "ignored", or "negative" as in both codes: dissimilar to everything, which adds log 2
-    each and no gradient.
+    each and no gradient. `batch_weight` times the mean over pairs inside the batch is added.
     """
 
     variant: str = "official"
@@ -48,6 +50,7 @@ class DPSH(Method):
     options = OPTIONS
     recipes: ClassVar = {
         "published": {
+            "dpsh.batch_weight": 0.0,
             "optimizer.name": "sgd",
             "optimizer.learning_rate": 0.05,
             "optimizer.weight_decay": 1e-5,
@@ -74,22 +77,19 @@ class DPSH(Method):
     ) -> tuple[jax.Array, MemoryBank]:
         """See the class; the pairs' part is HybridHash's sums, not weighted by kind."""
         del step
-        batch = outputs, examples.labels, examples.mask, examples.index
-        outputs, labels, mask, index = examples.rows.gather(batch)
-        bank = update_bank(state, index, outputs, labels)
-        sums = bank_sums(
-            (outputs, labels, mask),
-            bank,
-            functools.partial(pair_sums, alpha=0.5),
-            unseen=self.unseen,
-            rows=examples.rows,
-        )
+        of_pairs = functools.partial(pair_sums, alpha=0.5)
+        found = self.compare(outputs, examples, state, of_pairs, unseen=self.unseen)
+        sums, bank, (outputs, _, mask) = found.of_bank, found.bank, found.batch
         z = wide(outputs)
         errors = mean_where(jnp.square(z - signs(z)).sum(axis=1), mask)
         own = _QUANTIZATION[self.variant]
         weight = own if self.quantization is None else self.quantization
         if self.variant == "deephash":
-            return mean_over_pairs(sums) + weight / outputs.shape[1] * errors, bank
-        images = jnp.maximum(jnp.sum(mask, dtype=z.dtype), 1)
-        pairs = (sums.positive + sums.negative) / images
-        return (pairs + weight * errors) / bank.num_images, bank
+            value = mean_over_pairs(sums) + weight / outputs.shape[1] * errors
+        else:
+            images = jnp.maximum(jnp.sum(mask, dtype=z.dtype), 1)
+            pairs = (sums.positive + sums.negative) / images
+            value = (pairs + weight * errors) / bank.num_images
+        if found.of_batch is not None:
+            value += self.weight_of_batch * mean_over_pairs(found.of_batch)
+        return value, bank

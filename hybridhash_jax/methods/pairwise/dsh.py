@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
-from hybridhash_jax.methods.hybridhash import PairSums, bank_sums, similarity
-from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank, update_bank
-from hybridhash_jax.methods.method import Examples, Method, everywhere, mean_where, wide
+from hybridhash_jax.methods.bank_pairs import BATCH_WEIGHT, BankMethod, PairSums
+from hybridhash_jax.methods.hybridhash import similarity
+from hybridhash_jax.methods.memory_bank import MemoryBank, create_bank
+from hybridhash_jax.methods.method import Examples, everywhere, mean_where, wide
 from hybridhash_jax.methods.pairwise.pairs import (
     mean_over_pairs,
     pairs_within,
@@ -31,13 +32,14 @@ OPTIONS = (
     Option("quantization", "weight of the quantization term", at_least=0),
     Option("margin", "squared distance asked for, as a multiple of the bits", above=0),
     Option("unseen", "bank rows not seen yet", ("ignored", "negative")),
+    BATCH_WEIGHT,
 )
 # Each one's weight of the mean over images of sum_k | |z_k| - 1 |; "deephash": over bits as well.
 _QUANTIZATION = {"official": 0.01, "caffe": 0.01, "weixu000": 0.02, "deephash": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
-class DSH(Method):
+class DSH(BankMethod):
     """The published method.
 
     `variant` "official" is the loss of the authors' code over the pairs of different images in a
@@ -45,6 +47,7 @@ class DSH(Method):
     "weixu000", a port to PyTorch, also compares images with themselves. "deephash",
     DeepHash-pytorch's, compares the batch with a memory bank, whose rows not seen yet are, by
     `unseen`, "ignored" or, as there, "negative": dissimilar to everything.
+    `batch_weight` times the loss inside the batch is added there.
     """
 
     variant: str = "official"
@@ -71,11 +74,15 @@ class DSH(Method):
     }
     grid: ClassVar = {"quantization": (0.001, 0.01, 0.1)}
 
+    @property
+    def uses_bank(self) -> bool:
+        """With "deephash"."""
+        return self.variant == "deephash"
+
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> MemoryBank | None:
         """An empty bank with "deephash", else None."""
         del key
-        is_bank = self.variant == "deephash"
-        return create_bank(len(labels), bits, labels.shape[1]) if is_bank else None
+        return create_bank(len(labels), bits, labels.shape[1]) if self.uses_bank else None
 
     def row_leaves(self, state: MemoryBank | None) -> Any:
         """All of the bank's arrays."""
@@ -87,22 +94,21 @@ class DSH(Method):
         """See the module's docstring."""
         del step
         margin = self.margin * outputs.shape[1]
-        batch = outputs, examples.labels, examples.mask, examples.index
-        if state is not None:
-            batch = examples.rows.gather(batch)
-        outputs, labels, mask, index = batch
+        mask = examples.mask
 
         def sums(*pairs: jax.Array) -> PairSums:
             return pair_sums(*pairs, margin=margin)
 
         if state is None:
             pair_mask = pairs_within(mask, with_itself=self.variant == "weixu000")
-            pairs = sums(outputs, labels, outputs, labels, pair_mask)
+            batch = outputs, examples.labels
+            value = mean_over_pairs(sums(*batch, *batch, pair_mask)) / 2
         else:
-            state = update_bank(state, index, outputs, labels)
-            batch = outputs, labels, mask
-            pairs = bank_sums(batch, state, sums, unseen=self.unseen, rows=examples.rows)
-        value = mean_over_pairs(pairs) / 2
+            found = self.compare(outputs, examples, state, sums, unseen=self.unseen)
+            (outputs, _, mask), state = found.batch, found.bank
+            value = mean_over_pairs(found.of_bank) / 2
+            if found.of_batch is not None:
+                value += self.weight_of_batch * mean_over_pairs(found.of_batch) / 2
         if self.variant == "caffe":
             value = value / 2 + jax.lax.stop_gradient(value / 2)
         return value + self._weight(outputs.shape[1]) * quantization_loss(outputs, mask), state

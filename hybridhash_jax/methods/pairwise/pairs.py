@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hybridhash_jax.methods.hybridhash import PairSums
+from hybridhash_jax.methods.bank_pairs import PairSums
 from hybridhash_jax.methods.method import Rows, wide
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hybridhash_jax.methods.pairwise.dpsh import DPSH
+from hybridhash_jax.methods.pairwise.dsh import DSH
 from tests.methods.pairwise import golden_files
 
 
@@ -71,3 +72,23 @@ def test_rows_not_seen_yet_cost_log_2_each_and_no_more():
         for unseen in ("negative", "ignored")
     ]
     assert float(losses[0] - losses[1]) == pytest.approx(5 / 7 * np.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (DPSH(), np.log1p(np.exp(0.45))),  # theta is half of 0.9
+        (DPSH(variant="deephash"), np.log1p(np.exp(0.45))),
+        (DSH(variant="deephash"), (4 - 3.46) / 2),  # half of what the distance lacks to 2 K
+    ],
+)
+def test_pairs_inside_the_batch_are_added_to_those_with_the_bank(method, expected):
+    u, examples = jnp.asarray([[0.5, -1.0], [2.0, 0.1]]), golden_files.examples_of(np.eye(2))
+    bank = method.init_state(jnp.zeros((7, 2)), 2, golden_files.NO_KEY)
+    alone, beside = (
+        dataclasses.replace(method, batch_weight=weight).loss(
+            u, examples, bank, golden_files.NO_STEP
+        )[0]
+        for weight in (0.0, 2.0)
+    )
+    assert float(beside - alone) == pytest.approx(2 * expected, rel=1e-5)
