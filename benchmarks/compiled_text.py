@@ -94,8 +94,8 @@ def summary(found: list[Collective]) -> list[dict[str, Any]]:
     ]
 
 
-def slowest(text: str, count: int) -> list[Fusion]:
-    """The parts that take the most cycles of a step, by the compiler's estimate."""
+def parts_of(text: str) -> list[Fusion]:
+    """The parts of a step of which the compiler estimates cycles, those first that take most."""
     computations = _computations(text)
     times = _times(computations)
     found = []
@@ -110,7 +110,7 @@ def slowest(text: str, count: int) -> list[Fusion]:
             found.append(
                 Fusion(own[1:], int(cycles[1]), times[name], shape, origin[1] if origin else "")
             )
-    return sorted(found, key=lambda part: part.cycles * part.times, reverse=True)[:count]
+    return sorted(found, key=lambda part: part.cycles * part.times, reverse=True)
 
 
 def _computations(text: str) -> dict[str, list[str]]:

@@ -157,7 +157,6 @@ def compile_cell(cell: Cell, texts: Path | None = None) -> dict[str, Any]:
     record["compile_seconds"] = round(time.perf_counter() - started[0], 1)
     record["compile_core_seconds"] = round(time.process_time() - started[1], 1)
     memory, text = compiled.memory_analysis(), compiled.as_text()
-    found = compiled_text.collectives(text)
     if texts is not None:
         texts.mkdir(parents=True, exist_ok=True)
         (texts / re.sub(r"[ :]", "_", f"{cell.name}.txt")).write_text(text)
@@ -169,11 +168,17 @@ def compile_cell(cell: Cell, texts: Path | None = None) -> dict[str, Any]:
             "outputs_beside_arguments": memory.output_size_in_bytes - memory.alias_size_in_bytes,
             "program": memory.generated_code_size_in_bytes,
         },
-        "collectives": compiled_text.summary(found),
-        "slowest_by_estimate": [
-            part._asdict() | {"name": re.sub(r"\.\d+$", "", part.name)}
-            for part in compiled_text.slowest(text, 8)
-        ],
+        **of_text(text),
+    }
+
+
+def of_text(text: str) -> dict[str, Any]:
+    """What is recorded of an optimised program; cycles are the compiler's own estimates."""
+    parts = compiled_text.parts_of(text)
+    return {
+        "collectives": compiled_text.summary(compiled_text.collectives(text)),
+        "estimated_cycles": sum(part.cycles * part.times for part in parts),
+        "slowest_by_estimate": [part._asdict() for part in parts[:8]],
     }
 
 
@@ -190,7 +195,7 @@ def table(record: dict[str, Any]) -> str:
     """Markdown, a row a cell of the record."""
     columns = (
         "chips", "program", "images a chip", "layout", "remat", "memory a chip",
-        "gathered", "summed", "summed into parts", "compiled in",
+        "estimated cycles", "gathered", "summed", "summed into parts", "compiled in",
     )  # fmt: skip
     rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for own in record["cells"].values():
@@ -200,10 +205,11 @@ def table(record: dict[str, Any]) -> str:
         row += ["fsdp" if own["mesh"]["fsdp"] > 1 else "data", cell["remat"]]
         if own["fits"]:
             row.append(f"{sum(own['memory_bytes'].values()) / 2**30:.1f} GiB")
+            row.append(f"{own['estimated_cycles'] / 1e6:.0f} million")
             row += [_sent(own, kind) for kind in ("all-gather", "all-reduce", "reduce-scatter")]
             row.append(f"{own['compile_core_seconds']:.0f} s")
         else:
-            row += [f"**does not fit**: {own['needed_bytes'] / 2**30:.1f} GiB", *["-"] * 4]
+            row += [f"**does not fit**: {own['needed_bytes'] / 2**30:.1f} GiB", *["-"] * 5]
         rows.append(f"| {' | '.join(str(x) for x in row)} |")
     return "\n".join(rows)
 

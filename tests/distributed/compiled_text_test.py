@@ -1,6 +1,6 @@
 """Reading what the TPU compiler writes, on a few lines of it."""
 
-from benchmarks.compiled_text import collectives, slowest, summary
+from benchmarks.compiled_text import collectives, parts_of, summary
 
 # A gather beside other work is written three times; a sum of parts is a computation of its own; the
 # body of a loop is there once.
@@ -52,7 +52,7 @@ def test_the_summary_adds_up_what_a_step_sends():
 
 
 def test_the_slowest_parts_are_those_that_a_loop_repeats():
-    first, second = slowest(TEXT, 2)
+    first, second = parts_of(TEXT)
     assert (first.name, first.cycles, first.times, first.origin) == (
         "fusion.7", 100, 15, "jit(step)/dot",
     )  # fmt: skip

@@ -71,6 +71,8 @@ def attend_channels_first(qkv: Float[Array, "G N HD3"], num_heads: int) -> Float
     """As `attend`, with tokens along the last axis, which TPUs pad to a multiple of 128.
 
     A head of 32 channels there would take four times its memory; 196 tokens take 1.3 times theirs.
+    By the TPU compiler's estimate a layer's attention and its gradient take 14 to 24 % fewer cycles
+    than JAX's own, and keep no weights; it was never run on one.
     """
     _, tokens, channels = qkv.shape
     head = (channels // 3 // num_heads, tokens)
