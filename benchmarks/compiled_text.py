@@ -63,10 +63,13 @@ def collectives(text: str) -> list[Collective]:
     for name, lines in computations.items():
         for line in lines:
             match = _COLLECTIVE.search(line)
-            if match is None or match.groups() in known:
+            if match is None:
                 continue
-            known.add(match.groups())
             shapes = _SHAPE.findall(match[1])
+            one = match[2], match[3], *shapes  # layouts may differ between the three
+            if one in known:
+                continue
+            known.add(one)
             # TPUs write a sum of which each keeps a part as a computation of this name.
             scattered = name.startswith("all-reduce-scatter")
             found.append(

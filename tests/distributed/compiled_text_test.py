@@ -12,7 +12,7 @@ HloModule jit_train_step
 }
 
 %done (p.2: f32[64,64]) -> f32[256,64] {
-  %all-gather.12 = f32[256,64]{1,0:T(8,128)} all-gather(%p.2), channel_id=2, dimensions={0}
+  %all-gather.12 = f32[256,64]{1,0:T(8,128)S(1)} all-gather(%p.2), channel_id=2, dimensions={0}
 }
 
 %all-reduce-scatter.1 (input: f32[256,64]) -> f32[64,64] {
