@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 _KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 _BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64}
 _COMPUTATION = re.compile(r"^(ENTRY )?%([\w.-]+) \(.*\{$")
-_COLLECTIVE = re.compile(rf" = (.*?) ({_KINDS})(?:-start)?\(.*?channel_id=(\d+)")
+_COLLECTIVE = re.compile(rf" = (.*?) ({_KINDS})(-start)?\(.*?channel_id=(\d+)")
 _SHAPE = re.compile(r"(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
 _CALLED = re.compile(r"(?:calls|body|condition|to_apply)=%([\w.-]+)")
 _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
@@ -66,7 +66,9 @@ def collectives(text: str) -> list[Collective]:
             if match is None:
                 continue
             shapes = _SHAPE.findall(match[1])
-            one = match[2], match[3], *shapes  # layouts may differ between the three
+            if match[3] and match[2] != "all-reduce":  # what is sent and what arrives, in one tuple
+                shapes = [max(shapes, key=lambda shape: _bytes(*shape))]
+            one = match[2], match[4], *shapes  # layouts may differ between the three
             if one in known:
                 continue
             known.add(one)

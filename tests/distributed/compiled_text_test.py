@@ -29,6 +29,7 @@ ENTRY %main (x: f32[64,64]) -> f32[] {
   %part = f32[64,64] fusion(%gather), kind=kCustom, calls=%all-reduce-scatter.1
   %while.1 = (s32[], bf16[8]) while(%t), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"15"}}
   %all-reduce.9 = (f32[]{:T(128)}, f32[]{:T(128)}) all-reduce(%s, %t), channel_id=1, to_apply=%add
+  %permute = (bf16[16,8]{1,0}, bf16[16,8]{1,0}, u32[], u32[]) collective-permute-start(%x), channel_id=4
   %fusion.8 = f32[64,64]{1,0} fusion(%x), calls=%fused.2, metadata={op_name="jit(step)/tanh"}, backend_config={"estimated_cycles":"900"}
 }
 """
@@ -41,6 +42,7 @@ def test_every_message_counts_once_and_those_of_a_loop_as_often_as_it_runs():
         ("reduce-scatter", 256 * 64 * 4, 1, ("f32",), 1),
         ("all-reduce", (512 * 8 + 8) * 2, 2, ("bf16",), 15),
         ("all-reduce", 8, 2, ("f32",), 1),
+        ("collective-permute", 16 * 8 * 2, 1, ("bf16",), 1),
     }
 
 

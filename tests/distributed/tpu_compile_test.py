@@ -53,8 +53,9 @@ def test_a_small_network_compiles_for_four_chips_and_sends_what_is_meant(fsdp: s
         assert parts == embeddings
         assert 0.4 * parameters < summed < 1.1 * parameters
     else:
-        assert parts > 0.4 * parameters
-        assert summed < 0.1 * parameters
+        # Those of convolutions are summed whole, those of some products passed from chip to chip.
+        assert parts > 0.25 * parameters
+        assert summed < 0.25 * parameters
     assert "compiling" not in run(*wanted)  # it is in the record
 
 
