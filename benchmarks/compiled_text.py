@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 _KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 _BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64}
 _COMPUTATION = re.compile(r"^(ENTRY )?%([\w.-]+) \(.*\{$")
-_COLLECTIVE = re.compile(rf" = (.*?) ({_KINDS})(-start)?\(.*?channel_id=(\d+)")
+_COLLECTIVE = re.compile(rf" = (.*?) ({_KINDS})(-start)?\(")
 _SHAPE = re.compile(r"(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
 _CALLED = re.compile(r"(?:calls|body|condition|to_apply)=%([\w.-]+)")
 _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
@@ -52,15 +52,14 @@ class Fusion(NamedTuple):
 
 
 def collectives(text: str) -> list[Collective]:
-    """All messages of the program, those of a loop once with their number.
-
-    One that runs beside other work is written three times, with one channel and shape: it counts
-    once.
-    """
+    """All messages of the program, those of a loop once with their number."""
     computations = _computations(text)
     times = _times(computations)
-    found, known = [], set()
+    found = []
     for name, lines in computations.items():
+        # A message that runs beside other work is written in three computations; the first counts.
+        if name.startswith("async_collective") or any("AsyncCollectiveDone" in x for x in lines):
+            continue
         for line in lines:
             match = _COLLECTIVE.search(line)
             if match is None:
@@ -68,10 +67,6 @@ def collectives(text: str) -> list[Collective]:
             shapes = _SHAPE.findall(match[1])
             if match[3] and match[2] != "all-reduce":  # what is sent and what arrives, in one tuple
                 shapes = [max(shapes, key=lambda shape: _bytes(*shape))]
-            one = match[2], match[4], *shapes  # layouts may differ between the three
-            if one in known:
-                continue
-            known.add(one)
             # TPUs write a sum of which each keeps a part as a computation of this name.
             scattered = name.startswith("all-reduce-scatter")
             found.append(

@@ -50,6 +50,7 @@ from input_pipeline.splits import Splits
 BITS, CLASSES, SIDE, IMAGES = 64, 10, 32, 50_000
 PROGRAMS = ("train_step", "encode")
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "numpy")
+_TOLD = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute")
 _DOES_NOT_FIT = re.compile(r"Used ([\d.]+)([GMK]) of ([\d.]+)([GMK]) hbm")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -194,22 +195,24 @@ def arithmetic(cell: Cell, experiment: Experiment) -> dict[str, int]:
 def table(record: dict[str, Any]) -> str:
     """Markdown, a row a cell of the record."""
     columns = (
-        "chips", "program", "images a chip", "layout", "remat", "memory a chip",
-        "estimated cycles", "gathered", "summed", "summed into parts", "compiled in",
+        "chips", "network", "program", "images a chip", "layout", "remat", "memory a chip",
+        "estimated cycles", "gathered", "summed", "summed into parts",
+        "passed on", "compiled in",
     )  # fmt: skip
     rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for own in record["cells"].values():
         cell = own["cell"]
         kind, _, shape = cell["topology"].partition(":")
-        row = [f"{own['chips']} x TPU {kind} ({shape})", cell["program"], cell["images_per_chip"]]
+        row = [f"{own['chips']} x TPU {kind} ({shape})", cell["variant"], cell["program"]]
+        row.append(cell["images_per_chip"])
         row += ["fsdp" if own["mesh"]["fsdp"] > 1 else "data", cell["remat"]]
         if own["fits"]:
-            row.append(f"{sum(own['memory_bytes'].values()) / 2**30:.1f} GiB")
+            row.append(f"{sum(own['memory_bytes'].values()) / 2**30:.2g} GiB")
             row.append(f"{own['estimated_cycles'] / 1e6:.0f} million")
-            row += [_sent(own, kind) for kind in ("all-gather", "all-reduce", "reduce-scatter")]
+            row += [_sent(own, kind) for kind in _TOLD]
             row.append(f"{own['compile_core_seconds']:.0f} s")
         else:
-            row += [f"**does not fit**: {own['needed_bytes'] / 2**30:.1f} GiB", *["-"] * 5]
+            row += [f"**does not fit**: {own['needed_bytes'] / 2**30:.1f} GiB", *["-"] * 6]
         rows.append(f"| {' | '.join(str(x) for x in row)} |")
     return "\n".join(rows)
 

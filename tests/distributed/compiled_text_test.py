@@ -11,8 +11,13 @@ HloModule jit_train_step
   %all-gather.10 = f32[256,64]{1,0:T(8,128)} all-gather(%p.1), channel_id=2, dimensions={0}
 }
 
+%async_collective_fusion.3 (p.5: f32[64,64]) -> (f32[64,64], f32[256,64]) {
+  %all-gather.11 = f32[256,64]{1,0:T(8,128)} all-gather(%p.5), channel_id=2, dimensions={0}
+}
+
 %done (p.2: f32[64,64]) -> f32[256,64] {
   %all-gather.12 = f32[256,64]{1,0:T(8,128)S(1)} all-gather(%p.2), channel_id=2, dimensions={0}
+  %custom-call.2 = f32[256,64] custom-call(%all-gather.12), custom_call_target="AsyncCollectiveDone"
 }
 
 %all-reduce-scatter.1 (input: f32[256,64]) -> f32[64,64] {

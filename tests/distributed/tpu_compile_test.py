@@ -53,7 +53,7 @@ def test_a_small_network_compiles_for_four_chips_and_sends_what_is_meant(fsdp: s
         assert parts == embeddings
         assert 0.4 * parameters < summed < 1.1 * parameters
     else:
-        # Those of convolutions are summed whole, those of some products passed from chip to chip.
+        # Small arrays and a few kernels are summed whole, others inside products, part by part.
         assert parts > 0.25 * parameters
         assert summed < 0.25 * parameters
     assert "compiling" not in run(*wanted)  # it is in the record
@@ -62,5 +62,5 @@ def test_a_small_network_compiles_for_four_chips_and_sends_what_is_meant(fsdp: s
 def test_the_table_in_the_documentation_is_what_the_script_prints(capsys):
     main(["--only_table", f"--out={RECORD}"])
     printed = capsys.readouterr().out.strip()
-    assert "| 4 x TPU v5e (2x2) |" in printed
+    assert "| 4 x TPU v5e (2x2) | paper |" in printed
     assert printed in (ROOT / "docs" / "pods.md").read_text()
