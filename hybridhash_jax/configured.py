@@ -2,7 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Collection, Mapping
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from hybridhash_jax.accumulation import check_parts
 from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.config_rules import check_config
 from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed.state_sharding import Layout, make_layout
 from hybridhash_jax.methods import METHODS, RECIPES, Method
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer, make_schedule
 from hybridhash_jax.parameters import (
@@ -207,9 +209,9 @@ def checked_run(config: Config) -> Config:
     return config
 
 
-def configured_mesh(config: Config) -> Mesh:
+def configured_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
     """The devices that `config` asks for; a ValueError says which mesh and batches would fit."""
-    mesh = sharding.make_mesh(config.num_devices, **config.mesh)
+    mesh = sharding.make_mesh(config.num_devices, **config.mesh, devices=devices)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
     check_parts(config.batch_size, config.accumulation_steps, mesh.size)
     sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
@@ -261,6 +263,21 @@ def embedding_width(dataset: Dataset) -> int | None:
     """Numbers of an embedding; None where the data are images."""
     images = dataset.images
     return images.array.shape[1] if isinstance(images, Vectors) else None
+
+
+def configured_layout(
+    config: Config,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    bits: int,
+    params: Any,
+    labels: jax.ShapeDtypeStruct,
+    mesh: Mesh,
+) -> Layout:
+    """How the first state of `make_first_state` lies on the mesh, from shapes alone."""
+    make = functools.partial(make_first_state, config, method, optimizer, bits)
+    abstract = jax.eval_shape(make, params, labels, jax.random.key(config.seed))
+    return make_layout(abstract, method.row_leaves(abstract.method), mesh)
 
 
 def make_first_state(

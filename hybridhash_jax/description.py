@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from hybridhash_jax.configured import compute_dtype
 from hybridhash_jax.experiment import Experiment
 from input_pipeline.messages import counted, shortened
 
@@ -36,9 +37,10 @@ def describe(experiment: Experiment, parameters: str | None = None) -> str:
     )
     if exp.method.is_fitted:
         training = "training: none; the method is fitted to the features of training images"
+    dtype = jnp.dtype(compute_dtype(config.model.dtype)).name
     devices = (
         f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}, {jax.process_count()} "
-        f"process(es); {exp.layout.describe()}; computing in {jnp.dtype(exp.dtype).name}"
+        f"process(es); {exp.layout.describe()}; computing in {dtype}"
     )
     lines = [
         model,

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import grain
@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from hybridhash_jax import configured, models, pretrained
 from hybridhash_jax.config_fields import Config
 from hybridhash_jax.distributed import mesh as sharding
-from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches, make_layout
+from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
 from hybridhash_jax.features import fitting
 from hybridhash_jax.features.kept import KeptFeatures, plan_features
 from hybridhash_jax.image_sources import Sources, create_sources, training_rows
@@ -49,7 +49,6 @@ class Experiment:
     dataset: Dataset
     method: Method
     bits: int  # of a code; or the number of classes
-    dtype: Any
     train_rows: np.ndarray  # rows of the data set
     held_out: np.ndarray  # rows of its training split that are kept for validation
     top_k: int | None  # cut-off of mAP; None is all
@@ -64,7 +63,7 @@ class Experiment:
     graphdef: Any
     optimizer: optax.GradientTransformation
     train_step: Step  # jitted
-    run_key: jax.Array  # all randomness inside the step is folded from it
+    between_epochs: Callable[..., TrainState]  # jitted; see `begin_epoch`
     num_parameters: int  # trainable ones, frozen or not
     gflop_per_image: float
     image_size: int
@@ -107,9 +106,8 @@ class Experiment:
     @property
     def vectors_id(self) -> str | None:
         """What the vectors in batches are; None where they are images or maps."""
-        if isinstance(self.dataset.images, Vectors):
-            return "embeddings"
-        return self.kept.vectors_id if self.kept else None
+        of_kept = self.kept.vectors_id if self.kept else None
+        return "embeddings" if isinstance(self.dataset.images, Vectors) else of_kept
 
     def create_state(self) -> TrainState:
         """The state before the first step, its parameters drawn from the seed."""
@@ -140,15 +138,16 @@ class Experiment:
         return dataclasses.replace(self, init_note=note or self.init_note)
 
     @functools.cached_property
-    def _between_epochs(self) -> Callable[..., TrainState]:
-        return compile_between_epochs(self.method, self.layout)
+    def run_key(self) -> jax.Array:
+        """All randomness inside the step is folded from it."""
+        return sharding.replicate(jax.random.key(self.config.seed), self.mesh)
 
     def begin_epoch(self, state: TrainState, step: int) -> TrainState:
         """The state before the epoch that begins after `step` steps; the one before it is ended."""
         if not self.method.acts_between_epochs:
             return state
         images = self.order.of_epoch(step // self.steps_per_epoch).astype(np.int32)
-        return self._between_epochs(state, sharding.replicate(images, self.mesh))
+        return self.between_epochs(state, sharding.replicate(images, self.mesh))
 
     def begin(self, state: TrainState) -> TrainState:
         """What a run starts from: `fit`, and what the method computes before its first epoch."""
@@ -173,8 +172,7 @@ class Experiment:
             features = fitting.read_features(compute, state.params, batches, len(rows), self.mesh)
         values = fitting.fitted_values(self.method, features, self.bits, state.params)
         state = state.starting_at(self.layout.place_params(with_values(state.params, values)))
-        step = state.step + 1 if self.method.is_fitted else state.step
-        return dataclasses.replace(state, step=step)
+        return dataclasses.replace(state, step=state.step + int(self.method.is_fitted))
 
     @property
     def batch_sources(self) -> Sources:
@@ -230,17 +228,23 @@ class Experiment:
 
 
 def create_experiment(
-    config: Config, dataset: Dataset, length: int | None = None, *, trains: bool = True
+    config: Config,
+    dataset: Dataset,
+    length: int | None = None,
+    *,
+    trains: bool = True,
+    devices: Sequence[Any] | None = None,
 ) -> Experiment:
     """Builds everything for one run; nothing is trained or written yet.
 
     `length` is the bits of a code, None the first of config.bits; a classifier has none. What does
-    not train takes any number of training images, of a classifier also none.
+    not train takes any number of training images, of a classifier also none. `devices` that are only
+    described, in place of this run's, are for compiling.
 
     Raises:
       ValueError: sizes, batch, labels or patterns that do not fit; the message says what would.
     """
-    mesh = configured.configured_mesh(config)
+    mesh = configured.configured_mesh(config, devices)
     method = configured.create_method(config)
     train_rows, held_out = training_rows(config, method, dataset, trains=trains)
     num_classes = dataset.labels.shape[1]
@@ -262,10 +266,8 @@ def create_experiment(
     )
     frozen = configured.configured_frozen(config, params)
     plan = plan_features(config, method, network, frozen, dataset)
-    first = functools.partial(configured.make_first_state, config, method, optimizer, bits)
     labels = jax.ShapeDtypeStruct((len(train_rows), num_classes), dataset.labels.dtype)
-    abstract = jax.eval_shape(first, params, labels, jax.random.key(config.seed))
-    layout = make_layout(abstract, method.row_leaves(abstract.method), mesh)
+    layout = configured.configured_layout(config, method, optimizer, bits, params, labels, mesh)
     sources = create_sources(dataset, config, network.image_size)
     augment = configured.configured_augment(config, method, sources.in_memory, network.backbone)
     step = make_train_step(
@@ -286,7 +288,6 @@ def create_experiment(
         dataset=dataset,
         method=method,
         bits=bits,
-        dtype=configured.compute_dtype(config.model.dtype),
         train_rows=train_rows,
         held_out=held_out,
         top_k=config.evaluation.top_k or dataset.top_k,
@@ -301,7 +302,7 @@ def create_experiment(
         graphdef=graphdef,
         optimizer=optimizer,
         train_step=compile_train_step(step, mesh, layout, plan and plan.is_done(params)),
-        run_key=sharding.replicate(jax.random.key(config.seed), mesh),
+        between_epochs=compile_between_epochs(method, layout),
         num_parameters=num_trainable(params),
         gflop_per_image=models.forward_flops(network) / 1e9,
         image_size=network.image_size,

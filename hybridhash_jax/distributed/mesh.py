@@ -22,8 +22,13 @@ OPTIONS = (
 )
 
 
-def make_mesh(num_devices: int | None = None, data: int | None = None, fsdp: int = 1) -> Mesh:
-    """A mesh of two axes over all devices or the first `num_devices`.
+def make_mesh(
+    num_devices: int | None = None,
+    data: int | None = None,
+    fsdp: int = 1,
+    devices: Sequence[Any] | None = None,
+) -> Mesh:
+    """A mesh of two axes over `devices`, None for all of this run, or the first `num_devices`.
 
     A batch is split over both axes; parameters are split over "fsdp" alone, so that "data" counts
     their copies. `data` of None is all that `fsdp` leaves; `fsdp` of 1 is plain data parallelism.
@@ -32,7 +37,7 @@ def make_mesh(num_devices: int | None = None, data: int | None = None, fsdp: int
       ValueError: more devices are asked for than there are, or fewer than the processes own, or
         the axes do not cover them; the message says what would.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     count = len(devices) if num_devices is None else num_devices
     if not 1 <= count <= len(devices):
         raise ValueError(f"num_devices={count}, but this machine shows {len(devices)} devices")

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -72,12 +74,20 @@ class Layout:
     def gather(self, batch: Tree) -> Tree:
         """Arrays [B, ...] as they are compared with rows: whole where the rows are split.
 
-        Every device then compares the batch with its own rows, and rows are never gathered.
+        Every device then compares the batch with its own rows, and rows are never gathered. What has
+        no gradient (labels, mask, index) is sent as bytes, in one message.
         """
         if self._rows_are_whole:
             return batch
         whole, split = replicated(self.mesh), batch_sharded(self.mesh)
-        return jax.tree.map(lambda array: _resharded(array, whole, split), batch)
+        leaves, tree = jax.tree.flatten(batch)
+        plain = [x for x in leaves if not jnp.issubdtype(x.dtype, jnp.inexact)]
+        received = iter(_at_once(plain, lambda data: _resharded(data, whole, split)))
+        gathered = [
+            _resharded(x, whole, split) if jnp.issubdtype(x.dtype, jnp.inexact) else next(received)
+            for x in leaves
+        ]
+        return jax.tree.unflatten(tree, gathered)
 
     def sum_over(self, sums: Sums) -> Sums:
         """`sums` of (a batch that is whole, rows) -> scalars, added up over devices' own rows."""
@@ -122,6 +132,34 @@ def compile_on_batches(function: Callable[..., Any], mesh: Mesh, layout: Layout 
     if layout is not None:
         function, params = layout.on_whole_params(function), layout.shardings.params
     return jax.jit(function, in_shardings=(params, batch_sharded(mesh)), out_shardings=whole)
+
+
+def _at_once(
+    arrays: Sequence[jax.Array], move: Callable[[jax.Array], jax.Array]
+) -> list[jax.Array]:
+    """The arrays [B, ...], no floating ones, as they are after one `move` of all their bytes."""
+    if not arrays:
+        return []
+    parts = [_as_bytes(x) for x in arrays]
+    ends = list(itertools.accumulate(part.shape[1] for part in parts))
+    moved = jnp.split(move(jnp.concatenate(parts, axis=1)), ends[:-1], axis=1)
+    return [_from_bytes(part, x) for part, x in zip(moved, arrays, strict=True)]
+
+
+def _as_bytes(x: jax.Array) -> jax.Array:
+    """[B, ...] without gradient -> uint8 [B, bytes]."""
+    flat = x.reshape(len(x), -1)
+    if x.dtype == jnp.bool:
+        return flat.astype(jnp.uint8)
+    return lax.bitcast_convert_type(flat, jnp.uint8).reshape(len(x), -1)
+
+
+def _from_bytes(data: jax.Array, like: jax.Array) -> jax.Array:
+    """The inverse of `_as_bytes`, for an array of `like`'s shape and type."""
+    if like.dtype == jnp.bool:
+        return data.astype(jnp.bool).reshape(like.shape)
+    width = (like.dtype.itemsize,) if like.dtype.itemsize > 1 else ()
+    return lax.bitcast_convert_type(data.reshape(*like.shape, *width), like.dtype)
 
 
 def _resharded(x: jax.Array, there: NamedSharding, back: NamedSharding) -> jax.Array:

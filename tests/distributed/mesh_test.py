@@ -14,6 +14,13 @@ def test_the_mesh_covers_all_devices_or_the_first_few():
     assert list(sharding.make_mesh(3).devices.flat) == jax.devices()[:3]
 
 
+def test_a_mesh_may_be_of_devices_that_are_given():
+    given = jax.devices()[2:6]
+    mesh = sharding.make_mesh(fsdp=2, devices=given)
+    assert mesh.shape == {"data": 2, "fsdp": 2}
+    assert set(mesh.devices.flat) == set(given)
+
+
 @pytest.mark.parametrize("count", [0, 9])
 def test_an_impossible_number_of_devices_is_refused(count):
     with pytest.raises(ValueError, match="8 devices"):

@@ -202,7 +202,7 @@ def gathered(run: Run) -> list[tuple[int, ...]]:
     return [shape for kind, shape in collectives(run.program) if kind == "all-gather"]
 
 
-OF_BATCH = [(BATCH,), (BATCH,), (BATCH, CLASSES), (BATCH, BITS)]  # index, mask, labels, embeddings
+OF_BATCH = [(BATCH, CLASSES + 1 + 4), (BATCH, BITS)]  # bytes of labels, mask, index; embeddings
 
 
 def test_data_parallel_sums_each_gradient_once_and_gathers_no_parameter():
@@ -449,3 +449,20 @@ def test_the_padding_of_a_bank_counts_for_nothing(unseen, monkeypatch):
     alone = jax.tree.map(lambda x: x[:images], bank)
     expected = bank_loss(u, labels, mask, alone, unseen=unseen)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_what_has_no_gradient_is_gathered_as_bytes_unchanged():
+    layout = toy_layout({"kernel": (64, 64)}, 4, 2, images=16)
+    batch = {
+        "mask": jnp.arange(16) % 3 == 0,
+        "labels": jnp.arange(48, dtype=jnp.uint8).reshape(16, 3) * 5,
+        "index": jnp.asarray([-1, 2**31 - 1, *range(255, 269)], jnp.int32),
+        "outputs": jnp.linspace(-1, 1, 16)[:, None],
+    }
+    split = jax.device_put(batch, sharding.batch_sharded(layout.mesh))
+    gathered = jax.jit(layout.gather)(split)
+    for name, array in batch.items():
+        assert gathered[name].dtype == array.dtype
+        assert gathered[name].sharding.is_fully_replicated
+        np.testing.assert_array_equal(gathered[name], array)
+    assert not [x for x in jax.tree.leaves(layout.gather({"mask": split["mask"]})) if x.ndim != 1]

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from hybridhash_jax.models.ops import formulations
-from hybridhash_jax.models.ops.attention import attend
+from hybridhash_jax.models.ops.attention import attend, attend_channels_first
 from hybridhash_jax.models.ops.convolution import convolve
 
 
@@ -20,6 +20,10 @@ NUM_HEADS = 6
 
 def attention(qkv):
     return attend(qkv, NUM_HEADS)
+
+
+def attention_on_tpu(qkv):
+    return attend_channels_first(qkv, NUM_HEADS)
 
 
 def plain_attention(qkv):
@@ -49,6 +53,7 @@ CASES = {
     "gelu": (formulations.gelu, lambda x: jax.nn.gelu(x, approximate=False), (normal(0, 7, 9),)),
     "attend": (attention, plain_attention, (FEW_SCORES,)),
     "attend_in_parts": (attention, plain_attention, (MANY_SCORES,)),
+    "attend_on_tpu": (attention_on_tpu, plain_attention, (FEW_SCORES,)),
     "layer_norm": (
         lambda x, scale, bias: formulations.layer_norm(x, scale, bias, 1e-6),
         plain_norm,
@@ -102,9 +107,10 @@ def test_values_and_gradients_equal_the_plain_formulation(case, dtype):
         assert np.abs(own - theirs).max() <= tolerance * np.abs(theirs).max()
 
 
-def test_attention_of_large_scores_neither_overflows_nor_vanishes():
+@pytest.mark.parametrize("formulation", [attention, attention_on_tpu])
+def test_attention_of_large_scores_neither_overflows_nor_vanishes(formulation):
     qkv = FEW_SCORES.at[..., :24].multiply(300)
-    found, gradients = value_and_gradients(attention, (qkv,))
+    found, gradients = value_and_gradients(formulation, (qkv,))
     # Scores of some thousands are rounded to about 1e-3, and so are their exponentials.
     np.testing.assert_allclose(found, plain_attention(qkv), atol=1e-2)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
@@ -138,3 +144,9 @@ def test_what_is_no_number_goes_through_the_max_pool():
     pads = ((1, 0), (1, 0))
     assert np.isnan(formulations.max_pool(x, pads)).any()
     assert np.isnan(jax.vjp(lambda x: formulations.max_pool(x, pads), x)[0]).any()
+
+
+def test_attention_on_tpu_keeps_no_weights_for_the_backward_pass():
+    qkv = normal(0, 2, 40, 72)
+    kept = jax.eval_shape(lambda x: jax.vjp(attention_on_tpu, x)[1], qkv)
+    assert all(x.shape[-2:] != (40, 40) for x in jax.tree.leaves(kept))

@@ -1,4 +1,4 @@
-"""Attention among tokens: JAX's own on accelerators, products of three dimensions on CPU."""
+"""Attention among tokens: JAX's own on GPUs, products of three dimensions on CPU and TPU."""
 
 import functools
 
@@ -25,6 +25,7 @@ def attend(qkv: Float[Array, "G N HD3"], num_heads: int) -> Float[Array, "G N HD
     return lax.platform_dependent(
         qkv,
         cpu=functools.partial(_attend_on_cpu, num_heads=num_heads),
+        tpu=functools.partial(attend_channels_first, num_heads=num_heads),
         default=functools.partial(_attend, num_heads=num_heads),
     )
 
@@ -64,3 +65,55 @@ def _attend_on_cpu(qkv: jax.Array, *, num_heads: int) -> jax.Array:
         heads = heads.reshape(groups, -1, tokens, head_dim).swapaxes(1, 2)  # [G, N, h, D]
         out.append(heads.reshape(groups, tokens, -1))
     return jnp.concatenate(out, axis=-1)
+
+
+def attend_channels_first(qkv: Float[Array, "G N HD3"], num_heads: int) -> Float[Array, "G N HD"]:
+    """As `attend`, with tokens along the last axis, which TPUs pad to a multiple of 128.
+
+    A head of 32 channels there would take four times its memory; 196 tokens take 1.3 times theirs.
+    By the TPU compiler's estimate a layer's attention and its gradient take 14 to 24 % fewer cycles
+    than JAX's own, and keep no weights; it was never run on one.
+    """
+    _, tokens, channels = qkv.shape
+    head = (channels // 3 // num_heads, tokens)
+    parts = jnp.split(qkv, 3, axis=-1)
+    query, key, value = (x.swapaxes(1, 2).reshape(-1, *head) for x in parts)
+    out = _weighted(query, key, value)  # [G H, D, N]
+    return out.reshape(-1, channels // 3, tokens).swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def _weighted(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """[G H, D, N]; the backward pass computes the weights again instead of keeping them."""
+    return jnp.einsum("gqk,gck->gcq", _weights(query, key).astype(value.dtype), value)
+
+
+def _scores(one: jax.Array, other: jax.Array) -> jax.Array:
+    wide = jnp.float64 if one.dtype == jnp.float64 else jnp.float32
+    return jnp.einsum("gcq,gck->gqk", one, other, preferred_element_type=wide)
+
+
+def _weights(query: jax.Array, key: jax.Array) -> jax.Array:
+    return jax.nn.softmax(_scores(query, key) * query.shape[1] ** -0.5)
+
+
+def _weighted_forward(query: jax.Array, key: jax.Array, value: jax.Array):
+    out = _weighted(query, key, value)
+    return out, (query, key, value, out)
+
+
+def _weighted_backward(saved: tuple[jax.Array, ...], grad: jax.Array):
+    # Without the barrier XLA keeps the weights of the forward pass.
+    query, key, value, out = lax.optimization_barrier(saved)
+    weights = _weights(query, key)  # [G H, N, N]
+    along = (grad.astype(weights.dtype) * out.astype(weights.dtype)).sum(1)[:, :, None]
+    scores = weights * (_scores(grad, value) - along) * query.shape[1] ** -0.5
+    scores = scores.astype(query.dtype)
+    return (
+        jnp.einsum("gqk,gck->gcq", scores, key),
+        jnp.einsum("gqk,gcq->gck", scores, query),
+        jnp.einsum("gqk,gcq->gck", weights.astype(grad.dtype), grad),
+    )
+
+
+_weighted.defvjp(_weighted_forward, _weighted_backward)

@@ -1,0 +1,66 @@
+"""The TPU compiler takes the program, and what chips would send each other is what is meant."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.tpu_compile import main
+from tests.runs.small_run import ENVIRONMENT, ROOT
+
+RECORD = ROOT / "benchmarks" / "results" / "tpu_compile.json"
+BITS, CLASSES, CHIPS, IMAGES = 64, 10, 4, 64
+CELL = [
+    "--variant=demo_16px", "--programs", "train_step", "--topologies", "v5e:2x2",
+    f"--images_per_chip={IMAGES}", "--remat", "none",
+]  # fmt: skip
+
+
+def run(*arguments: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.tpu_compile", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="needs libtpu: pip install -r requirements-tpu-compile.txt",
+)
+@pytest.mark.parametrize("fsdp", ["1", "0"])
+def test_a_small_network_compiles_for_four_chips_and_sends_what_is_meant(fsdp: str, tmp_path: Path):
+    out = tmp_path / "record.json"
+    wanted = [*CELL, "--fsdp", fsdp, f"--out={out}"]
+    assert "compiling" in run(*wanted)
+    (found,) = json.loads(out.read_text())["cells"].values()
+    assert found["fits"]
+    assert sum(found["memory_bytes"].values()) < 2**30
+    rows = {(row["kind"], *row["types"]): row for row in found["collectives"]}
+    # The batch's embeddings once; labels, mask and index in one message.
+    assert rows["all-gather", "u8"]["bytes"] == CHIPS * IMAGES * (CLASSES + 1 + 4)
+    embeddings = CHIPS * IMAGES * BITS * 4
+    parameters = found["arithmetic"]["parameters"]
+    gathered = rows["all-gather", "f32"]
+    summed = sum(row["bytes"] for row in found["collectives"] if row["kind"] == "all-reduce")
+    parts = sum(row["bytes"] for row in found["collectives"] if row["kind"] == "reduce-scatter")
+    if fsdp == "1":
+        assert (gathered["messages"], gathered["bytes"]) == (1, embeddings)
+        assert parts == embeddings
+        assert 0.4 * parameters < summed < 1.1 * parameters
+    else:
+        # Small arrays and a few kernels are summed whole, others inside products, part by part.
+        assert parts > 0.25 * parameters
+        assert summed < 0.25 * parameters
+    assert "compiling" not in run(*wanted)  # it is in the record
+
+
+def test_the_table_in_the_documentation_is_what_the_script_prints(capsys):
+    main(["--only_table", f"--out={RECORD}"])
+    printed = capsys.readouterr().out.strip()
+    assert "| 4 x TPU v5e (2x2) | paper |" in printed
+    assert printed in (ROOT / "docs" / "pods.md").read_text()
