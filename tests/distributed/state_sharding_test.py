@@ -128,7 +128,7 @@ def undisturbed() -> list[float]:
     "options",
     [
         (8, 1),
-        (4, 2),
+        pytest.param((4, 2), marks=pytest.mark.thorough),
         pytest.param((1, 8, "layers"), marks=pytest.mark.thorough),
         pytest.param((1, 8, "none", 4), marks=pytest.mark.thorough),
     ],
@@ -174,7 +174,9 @@ def test_parameters_and_what_the_optimizer_keeps_lie_in_parts():
     assert {x.data.shape for x in state.method.embeddings.addressable_shards} == {(5, BITS)}
 
 
-@pytest.mark.parametrize("sizes", [(8, 1), (4, 2), (1, 8)])
+@pytest.mark.parametrize(
+    "sizes", [(8, 1), pytest.param((4, 2), marks=pytest.mark.thorough), (1, 8)]
+)
 def test_memory_on_a_device_shrinks_with_fsdp(sizes):
     layout, fsdp = run_of(*sizes).layout, sizes[1]
     for tree in (layout.state.params, layout.state.opt_state):
@@ -230,7 +232,14 @@ def split_parameters(run: Run) -> dict[str, tuple[int, ...]]:
     }
 
 
-@pytest.mark.parametrize("options", [(1, 8), (4, 2), (1, 8, "layers")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        (1, 8),
+        pytest.param((4, 2), marks=pytest.mark.thorough),
+        pytest.param((1, 8, "layers"), marks=pytest.mark.thorough),
+    ],
+)
 def test_each_parameter_is_gathered_once_a_pass_and_no_activation(options):
     run = run_of(*options)
     expected = collections.Counter()
@@ -254,7 +263,9 @@ def test_rematerialisation_saves_memory_where_parameters_are_split():
     assert run_of(1, 8, "layers").working_bytes < 0.7 * run_of(1, 8).working_bytes
 
 
-@pytest.mark.parametrize("sizes", [(8, 1), (1, 8), (4, 2)])
+@pytest.mark.parametrize(
+    "sizes", [(8, 1), pytest.param((1, 8), marks=pytest.mark.thorough), (4, 2)]
+)
 def test_the_bank_costs_one_gather_of_the_embeddings_and_never_moves(sizes):
     run = run_of(*sizes)
     assert gathered(run).count((BATCH, BITS)) == 1
