@@ -151,7 +151,7 @@ def test_running_statistics_follow_the_batch_as_computed_by_hand():
     assert np.abs(run.values["conv_head/running_mean"]).max() > 0  # the last one follows as well
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_parts_follow_the_mean_of_what_each_of_them_gives():
     run = Run(parts=2)
     params = jax.tree.map(jnp.copy, run.state.params)

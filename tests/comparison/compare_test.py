@@ -144,7 +144,7 @@ def test_a_stopped_comparison_goes_on_and_ends_as_one_that_was_never_stopped(fol
     assert all(x["chosen"] == best for x in again["cells"] if x["method"] == "hybridhash")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_share_a_comparison_ctrl_c_stops_one_and_a_run_is_an_ordinary_one(
     folder, tmp_path
 ):

@@ -77,7 +77,7 @@ def test_the_training_step_lowers_for_every_platform_over_eight_devices(experime
     assert "bf16" in exported.mlir_module()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_step_of_split_parameters_in_little_memory_lowers_as_well():
     experiment = published_recipe(fsdp=8, remat="layers", parts=2)
     exported = exported_step(experiment, jax.eval_shape(experiment.create_state))

@@ -123,14 +123,14 @@ def undisturbed() -> list[float]:
     return run.train(run.first_state(), range(STEPS))[1]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "options",
     [
         (8, 1),
-        pytest.param((4, 2), marks=pytest.mark.thorough),
-        pytest.param((1, 8, "layers"), marks=pytest.mark.thorough),
-        pytest.param((1, 8, "none", 4), marks=pytest.mark.thorough),
+        (4, 2),
+        (1, 8, "layers"),
+        (1, 8, "none", 4),
     ],
 )
 def test_the_losses_do_not_depend_on_the_layout(options):
@@ -259,6 +259,7 @@ def test_each_parameter_is_gathered_once_a_pass_and_no_activation(options):
 
 
 # Where all parameters are on every device they take most of it here; remat_test has that layout.
+@pytest.mark.thorough
 def test_rematerialisation_saves_memory_where_parameters_are_split():
     assert run_of(1, 8, "layers").working_bytes < 0.7 * run_of(1, 8).working_bytes
 

@@ -51,7 +51,7 @@ def segments(path):
         return sorted(file.name for file in (path / "segments").iterdir()), rows, pictures
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_parts_of_ray_actors_are_the_index(place):
     script = EXAMPLES / "ray_encode.py"
     assert len(script.read_text().splitlines()) <= 60
