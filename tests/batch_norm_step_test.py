@@ -220,7 +220,7 @@ def test_statistics_are_of_the_whole_batch_on_all_devices():
     assert difference < 0.03 * np.linalg.norm(np.concatenate(theirs))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_goes_on_from_a_checkpoint_to_the_same_statistics(tmp_path):
     first, second = Run(), Run()
     first.train(2)

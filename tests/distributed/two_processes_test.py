@@ -85,12 +85,9 @@ def test_a_signal_to_one_of_two_saves_the_same_step_in_both(stopped):
     assert step in committed_steps(workdir / "checkpoints")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
-    "victim",
-    [
-        pytest.param(1, id="the other", marks=pytest.mark.thorough),
-        pytest.param(0, id="the coordinator"),
-    ],
+    "victim", [pytest.param(1, id="the other"), pytest.param(0, id="the coordinator")]
 )
 def test_the_death_of_one_soon_ends_the_other_with_a_message(stopped, victim):
     workdir, _ = stopped

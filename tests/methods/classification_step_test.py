@@ -70,7 +70,7 @@ def take_steps(run, state, mesh, batch, steps, seed=0):
     return losses, states
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_one_device_and_eight_train_alike():
     found = []
     for count in (1, 8):

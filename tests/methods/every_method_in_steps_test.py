@@ -26,7 +26,7 @@ STATES = ("dpsh", "cnnh", "jldsh_reconstructed", "mdshc", "orthohash", "dhd")
 ALIKE = (
     "dsh", "dnnh", "hashnet", "dch", "greedyhash", "hyp2", "dpn", "admh_reconstructed", "adsh",
 )  # fmt: skip
-FIRST = ("hybridhash", "jldsh_reconstructed", "mdshc", "orthohash")  # the others are thorough
+FIRST = ("hybridhash", "mdshc")  # the others are thorough
 STEPS = 7  # more than an epoch of 4 steps
 
 

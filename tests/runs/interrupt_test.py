@@ -53,7 +53,7 @@ def test_a_second_ctrl_c_ends_at_once():
     assert ended == [signal.SIGINT]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_in_a_thread_trains_and_one_in_the_main_thread_gives_its_handlers_back(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     entries = []

@@ -98,6 +98,7 @@ def test_the_console_command_says_what_it_can(installed, tmp_path):
     assert "hybridhash train --config=configs/digits.py" in printed
 
 
+@pytest.mark.thorough
 def test_the_demo_runs_where_the_package_is_installed(installed, tmp_path):
     """A shrunk network of the demo, to its report."""
     given = ["--config=digits", "--workdir=here", *flags(num_epochs=1, evaluation__report=True)]

@@ -42,7 +42,7 @@ def entries(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.rglob("*-cache")}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_second_start_compiles_nothing(tmp_path):
     options = flags(num_epochs=1, evaluation__before_training=False)
     first = run([*MAIN, f"--workdir={tmp_path / 'first'}", *options])

@@ -146,7 +146,6 @@ def test_lists_of_few_rows_are_not_praised_for_what_a_longer_answer_finds(postgr
     assert found < 50
 
 
-@both_engines
 def test_a_server_that_goes_away_in_the_middle(engine, many, capfd):
     with engine.relay(150_000) as url:
         assert command.main(engine.flags(many, "cut", "--batch=250", url=url)) == 1
