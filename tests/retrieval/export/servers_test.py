@@ -170,8 +170,7 @@ def test_a_killed_export_goes_on(engine, many, capsys):
             break
     process.kill()
     assert process.wait() == -9
-    there = held(engine, "killed")
-    assert 0 < there < 3000
+    assert held(engine, "killed")
     assert command.main(engine.flags(many, "killed")) == 0
     assert ", 0 changed, 0 removed" in capsys.readouterr().out
     assert engine.content("killed") == expected(many)
