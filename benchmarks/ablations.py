@@ -77,9 +77,11 @@ Run = tuple[str, str, int]  # data set, change, seed
 def main() -> None:
     """Runs what is missing; prints and writes a table of all that is finished."""
     options = _arguments()
-    runs = [
-        (s, change, seed) for seed in options.seeds for s in options.sets for change in _CHANGES
-    ]
+    for change in options.changes:
+        if (beside := _BESIDE.get(change, _BASE)) not in options.changes:
+            raise SystemExit(f"{change!r} is compared with {beside!r}; give both as --changes")
+    changes = [change for change in _CHANGES if change in options.changes]
+    runs = [(s, change, seed) for seed in options.seeds for s in options.sets for change in changes]
     _run_all(options, [run for run in runs if not (_workdir(options, run) / _SECONDS).exists()])
     rows = [_row(options, run) for run in runs]
     tables = {name: _table([row for row in rows if row["set"] == name]) for name in options.sets}
@@ -98,6 +100,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fashion_mnist", type=Path, help="folder of the files, if not found")
     parser.add_argument("--cifar10", type=Path, help="folder of the CIFAR-10 archive")
     parser.add_argument("--sets", nargs="+", choices=_SETS, default=list(_SETS), metavar="SET")
+    parser.add_argument(
+        "--changes", nargs="+", choices=_CHANGES, default=list(_CHANGES), metavar="CHANGE",
+        help=f"with what they are compared with; of {', '.join(_CHANGES)}",
+    )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="where to write the record")
     return parser.parse_args()
@@ -175,12 +181,12 @@ def _table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     found = {
         change: [row["map_expected"] for row in rows if row["change"] == change]
-        for change in _CHANGES
+        for change in dict.fromkeys(row["change"] for row in rows)
     }
     mean = {change: statistics.mean(values) for change, values in found.items()}
     deviation = {c: statistics.stdev(v) if len(v) > 1 else None for c, v in found.items()}
     table = []
-    for change in _CHANGES:
+    for change in found:
         beside = _BESIDE.get(change, _BASE)
         spreads = [deviation[change], deviation[beside]]
         difference = mean[change] - mean[beside]
