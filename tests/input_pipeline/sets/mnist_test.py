@@ -104,13 +104,17 @@ WHOLE = contents()
         (TEST_IMAGES, idx(np.zeros((20, 32, 32))), r"holds images \[20, 32, 32\]"),
         (TEST_IMAGES, b"\0\0\x0d" + WHOLE[TEST_IMAGES][3:], "no IDX file of bytes"),
         (f"{TEST_IMAGES}.gz", b"<!DOCTYPE html>", r"no IDX file.*b'<!DOCTYPE html>'"),
-        (f"{TEST_IMAGES}.gz", gzip.compress(b"PK"), r"no IDX file.*b'PK'"),
+        (f"{TEST_IMAGES}.gz", gzip.compress(b"PK", mtime=0), r"no IDX file.*b'PK'"),
         (
             f"{TEST_IMAGES}.gz",
-            gzip.compress(WHOLE[TEST_IMAGES])[:900],
+            gzip.compress(WHOLE[TEST_IMAGES], mtime=0)[:900],
             r"truncated or damaged \(Comp",
         ),
-        (f"{TEST_IMAGES}.gz", gzip.compress(WHOLE[TEST_IMAGES])[:-8] + bytes(8), r"damaged \(CRC"),
+        (
+            f"{TEST_IMAGES}.gz",
+            gzip.compress(WHOLE[TEST_IMAGES], mtime=0)[:-8] + bytes(8),
+            r"damaged \(CRC",
+        ),
         (f"{TEST_IMAGES}.gz", b"\x1f\x8b\x08\0" + bytes(50), r"truncated or damaged"),
     ],
 )
