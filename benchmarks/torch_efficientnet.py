@@ -4,19 +4,18 @@ Needs torch and NumPy alone, so it may run under another interpreter than the pr
 `benchmarks.efficientnet` starts it. Parameters have the names of the published files.
 """
 
-import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 from torch.nn.utils.fusion import fuse_conv_bn_eval  # pyright: ignore[reportMissingImports]
+
+from benchmarks.torch_requests import answer
 
 # Of each stage: blocks, side of the depthwise kernel, stride of its first block, expansion, width.
 _STAGES = (
@@ -115,17 +114,7 @@ def fold(network: nn.Module) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    works: dict[str, Callable[[], tuple[float, float]]] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        if request["do"] == "check":
-            answer: Any = check(Path(request["golden"]), request["weights"])
-        elif request["do"] == "prepare":
-            works[request["name"]] = prepare(**request["arguments"])
-            answer = torch.__version__
-        else:
-            answer = works[request["name"]]()
-        print(json.dumps(answer), flush=True)
+    answer(check, prepare)
 
 
 def check(golden: Path, weights: str) -> float:

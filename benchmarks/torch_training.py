@@ -5,37 +5,23 @@ Needs torch, NumPy and safetensors alone, so it may run under another interprete
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 from torch import Tensor  # pyright: ignore[reportMissingImports]
 
 from benchmarks.torch_network import TorchHybridHash
-from benchmarks.torch_worker import check
-
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_UNUSED = "FcLayer."  # a layer that the authors' code never uses
+from benchmarks.torch_requests import answer
+from benchmarks.torch_worker import check, load_weights, normalized
 
 
 def main() -> None:
-    works: dict[str, Callable[[], float]] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        if request["do"] == "check":
-            answer: Any = check(Path(request["golden"]))
-        elif request["do"] == "prepare":
-            works[request["name"]] = prepare(**request["arguments"])
-            answer = torch.__version__
-        else:
-            answer = works[request["name"]]()
-        print(json.dumps(answer), flush=True)
+    answer(check, prepare)
 
 
 def prepare(
@@ -59,10 +45,7 @@ def prepare(
 
     def run() -> float:
         network = TorchHybridHash(given["sizes"])
-        kept = safetensors.torch.load_file(weights)
-        network.load_state_dict(
-            {name: x for name, x in kept.items() if not name.startswith(_UNUSED)}, strict=True
-        )
+        load_weights(network, Path(weights))
         _change(network, noise)
         with np.load(arrays) as file:
             data = {name: torch.from_numpy(file[name]) for name in file.files}
@@ -164,12 +147,6 @@ def encode(network: TorchHybridHash, images: Tensor, batch_size: int = 250) -> n
     with torch.inference_mode():
         parts = [network(normalized(part)).numpy() for part in images.split(batch_size)]
     return np.concatenate(parts)
-
-
-def normalized(images: Tensor) -> Tensor:
-    """uint8 [B, H, W, 3] as the network takes them, float32 [B, 3, H, W]."""
-    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (_MEAN, _STD))
-    return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Needs torch, NumPy and safetensors only, so it may run under another interpreter
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,23 +15,27 @@ import safetensors.torch
 import torch  # pyright: ignore[reportMissingImports]
 
 from benchmarks.torch_network import TorchHybridHash, pairwise_loss
+from benchmarks.torch_requests import answer
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CLASSES, _BANK_ROWS = 10, 10_000
 
 
 def main() -> None:
-    works: dict[str, Callable[[], float]] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        if request["do"] == "check":
-            answer: Any = check(Path(request["golden"]))
-        elif request["do"] == "prepare":
-            works[request["name"]] = prepare(**request["arguments"])
-            answer = torch.__version__
-        else:
-            answer = works[request["name"]]()
-        print(json.dumps(answer), flush=True)
+    answer(check, prepare)
+
+
+def load_weights(network: TorchHybridHash, path: Path) -> None:
+    """Loads .safetensors in the authors' names, but for a layer that their code never uses."""
+    kept = safetensors.torch.load_file(path)
+    used = {name: x for name, x in kept.items() if not name.startswith("FcLayer.")}
+    network.load_state_dict(used, strict=True)
+
+
+def normalized(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [B, H, W, 3] as the network takes them, float32 [B, 3, H, W]."""
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (_MEAN, _STD))
+    return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def check(golden: Path) -> float:
@@ -42,14 +45,11 @@ def check(golden: Path) -> float:
         sizes = json.loads((golden / f"tiny16_{layout}.json").read_text())
         names = ("embed_dims", "num_heads", "depths", "bits")
         network = TorchHybridHash({n: sizes[n] for n in names} | {"token_layout": layout}).eval()
-        weights = safetensors.torch.load_file(golden / f"tiny16_{layout}.safetensors")
-        kept = {name: x for name, x in weights.items() if not name.startswith("FcLayer.")}
-        network.load_state_dict(kept, strict=True)
+        load_weights(network, golden / f"tiny16_{layout}.safetensors")
         expected = np.load(golden / f"tiny16_{layout}.npz")
-        images = torch.from_numpy(expected["images"]).permute(0, 3, 1, 2) / 255
-        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (_MEAN, _STD))
+        images = normalized(torch.from_numpy(expected["images"]))
         with torch.inference_mode():
-            stages = network.stages((images - mean) / std)
+            stages = network.stages(images)
         found = {n: x.permute(0, 2, 3, 1)[:1].numpy() for n, x in stages.items() if x.ndim == 4}
         found["codes"] = stages["embeddings"].numpy()
         for name, own in found.items():

@@ -21,8 +21,9 @@ from unittest import mock
 
 import numpy as np
 
+from hybridhash_jax.retrieval import outputs
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import check_outputs, make_parser, run_command
+from input_pipeline.commands import make_parser, run_command
 
 _EXAMPLES = """\
   python -m hybridhash_jax.tools.to_onnx --workdir=runs/photos --out=photos.onnx
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not (options.workdir or options.index):
         parser.error("nothing to write; give --workdir=RUN or --index=INDEX")
-    check_outputs(parser, out=options.out)
+    outputs.check_outputs(parser, out=options.out)
     return run_command(lambda: _write(options), "nothing was written")
 
 
