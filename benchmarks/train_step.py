@@ -26,9 +26,14 @@ from benchmarks.network_speed import make_parser, peak_flops, peak_memory, prepa
 from benchmarks.torch_baseline import TorchWorker
 from hybridhash_jax.runtime import host_memory
 
+_WORKS = ("gradient", "train_step")
+
 
 def main() -> None:
-    run(make_parser(__doc__).parse_args(), ("gradient", "train_step"))
+    parser = make_parser(__doc__)
+    parser.add_argument("--works", nargs="+", choices=_WORKS, default=_WORKS, help="what is timed")
+    args = parser.parse_args()
+    run(args, tuple(args.works))
 
 
 def run(args: argparse.Namespace, works: tuple[str, ...]) -> None:

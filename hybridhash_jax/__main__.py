@@ -101,7 +101,7 @@ def main() -> NoReturn:
     signals.listen()
     verb, *arguments = sys.argv[1:] or ["--help"]
     if verb in ("--help", "-h", "help"):
-        print(_help())
+        messages.print_help(_help())
         sys.exit(0)
     if verb == "--version":
         print(f"hybridhash_jax {__version__}")

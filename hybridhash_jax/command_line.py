@@ -19,7 +19,7 @@ from hybridhash_jax.flag_errors import did_you_mean, explain
 from hybridhash_jax.workdir import names, saved_config
 from hybridhash_jax.workdir.config import has_config, load_config
 from input_pipeline.atomic_file import nearest_existing
-from input_pipeline.messages import show_any_letter
+from input_pipeline.messages import print_help, show_any_letter
 
 USAGE = """\
 Trains and evaluates deep hashing networks.
@@ -86,12 +86,8 @@ def _run_mode(_: list[str]) -> None:
 def _make_parser(program: str) -> Callable[[Sequence[str]], list[str]]:
     def parse(arguments: Sequence[str]) -> list[str]:
         if any(argument in ("--help", "-h", "--helpfull") for argument in arguments[1:]):
-            try:
-                print(USAGE.format(program=program))
-                print(flags.FLAGS.module_help(__name__).replace(__name__, "Flags", 1).lstrip())
-                sys.stdout.flush()
-            except BrokenPipeError:  # `--help | head` has read enough
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            of_flags = flags.FLAGS.module_help(__name__).replace(__name__, "Flags", 1).lstrip()
+            print_help(f"{USAGE.format(program=program)}\n{of_flags}")
             sys.exit(0)
         try:
             found = _find_config(arguments)

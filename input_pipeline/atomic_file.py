@@ -3,13 +3,17 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from input_pipeline.errors import DataError
+
+_DESCRIPTOR = re.compile(r"/dev/(stdout|stderr|fd/([0-9]+))")  # what this process has open
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -22,14 +26,19 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 def open_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """For a file that is written in parts: it appears when the block ends without an error.
 
-    A link stays one, and what it leads to is replaced. A device or a pipe is written to.
+    A link stays one, and what it leads to is replaced. A device or a pipe is written to, and so is
+    /dev/stdout, whatever it leads to.
 
     Raises:
       DataError: it cannot be written; an older one stays.
     """
-    if _is_special(path):
+    if is_special(path):
+        own = _DESCRIPTOR.fullmatch(os.fsdecode(path))
         try:
-            with open(path, "wb") as file:
+            if own is not None:
+                sys.stdout.flush()  # what was printed before comes before
+            # Opened by its name, a file behind /dev/stdout would begin anew.
+            with open(path if own is None else os.dup(_number(own)), "wb") as file:
                 yield file
         except OSError as error:
             raise DataError(f"cannot write {os.fspath(path)} ({error})") from error
@@ -50,13 +59,19 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             part.unlink()
 
 
-def _is_special(path: str | os.PathLike[str]) -> bool:
-    """Is it neither a file nor a folder, but a device, a pipe or a socket?"""
+def is_special(path: str | os.PathLike[str]) -> bool:
+    """Is it neither a file nor a folder, but a device, a pipe, a socket, or such as /dev/stdout?"""
+    if _DESCRIPTOR.fullmatch(os.fsdecode(path)):
+        return True
     try:
         mode = os.stat(path).st_mode
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _number(descriptor: re.Match[str]) -> int:
+    return {"stdout": 1, "stderr": 2}.get(descriptor[1]) or int(descriptor[2])
 
 
 def nearest_existing(path: Path) -> Path:

@@ -1,18 +1,30 @@
 """What the three commands share: their parsers, their options and their exit codes."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from input_pipeline import signals
+from input_pipeline.atomic_file import is_special
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS
+from input_pipeline.images.formats import starts_as
 from input_pipeline.lists.listed import LIST_FILES
 from input_pipeline.messages import in_words
 from input_pipeline.splits import DATABASE_RULES
 from input_pipeline.threads import available_cores
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, as all errors are told."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with 2."""
+        self.exit(2, f"error: {message}; `{self.prog} --help` lists what can be given\n")
 
 
 def make_parser(module: str, description: str | None, examples: str) -> argparse.ArgumentParser:
@@ -22,7 +34,7 @@ def make_parser(module: str, description: str | None, examples: str) -> argparse
         verb = f"hybridhash {module.rpartition('.')[2].replace('_', '-')}"
         examples = examples.replace(program, verb)
         program = verb
-    return argparse.ArgumentParser(
+    return Parser(
         prog=program,
         description=description,
         epilog=f"examples:\n{examples}",
@@ -56,15 +68,26 @@ def add_database_option(group: argparse._ActionsContainer) -> None:
 
 
 def check_outputs(parser: argparse.ArgumentParser, **files: str | None) -> None:
-    """Refuses, before the work, files that cannot be written, and one file for two of them."""
+    """Refuses files that cannot be written, images, and one file for two; before the work."""
     given = {name: file for name, file in files.items() if file}
     for name, file in given.items():
-        folder = os.path.dirname(file) or "."
-        if os.path.isdir(file) or not os.access(folder, os.W_OK):
+        # A file is replaced by one that is written beside it; a device or a pipe is written to.
+        written = file if is_special(file) else os.path.dirname(file) or "."
+        if os.path.isdir(file) or not os.access(written, os.W_OK):
             parser.error(f"--{name}={file!r} cannot be written; give another file")
+        if _is_image(file):
+            parser.error(f"--{name}={file!r} is an image, which would be lost; give another file")
     if len({os.path.realpath(file) for file in given.values()}) < len(given):
         names = " and ".join(f"--{name}" for name in given)
         parser.error(f"{names} name one file; give each a file of its own")
+
+
+def _is_image(file: str) -> bool:
+    if is_special(file) or not os.path.isfile(file):
+        return False
+    with contextlib.suppress(OSError), open(file, "rb") as opened:
+        return bool(starts_as(opened.read(64)))
+    return False
 
 
 def check_image_folder(directory: str) -> None:
@@ -80,13 +103,23 @@ def run_command(work: Callable[[], str], when_stopped: str) -> int:
             text = work()
         # Class names and paths may have letters that the terminal's encoding lacks.
         encoding = sys.stdout.encoding or "utf-8"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        _print(text.encode(encoding, "backslashreplace").decode(encoding))
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except (DataError, ValueError, OSError) as error:
         print(f"error: {in_words(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"stopped; {when_stopped}", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, signals.Terminated) else 130
     return 0
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # which names no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains at its end
+        raise DataError(f"standard output: {error.strerror}") from None

@@ -26,6 +26,14 @@ def show_any_letter() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def print_help(text: str) -> None:
+    """Prints to standard output, quietly so where its reader, such as `head`, has had enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains at its end
+
+
 def ensure_utf8() -> None:
     """Starts this program again in Python's UTF-8 mode where the locale has another encoding.
 

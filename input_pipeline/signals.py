@@ -12,6 +12,12 @@ import threading
 from collections.abc import Callable, Iterator
 
 Answer = Callable[[int], None]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM where Python answers: it cleans up as after Ctrl-C."""
+
+
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 _answers: list[Answer] = []  # the last one counts
 _taken = [False]  # are Python's handlers replaced at present? Only the main thread changes it.
@@ -70,13 +76,16 @@ def answered_by(answer: Answer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """Inside the block Python's own handlers count, for code that cleans up when it is stopped."""
+    """Inside the block Ctrl-C raises KeyboardInterrupt and SIGTERM `Terminated`.
+
+    For code that cleans up when it is stopped.
+    """
     if not _taken[0]:
         yield
         return
     _taken[0] = False
     wakeup = signal.set_wakeup_fd(-1)
-    own = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    own = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
     before = {number: signal.signal(number, handler) for number, handler in own.items()}
     try:
         yield
@@ -85,6 +94,10 @@ def raised() -> Iterator[None]:
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         _taken[0] = True
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
 
 
 def _start() -> Callable[[], None]:

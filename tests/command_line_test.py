@@ -238,6 +238,16 @@ def test_the_console_command_lists_its_verbs():
     assert run_verb().stdout == done.stdout
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["search", "--help"]])
+def test_help_may_be_read_in_part(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does when it has its lines
+    command = [sys.executable, "-m", "hybridhash_jax", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_unknown_verb_is_refused_with_the_nearest():
     done = run_verb("trian")
     assert done.returncode == 2

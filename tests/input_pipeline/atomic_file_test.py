@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -49,3 +51,17 @@ def test_links_stay_pipes_are_written_to_and_permissions_are_kept(tmp_path):
     assert os.read(reader, 100) == b"through"
     os.close(reader)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_what_a_process_has_open_is_added_to(tmp_path):
+    code = (
+        "import sys; from input_pipeline.atomic_file import write_atomically; print('before'); "
+        "write_atomically('/dev/stdout', b'data\\n'); write_atomically('/dev/fd/2', b'told\\n'); "
+        "print('after')"
+    )
+    with open(tmp_path / "out", "wb") as out, open(tmp_path / "err", "wb") as err:
+        out.write(b"first\n")
+        out.flush()
+        subprocess.run([sys.executable, "-c", code], stdout=out, stderr=err, check=True)
+    assert (tmp_path / "out").read_text() == "first\nbefore\ndata\nafter\n"
+    assert (tmp_path / "err").read_text() == "told\n"

@@ -59,11 +59,16 @@ def test_the_innermost_answer_counts_and_what_was_there_before_comes_back():
         time.sleep(1)
 
 
-def test_a_tool_that_cleans_up_still_gets_its_exception():
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, signals.Terminated)],
+)
+def test_a_tool_that_cleans_up_still_gets_its_exception(number, error):
     with signals.answered_by(lambda number: None):
-        with pytest.raises(KeyboardInterrupt), signals.raised():
-            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt) as raised, signals.raised():
+            os.kill(os.getpid(), number)
             time.sleep(1)
+        assert raised.type is error
         heard = []
         with signals.answered_by(heard.append):
             os.kill(os.getpid(), signal.SIGINT)

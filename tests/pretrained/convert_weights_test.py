@@ -209,7 +209,9 @@ def test_mistakes_are_explained(capsys, runs, tmp_path, source, out, message):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--from=x"], ["--from=x", "--to=y", "--num_heads=a"]])
-def test_wrong_flags_end_with_the_usage(capsys, arguments):
+def test_wrong_flags_are_told_in_one_line(capsys, arguments):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
-    assert stopped.value.code == 2 and "usage:" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert told.startswith("error: ") and told.count("\n") == 1 and "--help" in told

@@ -37,9 +37,9 @@ class Results:
         self._sources, self._options = sources, options
         self._num_first = len(sources[0].names)
         second = found.second + (self._num_first if len(sources) > 1 else 0)
-        if len(sources) > 1:  # a file that both have is no duplicate of itself
-            kept = _of_two_files(sources, found)
-            found, second = Found(*(column[kept] for column in found)), second[kept]
+        # A file that both have is no duplicate of itself, nor is a link of what it leads to.
+        kept = _of_two_files(sources, found)
+        found, second = Found(*(column[kept] for column in found)), second[kept]
         pairs = zip(found.first.tolist(), second.tolist(), strict=True)
         new = np.array([not accepted.holds(*map(self._image, pair)) for pair in pairs], bool)
         self.num_accepted = int(np.count_nonzero(~new))
@@ -154,7 +154,7 @@ def _of_two_files(sources: Sequence[Source], found: Found) -> np.ndarray:
     """Bool [P]: the pairs of two files."""
     files = [
         [source.file(row) for row in rows.tolist()]
-        for source, rows in zip(sources, (found.first, found.second), strict=True)
+        for source, rows in ((sources[0], found.first), (sources[-1], found.second))
     ]
     same = [one is not None and one == other for one, other in zip(*files, strict=True)]
     return ~np.asarray(same, bool)

@@ -13,6 +13,7 @@ from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import EncodedImages, FileReader, Reader
 from input_pipeline.images.thumbnails import load_thumbnails
+from input_pipeline.messages import counted
 from input_pipeline.near_duplicates.pictures import Pictures
 from input_pipeline.near_duplicates.reading import image_files, read_pictures
 from input_pipeline.progress import Progress
@@ -56,14 +57,20 @@ def read_source(place: str, options: DecodeOptions, num_workers: int) -> Source:
     """Reads all images of a folder or an index, telling how far it is.
 
     Raises:
-      DataError: it is neither, has no images, or has no hashes to compare.
+      DataError: it is neither, has no images that can be read, or has no hashes to compare.
     """
     path = Path(place).expanduser()
     if not path.is_dir():
         raise DataError(f"{shown(place)} is neither a folder of images nor an index")
-    if (path / "index.json").is_file():
-        return _read_index(place, path, options, num_workers)
-    return _read_folder(place, path, options, num_workers)
+    read = _read_index if (path / "index.json").is_file() else _read_folder
+    source = read(place, path, options, num_workers)
+    if not source.names:
+        name, reason = source.unreadable[0]
+        raise DataError(
+            f"none of {counted(len(source.unreadable), 'image')} of {shown(place)} can be read, so "
+            f"nothing was compared; {shown(name)}: {reason}"
+        )
+    return source
 
 
 def _read_folder(place: str, path: Path, options: DecodeOptions, num_workers: int) -> Source:
@@ -106,7 +113,8 @@ def _read_index(place: str, path: Path, options: DecodeOptions, num_workers: int
     lacking = int(np.count_nonzero(~known[rows]))
     rows = rows[known[rows]]
     if not len(rows) and index.damaged:
-        raise DataError(f"{shown(place)}: {'; '.join(_warnings(index, lacking))}")
+        found = "; ".join(_warnings(index, lacking))
+        raise DataError(f"{shown(place)}: {found}; hybridhash encode makes them again")
     if not len(rows):
         raise DataError(
             f"{shown(place)} has no perceptual hashes, since it is empty or was made without them; "

@@ -116,6 +116,11 @@ def _named(request: Request) -> str:
 def _listed(request: Request, root_of_index: Path | None) -> Place:
     """Lists the files, which are to be below the root that an index has."""
     given = Path(request.images).expanduser()
+    if root_of_index and request.root and not _is_same(root_of_index, request.root):
+        raise DataError(
+            f"paths of {request.index} start from {root_of_index}; leave --root={request.root} out, "
+            "or make another index"
+        )
     if request.images != "-" and given.is_dir():
         root = root_of_index or request.root or given
         below = inside(os.path.realpath(given), os.path.realpath(root))
@@ -137,6 +142,10 @@ def _listed(request: Request, root_of_index: Path | None) -> Place:
             raise DataError(f"{given} is an image; give a folder, or a list with a path a line")
     root = root_of_index or request.root or start
     return Place(root.absolute(), b"", read_list(data, start, root), False)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _is_image(data: bytes) -> bool:
@@ -169,10 +178,19 @@ def _brought_up_to_date(request: Request, place: Place, made: "Encoder | None", 
             encoded, unreadable = job.encoded, job.unreadable
         elif kept != before:
             write_unreadable(request.index, kept)
+        unreadable += len(found.refused)
+        if not place.root.is_dir():
+            raise DataError(
+                f"{place.root} went away meanwhile; {counted(encoded, 'image')} of it are encoded, and "
+                "the same command goes on once it is back"
+            )
         pruned = writer.remove(lost) if request.prune and lost else 0
-        return _summary(
+        told = _summary(
             request, listing, len(places), found, (encoded, unreadable), len(lost), pruned
         )
+        if unreadable and unreadable == len(places):
+            raise DataError(told)
+        return told
 
 
 def _doing(found: Comparison) -> str:
@@ -221,7 +239,7 @@ def _summary(
     lost: int,
     pruned: int,
 ) -> str:
-    encoded, unreadable = done[0], done[1] + len(found.refused)
+    encoded, unreadable = done
     assert encoded + found.unchanged + unreadable == count, (encoded, found, unreadable, count)
     of = "" if request.shard == (1, 1) else f", part {request.shard[0]} of {request.shard[1]}"
     changed = f"; {found.changed:,} changed since the last time" if found.changed else ""

@@ -81,6 +81,17 @@ def _network(weights: str, bits: int) -> models.Network:
     return network
 
 
+def check_enough(images: int, bits: int) -> None:
+    """Refuses codes that cannot be fitted to so many images, with an EncoderError."""
+    if images < (least := ITQ().least_rows(bits)):
+        fewer = f"give --bits={_usual(images - 1)}, " if images > 1 else "give "
+        raise EncoderError(
+            f"{counted(images, 'image')} can be read, and codes of {bits} bits without "
+            f"labels are fitted to at least {least:,}: {fewer}more images, or a trained network "
+            "(--workdir=RUN)"
+        )
+
+
 def fit(
     program: Program, bits: int, crops: Iterable[np.ndarray], seed: int = 0
 ) -> dict[str, np.ndarray]:
@@ -99,14 +110,7 @@ def fit_to(features: np.ndarray, bits: int, seed: int = 0) -> dict[str, np.ndarr
       EncoderError: too few images for so many bits.
     """
     method = ITQ(seed=seed)
-    if len(features) < (least := method.least_rows(bits)):
-        most = len(features) - 1
-        fewer = f"give --bits={_usual(most)}, " if most > 0 else "give "
-        raise EncoderError(
-            f"{counted(len(features), 'image')} can be read, and codes of {bits} bits without "
-            f"labels are fitted to at least {least:,}: {fewer}more images, or a trained network "
-            "(--workdir=RUN)"
-        )
+    check_enough(len(features), bits)
     norm = {"mean": np.zeros(1), "deviation": np.ones(1)}
     try:
         found = fitted_values(method, features, bits, {"feature_norm": norm})

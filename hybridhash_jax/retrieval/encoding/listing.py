@@ -24,7 +24,7 @@ class Listing:
       paths: relative to the root, with /.
       others: files whose names do not end as those of images.
       hidden: files and folders whose names begin with a dot.
-      links: links that lead out of the root, to folders, or to nothing.
+      links: links that lead out of the root, to folders, or to nothing; and what is no file.
       closed: folders that cannot be read, with the reason.
     """
 
@@ -39,7 +39,7 @@ class Listing:
         counts = (
             (self.others, "file that is no image by its name", "files that are no images by name"),
             (self.hidden, "hidden name", "hidden names"),
-            (self.links, "link that is not followed", "links that are not followed"),
+            (self.links, "link or pipe that is not read", "links and pipes that are not read"),
         )
         parts = [f"{n:,} {one if n == 1 else many}" for n, one, many in counts if n]
         parts += [f"the folder {shown(path)} ({why})" for path, why in self.closed.items()]
@@ -138,11 +138,13 @@ def read_list(data: bytes, start: Path, root: Path) -> Listing:
     for number, line in enumerate(lines, 1):
         if not line:
             continue
-        path = inside(os.path.join(os.fsencode(start), line), root)
+        whole = os.path.join(os.fsencode(start), line)
+        path = inside(whole, root)
         if not path:
             raise DataError(
-                f"line {number} of the list, {shown(line)}, is not below {root}; give the folder that "
-                "holds all of them with --root=FOLDER"
+                f"line {number} of the list, {shown(line)}, is not below {root}: lines start from "
+                f"{start}, so it is {shown(os.path.normpath(whole))}; give the folder that holds all "
+                "of them with --root=FOLDER"
             )
         paths.add(path)
     return Listing(PathList(sorted(paths)))

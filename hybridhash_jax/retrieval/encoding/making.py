@@ -68,6 +68,8 @@ class _Files(Sequence[bytes]):
 def _fitted(
     request: Request, root: Path, paths: PathList, tell: Callable[[str], object]
 ) -> Encoder:
+    bits = request.bits or 64
+    label_free.check_enough(len(paths), bits)  # before any is read
     count = min(len(paths), label_free.SAMPLE)
     tell(
         f"no run is given: {label_free.WEIGHTS} features, and ITQ fitted to {count:,} of the images"
@@ -75,7 +77,7 @@ def _fitted(
     with Progress("fitting", count, tell=tell) as told:
         return Encoder.unsupervised(
             _Files(root, paths),
-            request.bits or 64,
+            bits,
             seed=request.seed,
             num_workers=request.num_workers,
             on_images=told.update,

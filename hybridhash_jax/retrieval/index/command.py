@@ -13,7 +13,7 @@ from hybridhash_jax.retrieval.index.maintenance import compact, merge, move
 from hybridhash_jax.retrieval.index.report import Description, describe, verify
 from hybridhash_jax.retrieval.index.writer import open_writer
 from hybridhash_jax.retrieval.names import shown
-from input_pipeline.commands import run_command
+from input_pipeline.commands import Parser, run_command
 from input_pipeline.messages import counted, shortened
 
 _EXAMPLES = """\
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="hybridhash index",
         description="Tells, verifies, merges or compacts an index, or removes images from it.",
         epilog=_EXAMPLES,
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     small = add("compact", _compact, "Drops what is gone; few large segments.", "pictures.idx")
     small.add_argument("index", metavar="INDEX")
     small.add_argument(
-        "--drop_damaged", action="store_true", help="also forget images of damaged segments"
+        "--drop_damaged", action="store_true", help="go on without what damaged segments held"
     )
     return parser
 

@@ -4,15 +4,30 @@ import fnmatch
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool
 
 from hybridhash_jax.retrieval.index.errors import IndexFileError
+from hybridhash_jax.retrieval.names import shown
 
 KEYS = ("label", "path")
+Where = Mapping[str, str] | Sequence[tuple[str, str]]
 _SPECIAL = re.compile(rb"[*?\[]")
+
+
+def conditions(where: Where) -> tuple[tuple[str, str], ...]:
+    """Conditions as pairs, from a dict or from pairs; a ValueError for anything else."""
+    pairs = where.items() if isinstance(where, Mapping) else where
+    found = [] if isinstance(pairs, str) else [tuple(pair) for pair in pairs]
+    if isinstance(pairs, str) or not all(
+        len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in found
+    ):
+        raise ValueError(
+            f'where={where!r}; give texts by key, such as {{"label": "sea", "path": "2024/*"}}'
+        )
+    return tuple((key, value) for key, value in found)
 
 
 def matching(
@@ -49,7 +64,8 @@ def count_labels(
 
 def _with_label(connection: sqlite3.Connection, name: bytes) -> list[int]:
     found = connection.execute(
-        "SELECT row FROM rows WHERE label = (SELECT label FROM labels WHERE name = ?)", (name,)
+        "SELECT row FROM rows WHERE label IN (SELECT label FROM labels WHERE name IN (?, ?))",
+        (name, os.fsencode(shown(name))),  # a label is the name of a folder as it is shown
     )
     return [row for (row,) in found]
 

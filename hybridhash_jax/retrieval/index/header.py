@@ -104,10 +104,14 @@ def _parsed(path: Path, content: dict[str, Any]) -> Header:
 
 
 def _missing(path: Path) -> str:
-    what = f"holds no {NAME}" if path.is_dir() else "does not exist"
+    if path.is_dir():
+        what, name = f"is a folder without {NAME}", "NEW"
+    elif os.path.lexists(path):
+        what, name = "is a file, and an index is a folder", "NEW"
+    else:
+        what, name = "does not exist", shown(path)
     return (
-        f"{shown(path)} is no index: it {what}. "
-        f"`hybridhash encode FOLDER --index={shown(path)}` makes one"
+        f"{shown(path)} is no index: it {what}. `hybridhash encode FOLDER --index={name}` makes one"
     )
 
 

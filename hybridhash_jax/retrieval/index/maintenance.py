@@ -74,6 +74,8 @@ def move(path: str | os.PathLike[str], root: Path) -> None:
       IndexFileError: none of some of its images is there.
     """
     place, root = Path(path).expanduser(), root.expanduser().absolute()
+    if not root.is_dir():
+        raise IndexFileError(f"{shown(root)} is no folder; give the one that the paths start from")
     with storage.locked(place):
         with open_index(place) as index:
             some = [entry.path for entry in index.entries(index.sample(_LOOKED_FOR).tolist())]
@@ -94,7 +96,8 @@ def compact(path: str | os.PathLike[str], *, drop_damaged: bool = False) -> None
 
     Args:
       path: its folder.
-      drop_damaged: also forgets the images of damaged segments, which is an error otherwise.
+      drop_damaged: goes on without what was in damaged segments, which is an error otherwise:
+        images whose codes are lost are forgotten; where hashes are lost, all are left out.
 
     Raises:
       IndexFileError: as `merge`, and where another process writes to it.
@@ -140,8 +143,9 @@ def _refuse_damaged(index: Index) -> None:
     if index.damaged:
         raise IndexFileError(
             f"{shown(index.path)} has {len(index.damaged)} damaged segment files, such as "
-            f"{index.damaged[0]}; `hybridhash encode` makes their codes again, and "
-            "`hybridhash index compact --drop_damaged` forgets their images"
+            f"{index.damaged[0]}; `hybridhash encode` makes what was in them again. `hybridhash "
+            "index compact --drop_damaged` goes on without: images without a code are forgotten, "
+            "and where perceptual hashes are lost, all are left out"
         )
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int64, UInt8, UInt64
 
 from hybridhash_jax.retrieval.index import catalogue, filters, storage, thumbnails
 from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
+from hybridhash_jax.retrieval.index.filters import Where, conditions
 from hybridhash_jax.retrieval.index.header import Header, digest, read_header
 from hybridhash_jax.retrieval.index.records import Entry
 from hybridhash_jax.retrieval.index.words import to_packed, words_of
@@ -58,7 +59,8 @@ class Index:
       words: uint64 words a code; see `to_words`.
       segments: in the order of their rows, without damaged ones.
       alive: bool [num_rows]; False for tombstones and for damaged segments.
-      damaged: names of files in `segments/` that were left out.
+      damaged: names of files in `segments/` that were left out. Those of images that are gone or
+        were encoded again are not worth telling.
       backends: (backend, dtype) of encoders that were compared with the model's own: images, and
         differing bits, see `Writer.note_backend`.
     """
@@ -83,6 +85,7 @@ class Index:
         self.alive: Bool[np.ndarray, " num_rows"] = np.ones(self.num_rows, bool)
         self.alive[np.fromiter((row for (row,) in dead), np.int64, len(dead))] = False
         self.damaged: tuple[str, ...] = ()
+        self._whole = self.alive.copy()  # and with its perceptual hash
         self.segments: tuple[Segment, ...] = self._map(records)
         self._count = int(np.count_nonzero(self.alive))
 
@@ -133,16 +136,22 @@ class Index:
         with self._reading():
             return filters.count_labels(self._connection, self.alive)
 
-    def matching(self, where: Sequence[tuple[str, str]]) -> Bool[np.ndarray, " num_rows"]:
-        """Which rows fulfil all conditions, such as ("label", "cat") and ("path", "2024/*").
+    def matching(self, where: Where) -> Bool[np.ndarray, " num_rows"]:
+        """Which rows fulfil all conditions, such as {"label": "cat", "path": "2024/*"}.
 
         In a path * stands for any letters, / included, ? for one, [ab] for one of these.
 
         Raises:
           IndexFileError: a key there is not; the message names those there are.
+          ValueError: the conditions are neither a dict nor pairs of texts.
         """
+        pairs = conditions(where)
         with self._reading():
-            return self.alive & filters.matching(self._connection, self.num_rows, where)
+            return self.alive & filters.matching(self._connection, self.num_rows, pairs)
+
+    def is_whole(self, row: int) -> bool:
+        """Is a row searched, and is its perceptual hash, if its segment has some, there?"""
+        return self._is_alive(row) and bool(self._whole[row])
 
     def codes(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> UInt64[np.ndarray, "m words"]:
         """The codes of some rows, in their order; IndexFileError for one of a damaged segment."""
@@ -176,6 +185,8 @@ class Index:
             there = ", ".join(self.header.files) or "none"
             raise IndexFileError(f"{shown(self.path)} keeps no file {name!r}; there is: {there}")
         place = self.path / storage.FILES / name
+        if not place.exists():
+            raise IndexFileError(f"{shown(place)} is missing; restore a copy of it")
         with explained(self.path, "read"):
             data = place.read_bytes()
         if digest(data) != self.header.files[name]:
@@ -234,20 +245,24 @@ class Index:
         whole = 8 * self.words * self.num_rows <= _CHECKED_BYTES
         found, damaged = [], []
         for record in records:
+            rows = slice(record.first_row, record.first_row + record.rows)
             try:
                 codes = self._words(record.codes, record.rows, self.words)
                 if whole and digest(codes.data) != Path(record.codes).stem:
                     raise IndexFileError(f"{record.codes} is damaged")
             except IndexFileError:
-                damaged.append(record.codes)
-                self.alive[record.first_row : record.first_row + record.rows] = False
+                damaged += [record.codes] if self.alive[rows].any() else []
+                self.alive[rows] = False
                 continue
             hashes = None
             if record.hashes:
                 try:
                     hashes = self._words(record.hashes, record.rows, 1)[:, 0]
                 except IndexFileError:
+                    if not self.alive[rows].any():
+                        continue
                     damaged.append(record.hashes)
+                    self._whole[rows] = False
             found.append(Segment(record.codes, record.first_row, codes, hashes))
         self.damaged = tuple(damaged)
         return tuple(found)

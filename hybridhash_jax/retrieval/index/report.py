@@ -117,7 +117,13 @@ def _wrong_files(index: Index) -> Iterator[str]:
 def _wrong_segments(index: Index) -> Iterator[str]:
     with explained(index.path, "read"):
         records = index.segment_records()
-    names = [(record, name) for record in records for name in record[2:] if name]
+    names = [
+        (record, name)
+        for record in records
+        for name in record[2:]
+        # Of images that are all gone or were encoded again, nothing is lost.
+        if name and (index.alive[record.first_row :][: record.rows].any() or name in index.damaged)
+    ]
     with Progress("reading", len(names), "files") as progress:
         for record, name in names:
             words = index.words if name == record.codes else 1

@@ -159,9 +159,12 @@ def _refuse_existing(path: Path) -> None:
         return  # an empty folder may be given, as `mkdir` makes it
     if path.exists():
         raise IndexFileError(
-            f"{shown(path)} exists already, perhaps made by another process just now; start again to "
-            "add to an index, or give a new path"
+            f"{shown(path)} exists already; give a new path (to an index that another process made "
+            "just now, the same `hybridhash encode` adds)"
         )
+    above = next((folder for folder in path.absolute().parents if is_index(folder)), None)
+    if above is not None:
+        raise IndexFileError(f"{shown(path)} is inside the index {shown(above)}; give another path")
 
 
 def _escaped(name: str) -> str:

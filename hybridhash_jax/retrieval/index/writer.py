@@ -244,4 +244,4 @@ class _KnownFiles(Mapping[bytes, Known]):
 
     def _counts(self, row: int) -> bool:
         """Not in a damaged segment: its images are to be encoded again."""
-        return row >= self._index.num_rows or bool(self._index.alive[row])
+        return row >= self._index.num_rows or self._index.is_whole(row)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Bool, UInt64
 
 from hybridhash_jax.retrieval.engine import Nearest, nearest_batch
 from hybridhash_jax.retrieval.index import Index, IndexFileError
+from hybridhash_jax.retrieval.names import shown as shown_name
 from hybridhash_jax.retrieval.search.damage import damage
 from input_pipeline.messages import shortened
 from input_pipeline.threads import available_cores, map_in_threads
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hybridhash_jax.retrieval.engine.ivf import Ivf
 
 Kind = Literal["exact", "ivf"]
-Where = Mapping[str, str] | Sequence[tuple[str, str]]
 KINDS: tuple[Kind, ...] = ("exact", "ivf")
 
 
@@ -54,19 +53,6 @@ class Wanted:
             )
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r}; accepted: {', '.join(KINDS)}")
-
-
-def conditions(where: Where) -> tuple[tuple[str, str], ...]:
-    """Conditions as pairs, from a dict or from pairs; a ValueError for anything else."""
-    pairs = where.items() if isinstance(where, Mapping) else where
-    found = [] if isinstance(pairs, str) else [tuple(pair) for pair in pairs]
-    if isinstance(pairs, str) or not all(
-        len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in found
-    ):
-        raise ValueError(
-            f'where={where!r}; give texts by key, such as {{"label": "sea", "path": "2024/*"}}'
-        )
-    return tuple((key, value) for key, value in found)
 
 
 def nearest_rows(
@@ -125,4 +111,8 @@ def check_not_empty(
     if not rows.any():
         given = " and ".join(f"{key}={value}" for key, value in wanted.where)
         labels = shortened([name or "(none)" for name in index.labels()], 20)
-        raise IndexFileError(f"no image of {shown} has {given}; its labels are: {labels}")
+        hints = [f"its labels are: {labels}"] if "label" in dict(wanted.where) else []
+        if "path" in dict(wanted.where):
+            one = index.entries(np.flatnonzero(index.alive)[:1])[0].path
+            hints.append(f"its paths are such as {shown_name(one)}")
+        raise IndexFileError(f"no image of {shown} has {given}; {'; '.join(hints)}")

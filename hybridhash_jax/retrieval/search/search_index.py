@@ -1,7 +1,7 @@
 """An index that answers with images: the Python side of `hybridhash search`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -10,9 +10,10 @@ from jaxtyping import UInt8, UInt64
 
 from hybridhash_jax.retrieval.index import Index, Model, to_words
 from hybridhash_jax.retrieval.index import open_index as open_stored
+from hybridhash_jax.retrieval.index.filters import Where, conditions
 from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.search.answers import Answer, answer_of
-from hybridhash_jax.retrieval.search.codes import Kind, Wanted, Where, conditions, nearest_rows
+from hybridhash_jax.retrieval.search.codes import Kind, Wanted, nearest_rows
 from hybridhash_jax.retrieval.search.damage import damage
 from hybridhash_jax.retrieval.search.stored import row_of
 from input_pipeline.errors import UnreadableImage
@@ -107,7 +108,7 @@ class SearchIndex:
 
     def search_many(
         self,
-        queries: Sequence[Query],
+        queries: Iterable[Query],
         k: int | None = 10,
         radius: int | None = None,
         where: Where = (),
@@ -140,9 +141,12 @@ class SearchIndex:
         found = nearest_rows(self.index, words, wanted, lists)
         return [answer_of(self.index, one) for one in found]
 
-    def _words(self, queries: Sequence[Query]) -> UInt64[np.ndarray, "Q words"]:
+    def _words(self, queries: Iterable[Query]) -> UInt64[np.ndarray, "Q words"]:
         if isinstance(queries, str | bytes | os.PathLike):
             raise ValueError(f"queries are several: give [{os.fspath(queries)!r}] for one")
+        if not isinstance(queries, Iterable):
+            raise ValueError(f"queries are several; this is {type(queries).__name__}")
+        queries = list(queries)
         packed = np.zeros((len(queries), -(-self.model.bits // 8)), np.uint8)
         images = []
         for number, query in enumerate(queries):
@@ -154,6 +158,11 @@ class SearchIndex:
                 raise ValueError(
                     "a query is a file, an image uint8 [h, w, 3], or a code; this is "
                     f"{type(query).__name__} (np.asarray(image) makes an array of PIL's)"
+                )
+            elif isinstance(query, bytes) and b"\0" in query:
+                raise ValueError(
+                    "a query is a file's name, not what is in it; "
+                    "np.asarray(PIL.Image.open(...).convert('RGB')) makes an array of an image"
                 )
             else:
                 images.append(number)

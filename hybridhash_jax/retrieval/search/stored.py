@@ -16,6 +16,8 @@ def row_of(index: Index, name: str | bytes | os.PathLike[str]) -> int:
     Raises:
       IndexFileError: there is none; the message has names that are near.
     """
+    if not isinstance(name, str | bytes | os.PathLike):
+        raise IndexFileError(f"an image is named by its path, not by {type(name).__name__}")
     path = os.fsencode(name)
     below = None if index.root is None else inside(path, index.root)
     meant = [path, os.path.normpath(path), *([below] if below else []), exact(os.fsdecode(path))]

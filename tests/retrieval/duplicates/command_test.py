@@ -216,6 +216,19 @@ def test_values_that_make_no_sense_are_usage_errors(folder, option, capsys):
     assert ended.value.code == 2 and option.split("=")[0] in capsys.readouterr().err
 
 
+def test_where_nothing_can_be_read_nothing_was_found_to_be_different(folder, tmp_path, capfdbinary):
+    index = make_index(tmp_path / "pictures.idx", folder, thumbnails=False)
+    folder.rename(tmp_path / "elsewhere")
+    for places in ([str(index), f"--against={tmp_path}/elsewhere"], [str(index)]):
+        assert main([*places, "--fail_if_found"]) == 1
+        assert b"none of 13 images of" in capfdbinary.readouterr().err
+
+
+def test_a_link_is_no_duplicate_of_what_it_leads_to(folder, capfdbinary):
+    (folder / "9link.png").symlink_to(folder / "9.png")
+    assert paths(json.loads(printed(capfdbinary, str(folder), "--format=json"))) == EXPECTED
+
+
 def make_index(path: Path, root: Path, *, hashes: bool = True, thumbnails: bool = True) -> Path:
     model = Model("ab" * 16, 8, "a test", "float32", "cpu", {})
     create_index(path, model, root)

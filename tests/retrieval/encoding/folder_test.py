@@ -17,6 +17,7 @@ from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.retrieval.encoding.unreadable import FILE, read_unreadable
 from hybridhash_jax.retrieval.index import IndexFileError, open_index, open_writer
 from input_pipeline.errors import DataError
+from input_pipeline.signals import Terminated
 from tests.retrieval.encoding.fakes import FakeEncoder
 
 
@@ -56,8 +57,8 @@ def root(tmp_path):
     return tmp_path / "root"
 
 
-def run(images, index, **options):
-    return folder.encode(Request(str(images), index, num_workers=3, **options))
+def run(images, index, num_workers=3, **options):
+    return folder.encode(Request(str(images), index, num_workers=num_workers, **options))
 
 
 def content(index):
@@ -227,6 +228,59 @@ def test_a_list_and_a_folder_in_the_root_go_into_the_same_index(
         run(tmp_path / "elsewhere", index)
 
 
+def test_lines_of_a_list_that_lie_elsewhere_are_told_with_what_they_mean(
+    root, tmp_path, encoder, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"z.gif\n")))
+    with pytest.raises(DataError, match=f"start from {tmp_path}, so it is {tmp_path}/z.gif;"):
+        run("-", tmp_path / "x.idx", root=root)
+
+
+def test_another_root_than_the_indexs_is_refused(root, tmp_path, encoder):
+    run(root, tmp_path / "x.idx", root=root)
+    with pytest.raises(DataError, match=f"start from {root}; leave --root={root}/cat out"):
+        run(root, tmp_path / "x.idx", root=root / "cat")
+
+
+def test_that_nothing_could_be_read_is_an_error(root, tmp_path, encoder, capsys):
+    names = root / "list.txt"
+    names.write_bytes(b"nothing.png\nnor_this.png\n")
+    assert command.main([str(names), f"--index={tmp_path}/x.idx"]) == 1
+    assert "2 image files: 0 encoded, 0 unchanged, 2 unreadable" in capsys.readouterr().err
+
+
+def test_a_folder_that_goes_away_is_an_error(root, tmp_path, encoder, monkeypatch):
+    start = encoder.start
+    monkeypatch.setattr(encoder, "batch_size", 2)
+
+    def moved_meanwhile(crops):
+        if root.exists():
+            root.rename(tmp_path / "moved")
+        return start(crops)
+
+    monkeypatch.setattr(encoder, "start", moved_meanwhile)
+    with pytest.raises(DataError, match="root went away meanwhile; .* goes on once it is back"):
+        run(root, tmp_path / "x.idx", num_workers=1)
+    (tmp_path / "moved").rename(root)
+    monkeypatch.setattr(encoder, "start", start)
+    run(root, tmp_path / "x.idx")
+    assert sorted(content(tmp_path / "x.idx")) == sorted(NAMES)
+
+
+def test_lost_hashes_are_made_again(root, tmp_path, encoder):
+    index = tmp_path / "x.idx"
+    run(root, index)
+    (lost,) = (index / "segments").glob("*.hashes")
+    expected = lost.read_bytes()
+    lost.unlink()
+    assert run(root, index) == "6 image files: 6 encoded, 0 unchanged, 0 unreadable"
+    assert lost.read_bytes() == expected
+    with open_index(index) as opened:
+        assert not opened.damaged and opened.has_hashes
+    assert "6 unchanged" in run(root, index)
+
+
 def test_nothing_is_pruned_where_no_image_is_left(root, tmp_path, encoder):
     run(root, tmp_path / "x.idx")
     for name in NAMES:
@@ -311,18 +365,21 @@ def test_an_index_that_goes_on_elsewhere_tells_how_many_bits_differ(root, tmp_pa
         assert opened.backends == {("gpu", "bfloat16"): (6, 6)}
 
 
-def test_ctrl_c_keeps_what_is_encoded(root, tmp_path, encoder, monkeypatch, capsys):
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_ctrl_c_and_sigterm_keep_what_is_encoded(
+    root, tmp_path, encoder, monkeypatch, capsys, stop, code
+):
     start = encoder.start
     monkeypatch.setattr(encoder, "batch_size", 2)
 
     def interrupted(crops):
         if encoder.images == 4:
-            raise KeyboardInterrupt
+            raise stop
         return start(crops)
 
     monkeypatch.setattr(encoder, "start", interrupted)
     index = tmp_path / "x.idx"
-    assert command.main([str(root), f"--index={index}"]) == 130
+    assert command.main([str(root), f"--index={index}"]) == code
     assert "the same command goes on" in capsys.readouterr().err
     # The batch that was just computed is not fetched yet.
     assert list(content(index)) == sorted(NAMES)[:2]

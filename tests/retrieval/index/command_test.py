@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import subprocess
 import sys
 
 import pytest
@@ -130,3 +131,39 @@ def test_images_that_moved_are_found_again(path, tmp_path, capsys):
     with open_index(path) as index:
         assert index.root == tmp_path / "new"
         assert len(index) == 4
+
+
+def test_an_answer_that_cannot_be_printed_is_an_error(tmp_path):
+    path = make(tmp_path / "i", [b"0"])
+    command = [sys.executable, "-m", "hybridhash_jax", "index", "info", str(path)]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("file", "it is a file, and an index is a folder"),
+        ("folder", "it is a folder without index.json. `hybridhash encode FOLDER --index=NEW`"),
+        ("nothing", "it does not exist"),
+    ],
+)
+def test_what_is_no_index_is_told_by_what_it_is(tmp_path, capsys, place, words):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "folder").mkdir()
+    assert main(["info", str(tmp_path / place)]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_nothing_is_moved_to_a_folder_that_is_not_there(tmp_path, capsys):
+    path = make(tmp_path / "i")
+    assert main(["move", str(path), str(tmp_path / "typo")]) == 1
+    assert "typo is no folder" in capsys.readouterr().err
+
+
+def test_an_index_is_not_made_inside_another(tmp_path, capsys):
+    path = make(tmp_path / "i", [b"0"])
+    assert main(["merge", str(path), f"--out={path}/x"]) == 1
+    assert "is inside the index" in capsys.readouterr().err

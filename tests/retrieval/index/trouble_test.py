@@ -19,6 +19,7 @@ from hybridhash_jax.retrieval.index import (
     open_writer,
     verify,
 )
+from hybridhash_jax.retrieval.search.damage import damage as damage_told
 from hybridhash_jax.runtime.lock_file import held
 from tests.retrieval.index.made import MODEL, codes_of, content, entry_of, hashes_of, make
 
@@ -84,6 +85,21 @@ def test_damaged_hashes_leave_the_codes(tmp_path):
     damage(file, "short")
     index = open_index(path)
     assert (index.damaged, len(index), index.has_hashes) == ((file.name,), 4, False)
+    (told,) = damage_told(index)
+    assert "All images are searched" in told
+
+
+def test_damaged_segments_of_images_that_are_gone_are_not_told(tmp_path):
+    path = make(tmp_path / "i", PATHS[:2], PATHS[2:])
+    codes, hashes = (sorted(path.rglob(f"*.{kind}")) for kind in ("codes", "hashes"))
+    with open_writer(path) as writer:
+        first = writer.index.segments[0].name
+        writer.remove(PATHS[:2])
+    for file in [one for one in codes if one.name == first] + hashes:
+        damage(file, "missing")
+    index = open_index(path)
+    assert len(index.damaged) == len(verify(path)) == 1  # the hashes of those that are there
+    assert index.paths()[0] == PATHS[2:]
 
 
 @pytest.mark.parametrize(

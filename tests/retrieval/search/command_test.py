@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -236,6 +237,15 @@ def test_the_run_may_have_moved(index, tmp_path, blue, capsys, monkeypatch):
     assert run(f"--index={index}", blue, f"--workdir={tmp_path}") == 0
     assert run(f"--index={index}", blue, "--workdir=elsewhere") == 1
     assert "elsewhere is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--html", "--output"])
+def test_an_answer_does_not_replace_an_image(index, blue, option, capsys):
+    before = Path(blue).read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        run(f"--index={index}", blue, f"{option}={blue}")
+    assert "is an image, which would be lost" in capsys.readouterr().err
+    assert Path(blue).read_bytes() == before
 
 
 def test_two_outputs_are_two_files_and_a_pipe_is_no_image(index, tmp_path, capsys):

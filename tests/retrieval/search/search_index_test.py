@@ -89,6 +89,18 @@ def test_rows_behind_a_damaged_segment_and_tombstones_keep_their_numbers(index):
             damaged.search_stored("sea/2.png")
 
 
+def test_conditions_of_the_index_are_a_dict_or_pairs(index):
+    for where in ({"label": "sea"}, [("label", "sea")]):
+        assert index.index.matching(where).any()
+    with pytest.raises(ValueError, match="give texts by key"):
+        index.index.matching("label=sea")
+
+
+def test_queries_may_come_from_a_generator(index):
+    queries = (np.array(colour, np.uint8) for colour in COLOURS.values())
+    assert [answer[0].path for answer in index.search_many(queries, k=1)] == list(COLOURS)
+
+
 def test_many_queries_in_threads_equal_single_ones(index):
     rng = np.random.default_rng(0)
     words = np.zeros((50, 1), np.uint64)
@@ -220,8 +232,11 @@ def test_stored_codes_need_no_network(tmp_path):
         ({"where": {"label": ["sea"]}}, "give texts by key"),
         ({"query": np.zeros((0, 0, 3), np.uint8)}, "an image has pixels"),
         ({"query": 7}, "a query is a file, an image .*; this is int"),
+        ({"query": b"\xff\xd8\xff\0"}, "a file's name, not what is in it"),
     ],
 )
 def test_what_cannot_be_asked_is_a_value_error(index, asked, told):
     with pytest.raises(ValueError, match=told):
         index.search(**({"query": np.array(BLUE, np.uint8)} | asked))
+    with pytest.raises(ValueError, match="by its path, not by int"):
+        index.search_stored(5)
