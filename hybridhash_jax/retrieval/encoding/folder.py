@@ -181,8 +181,8 @@ def _brought_up_to_date(request: Request, place: Place, made: "Encoder | None", 
         unreadable += len(found.refused)
         if not place.root.is_dir():
             raise DataError(
-                f"{place.root} went away meanwhile; {counted(encoded, 'image')} of it are encoded, and "
-                "the same command goes on once it is back"
+                f"{place.root} went away meanwhile, after {counted(encoded, 'image')}; the same command "
+                "goes on once it is back"
             )
         pruned = writer.remove(lost) if request.prune and lost else 0
         told = _summary(

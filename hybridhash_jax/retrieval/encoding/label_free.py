@@ -22,7 +22,6 @@ from hybridhash_jax.retrieval.encoding.trained import Parts
 from hybridhash_jax.retrieval.index.records import Model
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.transforms import ImageTransform
-from input_pipeline.messages import counted
 
 FILE = "encoder.npz"  # in the index
 WEIGHTS = "efficientnet_lite0"
@@ -86,9 +85,8 @@ def check_enough(images: int, bits: int) -> None:
     if images < (least := ITQ().least_rows(bits)):
         fewer = f"give --bits={_usual(images - 1)}, " if images > 1 else "give "
         raise EncoderError(
-            f"{counted(images, 'image')} can be read, and codes of {bits} bits without "
-            f"labels are fitted to at least {least:,}: {fewer}more images, or a trained network "
-            "(--workdir=RUN)"
+            f"codes of {bits} bits without labels are fitted to at least {least:,} images, and "
+            f"here are {images:,}: {fewer}more images, or a trained network (--workdir=RUN)"
         )
 
 
