@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
+_AUGMENTATIONS = ("mixup", "cutmix", "augment_magnitude", "random_erasing")
 _CIFAR10_IMAGES, _TINY_IMAGENET_IMAGES = 50_000, 100_000
 
 
@@ -114,6 +115,8 @@ def _pretrained(args: argparse.Namespace) -> None:
     workdir = args.workdir.absolute() / "pretraining"
     _train(
         args, workdir, "pretrain_tiny_imagenet32", args.tiny_imagenet, epochs,
+        # Minutes are far from over-fitting, so nothing is mixed, erased or distorted.
+        *(f"--config.pretraining.{name}=0" for name in _AUGMENTATIONS),
         "--config.pretraining.ema_decay=0.99",
         "--config.evaluation.selected_by=last",
     )  # fmt: skip
