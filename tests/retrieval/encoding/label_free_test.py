@@ -91,7 +91,7 @@ def test_the_sample_is_drawn_by_the_seed(images, monkeypatch):
 def test_too_few_images_for_the_bits_are_told_with_what_would_do(images, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"")
     some = [*images[:16], tmp_path / "broken.jpg"]
-    with pytest.raises(EncoderError, match=r"16 images .*16 bits .* at least 17: give --bits=8,"):
+    with pytest.raises(EncoderError, match="16 bits .* at least 17 .* are 16: give --bits=8,"):
         Encoder.unsupervised(some, 16)
     assert Encoder.unsupervised(images[:17], 16).model.bits == 16
     with pytest.raises(EncoderError, match="and here are 0: give more images"):
