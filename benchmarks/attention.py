@@ -11,33 +11,19 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measure import take_turns, write_record
+from benchmarks.measure import make_parser, take_turns, write_record
 from hybridhash_jax.models import VARIANTS
-from hybridhash_jax.models.ops.attention import attend, attend_channels_first
-
-
-def library(
-    qkv: jax.Array, num_heads: int, *, implementation: Literal["xla", "cudnn"]
-) -> jax.Array:
-    """As `attend`, by one implementation of JAX's own function."""
-    groups, tokens, channels = qkv.shape
-    parts = jnp.split(qkv, 3, axis=-1)
-    query, key, value = (x.reshape(groups, tokens, num_heads, -1) for x in parts)
-    with jax.numpy_dtype_promotion("standard"):
-        out = jax.nn.dot_product_attention(query, key, value, implementation=implementation)
-    return out.reshape(groups, tokens, channels // 3)
-
+from hybridhash_jax.models.ops.attention import attend, attend_by_jax, attend_channels_first
 
 WAYS: dict[str, Callable[..., jax.Array]] = {
     "the program's": attend,
-    "jax, xla": functools.partial(library, implementation="xla"),
-    "jax, cudnn": functools.partial(library, implementation="cudnn"),
+    "jax, xla": functools.partial(attend_by_jax, implementation="xla"),
+    "jax, cudnn": functools.partial(attend_by_jax, implementation="cudnn"),
     "channels first": attend_channels_first,
 }
 
@@ -101,14 +87,10 @@ def _prepare(way: Callable[..., jax.Array], qkv: jax.Array, heads: int, work: st
 
 
 def _parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--variants", default="paper", help="names of networks, by commas")
     parser.add_argument("--batch_size", type=int, default=4, help="images")
     parser.add_argument("--precision", default="float32", help="float32 or bfloat16")
-    parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     return parser.parse_args()
 
 

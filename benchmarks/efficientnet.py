@@ -12,7 +12,6 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -21,7 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.measure import Seconds, pin_to_one_core, seconds_of, take_turns, write_record
+from benchmarks.measure import (
+    Seconds,
+    make_parser,
+    pin_to_one_core,
+    seconds_of,
+    take_turns,
+    write_record,
+)
 from benchmarks.torch_baseline import TorchWorker
 from hybridhash_jax import models, pretrained
 from hybridhash_jax.distributed import mesh as sharding
@@ -197,14 +203,10 @@ def _depthwise(size: int, channels: int, side: int, stride: int, repetitions: in
 
 
 def _parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, repetitions=7)
     parser.add_argument("--torch", action="store_true", help="also the same network in PyTorch")
     parser.add_argument("--torch_python", default=sys.executable, help="interpreter with torch")
-    parser.add_argument("--repetitions", type=int, default=7, help="the median is reported")
     parser.add_argument("--note", default="", help="what else ran, for the record")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     return parser.parse_args()
 
 

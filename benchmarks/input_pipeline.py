@@ -23,7 +23,14 @@ import grain
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import pin_to_one_core, print_table, summary, take_turns, write_record
+from benchmarks.measure import (
+    make_parser,
+    pin_to_one_core,
+    print_table,
+    summary,
+    take_turns,
+    write_record,
+)
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.images.transforms import ImageTransform
@@ -65,13 +72,9 @@ def main() -> None:
 
 
 def _parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, repetitions=7)
     parser.add_argument("--images", type=Path, help="a folder of .jpg files to use instead")
     parser.add_argument("--batches", type=int, default=2000, help="of the run that shows memory")
-    parser.add_argument("--repetitions", type=int, default=7, help="the median is reported")
-    parser.add_argument("--out", type=Path, help="JSON file for the raw figures")
     return parser.parse_args()
 
 

@@ -1,5 +1,6 @@
 """What benchmarks share: medians of ways that take turns, and a record of where they ran."""
 
+import argparse
 import datetime
 import json
 import os
@@ -25,6 +26,17 @@ _VARIABLES = (
     "LD_PRELOAD",
     "OMP_NUM_THREADS",
 )
+
+
+def make_parser(description: str | None, repetitions: int = 5) -> argparse.ArgumentParser:
+    """The flags of benchmarks whose ways take turns."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--repetitions", type=int, default=repetitions, help="the median is reported")
+    add("--out", type=Path, help="JSON file for the figures")
+    return parser
 
 
 def pin_to_one_core() -> set[int]:

@@ -23,12 +23,11 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import take_turns, write_record
+from benchmarks.measure import make_parser, take_turns, write_record
 from hybridhash_jax import metrics
 from hybridhash_jax.metrics import pair_loops
 from hybridhash_jax.metrics.arguments import grades, pack_sides
@@ -70,13 +69,9 @@ def main() -> None:
 
 
 def _parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--bits", type=int, default=64, help="code length")
     parser.add_argument("--sample", type=int, default=40, help="queries of the plain loop")
-    parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
-    parser.add_argument("--out", type=Path, help="JSON file for the raw figures")
     return parser.parse_args()
 
 

@@ -5,7 +5,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks import measure
 from hybridhash_jax import models
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.encode import compile_encode
@@ -150,18 +150,14 @@ def peak_memory(work: Work) -> int | None:
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
     """The flags that both benchmarks have."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measure.make_parser(description)
     parser.add_argument("--variants", default="paper", help="names of networks, by commas")
     parser.add_argument("--batches", type=int, nargs="+", default=[4], help="images a batch")
     parser.add_argument("--precisions", default="float32", help="float32, bfloat16, by commas")
-    parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
     parser.add_argument("--peak_tflops", type=float, help="of the device, for MFU")
     parser.add_argument("--torch", action="store_true", help="also the same network in PyTorch")
     parser.add_argument(
         "--mkl_avx512", action="store_true", help="with --torch: also with MKL's AVX-512 code"
     )
     parser.add_argument("--torch_python", default=sys.executable, help="interpreter with torch")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     return parser

@@ -17,12 +17,11 @@ import argparse
 import os
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from benchmarks.measure import seconds_of, take_turns, write_record
+from benchmarks.measure import make_parser, seconds_of, take_turns, write_record
 from configs import digits
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import bytes_on_device
@@ -58,16 +57,12 @@ def main() -> None:
 
 
 def _parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--batch_size", type=int, default=128, help="of all devices together")
     parser.add_argument("--steps", type=int, default=5, help="of one measurement")
-    parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
     parser.add_argument(
         "--first_meshes", type=int, default=len(MESHES), help="fewer, for a short run"
     )
-    parser.add_argument("--out", type=Path, help="JSON file for the raw figures")
     return parser.parse_args()
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import take_turns, write_record
+from benchmarks.measure import make_parser, take_turns, write_record
 from hybridhash_jax.models import VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,9 +134,7 @@ def main() -> None:
 
 
 def _parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--torch_python", default=sys.executable, help="interpreter with torch")
     parser.add_argument("--variants", default="paper", help="names of networks, by commas")
     parser.add_argument("--batches", type=int, nargs="+", default=[4], help="images a batch")
@@ -144,8 +142,6 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--attention", default="products", help="products (the authors'), fused")
     parser.add_argument("--precisions", default="float32,bfloat16")
     parser.add_argument("--compiled", action="store_true", help="torch.compile as well")
-    parser.add_argument("--repetitions", type=int, default=5, help="the median is reported")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     return parser.parse_args()
 
 

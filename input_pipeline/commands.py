@@ -14,7 +14,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS
 from input_pipeline.images.formats import starts_as
 from input_pipeline.lists.listed import LIST_FILES
-from input_pipeline.messages import in_words
+from input_pipeline.messages import discard_output, in_words
 from input_pipeline.splits import DATABASE_RULES
 from input_pipeline.threads import available_cores
 
@@ -72,10 +72,11 @@ def check_outputs(parser: argparse.ArgumentParser, **files: str | None) -> None:
     given = {name: file for name, file in files.items() if file}
     for name, file in given.items():
         # A file is replaced by one that is written beside it; a device or a pipe is written to.
-        written = file if is_special(file) else os.path.dirname(file) or "."
+        special = is_special(file)
+        written = file if special else os.path.dirname(file) or "."
         if os.path.isdir(file) or not os.access(written, os.W_OK):
             parser.error(f"--{name}={file!r} cannot be written; give another file")
-        if _is_image(file):
+        if not special and _is_image(file):
             parser.error(f"--{name}={file!r} is an image, which would be lost; give another file")
     if len({os.path.realpath(file) for file in given.values()}) < len(given):
         names = " and ".join(f"--{name}" for name in given)
@@ -83,8 +84,6 @@ def check_outputs(parser: argparse.ArgumentParser, **files: str | None) -> None:
 
 
 def _is_image(file: str) -> bool:
-    if is_special(file) or not os.path.isfile(file):
-        return False
     with contextlib.suppress(OSError), open(file, "rb") as opened:
         return bool(starts_as(opened.read(64)))
     return False
@@ -105,7 +104,7 @@ def run_command(work: Callable[[], str], when_stopped: str) -> int:
         encoding = sys.stdout.encoding or "utf-8"
         _print(text.encode(encoding, "backslashreplace").decode(encoding))
     except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        discard_output()
     except (DataError, ValueError, OSError) as error:
         print(f"error: {in_words(error)}", file=sys.stderr)
         return 1
@@ -121,5 +120,5 @@ def _print(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:  # which names no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains at its end
+        discard_output()
         raise DataError(f"standard output: {error.strerror}") from None

@@ -31,7 +31,12 @@ def print_help(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains at its end
+        discard_output()
+
+
+def discard_output() -> None:
+    """What is still to be printed goes nowhere; else Python complains of it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def ensure_utf8() -> None:

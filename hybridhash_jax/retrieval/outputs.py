@@ -4,13 +4,11 @@ import argparse
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from hybridhash_jax.retrieval.index import is_index
+from hybridhash_jax.retrieval.index import index_around
 from input_pipeline import commands
 
 FORMATS = ("text", "json", "csv")
@@ -20,7 +18,7 @@ def check_outputs(parser: argparse.ArgumentParser, **files: str | None) -> None:
     """Refuses, before the work, files that cannot be written, and those inside an index."""
     commands.check_outputs(parser, **files)
     for name, file in files.items():
-        if file and any(is_index(folder) for folder in Path(os.path.realpath(file)).parents):
+        if file and index_around(file):
             parser.error(f"--{name}={file!r} is inside an index; give a file outside of it")
 
 

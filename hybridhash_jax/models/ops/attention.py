@@ -1,6 +1,7 @@
 """Attention among tokens: JAX's own on GPUs, products of three dimensions on CPU and TPU."""
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,16 +27,21 @@ def attend(qkv: Float[Array, "G N HD3"], num_heads: int) -> Float[Array, "G N HD
         qkv,
         cpu=functools.partial(_attend_on_cpu, num_heads=num_heads),
         tpu=functools.partial(attend_channels_first, num_heads=num_heads),
-        default=functools.partial(_attend, num_heads=num_heads),
+        default=functools.partial(attend_by_jax, num_heads=num_heads),
     )
 
 
-def _attend(qkv: jax.Array, *, num_heads: int) -> jax.Array:
+def attend_by_jax(
+    qkv: Float[Array, "G N HD3"],
+    num_heads: int,
+    implementation: Literal["xla", "cudnn"] | None = None,
+) -> Float[Array, "G N HD"]:
+    """As `attend`, by JAX's own function, which chooses the implementation if none is given."""
     groups, tokens, channels = qkv.shape
     parts = jnp.split(qkv, 3, axis=-1)
     query, key, value = (x.reshape(groups, tokens, num_heads, -1) for x in parts)  # [G, N, H, D]
     with jax.numpy_dtype_promotion("standard"):  # it adds a float32 bias of its own
-        out = jax.nn.dot_product_attention(query, key, value)
+        out = jax.nn.dot_product_attention(query, key, value, implementation=implementation)
     return out.reshape(groups, tokens, channels // 3)
 
 

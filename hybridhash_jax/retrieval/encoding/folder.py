@@ -105,7 +105,7 @@ def _asks_for_another(request: Request, model: "index_room.Model") -> bool:
     source = model.source
     if request.workdir is None:
         return request.like is not None
-    moved = os.path.realpath(request.workdir) != os.path.realpath(source["workdir"])
+    moved = not _is_same(request.workdir, source["workdir"])
     return moved or request.checkpoint not in (None, str(source["checkpoint"]))
 
 
@@ -144,7 +144,7 @@ def _listed(request: Request, root_of_index: Path | None) -> Place:
     return Place(root.absolute(), b"", read_list(data, start, root), False)
 
 
-def _is_same(one: Path, other: Path) -> bool:
+def _is_same(one: Path, other: Path | str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 

@@ -22,7 +22,7 @@ from hybridhash_jax.retrieval.index.reader import Index, Segment, open_index
 from hybridhash_jax.retrieval.index.records import Entry, Model
 from hybridhash_jax.retrieval.index.report import describe, verify
 from hybridhash_jax.retrieval.index.same_model import check_same_model
-from hybridhash_jax.retrieval.index.storage import is_index
+from hybridhash_jax.retrieval.index.storage import index_around
 from hybridhash_jax.retrieval.index.words import to_packed, to_words
 from hybridhash_jax.retrieval.index.writer import Writer, create_index, open_writer
 
@@ -38,7 +38,7 @@ __all__ = [
     "compact",
     "create_index",
     "describe",
-    "is_index",
+    "index_around",
     "merge",
     "move",
     "open_index",

@@ -36,6 +36,11 @@ def is_index(path: Path) -> bool:
     return (path / NAME).exists() and (path / SEGMENTS).is_dir()
 
 
+def index_around(path: str | os.PathLike[str]) -> Path | None:
+    """The index that a path lies inside, if any."""
+    return next((one for one in Path(os.path.realpath(path)).parents if is_index(one)), None)
+
+
 def write_synced(path: Path, data: bytes | memoryview) -> None:
     """Writes a file beside, syncs it and moves it into place."""
     with open_atomically(path) as file:
@@ -162,8 +167,7 @@ def _refuse_existing(path: Path) -> None:
             f"{shown(path)} exists already; give a new path (to an index that another process made "
             "just now, the same `hybridhash encode` adds)"
         )
-    above = next((folder for folder in path.absolute().parents if is_index(folder)), None)
-    if above is not None:
+    if (above := index_around(path)) is not None:
         raise IndexFileError(f"{shown(path)} is inside the index {shown(above)}; give another path")
 
 
