@@ -18,6 +18,8 @@ _COLLECTIVE = re.compile(rf" = (.*?) ({_KINDS})(-start)?\(")
 _SHAPE = re.compile(r"(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
 _CALLED = re.compile(r"(?:calls|body|condition|to_apply)=%([\w.-]+)")
 _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
+_CONDITION = re.compile(r"condition=%([\w.-]+)")
+_LIMIT = re.compile(r" constant\((\d+)\)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 
@@ -149,9 +151,22 @@ def _times(computations: dict[str, list[str]]) -> dict[str, int]:
 def _calls(computations: dict[str, list[str]]) -> Iterator[tuple[str, str, int]]:
     for name, lines in computations.items():
         for line in lines:
-            trips = _TRIPS.search(line)
+            trips = _trips(line, computations)
             for called in _CALLED.findall(line):
-                yield name, called, int(trips[1]) if trips else 1
+                yield name, called, trips
+
+
+def _trips(line: str, computations: dict[str, list[str]]) -> int:
+    """How often a loop runs; 1 for what is none, or does not say."""
+    if told := _TRIPS.search(line):
+        return int(told[1])
+    if (condition := _CONDITION.search(line)) is None:
+        return 1
+    # For TPU the count is in the condition alone, where an index from 0 is compared with it.
+    own = computations.get(condition[1], [])
+    limits = [int(limit) for x in own for limit in _LIMIT.findall(x)]
+    compared = any("compare(" in x and "direction=LT" in x for x in own)
+    return limits[0] if compared and len(limits) == 1 else 1
 
 
 def _bytes(kind: str, sizes: str) -> int:

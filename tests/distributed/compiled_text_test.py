@@ -1,5 +1,7 @@
 """Reading what the TPU compiler writes, on a few lines of it."""
 
+import pytest
+
 from benchmarks.compiled_text import collectives, parts_of, summary
 
 # A gather beside other work is written three times; a sum of parts is a computation of its own; the
@@ -39,6 +41,16 @@ ENTRY %main (x: f32[64,64]) -> f32[] {
 }
 """
 
+TRIPS = ', backend_config={"known_trip_count":{"n":"15"}}'
+CONDITION = """\
+%c (p.4: (s32[], bf16[8])) -> pred[] {
+  %constant.12 = s32[]{:T(128)} constant(15)
+  %index = s32[]{:T(128)} get-tuple-element(%p.4), index=0
+  ROOT %lt.1 = pred[]{:T(512)} compare(%index, %constant.12), direction=LT
+}
+
+ENTRY"""
+
 
 def test_every_message_counts_once_and_those_of_a_loop_as_often_as_it_runs():
     found = {(x.kind, x.size, x.arrays, x.types, x.times) for x in collectives(TEXT)}
@@ -64,3 +76,16 @@ def test_the_slowest_parts_are_those_that_a_loop_repeats():
         "fusion.7", 100, 15, "jit(step)/dot",
     )  # fmt: skip
     assert (second.name, second.shape) == ("fusion.8", "f32[64,64]")
+
+
+def test_a_loop_that_tells_its_count_in_its_condition_counts_as_often():
+    told = TEXT.replace(TRIPS, "").replace("ENTRY", CONDITION)
+    assert collectives(told) == collectives(TEXT)
+    assert parts_of(told) == parts_of(TEXT)
+
+
+@pytest.mark.parametrize("unknown", ["direction=NE", "constant(15), constant(16)"])
+def test_a_loop_whose_count_is_not_told_counts_once(unknown: str):
+    known = "direction=LT" if unknown.startswith("direction") else "constant(15)"
+    told = TEXT.replace(TRIPS, "").replace("ENTRY", CONDITION.replace(known, unknown))
+    assert {x.times for x in collectives(told)} == {1}
