@@ -3,10 +3,11 @@
     python -m benchmarks.ablations --workdir=runs/ablations --cifar10=FOLDER \\
         --out=benchmarks/results/ablations_cpu.json
 
-One change at a time to one small network, for several seeds, on Fashion-MNIST and CIFAR-10. Each run
-is an ordinary workdir of main.py on a core of its own. The same command goes on where it was
-stopped: what is finished is not repeated. mAP is in the expectation over ties, over the whole
-database, after the last epoch; nothing is selected on the queries.
+One change at a time to one small network, for several seeds, on Fashion-MNIST and CIFAR-10; with
+--changes some of them, each in quotes. Each run is an ordinary workdir of main.py on a core of its
+own. The same command goes on where it was stopped: what is finished is not repeated. mAP is in the
+expectation over ties, over the whole database, after the last epoch; nothing is selected on the
+queries.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import write_record
+from benchmarks.measure import record_file, run_and_exit, write_record
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("jax", "flax", "optax", "numpy")
@@ -44,6 +45,7 @@ _SETS: dict[str, tuple[str, ...]] = {
     "fashion_mnist": (
         "--config=configs/fashion_mnist.py",
         "--config.data.protocol=official-10k",
+        "--config.optimizer.learning_rate=1e-3",
         "--config.num_epochs=6",
         "--config.evaluation.every_epochs=6",
     ),
@@ -81,6 +83,7 @@ def main() -> None:
         if (beside := _BESIDE.get(change, _BASE)) not in options.changes:
             raise SystemExit(f"{change!r} is compared with {beside!r}; give both as --changes")
     changes = [change for change in _CHANGES if change in options.changes]
+    options.workdir.mkdir(parents=True, exist_ok=True)
     runs = [(s, change, seed) for seed in options.seeds for s in options.sets for change in changes]
     _run_all(options, [run for run in runs if not (_workdir(options, run) / _SECONDS).exists()])
     rows = [_row(options, run) for run in runs]
@@ -102,11 +105,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", choices=_SETS, default=list(_SETS), metavar="SET")
     parser.add_argument(
         "--changes", nargs="+", choices=_CHANGES, default=list(_CHANGES), metavar="CHANGE",
-        help=f"with what they are compared with; of {', '.join(_CHANGES)}",
+        help=f"with what they are compared with; of {' '.join(map(repr, _CHANGES))}",
     )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, help="where to write the record")
-    return parser.parse_args()
+    parser.add_argument("--out", type=record_file, help="where to write the record")
+    options = parser.parse_args()
+    for name in _SETS:
+        folder = getattr(options, name)
+        if folder is not None and not folder.is_dir():
+            parser.error(f"--{name}={folder} is not a folder")
+    if min(options.seeds) < 0:
+        parser.error("seeds are 0 or more")
+    return options
 
 
 def _workdir(options: argparse.Namespace, run: Run) -> Path:
@@ -118,6 +128,7 @@ def _workdir(options: argparse.Namespace, run: Run) -> Path:
 def _run_all(options: argparse.Namespace, runs: list[Run]) -> None:
     """One run a core: two of them are faster than one after another on two cores."""
     cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+    running: set[subprocess.Popen[bytes]] = set()
     available = sorted(os.sched_getaffinity(0))
     for core in available:
         cores.put(core)
@@ -125,7 +136,7 @@ def _run_all(options: argparse.Namespace, runs: list[Run]) -> None:
     def one(run: Run) -> None:
         core = cores.get()
         try:
-            _run(options, run, core)
+            _run(options, run, core, running)
         finally:
             cores.put(core)
 
@@ -136,12 +147,18 @@ def _run_all(options: argparse.Namespace, runs: list[Run]) -> None:
                 future.result()
                 row = _row(options, futures[future])
                 print(f"{done} of {len(runs)}: {row}", flush=True)
-        except BaseException:  # what runs is stopped by the same Ctrl-C, or ends by itself
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            if running:
+                print("stopping; what runs saves its state first", file=sys.stderr, flush=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                process.terminate()
             raise
 
 
-def _run(options: argparse.Namespace, run: Run, core: int) -> None:
+def _run(
+    options: argparse.Namespace, run: Run, core: int, running: set[subprocess.Popen[bytes]]
+) -> None:
     name, change, seed = run
     workdir = _workdir(options, run)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -150,18 +167,33 @@ def _run(options: argparse.Namespace, run: Run, core: int) -> None:
     if data is not None:
         flags.append(f"--config.data.dir={data.absolute()}")
     command = [sys.executable, "main.py", f"--workdir={workdir}", *flags]
-    with (workdir.parent / f"seed{seed}.log").open("a") as log:
-        process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
+    log = workdir.parent / f"seed{seed}.log"
+    with log.open("wb") as output:
+        # In a session of its own: a terminal's Ctrl-C would come beside the signal from here.
+        process = subprocess.Popen(
+            command, cwd=_ROOT, stdout=output, stderr=output, start_new_session=True
+        )
+        running.add(process)
         os.sched_setaffinity(process.pid, {core})
         _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        running.remove(process)
     if status:
-        raise SystemExit(f"{workdir} failed, see {log.name}")
+        lines = log.read_text(errors="replace").splitlines() or ["it said nothing"]
+        errors = [line for line in lines if line.startswith("error: ")] or lines
+        raise ValueError(f"{workdir}: {errors[-1].removeprefix('error: ')} (all of it: {log})")
     (workdir / _SECONDS).write_text(json.dumps(round(usage.ru_utime + usage.ru_stime, 1)))
 
 
 def _row(options: argparse.Namespace, run: Run) -> dict[str, Any]:
     workdir = _workdir(options, run)
-    (entry,) = json.loads((workdir / "results.json").read_text())
+    try:
+        (entry,) = json.loads((workdir / "results.json").read_text())
+        seconds = json.loads((workdir / _SECONDS).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the results in {workdir} cannot be read ({error}); delete it, and it is run again"
+        ) from error
     return {
         "set": run[0],
         "change": run[1],
@@ -170,7 +202,7 @@ def _row(options: argparse.Namespace, run: Run) -> dict[str, Any]:
         "constant_bits": entry["constant_bits"],
         "train_images": entry["train_images"],
         "epochs": entry["last"]["epoch"],
-        "processor_seconds": json.loads((workdir / _SECONDS).read_text()),
+        "processor_seconds": seconds,
     }
 
 
@@ -217,4 +249,4 @@ def _print(name: str, table: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main, "the same command goes on")

@@ -16,7 +16,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measure import make_parser, take_turns, write_record
+from benchmarks.measure import (
+    PRECISIONS,
+    among,
+    make_parser,
+    positive,
+    run_and_exit,
+    take_turns,
+    write_record,
+)
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.models.ops.attention import attend, attend_by_jax, attend_channels_first
 
@@ -88,11 +96,13 @@ def _prepare(way: Callable[..., jax.Array], qkv: jax.Array, heads: int, work: st
 
 def _parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument("--variants", default="paper", help="names of networks, by commas")
-    parser.add_argument("--batch_size", type=int, default=4, help="images")
-    parser.add_argument("--precision", default="float32", help="float32 or bfloat16")
+    parser.add_argument(
+        "--variants", type=among(VARIANTS), default="paper", help="networks, with commas"
+    )
+    parser.add_argument("--batch_size", type=positive, default=4, help="images")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

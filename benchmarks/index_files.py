@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import Seconds, seconds_of
+from benchmarks.measure import Seconds, run_and_exit, seconds_of
 from hybridhash_jax.retrieval.index import (
     Entry,
     Model,
@@ -121,4 +121,4 @@ def _tell(what: str, seconds: list[Seconds]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -27,6 +27,7 @@ from benchmarks.measure import (
     make_parser,
     pin_to_one_core,
     print_table,
+    run_and_exit,
     summary,
     take_turns,
     write_record,
@@ -249,4 +250,4 @@ def _memory(files: EncodedImages, batches: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measure import run_and_exit
 from hybridhash_jax.retrieval.encoding import label_free
 from hybridhash_jax.retrieval.encoding.encoder import in_batches
 from hybridhash_jax.retrieval.encoding.listing import label_of, list_folder
@@ -108,4 +109,4 @@ def values_of(features: np.ndarray, bits: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -8,14 +8,19 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
+
+from input_pipeline import signals
+from input_pipeline.atomic_file import nearest_existing, write_atomically
+from input_pipeline.commands import run_command
 
 Figure = TypeVar("Figure")
 Seconds = tuple[float, float]  # by the clock, and of all cores together
 
+PRECISIONS = ("float32", "bfloat16")
 # What is set outside the command and changes speed.
 _VARIABLES = (
     "GLIBC_TUNABLES",
@@ -34,9 +39,42 @@ def make_parser(description: str | None, repetitions: int = 5) -> argparse.Argum
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--repetitions", type=int, default=repetitions, help="the median is reported")
-    add("--out", type=Path, help="JSON file for the figures")
+    add("--repetitions", type=positive, default=repetitions, help="the median is reported")
+    add("--out", type=record_file, help="JSON file for the figures")
     return parser
+
+
+def positive(text: str) -> int:
+    """The type of a flag: 1 or more."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def among(known: Collection[str]) -> Callable[[str], str]:
+    """The type of a flag: some of these names, with commas."""
+
+    def check(text: str) -> str:
+        if unknown := [name for name in text.split(",") if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
+        return text
+
+    return check
+
+
+def record_file(text: str) -> Path:
+    """The type of a flag: a file that can be written, also into folders that are not there yet."""
+    path = Path(text)
+    folder = nearest_existing(path.absolute().parent)
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written; give another file")
+    return path
+
+
+def run_and_exit(work: Callable[[], None], when_stopped: str = "nothing is written") -> NoReturn:
+    """Does `work` and exits; what a user can mend is told in one line, SIGTERM ends as Ctrl-C."""
+    signals.listen()
+    sys.exit(run_command(work, when_stopped))
 
 
 def pin_to_one_core() -> set[int]:
@@ -102,7 +140,7 @@ def write_record(path: Path, packages: Sequence[str], **content: Any) -> None:
         **content,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
     print(f"wrote {path}")
 
 

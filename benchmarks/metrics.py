@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import make_parser, take_turns, write_record
+from benchmarks.measure import make_parser, run_and_exit, take_turns, write_record
 from hybridhash_jax import metrics
 from hybridhash_jax.metrics import pair_loops
 from hybridhash_jax.metrics.arguments import grades, pack_sides
@@ -192,4 +192,4 @@ def _peak_memory(function: Callable[[], Any]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import write_record
+from benchmarks.measure import record_file, run_and_exit, write_record
 from benchmarks.photo_edits import EDITS, edit
 from input_pipeline.images.decode import decode_image
 from input_pipeline.near_duplicates.finding import RADIUS, SIMILARITY, Options, near_duplicates
@@ -90,7 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--images", required=True, type=Path, help="folder of the photographs")
     parser.add_argument("--photographs", type=int, default=_MEASURED, help="fewer for a try")
     parser.add_argument("--tune", action="store_true", help="the 100 that thresholds came from")
-    parser.add_argument("--out", type=Path, help="where to write the record")
+    parser.add_argument("--out", type=record_file, help="where to write the record")
     return parser.parse_args()
 
 
@@ -186,4 +186,4 @@ def _print(ways: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -151,9 +151,11 @@ def peak_memory(work: Work) -> int | None:
 def make_parser(description: str | None) -> argparse.ArgumentParser:
     """The flags that both benchmarks have."""
     parser = measure.make_parser(description)
-    parser.add_argument("--variants", default="paper", help="names of networks, by commas")
-    parser.add_argument("--batches", type=int, nargs="+", default=[4], help="images a batch")
-    parser.add_argument("--precisions", default="float32", help="float32, bfloat16, by commas")
+    add = parser.add_argument
+    variants, precisions = measure.among(models.VARIANTS), measure.among(measure.PRECISIONS)
+    add("--variants", type=variants, default="paper", help="names of networks, with commas")
+    add("--batches", type=measure.positive, nargs="+", default=[4], help="images a batch")
+    add("--precisions", type=precisions, default="float32", help="float32, bfloat16, with commas")
     parser.add_argument("--peak_tflops", type=float, help="of the device, for MFU")
     parser.add_argument("--torch", action="store_true", help="also the same network in PyTorch")
     parser.add_argument(

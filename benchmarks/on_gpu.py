@@ -23,6 +23,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.measure import PRECISIONS, positive, run_and_exit
+from hybridhash_jax.models import VARIANTS
+
 _ROOT = Path(__file__).resolve().parent.parent
 _AUGMENTATIONS = ("mixup", "cutmix", "augment_magnitude", "random_erasing")
 _CIFAR10_IMAGES, _TINY_IMAGENET_IMAGES = 50_000, 100_000
@@ -149,7 +152,9 @@ def _train(
 
 def _epochs(args: argparse.Namespace, seconds: float, images: int) -> int:
     """How many fit into the seconds by the measured speed of the step."""
-    rows = json.loads(_record(args, "step_32px").read_text())["rows"]
+    if not (record := _record(args, "step_32px")).exists():
+        raise OSError("the speed of its step was not measured; that part failed before")
+    rows = json.loads(record.read_text())["rows"]
     speeds = [row["images_per_second"]["jax"] for row in rows if row["work"] == "train_step"]
     epochs = max(2, int(seconds * speeds[0] / images))
     print(f"{speeds[0]:.0f} images/s: {epochs} epochs of {images:,} in {seconds:.0f} s")
@@ -165,16 +170,23 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--cifar10", type=Path, required=True, help="folder of the archive")
     parser.add_argument("--tiny_imagenet", type=Path, help="folder of the four .npy files")
     parser.add_argument("--torch_python", help="interpreter with torch")
-    parser.add_argument("--network", default="paper", help="what is timed")
-    parser.add_argument("--small_network", default="small_32px", help="what is trained")
-    parser.add_argument("--batches", type=int, nargs="+", default=[128], help="of what is timed")
-    parser.add_argument("--batch_size", type=int, default=512, help="of what is trained")
-    parser.add_argument("--precision", default="bfloat16", help="of what is timed")
+    add = parser.add_argument
+    add("--network", choices=VARIANTS, metavar="NAME", default="paper", help="what is timed")
+    small = {"choices": VARIANTS, "metavar": "NAME", "default": "small_32px"}
+    add("--small_network", **small, help="what is trained")
+    add("--batches", type=positive, nargs="+", default=[128], help="of what is timed")
+    add("--batch_size", type=positive, default=512, help="of what is trained")
+    add("--precision", choices=PRECISIONS, default="bfloat16", help="of what is timed")
     parser.add_argument("--train_seconds", type=float, default=240)
     parser.add_argument("--pretrain_seconds", type=float, default=180)
     parser.add_argument("--budget_seconds", type=float, default=720)
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name in ("cifar10", "tiny_imagenet"):
+        folder = getattr(args, name)
+        if folder is not None and not folder.is_dir():
+            parser.error(f"--{name}={folder} is not a folder")
+    return args
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main, "what is finished is kept; the same command goes on")

@@ -7,6 +7,7 @@ assumed to reach half of its maker's peak (bfloat16), as in `benchmarks.communic
 column are the speeds that `benchmarks.train_step` and `benchmarks.encode` measured, by their records.
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from flax import nnx
 
 from benchmarks.communication import CHIPS
+from benchmarks.measure import run_and_exit
 from hybridhash_jax import models
 from hybridhash_jax.methods import METHODS
 from input_pipeline.splits import LIST_PROTOCOLS
@@ -92,6 +94,7 @@ def _measured(record: str, work: str) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     network = nnx.eval_shape(lambda: models.create_network("paper", outputs=64, rngs=nnx.Rngs(0)))
     trained = _measured("train_step_epyc.json", "train_step")
     encoded = _measured("encode_epyc.json", "encode")
@@ -99,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -22,7 +22,7 @@ from typing import Any, cast
 import faiss
 import numpy as np
 
-from benchmarks.measure import pin_to_one_core, write_record
+from benchmarks.measure import pin_to_one_core, record_file, run_and_exit, write_record
 from hybridhash_jax.metrics.numba_typed import compiled, popcount
 from hybridhash_jax.retrieval import engine
 from hybridhash_jax.retrieval.engine import ivf_build
@@ -272,9 +272,9 @@ def _parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--queries", type=int, default=25)
     parser.add_argument("--note", help="what else the record should say")
-    parser.add_argument("--out", type=Path, help="JSON file for the record")
+    parser.add_argument("--out", type=record_file, help="JSON file for the record")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.measure import make_parser, seconds_of, take_turns, write_record
+from benchmarks.measure import make_parser, run_and_exit, seconds_of, take_turns, write_record
 from configs import digits
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import bytes_on_device
@@ -134,4 +134,4 @@ def _print(results: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

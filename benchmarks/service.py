@@ -28,7 +28,7 @@ import numpy as np
 import simplejpeg
 from flax import nnx
 
-from benchmarks.measure import write_record
+from benchmarks.measure import record_file, run_and_exit, write_record
 from benchmarks.retrieval import make_codes
 from configs import lists
 from hybridhash_jax import configured
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=list(_ENCODERS), default=list(_ENCODERS))
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--requests", type=int, default=2_000, help="between the two memories")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=record_file)
     parser.add_argument("--note", default="")
     args = parser.parse_args()
     figures = {}
@@ -193,4 +193,4 @@ def _memory(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -17,7 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import make_parser, take_turns, write_record
+from benchmarks.measure import (
+    PRECISIONS,
+    among,
+    make_parser,
+    positive,
+    run_and_exit,
+    take_turns,
+    write_record,
+)
 from hybridhash_jax.models import VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +101,7 @@ class TorchWorker:
         except BrokenPipeError:
             pass
         if not (answer := self._process.stdout.readline()):
-            raise RuntimeError(
+            raise ValueError(
                 "PyTorch's process ended; what it said is above. Install "
                 "benchmarks/requirements.txt, or name an interpreter that has torch: --torch_python"
             )
@@ -135,15 +143,17 @@ def main() -> None:
 
 def _parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument("--torch_python", default=sys.executable, help="interpreter with torch")
-    parser.add_argument("--variants", default="paper", help="names of networks, by commas")
-    parser.add_argument("--batches", type=int, nargs="+", default=[4], help="images a batch")
-    parser.add_argument("--works", default=",".join(WORKS), help="what to time")
-    parser.add_argument("--attention", default="products", help="products (the authors'), fused")
-    parser.add_argument("--precisions", default="float32,bfloat16")
-    parser.add_argument("--compiled", action="store_true", help="torch.compile as well")
+    attentions, both = among(("products", "fused")), among(PRECISIONS)
+    add = parser.add_argument
+    add("--torch_python", default=sys.executable, help="interpreter with torch")
+    add("--variants", type=among(VARIANTS), default="paper", help="networks, with commas")
+    add("--batches", type=positive, nargs="+", default=[4], help="images a batch")
+    add("--works", type=among(WORKS), default=",".join(WORKS), help="what to time")
+    add("--attention", type=attentions, default="products", help="products (the authors'), fused")
+    add("--precisions", type=both, default=",".join(PRECISIONS))
+    add("--compiled", action="store_true", help="torch.compile as well")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

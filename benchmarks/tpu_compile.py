@@ -40,9 +40,11 @@ from jax.experimental import topologies
 
 from benchmarks import compiled_text
 from benchmarks.communication import bank_bytes
+from benchmarks.measure import positive, record_file, run_and_exit
 from configs import cifar10
 from hybridhash_jax.evaluators.codes import CodeEvaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
+from hybridhash_jax.models import VARIANTS
 from input_pipeline.atomic_file import write_atomically
 from input_pipeline.dataset import Dataset
 from input_pipeline.splits import Splits
@@ -233,16 +235,19 @@ def _sent(own: dict[str, Any], kind: str) -> str:
 def make_parser() -> argparse.ArgumentParser:
     """The flags; lists make a grid."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--variant", default="paper")
+    parser.add_argument("--variant", choices=VARIANTS, default="paper")
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
     known = ["v5e:2x2", "v5e:4x8", "v5e:16x16", "v6e:2x2"]
     parser.add_argument("--topologies", nargs="+", default=known, help=" ".join(known))
-    parser.add_argument("--images_per_chip", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--images_per_chip", type=positive, nargs="+", default=[64, 128, 256])
     parser.add_argument("--fsdp", type=int, nargs="+", default=[1, 0], help="chips; 0: all")
-    parser.add_argument("--remat", nargs="+", default=["none", "dots", "layers"])
-    parser.add_argument("--limit", type=int, help="compile at most so many cells")
+    remat = ["none", "dots", "layers"]
+    parser.add_argument("--remat", nargs="+", choices=remat, default=remat)
+    parser.add_argument("--limit", type=positive, help="compile at most so many cells")
     parser.add_argument("--texts", type=Path, help="folder for the optimised programs")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tpu_compile.json"))
+    parser.add_argument(
+        "--out", type=record_file, default=Path("benchmarks/results/tpu_compile.json")
+    )
     parser.add_argument("--only_table", action="store_true", help="compile nothing")
     return parser
 
@@ -251,6 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compiles what is missing and prints the table."""
     args = make_parser().parse_args(arguments)
     record = {"what": "compiled, not run", "cells": {}}
+    if args.only_table and not args.out.exists():
+        raise ValueError(f"{args.out} is not there; without --only_table it is made")
     if args.out.exists():
         record = json.loads(args.out.read_text())
     if not args.only_table:
@@ -267,4 +274,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main, "what is compiled is kept; the same command goes on")

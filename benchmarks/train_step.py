@@ -21,7 +21,7 @@ from typing import Any
 import jax
 
 from benchmarks import mkl_avx512
-from benchmarks.measure import take_turns, write_record
+from benchmarks.measure import run_and_exit, take_turns, write_record
 from benchmarks.network_speed import make_parser, peak_flops, peak_memory, prepare
 from benchmarks.torch_baseline import TorchWorker
 from hybridhash_jax.runtime import host_memory
@@ -114,4 +114,4 @@ def _measure(
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import write_record
+from benchmarks.measure import record_file, run_and_exit, write_record
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SECONDS = "seconds.json"
@@ -109,7 +109,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workdir", required=True, type=Path)
     parser.add_argument("--ways", nargs="+", choices=_WAYS, default=list(_WAYS), metavar="WAY")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, help="where to write the record")
+    parser.add_argument("--out", type=record_file, help="where to write the record")
     return parser.parse_args()
 
 
@@ -164,4 +164,4 @@ def _read(workdir: Path) -> tuple[dict[str, Any], float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -1,10 +1,13 @@
 """What will run, said before it does."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from hybridhash_jax.configured import compute_dtype
 from hybridhash_jax.experiment import Experiment
+from hybridhash_jax.methods.bank_pairs import OF_BANKS, BankMethod
 from input_pipeline.messages import counted, shortened
 
 
@@ -27,7 +30,7 @@ def describe(experiment: Experiment, parameters: str | None = None) -> str:
             f"images, {exp.num_classes} classes; mAP over {cut_off}"
         )
     rates = config.optimizer.learning_rate_factors
-    options = ", ".join(f"{k} {v}" for k, v in config[exp.method.group].items())
+    options = ", ".join(f"{k} {v}" for k, v in _options(exp).items())
     training = (
         f"training: {counted(config.num_epochs, 'epoch')} of {counted(exp.steps_per_epoch, 'step')}, batch "
         f"{config.batch_size}; {config.optimizer.name}, learning rate "
@@ -55,6 +58,14 @@ def describe(experiment: Experiment, parameters: str | None = None) -> str:
         if exp.kept:
             lines.append(f"features: {exp.kept.describe()}")
     return "\n".join(lines)
+
+
+def _options(exp: Experiment) -> dict[str, Any]:
+    """The method's fields that mean something in this run, a None of the bank's filled in."""
+    method, options = exp.method, dict(exp.config[exp.method.group].items())
+    if isinstance(method, BankMethod) and method.uses_bank:
+        return options | {"batch_weight": method.weight_of_batch}
+    return {name: value for name, value in options.items() if name not in OF_BANKS}
 
 
 def _classes(exp: Experiment) -> str:

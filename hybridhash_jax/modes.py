@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,11 +17,12 @@ from hybridhash_jax.batch_tuning import tune_batch
 from hybridhash_jax.comparison.plan import Shared
 from hybridhash_jax.comparison.work import compare
 from hybridhash_jax.config_fields import Config, flat_fields
-from hybridhash_jax.configured import with_recipe
+from hybridhash_jax.configured import create_method, with_recipe
 from hybridhash_jax.distributed import processes
 from hybridhash_jax.distributed.agreement import agree, check_shared, program_facts
 from hybridhash_jax.evaluation_run import evaluate, evaluate_code_files
 from hybridhash_jax.methods import METHODS
+from hybridhash_jax.methods.bank_pairs import OF_BANKS, BankMethod
 from hybridhash_jax.run import train
 from hybridhash_jax.runtime import compilation_cache, console, host_memory
 from hybridhash_jax.runtime.interrupt import Interrupted, StopRequest
@@ -102,7 +103,8 @@ def _start_mode() -> None:
         return
     if config is not None:
         config = with_recipe(config, fields)
-        _tell_unused(config, fields)
+        for sentence in unused_options(config, fields):
+            console.logger.warning(sentence)
     if given.mode == "train":
         train(config, workdir, StopRequest(end=processes.end_by_signal))
     elif given.mode == "tune_batch":
@@ -113,15 +115,19 @@ def _start_mode() -> None:
         evaluate(config or load_config(workdir), workdir, given.checkpoint, output)
 
 
-def _tell_unused(config: Config, fields: Iterable[str]) -> None:
-    """Warns of options that were given of another method than the run's."""
+def unused_options(config: Config, fields: Iterable[str]) -> Iterator[str]:
+    """What is said of given fields that are another method's, or of a bank that is not there."""
     groups = {method.group: name for name, method in METHODS.items() if method.learns == "codes"}
+    name = config.method.name
+    # An unknown method is told later, with those that there are.
+    method = create_method(config) if name in METHODS else None
+    without_bank = isinstance(method, BankMethod) and not method.uses_bank
     for field in fields:
-        whose = groups.get(field.partition(".")[0], config.method.name)
-        if whose != config.method.name:
-            console.logger.warning(
-                "%s is an option of %s, and means nothing for %s", field, whose, config.method.name
-            )
+        group, _, last = field.partition(".")
+        if (whose := groups.get(group, name)) != name:
+            yield f"{field} is an option of {whose}, and means nothing for {name}"
+        elif whose == groups.get(group) and without_bank and last in OF_BANKS:
+            yield f"{field} is an option of the memory bank, which this run does not have"
 
 
 def _find_devices() -> None:

@@ -95,14 +95,15 @@ def check_image_folder(directory: str) -> None:
         raise DataError(f"{directory} is not a folder; give the one with the images as --dir")
 
 
-def run_command(work: Callable[[], str], when_stopped: str) -> int:
-    """Prints what `work` returns, or its error as one line; returns the exit code."""
+def run_command(work: Callable[[], str | None], when_stopped: str) -> int:
+    """Prints what `work` returns, if anything, or its error as one line; returns the exit code."""
     try:
         with signals.raised():
             text = work()
-        # Class names and paths may have letters that the terminal's encoding lacks.
-        encoding = sys.stdout.encoding or "utf-8"
-        _print(text.encode(encoding, "backslashreplace").decode(encoding))
+        if text:
+            # Class names and paths may have letters that the terminal's encoding lacks.
+            encoding = sys.stdout.encoding or "utf-8"
+            _print(text.encode(encoding, "backslashreplace").decode(encoding))
     except BrokenPipeError:  # `| head` has read enough
         discard_output()
     except (DataError, ValueError, OSError) as error:

@@ -56,12 +56,11 @@ class Option:
         limits = {words: rule for words, rule in known.items() if rule[0] is not None}
         if not limits:
             return []
-        holds = math.isfinite(value) and all(test(value, x) for x, test in limits.values())
-        return (
-            []
-            if holds
-            else [f"{words} {_in_words(x)}" for words, (x, _) in limits.items() if x is not None]
-        )
+        finite = math.isfinite(value)
+        if finite and all(test(value, x) for x, test in limits.values()):
+            return []
+        told = [f"{words} {_in_words(x)}" for words, (x, _) in limits.items() if x is not None]
+        return told if finite else ["finite", *told]
 
 
 def _in_words(limit: float) -> str:

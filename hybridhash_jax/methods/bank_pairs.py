@@ -21,6 +21,7 @@ from hybridhash_jax.methods.memory_bank import MemoryBank, update_bank
 from hybridhash_jax.methods.method import Examples, Method, Rows, WholeRows
 from input_pipeline.options import Option
 
+OF_BANKS = ("unseen", "batch_weight")  # fields that mean nothing without a bank
 BATCH_WEIGHT = Option("batch_weight", "weight of a batch's own pairs beside the bank", at_least=0)
 
 # Numbers of a block of the bank, its pairs with the batch among them: 16 MiB of float32.

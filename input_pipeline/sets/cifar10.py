@@ -143,6 +143,8 @@ def _archive_blobs(path: Path) -> Iterator[tuple[str, bytes]]:
             while stream.read(_MAX_FILE_BYTES):
                 pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:  # of the system: the archive may be good
+            raise
         raise DataError(
             f"{path} is truncated or damaged ({error}); delete it and download it again"
         ) from error

@@ -1,5 +1,6 @@
 """Downloads one file, whole and checked, or leaves nothing behind."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def fetch(url: str, target: Path, md5: str) -> None:
         timeout=TIMEOUT_SECONDS,
         hooks={"response": close_refusal},
     )
+    is_new = not target.parent.exists()
     try:
         pooch.retrieve(
             url, f"md5:{md5}", fname=target.name, path=target.parent, downloader=download
@@ -36,3 +38,7 @@ def fetch(url: str, target: Path, md5: str) -> None:
         raise DataError(f"{url}: {error} What arrived was deleted") from error
     except OSError as error:
         raise DataError(f"cannot write to {target.parent} ({error})") from error
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # only an empty folder goes
+                target.parent.rmdir()

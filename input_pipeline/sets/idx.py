@@ -33,12 +33,17 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
             # A byte more than there should be: it ends there, and gzip compares its checksum.
             data = file.read(len(header) + count + 1)
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:  # of the system: the file may be good
+            raise
         raise DataError(
             f"{path} cannot be read: it is truncated or damaged ({error}). Delete it and get it again"
         ) from error
     wanted = f"{_KINDS.get(magic, 'bytes')} {list(shape)}"
     if not data.startswith(header):
-        raise DataError(f"{path} {_what(data[:16])}; expected {wanted}")
+        raise DataError(
+            f"{path} {_what(data[:16])}; expected {wanted}. Put the right file there, or delete it "
+            "and get it again"
+        )
     if (missing := len(header) + count - len(data)) != 0:
         wrong = "is truncated" if missing > 0 else "goes on after its end"
         raise DataError(f"{path} {wrong}: its header says {wanted}. Delete it and get it again")
@@ -48,6 +53,8 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
 
 def _what(start: bytes) -> str:
     """What a file is that starts in another way."""
+    if not start:
+        return "is empty"
     kind = _KINDS.get(start[:4])
     if kind is None:
         return f"is no IDX file of bytes, gzipped or not (it begins with {start!r})"

@@ -4,6 +4,7 @@ MNIST: LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Do
 (1998). Fashion-MNIST: Xiao, Rasul and Vollgraf (2017), https://arxiv.org/abs/1708.07747.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,6 +161,9 @@ def _path(folder: Path, file: str) -> Path | None:
 
 def _fetch(one: MnistLike, folder: Path, file: str, md5: str, download: bool) -> None:
     advice = _advice(one, folder)
+    for name in (file, f"{file}.gz"):
+        if os.path.lexists(folder / name):
+            raise DataError(f"{folder / name} is no file; take it away. {advice}")
     if not download:
         raise DataError(f"{folder} lacks {file}.gz, and downloading is off. {advice}")
     try:

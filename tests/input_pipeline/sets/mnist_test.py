@@ -1,6 +1,7 @@
 """MNIST's four files in every form give the same images; anything wrong with them is explained."""
 
 import dataclasses
+import errno
 import functools
 import gzip
 import hashlib
@@ -91,7 +92,7 @@ WHOLE = contents()
         ),
         (TRAIN_IMAGES, WHOLE[TRAIN_IMAGES] + b"x", "goes on after its end"),
         (TRAIN_IMAGES, WHOLE[TRAIN_IMAGES][:9], r"is truncated; expected images"),
-        (TRAIN_IMAGES, b"", r"no IDX file.*begins with b''"),
+        (TRAIN_IMAGES, b"", "is empty.*get it again"),
         (
             TRAIN_IMAGES,
             WHOLE[TEST_IMAGES],
@@ -122,6 +123,35 @@ def test_wrong_contents_are_explained(tmp_path, name, content, why):
     changes = {name.removesuffix(".gz"): None, name: content}
     with pytest.raises(DataError, match=f"{name}.*{why}"):
         read("fashion_mnist", write(tmp_path, changes))
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    folder, opened = write(tmp_path), Path.open
+
+    def refused(path, *arguments):
+        if path.name == TEST_LABELS:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(PermissionError, match=TEST_LABELS):
+        read("fashion_mnist", folder)
+
+
+@pytest.mark.parametrize("name", [TEST_LABELS, f"{TEST_LABELS}.gz"])
+def test_what_is_no_file_is_told(tmp_path, name):
+    folder = write(tmp_path, {TEST_LABELS: None})
+    Path(folder, name).symlink_to("nowhere")
+    with pytest.raises(DataError, match=f"{name} is no file; take it away"):
+        read("fashion_mnist", folder)
+
+
+def test_a_download_that_fails_leaves_no_folder(tmp_path, monkeypatch, server):
+    at = dataclasses.replace(mnist.SETS["mnist"], url=f"{server[0]}/")
+    monkeypatch.setitem(mnist.SETS, "mnist", at)
+    with pytest.raises(DataError, match="cannot download"):
+        mnist.read_mnist("mnist", str(tmp_path / "mistyped"))
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_all_images_are_insisted_on_by_default(tmp_path):

@@ -1,0 +1,104 @@
+"""What benchmarks share, and the ablations' runs: told mistakes, and what a stop leaves."""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks import measure
+from tests.runs.small_run import ROOT
+
+# In place of main.py: finishes at once, fails, or waits for the signal by which runs are stopped.
+FAKE = """\
+import json, pathlib, signal, sys, time
+workdir = pathlib.Path(next(x for x in sys.argv if x.startswith("--workdir=")).split("=", 1)[1])
+if "--config.loss.pairs=bank" in sys.argv:
+    print("training\\nerror: no rows in the bank", file=sys.stderr)
+    sys.exit(1)
+if "--config.seed=7" in sys.argv:
+    def save(*_):
+        (workdir / "saved").touch()
+        sys.exit(143)
+    signal.signal(signal.SIGTERM, save)
+    (workdir / "begun").touch()
+    time.sleep(60)
+last = {"map_expected": 0.5, "epoch": 6.0}
+entry = {"last": last, "constant_bits": 0, "train_images": 10000}
+(workdir / "results.json").write_text(json.dumps([entry]))
+"""
+BEGIN = "import pathlib, sys; from benchmarks import ablations, measure; "
+BEGIN += "ablations._ROOT = pathlib.Path(sys.argv.pop(1)); "
+BEGIN += "measure.run_and_exit(ablations.main, 'the same command goes on')"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the ablations of Fashion-MNIST with a program that only seems to train."""
+    (tmp_path / "main.py").write_text(FAKE)
+
+    def begin(*flags: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", BEGIN, str(tmp_path), f"--workdir={tmp_path / 'runs'}"]
+        command += ["--sets", "fashion_mnist", *flags]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe)
+
+    return begin
+
+
+def test_finished_runs_are_not_repeated_and_a_damaged_one_is_named(start, tmp_path):
+    flags = ("--changes", "none", "bits=16", "--seeds", "0", "1")
+    text, errors = (first := start(*flags)).communicate(timeout=60)
+    assert first.returncode == 0, errors
+    assert "4 of 4" in text and "| bits=16 | 0.5000 ± 0.0000 |" in text
+    text, _ = start(*flags).communicate(timeout=60)
+    assert " of 4" not in text and "| bits=16 |" in text
+    damaged = tmp_path / "runs" / "fashion_mnist" / "none" / "seed1"
+    (damaged / "results.json").write_text("[{")
+    _, errors = (again := start(*flags)).communicate(timeout=60)
+    assert again.returncode == 1
+    assert errors.startswith("error: ") and f"{damaged} cannot be read" in errors
+
+
+def test_the_reason_of_a_run_that_fails_is_told(start):
+    _, errors = (failed := start("--changes", "none", "pairs=bank")).communicate(timeout=60)
+    assert failed.returncode == 1
+    assert "Traceback" not in errors
+    assert "pairs=bank/seed0: no rows in the bank (all of it:" in errors
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_lets_runs_save_and_leaves_none_behind(start, tmp_path, number, status):
+    process = start("--changes", "none", "--seeds", "7")
+    workdir = tmp_path / "runs" / "fashion_mnist" / "none" / "seed7"
+    deadline = time.monotonic() + 60
+    while not (workdir / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert (workdir / "saved").exists()
+    assert "stopped; the same command goes on" in errors and "Traceback" not in errors
+
+
+def test_a_record_is_refused_before_the_work_where_it_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path, tmp_path / "file" / "record.json"):
+        with pytest.raises(argparse.ArgumentTypeError, match="cannot be written"):
+            measure.record_file(str(wrong))
+    path = measure.record_file(str(tmp_path / "new" / "folder" / "record.json"))
+    measure.write_record(path, ("numpy",), runs=[1])
+    assert json.loads(path.read_text())["runs"] == [1]
+
+
+def test_flags_of_benchmarks_take_known_names_and_counts():
+    networks = measure.among(("paper", "tiny"))
+    assert networks("tiny,paper") == "tiny,paper"
+    with pytest.raises(argparse.ArgumentTypeError, match="'small' is none of paper, tiny"):
+        networks("tiny,small")
+    assert measure.positive("3") == 3
+    with pytest.raises(argparse.ArgumentTypeError, match="0 is not 1 or more"):
+        measure.positive("0")
