@@ -163,7 +163,10 @@ def _run(
     workdir = _workdir(options, run)
     workdir.mkdir(parents=True, exist_ok=True)
     data = getattr(options, name)
-    flags = [*_SETS[name], *_SHARED, *_CHANGES[change], f"--config.seed={seed}"]
+    changed = {flag.partition("=")[0] for flag in _CHANGES[change]}
+    # A flag of a tuple, such as bits, that is given twice adds to it.
+    shared = [flag for flag in _SHARED if flag.partition("=")[0] not in changed]
+    flags = [*_SETS[name], *shared, *_CHANGES[change], f"--config.seed={seed}"]
     if data is not None:
         flags.append(f"--config.data.dir={data.absolute()}")
     command = [sys.executable, "main.py", f"--workdir={workdir}", *flags]

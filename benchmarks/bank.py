@@ -8,8 +8,8 @@ Trains small networks in several ways and after every epoch measures, on trainin
 of the mean code (`common`), the spread of the classes' means around it (`spread`), that of images
 around their class (`within`), and how far the bank's rows are from what the network now gives
 (`drift`; `drift_common` is the square of the mean difference). At the end, mAP in the expectation
-over ties: all queries, and 5,000 images of the database, evenly spaced. Each run is a file in the
-workdir, and one that is there is not repeated; --out writes all that are there.
+over ties: all queries, and 5,000 images of the database, evenly spaced. What the workdir has is not
+repeated, and --out writes all of it.
 """
 
 import argparse
@@ -50,7 +50,8 @@ _OF_4X4 = {
 }  # fmt: skip
 _AT_32 = {
     "model.variant": "demo_16px", "model.image_size": 32, "model.patch_size": 4,
-    "batch_size": 64, "num_devices": 1, "optimizer.learning_rate": 1e-3,
+    "batch_size": 64, "num_devices": 1, "optimizer.learning_rate": 1e-3, "loss.alpha": 0.5,
+    "optimizer.warmup_epochs": 2.0,
 }  # fmt: skip
 _CIFAR = {**_AT_32, "data.protocol": "cifar10"}
 _FINE_TUNED = {"num_epochs": 3, "optimizer.learning_rate": 3e-4}

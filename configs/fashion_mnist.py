@@ -1,7 +1,8 @@
 """A 32-pixel HybridHash on Fashion-MNIST from random parameters, on any machine.
 
 Protocol: official (the 60,000 training images are trained on and searched, the 10,000 test images
-are the queries), mAP over all. 31 MB are downloaded, unless the files are there.
+are the queries), mAP over all. 31 MB are downloaded, unless the files are there. Patches of 2 pixels
+are a quarter of the variant's tokens, and of the time: about an hour on two cores.
 
 Command:  python main.py --config=configs/fashion_mnist.py --workdir=runs/fashion_mnist
 A sixth of the training images, for quick comparisons: --config.data.protocol=official-10k
@@ -15,14 +16,19 @@ def get_config():
     """See the module's docstring."""
     config = default.get_config()
     config.bits = (32,)
-    config.batch_size = 128
-    config.num_epochs = 12
+    config.batch_size = 32  # many steps count more than many images in each
+    config.num_epochs = 18
     config.data.name = "fashion_mnist"
     config.data.protocol = "official"
     config.data.horizontal_flip = True
     config.data.crop_padding = 2
     config.model.variant = "tiny_32px"
+    config.model.patch_size = 2
     recipes.train_from_scratch(config)
-    config.optimizer.learning_rate = 1e-3
-    config.evaluation.every_epochs = 4  # of 70,000 images
+    config.loss.pairs = "bank"
+    config.loss.alpha = "6.4/bits"
+    config.optimizer.learning_rate = 7e-4
+    config.optimizer.warmup_epochs = 0.5
+    config.evaluation.before_training = False
+    config.evaluation.every_epochs = 6  # of 70,000 images
     return config

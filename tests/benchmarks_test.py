@@ -26,7 +26,9 @@ if "--config.seed=7" in sys.argv:
     signal.signal(signal.SIGTERM, save)
     (workdir / "begun").touch()
     time.sleep(60)
-last = {"map_expected": 0.5, "epoch": 6.0}
+bits = [x.split("=")[1] for x in sys.argv if x.startswith("--config.bits=")]
+assert len(bits) == 1
+last = {"map_expected": int(bits[0]) / 100, "epoch": 6.0}
 entry = {"last": last, "constant_bits": 0, "train_images": 10000}
 (workdir / "results.json").write_text(json.dumps([entry]))
 """
@@ -53,7 +55,7 @@ def test_finished_runs_are_not_repeated_and_a_damaged_one_is_named(start, tmp_pa
     flags = ("--changes", "none", "bits=16", "--seeds", "0", "1")
     text, errors = (first := start(*flags)).communicate(timeout=60)
     assert first.returncode == 0, errors
-    assert "4 of 4" in text and "| bits=16 | 0.5000 ± 0.0000 |" in text
+    assert "4 of 4" in text and "| bits=16 | 0.1600 ± 0.0000 | -0.1600 |" in text
     text, _ = start(*flags).communicate(timeout=60)
     assert " of 4" not in text and "| bits=16 |" in text
     damaged = tmp_path / "runs" / "fashion_mnist" / "none" / "seed1"
