@@ -126,7 +126,7 @@ def unused_options(config: Config, fields: Iterable[str]) -> Iterator[str]:
         group, _, last = field.partition(".")
         if (whose := groups.get(group, name)) != name:
             yield f"{field} is an option of {whose}, and means nothing for {name}"
-        elif whose == groups.get(group) and without_bank and last in OF_BANKS:
+        elif group in groups and without_bank and last in OF_BANKS:
             yield f"{field} is an option of the memory bank, which this run does not have"
 
 
