@@ -100,7 +100,7 @@ def run_command(work: Callable[[], str | None], when_stopped: str) -> int:
     try:
         with signals.raised():
             text = work()
-        if text:
+        if text is not None:
             # Class names and paths may have letters that the terminal's encoding lacks.
             encoding = sys.stdout.encoding or "utf-8"
             _print(text.encode(encoding, "backslashreplace").decode(encoding))
