@@ -103,6 +103,7 @@ class TestResults:
         page.locator("#sample-grid a").first.click()
         wait_for(page, "nearest first")
         started = page.url
+        page.wait_for_function("[...document.images].every(x => x.loading == 'lazy' || x.complete)")
         page.locator("#grid a").nth(20).scroll_into_view_if_needed()
         scrolled = page.evaluate("scrollY")
         clicked = page.locator("#grid a").nth(20).get_attribute("data-row")
@@ -114,7 +115,8 @@ class TestResults:
         before = searches(visit)
         page.go_back()
         page.wait_for_url(started)
-        assert abs(page.evaluate("scrollY") - scrolled) < 5
+        # The page scrolls once the results are there again.
+        page.wait_for_function("y => Math.abs(scrollY - y) < 5", arg=scrolled)
         assert page.evaluate("document.activeElement.dataset.row") == clicked
         page.go_forward()
         page.wait_for_url(f"**/?row={clicked}")
