@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import record_file, run_and_exit, write_record
+from benchmarks.measure import folder, record_file, run_and_exit, write_record
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("jax", "flax", "optax", "numpy")
@@ -100,8 +100,8 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workdir", required=True, type=Path)
-    parser.add_argument("--fashion_mnist", type=Path, help="folder of the files, if not found")
-    parser.add_argument("--cifar10", type=Path, help="folder of the CIFAR-10 archive")
+    parser.add_argument("--fashion_mnist", type=folder, help="folder of the files, if not found")
+    parser.add_argument("--cifar10", type=folder, help="folder of the CIFAR-10 archive")
     parser.add_argument("--sets", nargs="+", choices=_SETS, default=list(_SETS), metavar="SET")
     parser.add_argument(
         "--changes", nargs="+", choices=_CHANGES, default=list(_CHANGES), metavar="CHANGE",
@@ -110,10 +110,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=record_file, help="where to write the record")
     options = parser.parse_args()
-    for name in _SETS:
-        folder = getattr(options, name)
-        if folder is not None and not folder.is_dir():
-            parser.error(f"--{name}={folder} is not a folder")
     if min(options.seeds) < 0:
         parser.error("seeds are 0 or more")
     return options
@@ -121,8 +117,8 @@ def _arguments() -> argparse.Namespace:
 
 def _workdir(options: argparse.Namespace, run: Run) -> Path:
     name, change, seed = run
-    folder = "".join(c if c.isalnum() or c in "=.-_" else "_" for c in change)
-    return options.workdir.absolute() / name / folder / f"seed{seed}"
+    name_of_change = "".join(c if c.isalnum() or c in "=.-_" else "_" for c in change)
+    return options.workdir.absolute() / name / name_of_change / f"seed{seed}"
 
 
 def _run_all(options: argparse.Namespace, runs: list[Run]) -> None:

@@ -20,13 +20,13 @@ from benchmarks.measure import (
     PRECISIONS,
     among,
     make_parser,
-    positive,
     run_and_exit,
     take_turns,
     write_record,
 )
 from hybridhash_jax.models import VARIANTS
 from hybridhash_jax.models.ops.attention import attend, attend_by_jax, attend_channels_first
+from input_pipeline.commands import positive
 
 WAYS: dict[str, Callable[..., jax.Array]] = {
     "the program's": attend,

@@ -2,7 +2,6 @@
 
 import argparse
 import datetime
-import json
 import os
 import platform
 import statistics
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from input_pipeline import signals
-from input_pipeline.atomic_file import nearest_existing, write_atomically
-from input_pipeline.commands import run_command
+from input_pipeline.atomic_file import nearest_existing, write_json
+from input_pipeline.commands import positive, run_command
 
 Figure = TypeVar("Figure")
 Seconds = tuple[float, float]  # by the clock, and of all cores together
@@ -44,13 +43,6 @@ def make_parser(description: str | None, repetitions: int = 5) -> argparse.Argum
     return parser
 
 
-def positive(text: str) -> int:
-    """The type of a flag: 1 or more."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
-
-
 def among(known: Collection[str]) -> Callable[[str], str]:
     """The type of a flag: some of these names, with commas."""
 
@@ -62,11 +54,18 @@ def among(known: Collection[str]) -> Callable[[str], str]:
     return check
 
 
+def folder(text: str) -> Path:
+    """The type of a flag: a folder that is there."""
+    if not (path := Path(text)).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a folder")
+    return path
+
+
 def record_file(text: str) -> Path:
     """The type of a flag: a file that can be written, also into folders that are not there yet."""
     path = Path(text)
-    folder = nearest_existing(path.absolute().parent)
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    above = nearest_existing(path.absolute().parent)
+    if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text} cannot be written; give another file")
     return path
 
@@ -140,7 +139,7 @@ def write_record(path: Path, packages: Sequence[str], **content: Any) -> None:
         **content,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
+    write_json(path, record)
     print(f"wrote {path}")
 
 

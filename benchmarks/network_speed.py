@@ -23,6 +23,7 @@ from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.runtime import host_memory
 from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
+from input_pipeline.commands import positive
 
 BITS = 64
 _CLASSES, _BANK_ROWS = 10, 10_000
@@ -148,14 +149,22 @@ def peak_memory(work: Work) -> int | None:
     return (parts + analysis.output_size_in_bytes - analysis.alias_size_in_bytes) >> 20
 
 
-def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """The flags that both benchmarks have."""
+def make_sized_parser(
+    description: str | None, precisions: str = "float32"
+) -> argparse.ArgumentParser:
+    """The flags of networks that are timed here or elsewhere: which, and at which sizes."""
     parser = measure.make_parser(description)
     add = parser.add_argument
-    variants, precisions = measure.among(models.VARIANTS), measure.among(measure.PRECISIONS)
+    variants, known = measure.among(models.VARIANTS), measure.among(measure.PRECISIONS)
     add("--variants", type=variants, default="paper", help="names of networks, with commas")
-    add("--batches", type=measure.positive, nargs="+", default=[4], help="images a batch")
-    add("--precisions", type=precisions, default="float32", help="float32, bfloat16, with commas")
+    add("--batches", type=positive, nargs="+", default=[4], help="images a batch")
+    add("--precisions", type=known, default=precisions, help="float32, bfloat16, with commas")
+    return parser
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """The flags that both benchmarks have."""
+    parser = make_sized_parser(description)
     parser.add_argument("--peak_tflops", type=float, help="of the device, for MFU")
     parser.add_argument("--torch", action="store_true", help="also the same network in PyTorch")
     parser.add_argument(

@@ -23,8 +23,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.measure import PRECISIONS, positive, run_and_exit
+from benchmarks.measure import PRECISIONS, folder, run_and_exit
 from hybridhash_jax.models import VARIANTS
+from input_pipeline.commands import positive
 
 _ROOT = Path(__file__).resolve().parent.parent
 _AUGMENTATIONS = ("mixup", "cutmix", "augment_magnitude", "random_erasing")
@@ -167,8 +168,8 @@ def _parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the records")
     parser.add_argument("--workdir", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--cifar10", type=Path, required=True, help="folder of the archive")
-    parser.add_argument("--tiny_imagenet", type=Path, help="folder of the four .npy files")
+    parser.add_argument("--cifar10", type=folder, required=True, help="folder of the archive")
+    parser.add_argument("--tiny_imagenet", type=folder, help="folder of the four .npy files")
     parser.add_argument("--torch_python", help="interpreter with torch")
     add = parser.add_argument
     add("--network", choices=VARIANTS, metavar="NAME", default="paper", help="what is timed")
@@ -180,12 +181,7 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--train_seconds", type=float, default=240)
     parser.add_argument("--pretrain_seconds", type=float, default=180)
     parser.add_argument("--budget_seconds", type=float, default=720)
-    args = parser.parse_args()
-    for name in ("cifar10", "tiny_imagenet"):
-        folder = getattr(args, name)
-        if folder is not None and not folder.is_dir():
-            parser.error(f"--{name}={folder} is not a folder")
-    return args
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -17,15 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import (
-    PRECISIONS,
-    among,
-    make_parser,
-    positive,
-    run_and_exit,
-    take_turns,
-    write_record,
-)
+from benchmarks.measure import PRECISIONS, among, run_and_exit, take_turns, write_record
+from benchmarks.network_speed import make_sized_parser
 from hybridhash_jax.models import VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,15 +135,12 @@ def main() -> None:
 
 
 def _parse_args() -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    attentions, both = among(("products", "fused")), among(PRECISIONS)
+    parser = make_sized_parser(__doc__, precisions=",".join(PRECISIONS))
+    attentions = among(("products", "fused"))
     add = parser.add_argument
     add("--torch_python", default=sys.executable, help="interpreter with torch")
-    add("--variants", type=among(VARIANTS), default="paper", help="networks, with commas")
-    add("--batches", type=positive, nargs="+", default=[4], help="images a batch")
     add("--works", type=among(WORKS), default=",".join(WORKS), help="what to time")
     add("--attention", type=attentions, default="products", help="products (the authors'), fused")
-    add("--precisions", type=both, default=",".join(PRECISIONS))
     add("--compiled", action="store_true", help="torch.compile as well")
     return parser.parse_args()
 

@@ -40,12 +40,13 @@ from jax.experimental import topologies
 
 from benchmarks import compiled_text
 from benchmarks.communication import bank_bytes
-from benchmarks.measure import positive, record_file, run_and_exit
+from benchmarks.measure import record_file, run_and_exit
 from configs import cifar10
 from hybridhash_jax.evaluators.codes import CodeEvaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.models import VARIANTS
 from input_pipeline.atomic_file import write_atomically
+from input_pipeline.commands import positive
 from input_pipeline.dataset import Dataset
 from input_pipeline.splits import Splits
 

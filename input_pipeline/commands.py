@@ -42,6 +42,13 @@ def make_parser(module: str, description: str | None, examples: str) -> argparse
     )
 
 
+def positive(text: str) -> int:
+    """The type of a flag: a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, got {text!r}")
+    return int(text)
+
+
 def add_list_options(group: argparse._ActionsContainer) -> None:
     """--lists and the names of the three lists in it."""
     group.add_argument("--lists", metavar="LISTS", help="folder of the list files (default IMAGES)")

@@ -11,3 +11,8 @@ class UnreadableImage(Exception):
 
 class UnreadableFile(UnreadableImage):
     """The file itself cannot be read, whatever is in it."""
+
+
+def of_system(error: Exception) -> bool:
+    """Did the system refuse to read a file, which may be good? gzip's errors have no number."""
+    return isinstance(error, OSError) and error.errno is not None

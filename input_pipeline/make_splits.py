@@ -16,7 +16,7 @@ import numpy as np
 from input_pipeline.annotations.annotation_files import RawAnnotations
 from input_pipeline.annotations.raw_annotations import read_mirflickr, read_voc2012
 from input_pipeline.annotations.raw_nuswide import read_nuswide
-from input_pipeline.commands import add_database_option, make_parser, run_command
+from input_pipeline.commands import add_database_option, make_parser, positive, run_command
 from input_pipeline.dataset import one_hot
 from input_pipeline.lists.split_files import OUTPUTS, DrawnSplits, table, write_splits
 from input_pipeline.lists.split_rules import generator_splits, permutation_splits
@@ -108,10 +108,10 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--overwrite", action="store_true", help="replace files that differ")
     folder = sets.choices["folder"]
     folder.add_argument(
-        "--train_per_class", type=_positive, required=True, metavar="N", help="training images"
+        "--train_per_class", type=positive, required=True, metavar="N", help="training images"
     )
     folder.add_argument(
-        "--query_per_class", type=_positive, required=True, metavar="N", help="queries"
+        "--query_per_class", type=positive, required=True, metavar="N", help="queries"
     )
     add_database_option(folder)
     return parser
@@ -119,12 +119,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _folder(text: str) -> Path:
     return Path(text).expanduser()
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, got {text!r}")
-    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from benchmarks import measure
+from input_pipeline.commands import positive
 from tests.runs.small_run import ROOT
 
 # In place of main.py: finishes at once, fails, or waits for the signal by which runs are stopped.
@@ -101,6 +102,6 @@ def test_flags_of_benchmarks_take_known_names_and_counts():
     assert networks("tiny,paper") == "tiny,paper"
     with pytest.raises(argparse.ArgumentTypeError, match="'small' is none of paper, tiny"):
         networks("tiny,small")
-    assert measure.positive("3") == 3
-    with pytest.raises(argparse.ArgumentTypeError, match="0 is not 1 or more"):
-        measure.positive("0")
+    assert positive("3") == 3
+    with pytest.raises(argparse.ArgumentTypeError, match="1 or more, got '0'"):
+        positive("0")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, of_system
 from input_pipeline.messages import shortened
 from input_pipeline.sets.cifar10_pickle import load_pickled_dict
 from input_pipeline.sets.download import fetch
@@ -143,7 +143,7 @@ def _archive_blobs(path: Path) -> Iterator[tuple[str, bytes]]:
             while stream.read(_MAX_FILE_BYTES):
                 pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno:  # of the system: the archive may be good
+        if of_system(error):
             raise
         raise DataError(
             f"{path} is truncated or damaged ({error}); delete it and download it again"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, of_system
 
 _GZIP = b"\x1f\x8b"
 _BYTES = 0x08  # the type
@@ -33,7 +33,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
             # A byte more than there should be: it ends there, and gzip compares its checksum.
             data = file.read(len(header) + count + 1)
     except (OSError, EOFError, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno:  # of the system: the file may be good
+        if of_system(error):
             raise
         raise DataError(
             f"{path} cannot be read: it is truncated or damaged ({error}). Delete it and get it again"
