@@ -5,9 +5,9 @@
 
 One change at a time to one small network, for several seeds, on Fashion-MNIST and CIFAR-10; with
 --changes some of them, each in quotes. Each run is an ordinary workdir of main.py on a core of its
-own. The same command goes on where it was stopped: what is finished is not repeated. mAP is in the
-expectation over ties, over the whole database, after the last epoch; nothing is selected on the
-queries.
+own. The same command goes on where it was stopped: what is finished is not repeated, nor what the
+record at --out has, to which runs are added. mAP is in the expectation over ties, over the whole
+database, after the last epoch; nothing is selected on the queries.
 """
 
 import argparse
@@ -18,10 +18,11 @@ import queue
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import folder, record_file, run_and_exit, write_record
+from benchmarks.measure import cpu_name, folder, record_file, run_and_exit, write_record
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("jax", "flax", "optax", "numpy")
@@ -74,25 +75,67 @@ _CHANGES: dict[str, tuple[str, ...]] = {
 _BESIDE = {"bits=16, alpha=6.4/bits": "bits=16", "bits=64, alpha=6.4/bits": "bits=64"}
 
 Run = tuple[str, str, int]  # data set, change, seed
+Row = dict[str, Any]  # what is told of a run, or of a change
 
 
 def main() -> None:
-    """Runs what is missing; prints and writes a table of all that is finished."""
+    """Runs what is missing; prints and writes a table of all that is asked for or on record."""
     options = _arguments()
     for change in options.changes:
         if (beside := _BESIDE.get(change, _BASE)) not in options.changes:
             raise SystemExit(f"{change!r} is compared with {beside!r}; give both as --changes")
     changes = [change for change in _CHANGES if change in options.changes]
     options.workdir.mkdir(parents=True, exist_ok=True)
-    runs = [(s, change, seed) for seed in options.seeds for s in options.sets for change in changes]
-    _run_all(options, [run for run in runs if not (_workdir(options, run) / _SECONDS).exists()])
-    rows = [_row(options, run) for run in runs]
-    tables = {name: _table([row for row in rows if row["set"] == name]) for name in options.sets}
-    for name, table in tables.items():
+    asked = [
+        (s, change, seed) for seed in options.seeds for s in options.sets for change in changes
+    ]
+    rows = _read_record(options.out)
+    for run in asked:
+        if run not in rows and (_workdir(options, run) / _SECONDS).exists():
+            rows[run] = _row(options, run)
+    missing = [run for run in asked if run not in rows]
+
+    def add(run: Run) -> None:
+        rows[run] = _row(options, run)
+        done = len(missing) - sum(other not in rows for other in missing)
+        print(f"{done} of {len(missing)}: {rows[run]}", flush=True)
+        _write_record(options.out, rows)  # a run takes minutes: a stop keeps those before
+
+    _run_all(options, missing, add)
+    for name, table in _write_record(options.out, rows).items():
         _print(name, table)
-    if options.out is not None:
-        flags = {"shared": _SHARED, "sets": _SETS, "changes": _CHANGES}
-        write_record(options.out, _PACKAGES, flags=flags, tables=tables, runs=rows)
+
+
+def _flags() -> dict[str, Any]:
+    return json.loads(json.dumps({"shared": _SHARED, "sets": _SETS, "changes": _CHANGES}))
+
+
+def _read_record(path: Path | None) -> dict[Run, Row]:
+    """The runs of a record of the same flags; none where there is no record."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_text())
+        rows = {(row["set"], row["change"], row["seed"]): row for row in record["runs"]}
+        flags = record["flags"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no record of ablations ({type(error).__name__}: {error}); give another --out"
+        ) from error
+    if flags != _flags():
+        raise ValueError(f"{path} has runs with other flags than these; give another --out")
+    return rows
+
+
+def _write_record(path: Path | None, rows: dict[Run, Row]) -> dict[str, list[Row]]:
+    """The table of each set, also written beside the runs where there is a path."""
+    order = list(_CHANGES)
+    runs = [rows[run] for run in sorted(rows, key=lambda r: (r[0], order.index(r[1]), r[2]))]
+    sets = dict.fromkeys(row["set"] for row in runs)
+    tables = {name: _table([row for row in runs if row["set"] == name]) for name in sets}
+    if path is not None:
+        write_record(path, _PACKAGES, flags=_flags(), tables=tables, runs=runs)
+    return tables
 
 
 def _arguments() -> argparse.Namespace:
@@ -121,7 +164,7 @@ def _workdir(options: argparse.Namespace, run: Run) -> Path:
     return options.workdir.absolute() / name / name_of_change / f"seed{seed}"
 
 
-def _run_all(options: argparse.Namespace, runs: list[Run]) -> None:
+def _run_all(options: argparse.Namespace, runs: list[Run], finished: Callable[[Run], None]) -> None:
     """One run a core: two of them are faster than one after another on two cores."""
     cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     running: set[subprocess.Popen[bytes]] = set()
@@ -139,10 +182,9 @@ def _run_all(options: argparse.Namespace, runs: list[Run]) -> None:
     with concurrent.futures.ThreadPoolExecutor(len(available)) as pool:
         futures = {pool.submit(one, run): run for run in runs}
         try:
-            for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
+            for future in concurrent.futures.as_completed(futures):
                 future.result()
-                row = _row(options, futures[future])
-                print(f"{done} of {len(runs)}: {row}", flush=True)
+                finished(futures[future])
         except BaseException:
             if running:
                 print("stopping; what runs saves its state first", file=sys.stderr, flush=True)
@@ -184,7 +226,7 @@ def _run(
     (workdir / _SECONDS).write_text(json.dumps(round(usage.ru_utime + usage.ru_stime, 1)))
 
 
-def _row(options: argparse.Namespace, run: Run) -> dict[str, Any]:
+def _row(options: argparse.Namespace, run: Run) -> Row:
     workdir = _workdir(options, run)
     try:
         (entry,) = json.loads((workdir / "results.json").read_text())
@@ -201,14 +243,15 @@ def _row(options: argparse.Namespace, run: Run) -> dict[str, Any]:
         "constant_bits": entry["constant_bits"],
         "train_images": entry["train_images"],
         "epochs": entry["last"]["epoch"],
+        "cpu": cpu_name(),
         "processor_seconds": seconds,
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _table(rows: list[Row]) -> list[Row]:
     """Mean and deviation over seeds of every change, and its difference from what it changes.
 
-    A difference counts where it exceeds both deviations.
+    A difference counts where it exceeds both deviations. A change waits for what it is compared with.
     """
     found = {
         change: [row["map_expected"] for row in rows if row["change"] == change]
@@ -218,7 +261,8 @@ def _table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     deviation = {c: statistics.stdev(v) if len(v) > 1 else None for c, v in found.items()}
     table = []
     for change in found:
-        beside = _BESIDE.get(change, _BASE)
+        if (beside := _BESIDE.get(change, _BASE)) not in found:
+            continue
         spreads = [deviation[change], deviation[beside]]
         difference = mean[change] - mean[beside]
         known = change != _BASE and None not in spreads
@@ -236,7 +280,7 @@ def _table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
-def _print(name: str, table: list[dict[str, Any]]) -> None:
+def _print(name: str, table: list[Row]) -> None:
     print(f"\n| {name}: change | mAP | difference |\n|---|---|---|")
     for row in table:
         spread = "" if row["deviation"] is None else f" ± {row['deviation']:.4f}"

@@ -133,7 +133,7 @@ def write_record(path: Path, packages: Sequence[str], **content: Any) -> None:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": " ".join(["python", *sys.orig_argv[1:]]),
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
         **content,
@@ -143,7 +143,8 @@ def write_record(path: Path, packages: Sequence[str], **content: Any) -> None:
     print(f"wrote {path}")
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor, as the system calls it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

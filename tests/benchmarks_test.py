@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,26 @@ def test_finished_runs_are_not_repeated_and_a_damaged_one_is_named(start, tmp_pa
     _, errors = (again := start(*flags)).communicate(timeout=60)
     assert again.returncode == 1
     assert errors.startswith("error: ") and f"{damaged} cannot be read" in errors
+
+
+def test_runs_are_added_to_a_record_also_where_workdirs_are_gone(start, tmp_path):
+    record = tmp_path / "record.json"
+    flags = ("--changes", "none", "bits=16", f"--out={record}", "--seeds")
+    _, errors = (first := start(*flags, "1")).communicate(timeout=60)
+    assert first.returncode == 0, errors
+    shutil.rmtree(tmp_path / "runs")
+    text, _ = start(*flags, "1", "2").communicate(timeout=60)
+    assert "2 of 2" in text
+    runs = [(row["change"], row["seed"]) for row in json.loads(record.read_text())["runs"]]
+    assert runs == [("none", 1), ("none", 2), ("bits=16", 1), ("bits=16", 2)]
+    start("--changes", "none", "pairs=bank", f"--out={record}").communicate(timeout=60)
+    kept = json.loads(record.read_text())
+    assert len(kept["runs"]) >= 4, "a run that fails takes nothing from the record"
+    kept["flags"]["shared"] = ["--config.bits=8"]
+    for content, told in ((kept, "has runs with other flags"), ({}, "is no record of ablations")):
+        record.write_text(json.dumps(content))
+        _, errors = (refused := start(*flags, "3")).communicate(timeout=60)
+        assert refused.returncode == 1 and errors.startswith("error: ") and told in errors
 
 
 def test_the_reason_of_a_run_that_fails_is_told(start):
