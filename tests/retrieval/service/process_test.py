@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx2
 import numpy as np
@@ -38,12 +38,25 @@ def served(tmp_path_factory):
         yield served
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def wait_until_ready(served: Process) -> None:
     with httpx2.Client(base_url=served.url) as client:
-        until = time.monotonic() + 20
-        while client.get("/readyz").status_code != 200:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+
+
+def refused(served: Process) -> bool:
+    """Whether a new connection is."""
+    try:
+        socket.create_connection(("127.0.0.1", served.port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 class Watch:
@@ -278,19 +291,21 @@ def test_two_hundred_connections_at_once_are_all_answered(served):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_what_runs_finish_and_nothing_new_begin(tmp_path, number):
-    with Process(make_index(tmp_path), seconds=1) as served:
+    with (
+        Process(make_index(tmp_path), seconds=1) as served,
+        httpx2.Client(base_url=served.url, timeout=20) as client,
+        concurrent.futures.ThreadPoolExecutor(8) as pool,
+    ):
         wait_until_ready(served)
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            image = files(png((0, 0, 255)))
-            send = lambda _: httpx2.post(f"{served.url}/v1/search", files=image, timeout=20)  # noqa: E731
-            running = [pool.submit(send, n) for n in range(4)]
-            time.sleep(0.5)
-            ended = pool.submit(served.stop, number)
-            time.sleep(0.4)
-            with pytest.raises(httpx2.ConnectError):
-                httpx2.get(f"{served.url}/healthz")
-            assert [rows_of(one.result().json())[0] for one in running] == [0] * 4
-            code, said = ended.result()
+        image = files(png((0, 0, 255)))
+        running = [pool.submit(client.post, "/v1/search", files=image) for _ in range(4)]
+        # They take a second each, one after another.
+        wait_until(lambda: 'hybridhash_waiting{pool="encoding"} 4.0' in client.get("/metrics").text)
+        ended = pool.submit(served.stop, number)
+        wait_until(lambda: refused(served))
+        assert not all(one.done() for one in running), "new connections are refused before"
+        assert [rows_of(one.result().json())[0] for one in running] == [0] * 4
+        code, said = ended.result()
     assert code == 0 and said == "stopping: what runs is finished first\n"
 
 
@@ -302,10 +317,7 @@ def test_a_new_generation_is_served_without_a_restart(tmp_path):
         picture(tmp_path / "images" / "new.png", colour)
         with open_writer(index) as writer:
             writer.add([entry_of(tmp_path / "images", "new.png")], np.array([colour], np.uint8))
-        until = time.monotonic() + 10
-        while client.get("/v1/index").json()["images"] == len(COLOURS):
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        wait_until(lambda: client.get("/v1/index").json()["images"] > len(COLOURS))
         answer = client.post("/v1/search", files=files(png(colour))).json()
         assert answer["found"][0]["path"] == "new.png" and answer["found"][0]["distance"] == 0
 
