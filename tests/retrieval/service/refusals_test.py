@@ -240,6 +240,14 @@ async def ready(app, client):
         await asyncio.sleep(0.01)
 
 
+async def until(true):
+    for _ in range(2000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("20 seconds were not enough")
+
+
 async def posted(client, colour=GREY):
     return await client.post("/v1/search", files=files(png(colour)))
 
@@ -250,10 +258,11 @@ def test_what_waits_is_encoded_together_and_told_apart(index):
 
     async def work(client):
         first = asyncio.create_task(posted(client))
-        await asyncio.sleep(0.1)
+        await until(lambda: encoder.begun == 1)
         colours = [(n, n, n) for n in range(20, 32)]
         others = [asyncio.create_task(posted(client, colour)) for colour in colours]
-        await asyncio.sleep(0.3)
+        while 'hybridhash_waiting{pool="encoding"} 13.0' not in (await client.get("/metrics")).text:
+            await asyncio.sleep(0.01)
         encoder.may_go.set()
         answers = await asyncio.gather(first, *others)
         codes = [answer.json()["query"]["code"] for answer in answers]
@@ -282,7 +291,7 @@ def test_more_than_may_wait_is_sent_away_and_the_rest_answered(index):
 
     async def work(client):
         tasks = [asyncio.create_task(posted(client)) for _ in range(6)]
-        await asyncio.sleep(0.3)
+        await until(lambda: sum(task.done() for task in tasks) == 3)
         assert (await client.get("/healthz")).status_code == 200
         row = await client.post("/v1/search", files={"row": (None, "0")})
         assert row.status_code == 200  # needs no network

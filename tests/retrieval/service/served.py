@@ -35,9 +35,11 @@ class HeldEncoder(FakeEncoder):
         super().__init__()
         self.model = dataclasses.replace(self.model, backend="gpu")  # which batches
         self.may_go, self.batches, self.all = threading.Event(), list[int](), all
+        self.begun = 0
 
     def start(self, crops: np.ndarray, *, quick: bool = False):
         if self.all or crops.any():
+            self.begun += 1
             assert self.may_go.wait(10)
             self.batches.append(len(crops))
         return super().start(crops)
