@@ -2,7 +2,7 @@
 
 Protocol: official (the 60,000 training images are trained on and searched, the 10,000 test images
 are the queries), mAP over all. 31 MB are downloaded, unless the files are there. Patches of 2 pixels
-are a quarter of the variant's tokens, and of the time: 86 minutes of one core.
+are a quarter of the variant's tokens, and of the time: 86 minutes of one core. Measured: 0.903.
 
 Command:  python main.py --config=configs/fashion_mnist.py --workdir=runs/fashion_mnist
 A sixth of the training images, for quick comparisons: --config.data.protocol=official-10k
