@@ -93,16 +93,17 @@ def main() -> None:
     for run in asked:
         if run not in rows and (_workdir(options, run) / _SECONDS).exists():
             rows[run] = _row(options, run)
+    _write_record(options.out, rows)
     missing = [run for run in asked if run not in rows]
 
     def add(run: Run) -> None:
         rows[run] = _row(options, run)
-        done = len(missing) - sum(other not in rows for other in missing)
+        done = sum(other in rows for other in missing)
         print(f"{done} of {len(missing)}: {rows[run]}", flush=True)
         _write_record(options.out, rows)  # a run takes minutes: a stop keeps those before
 
     _run_all(options, missing, add)
-    for name, table in _write_record(options.out, rows).items():
+    for name, table in _tables(rows).items():
         _print(name, table)
 
 
@@ -127,15 +128,22 @@ def _read_record(path: Path | None) -> dict[Run, Row]:
     return rows
 
 
-def _write_record(path: Path | None, rows: dict[Run, Row]) -> dict[str, list[Row]]:
-    """The table of each set, also written beside the runs where there is a path."""
-    order = list(_CHANGES)
-    runs = [rows[run] for run in sorted(rows, key=lambda r: (r[0], order.index(r[1]), r[2]))]
-    sets = dict.fromkeys(row["set"] for row in runs)
-    tables = {name: _table([row for row in runs if row["set"] == name]) for name in sets}
-    if path is not None:
+def _write_record(path: Path | None, rows: dict[Run, Row]) -> None:
+    if path is not None and rows:
+        runs, tables = _in_order(rows), _tables(rows)
         write_record(path, _PACKAGES, flags=_flags(), tables=tables, runs=runs)
-    return tables
+
+
+def _in_order(rows: dict[Run, Row]) -> list[Row]:
+    order = list(_CHANGES)
+    return [rows[run] for run in sorted(rows, key=lambda r: (r[0], order.index(r[1]), r[2]))]
+
+
+def _tables(rows: dict[Run, Row]) -> dict[str, list[Row]]:
+    """The table of each set."""
+    runs = _in_order(rows)
+    sets = dict.fromkeys(row["set"] for row in runs)
+    return {name: _table([row for row in runs if row["set"] == name]) for name in sets}
 
 
 def _arguments() -> argparse.Namespace:

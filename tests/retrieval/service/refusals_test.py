@@ -241,11 +241,9 @@ async def ready(app, client):
 
 
 async def until(true):
-    for _ in range(2000):
-        if true():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("20 seconds were not enough")
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.01)
 
 
 async def posted(client, colour=GREY):
@@ -261,8 +259,12 @@ def test_what_waits_is_encoded_together_and_told_apart(index):
         await until(lambda: encoder.begun == 1)
         colours = [(n, n, n) for n in range(20, 32)]
         others = [asyncio.create_task(posted(client, colour)) for colour in colours]
-        while 'hybridhash_waiting{pool="encoding"} 13.0' not in (await client.get("/metrics")).text:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while (
+                'hybridhash_waiting{pool="encoding"} 13.0'
+                not in (await client.get("/metrics")).text
+            ):
+                await asyncio.sleep(0.01)
         encoder.may_go.set()
         answers = await asyncio.gather(first, *others)
         codes = [answer.json()["query"]["code"] for answer in answers]
