@@ -3,9 +3,12 @@
     python -m benchmarks.on_gpu --cifar10=FOLDER --tiny_imagenet=FOLDER --workdir=runs/gpu \\
         --torch_python=.venv-torch/bin/python --out=benchmarks/results/gpu
 
-Parts, the most wanted first:
-  speed       encoding and training step of the paper's network at 224 pixels, beside PyTorch
-              (eager, and compiled) if --torch_python is given; attention by formulations
+Parts, in this order; --parts chooses:
+  encode, train_step, attention
+              of the paper's network at 224 pixels; attention by formulations
+  step_32px   the training step of small_32px
+  torch, torch_compiled
+              the paper's network in PyTorch, if --torch_python is given
   scratch     small_32px on CIFAR-10 (cifar10-2, 32 bits, pairs inside a batch of 512), as many
               epochs as fit into --train_seconds by the speed of its step, measured before
   pretrained  the same from a start on Tiny-ImageNet of --pretrain_seconds, if --tiny_imagenet is
@@ -35,18 +38,9 @@ _CIFAR10_IMAGES, _TINY_IMAGENET_IMAGES = 50_000, 100_000
 def main() -> None:
     args = _parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, Callable[[argparse.Namespace], None]] = {
-        "encode": _encode,
-        "train_step": _train_step,
-        "attention": _attention,
-        "torch": _torch,
-        "step_32px": _step_32px,
-        "scratch": _scratch,
-        "pretrained": _pretrained,
-    }
     started, failed = time.monotonic(), []
-    for name, part in parts.items():
-        if _record(args, name).exists():
+    for name, part in _PARTS.items():
+        if name not in args.parts or _record(args, name).exists():
             continue
         if (left := args.budget_seconds - (time.monotonic() - started)) <= 0:
             raise SystemExit(f"no time is left for {name}; the same command goes on with it")
@@ -97,13 +91,21 @@ def _attention(args: argparse.Namespace) -> None:
 
 
 def _torch(args: argparse.Namespace) -> None:
+    _time_torch(args, "torch", "--attention=products,fused")
+
+
+def _torch_compiled(args: argparse.Namespace) -> None:
+    _time_torch(args, "torch_compiled", "--attention=fused", "--compiled")
+
+
+def _time_torch(args: argparse.Namespace, record: str, *flags: str) -> None:
     """After JAX's processes have ended: each of the two takes the memory for itself."""
     if args.torch_python is None:
         print("no --torch_python: left out")
         return
     _benchmark(
-        args, "torch_baseline", "torch", *_paper(args), f"--torch_python={args.torch_python}",
-        "--works=encode,train_step", "--attention=products,fused", "--compiled",
+        args, "torch_baseline", record, *_paper(args), f"--torch_python={args.torch_python}",
+        "--works=encode,train_step", *flags,
     )  # fmt: skip
 
 
@@ -162,6 +164,18 @@ def _epochs(args: argparse.Namespace, seconds: float, images: int) -> int:
     return epochs
 
 
+_PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "encode": _encode,
+    "train_step": _train_step,
+    "attention": _attention,
+    "step_32px": _step_32px,
+    "torch": _torch,
+    "torch_compiled": _torch_compiled,
+    "scratch": _scratch,
+    "pretrained": _pretrained,
+}
+
+
 def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -172,6 +186,7 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--tiny_imagenet", type=folder, help="folder of the four .npy files")
     parser.add_argument("--torch_python", help="interpreter with torch")
     add = parser.add_argument
+    add("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help="some")
     add("--network", choices=VARIANTS, metavar="NAME", default="paper", help="what is timed")
     small = {"choices": VARIANTS, "metavar": "NAME", "default": "small_32px"}
     add("--small_network", **small, help="what is trained")

@@ -4,11 +4,12 @@
 
 Nothing is measured here. Operations follow from the network and the protocols; an accelerator is
 assumed to reach half of its maker's peak (bfloat16), as in `benchmarks.communication`. The last
-column are the speeds that `benchmarks.train_step` and `benchmarks.encode` measured, by their records.
+columns are at speeds that `benchmarks.train_step` and `benchmarks.encode` measured, by their records.
 """
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,15 +64,21 @@ def plans() -> list[Plan]:
     return found
 
 
-def table(gflop: float, trained: float, encoded: float) -> str:
-    """A row a plan; `gflop` is of a forward pass, the speeds are measured images a second."""
+def table(gflop: float, measured: Mapping[str, tuple[float, float]]) -> str:
+    """A row a plan.
+
+    Args:
+      gflop: of a forward pass of an image.
+      measured: images a second in training and in encoding, of machines by name.
+    """
     heads = ["method, data", "epochs", "evaluations", "PFLOP", *(f"one {c.name}" for c in CHIPS)]
-    lines = ["| " + " | ".join([*heads, "2 cores"]) + " |", "|---" * (len(heads) + 1) + "|"]
+    heads += measured
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for plan in plans():
         images = _FORWARD_AND_BACKWARD * plan.trained + plan.encoded
         peta = images * gflop / 1e6
         times = [peta * 1e3 / (chip.tflops * _UTILISATION) for chip in CHIPS]
-        times.append(plan.trained / trained + plan.encoded / encoded)
+        times += [plan.trained / step + plan.encoded / encode for step, encode in measured.values()]
         name = METHODS[plan.method].title
         cells = [f"{name}, `{plan.protocol}`", plan.epochs, plan.evaluations, f"{peta:,.1f}"]
         lines.append("| " + " | ".join(map(str, [*cells, *map(duration, times)])) + " |")
@@ -96,9 +103,18 @@ def _measured(record: str, work: str) -> float:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     network = nnx.eval_shape(lambda: models.create_network("paper", outputs=64, rngs=nnx.Rngs(0)))
-    trained = _measured("train_step_epyc.json", "train_step")
-    encoded = _measured("encode_epyc.json", "encode")
-    print(table(models.forward_flops(network) / 1e9, trained, encoded))
+    records = {
+        "one H200, its speeds": (
+            "gpu/train_step_attention_cudnn.json",
+            "gpu/encode_attention_cudnn.json",
+        ),
+        "2 cores, their speeds": ("train_step_epyc.json", "encode_epyc.json"),
+    }
+    speeds = {
+        name: (_measured(step, "train_step"), _measured(encode, "encode"))
+        for name, (step, encode) in records.items()
+    }
+    print(table(models.forward_flops(network) / 1e9, speeds))
 
 
 if __name__ == "__main__":
