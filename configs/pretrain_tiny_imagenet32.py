@@ -7,7 +7,8 @@ Command:  python main.py --config=configs/pretrain_tiny_imagenet32.py --workdir=
             --config.data.dir=FOLDER
 Hashing starts from it with the same --config.model.variant:
           python main.py --config=configs/cifar10_32px.py --workdir=runs/cifar10_32px \\
-            --config.model.variant=small_32px --config.init.weights=runs/pretrained32
+            --config.model.variant=small_32px --config.init.weights=runs/pretrained32 \\
+            --config.optimizer.learning_rate=3e-4 --config.loss.alpha=6.4/bits
 Without an accelerator: --config.model.variant=tiny_32px.
 """
 

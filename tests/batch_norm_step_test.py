@@ -204,7 +204,7 @@ def test_a_norm_of_which_something_is_trained_follows():
     assert set(all_norms) - set(stem) == {"stem"}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_statistics_are_of_the_whole_batch_on_all_devices():
     one, eight = Run(), Run(num_devices=8)
     before = one.values

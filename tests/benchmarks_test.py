@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from benchmarks import measure
+from benchmarks import measure, on_gpu
 from input_pipeline.commands import positive
 from tests.runs.small_run import ROOT
 
@@ -127,3 +127,15 @@ def test_flags_of_benchmarks_take_known_names_and_counts():
     assert positive("3") == 3
     with pytest.raises(argparse.ArgumentTypeError, match="1 or more, got '0'"):
         positive("0")
+
+
+def test_a_gpu_s_parts_are_chosen_kept_and_told_when_they_fail(tmp_path, monkeypatch, capsys):
+    (tmp_path / "encode.json").write_text("{}")  # is there, so it is not done again
+    flags = [f"--{name}={tmp_path}" for name in ("out", "workdir", "cifar10")]
+    monkeypatch.setattr("sys.argv", ["on_gpu", *flags, "--parts", "encode", "scratch"])
+    with pytest.raises(SystemExit, match="failed: scratch"):
+        on_gpu.main()
+    shown = capsys.readouterr().out
+    assert "== scratch" in shown
+    assert "== encode" not in shown
+    assert "the speed of its step was not measured" in shown

@@ -140,7 +140,7 @@ def test_the_losses_do_not_depend_on_the_layout(options):
     np.testing.assert_allclose(losses, undisturbed(), rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_checkpoint_goes_on_with_other_devices_in_another_layout(tmp_path):
     store = CheckpointStore(tmp_path / "checkpoints")
     losses, state, done = [], None, 0

@@ -84,7 +84,7 @@ def test_broken_images_can_be_skipped_and_are_reported(broken, tmp_path):
     assert (saved["queries"], saved["database"]) == (9, 49)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_ctrl_c_ends_the_decoding_threads_without_a_word(directory, tmp_path):
     options = flags(
         batch_size=16, num_epochs=400, evaluation__batch_size=16, evaluation__every_epochs=400
