@@ -28,7 +28,9 @@ def normalize(images, keys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["reference", "spatial"])
+@pytest.mark.parametrize(
+    "layout", ["reference", pytest.param("spatial", marks=pytest.mark.thorough)]
+)
 def test_eight_steps_follow_the_authors_training(layout):
     golden = np.load(GOLDEN / f"tiny16_{layout}.npz")
     model = models.create_network(

@@ -155,7 +155,7 @@ def test_a_checkpoint_goes_on_with_other_devices_in_another_layout(tmp_path):
     np.testing.assert_allclose(losses, undisturbed(), rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_fingerprint_of_a_state_does_not_depend_on_its_layout():
     found = [fingerprint(flatten(run_of(*sizes).first_state())) for sizes in ((1, 1), (4, 2))]
     assert found[0] == found[1]
@@ -346,7 +346,7 @@ def test_the_backward_pass_is_left_no_whole_parameter():
         assert of_size(x.sharding.shard_shape(x.shape)) != of_size(x.shape)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_codes_do_not_depend_on_the_layout():
     packed = []
     for sizes in ((1, 1), (8, 1), (4, 2)):

@@ -72,6 +72,7 @@ def test_a_network_that_computes_otherwise_has_features_of_its_own(kept, tmp_pat
     assert "computing the features of 1,797 images" in caplog.text
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_stopped_ends_as_if_it_was_not(kept, tmp_path):
     config = frozen_config(kept)
     with pytest.raises(Interrupted):

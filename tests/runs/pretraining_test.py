@@ -70,7 +70,7 @@ def test_its_run_leaves_what_it_promises(finished):
     assert len([x for x in lines if x["kind"] == "train"]) == 16
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_stopped_inside_an_epoch_it_goes_on_to_the_same_end(finished, tmp_path):
     config = make_config(**CLASSIFY)
     with pytest.raises(Interrupted, match="after step 21"):

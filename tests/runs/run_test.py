@@ -264,7 +264,7 @@ def test_selection_on_held_out_images_never_looks_at_the_queries(tmp_path):
     assert entry["map_expected"] == best["map_expected"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_last_evaluation_can_be_selected(tmp_path):
     config = make_config(evaluation__selected_by="last", num_epochs=2, loss__pairs="batch")
     (entry,) = train(config, tmp_path, StopAt())

@@ -73,6 +73,7 @@ def test_the_rate_rises_over_the_warmup(finished):
     assert rates[:4] == pytest.approx([0.001, 0.002, 0.002, 0.002], rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_stopped_run_goes_on_without_the_file_to_the_same_end(source, finished, tmp_path, capsys):
     copy = shutil.copytree(source[0], tmp_path / "source")
     config, workdir = config_from(copy), tmp_path / "run"

@@ -65,7 +65,7 @@ def test_kept_memory_is_mapped_once():
     assert statistics.median(faults) < WORKING_BYTES / PAGE / 100
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @glibc_alone
 def test_both_calls_are_needed():
     _, untold = faults_of_runs()
