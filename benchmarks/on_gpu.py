@@ -133,16 +133,12 @@ def _hash(args: argparse.Namespace, name: str, *flags: str) -> None:
     epochs = _epochs(args, args.train_seconds, _CIFAR10_IMAGES)
     workdir = args.workdir.absolute() / name
     _train(
-        args,
-        workdir,
-        "cifar10_32px",
-        args.cifar10,
-        epochs,
+        args, workdir, "cifar10_32px", args.cifar10, epochs,
         "--config.bits=32",
         f"--config.optimizer.learning_rate={args.learning_rate}",
         f"--config.loss.alpha={args.alpha}",
         *flags,
-    )
+    )  # fmt: skip
     shutil.copyfile(workdir / "results.json", _record(args, name))
 
 
@@ -196,7 +192,14 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--tiny_imagenet", type=folder, help="folder of the four .npy files")
     parser.add_argument("--torch_python", help="interpreter with torch")
     add = parser.add_argument
-    add("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help="some")
+    add(
+        "--parts",
+        nargs="+",
+        choices=_PARTS,
+        default=list(_PARTS),
+        metavar="PART",
+        help="all, if not given",
+    )
     add("--network", choices=VARIANTS, metavar="NAME", default="paper", help="what is timed")
     small = {"choices": VARIANTS, "metavar": "NAME", "default": "small_32px"}
     add("--small_network", **small, help="what is trained")

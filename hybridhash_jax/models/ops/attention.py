@@ -63,11 +63,9 @@ def has_cudnn() -> bool:
 
 
 def attend_by_jax(
-    qkv: Float[Array, "G N HD3"],
-    num_heads: int,
-    implementation: Literal["xla", "cudnn"] | None = None,
+    qkv: Float[Array, "G N HD3"], num_heads: int, implementation: Literal["xla", "cudnn"]
 ) -> Float[Array, "G N HD"]:
-    """As `attend`, by JAX's own function, which chooses the implementation if none is given."""
+    """As `attend`, by one of the implementations of JAX's own function."""
     groups, tokens, channels = qkv.shape
     parts = jnp.split(qkv, 3, axis=-1)
     query, key, value = (x.reshape(groups, tokens, num_heads, -1) for x in parts)  # [G, N, H, D]
