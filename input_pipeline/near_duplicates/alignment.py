@@ -51,23 +51,24 @@ def similarities(
     half, other = reduced(whole), reduced(others[columns])
     _compare(
         whole, half, reduced(half), other, reduced(other),
-        np.column_stack([first, second]), starts.astype(np.float64), out,
+        np.column_stack([first, second]), starts.astype(np.float64), _COARSE_STEPS, _STEPS, out,
     )  # fmt: skip
     return out
 
 
 @compiled
-def _compare(whole, half, quarter, others, others_half, pairs, starts, out):
+def _compare(whole, half, quarter, others, others_half, pairs, starts, coarse_steps, steps, out):
+    # The steps are no constants here: Numba would compile all below once for each.
     for k in range(len(pairs)):
         first, second = pairs[k, 0], pairs[k, 1]
         m = starts[k].copy()
         is_part = np.sqrt(abs(m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0])) < _FINE_BELOW
         # Coarsely first, which is enough to refuse most.
         picture = half[first] if is_part else quarter[first]
-        out[k] = _best(picture, others_half[second], m, _COARSE_STEPS)
+        out[k] = _best(picture, others_half[second], m, coarse_steps)
         if out[k] >= _LEAST_COARSE:
             picture = whole[first] if is_part else half[first]
-            out[k] = _best(picture, others[second], m, _STEPS)
+            out[k] = _best(picture, others[second], m, steps)
 
 
 @compiled
