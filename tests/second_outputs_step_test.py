@@ -87,7 +87,7 @@ def test_a_teacher_has_what_is_trained_and_nothing_else(monkeypatch):
     assert flatten(state.teacher).keys() < flatten(state.params).keys()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_second_view_is_augmented_anew_also_in_parts(monkeypatch):
     views = {"data__crop_padding": 2, "accumulation_steps": 2}
     kept = after_steps(monkeypatch, OfView, **views)[1].method

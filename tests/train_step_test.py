@@ -201,7 +201,7 @@ def test_the_backward_pass_of_a_frozen_prefix_is_not_computed():
     assert flops(("^levels/0/layers/0/mlp",)) > 0.9 * everything
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_frozen_parts_and_factors_go_through_a_checkpoint(tmp_path):
     options: Any = {"frozen": PREFIX, "factors": ("^hash_head=1", ".=0.1")}
     first, second = SmallRun("bank", 1, **options), SmallRun("bank", 1, **options)

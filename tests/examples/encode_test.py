@@ -89,7 +89,7 @@ def run_calls(environment):
     return len(calls)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_slurm_script_makes_the_index_from_two_parts(place, path_with_our_commands, tmp_path):
     own = {"PHOTOS": f"{place}/photos", "RUN": f"{place}/run", "OUT": f"{tmp_path}/of slurm.idx"}
     given = {**path_with_our_commands, **own, "PARTS": "2", "SLURM_CPUS_PER_TASK": "1"}

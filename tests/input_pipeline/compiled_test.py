@@ -54,7 +54,7 @@ def run(installed: Path, program: str = BOTH, **variables: str) -> tuple[str, li
     return done.stdout, done.stderr.splitlines()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_without_any_other_folder_a_temporary_one_of_the_user_is_taken(installed):
     output, said = run(installed)
     assert output == EXPECTED

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from input_pipeline import datasets
 from input_pipeline.dataset import Dataset
@@ -42,6 +43,13 @@ def test_digits_are_complete(digits):
     assert (digits.name, digits.protocol, digits.top_k) == ("digits", "digits", None)
     assert digits.official is None
     assert "scikit-learn" in digits.provenance
+
+
+def test_digits_are_those_that_scikit_learn_gives(digits):
+    values, classes = load_digits(return_X_y=True)
+    grey = digits.images[..., 0].reshape(1797, 64)
+    np.testing.assert_array_equal(np.round(grey * (16 / 255)), values)
+    np.testing.assert_array_equal(digits.labels.argmax(axis=1), classes)
 
 
 def test_digits_are_grey_and_use_the_whole_range(digits):

@@ -46,7 +46,7 @@ def measure(remat: str) -> tuple[list[jax.Array], int]:
     return found, compiled.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_same_embeddings_and_gradients_whatever_is_kept(measured):
     for remat in ("layers", "dots"):
         for one, other in zip(measured["none"][0], measured[remat][0], strict=True):

@@ -40,7 +40,7 @@ def drawn_by(key: jax.Array) -> dict:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", drawn_by(jax.random.key(0)))
 def test_the_same_seed_draws_the_same_numbers(name):
     draw = drawn_by(jax.random.key(0))[name]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -33,20 +34,28 @@ FRAME = """<title></title><script>onmessage = (e) => { document.title = e.data; 
 <iframe src="measured.html" style="border: 0; width: %dpx; height: 900px"></iframe>"""
 
 
+@pytest.fixture(
+    scope="module",
+    params=[(cases.full_report, cases.digit_images), (cases.multi_label_report, cases.photographs)],
+    ids=["digits", "photographs"],
+)
+def folder(request, tmp_path_factory) -> Path:
+    """A report, drawn once, in a page that measures itself."""
+    folder = tmp_path_factory.mktemp("report")
+    content, images = request.param
+    files.write_report(folder, content(), images(), draw=True)
+    text = (folder / "report.html").read_text()
+    text = re.sub('<meta http-equiv="Content-Security-Policy".*?>', "", text)
+    (folder / "measured.html").write_text(text.replace("</body>", MEASURE + "</body>"))
+    return folder
+
+
 @pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize(
-    ("content", "images"),
-    [(cases.full_report, cases.digit_images), (cases.multi_label_report, cases.photographs)],
-)
-def test_rows_are_full_and_nothing_juts_out(tmp_path, width, content, images):
-    files.write_report(tmp_path, content(), images(), draw=True)
-    text = (tmp_path / "report.html").read_text()
-    text = re.sub('<meta http-equiv="Content-Security-Policy".*?>', "", text)
-    (tmp_path / "measured.html").write_text(text.replace("</body>", MEASURE + "</body>"))
-    (tmp_path / "frame.html").write_text(FRAME % width)
-    found = json.loads(title_of(tmp_path / "frame.html"))
+def test_rows_are_full_and_nothing_juts_out(folder, width):
+    (folder / "frame.html").write_text(FRAME % width)
+    found = json.loads(title_of(folder / "frame.html"))
     assert found["width"] == width
     assert found["page"] <= width
     assert max(found["cut"]) <= 0, found

@@ -79,7 +79,7 @@ def test_a_fitted_method_gives_the_head_that_the_weights_lack(classifier, tmp_pa
     assert found["step"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_head_that_is_not_in_the_file_is_not_evaluated(classifier, hashing, tmp_path):
     def refuses(message: str, **own: Any) -> None:
         with pytest.raises(ValueError, match=message):

@@ -98,10 +98,15 @@ def test_mirrored_images_are_a_second_view(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        ({"data__crop_padding": 1}, "data.crop_padding changes the images at random"),
-        (
+        pytest.param(
+            {"data__crop_padding": 1},
+            "data.crop_padding changes the images at random",
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(
             {"features__budget_gb": 1e-4},
             "1,797 images need .* GB, and features.budget_gb is 0.0001",
+            marks=pytest.mark.thorough,
         ),
         ({"data__horizontal_flip": True, "features__views": 1}, "needs --config.features.views=2"),
     ],

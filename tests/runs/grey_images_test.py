@@ -41,12 +41,15 @@ def folder(tmp_path, monkeypatch):
     "overrides",
     [
         {"model__image_size": 32, "model__patch_size": 8, "data__crop_padding": 2},
-        {
-            "model__image_size": 64,
-            "model__patch_size": 16,
-            "model__drop_path_rate": 0.0,
-            "optimizer__frozen": ("^patch_embed/", "^levels/0/"),
-        },
+        pytest.param(
+            {
+                "model__image_size": 64,
+                "model__patch_size": 16,
+                "model__drop_path_rate": 0.0,
+                "optimizer__frozen": ("^patch_embed/", "^levels/0/"),
+            },
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=["32px", "features"],
 )

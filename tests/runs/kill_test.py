@@ -83,6 +83,7 @@ def stopped(tmp_path_factory) -> tuple[Path, int]:
     return workdir, saved
 
 
+@pytest.mark.thorough
 def test_a_signal_saves_and_exits_and_the_run_goes_on(stopped, undisturbed, tmp_path):
     workdir = Path(shutil.copytree(stopped[0], tmp_path / "w"))
     assert f"resuming from step {stopped[1]} " in finish(workdir)

@@ -77,7 +77,7 @@ def test_waiting_for_images_counts_and_is_told(tmp_path, monkeypatch):
         assert line["waiting_for_images"] > 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_stopped_inside_an_epoch_goes_on_to_the_same_end(finished, tmp_path):
     with pytest.raises(Interrupted, match="after step 19"):
         train(make_config(), tmp_path, StopAt(19))

@@ -63,7 +63,7 @@ def test_moved_codes_equal_the_authors_sweep_after_sweep():
 
 
 @pytest.mark.parametrize(
-    "case", ["random_48_10", pytest.param("random_32_100", marks=pytest.mark.slow)]
+    "case", ["random_48_10", pytest.param("random_32_100", marks=pytest.mark.thorough)]
 )
 def test_random_codes_reach_the_bound_that_they_missed(case):
     codes = golden.load("CSQ")[case]

@@ -74,6 +74,7 @@ def test_neither_their_number_nor_threads_nor_order_changes_codes(run, directory
     np.testing.assert_array_equal(encoder.packed(pixels), codes.packed[:5])
 
 
+@pytest.mark.thorough
 def test_a_run_on_arrays_and_kept_features_takes_files_at_the_size_of_its_images(
     tmp_path, monkeypatch
 ):

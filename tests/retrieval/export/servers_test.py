@@ -55,10 +55,6 @@ def engine(request, servers):
     return servers(request.param)
 
 
-# Milvus takes its time, so most of the tests of it are thorough, but not these.
-both_engines = pytest.mark.parametrize("engine", ["pgvector", "milvus"], indirect=True)
-
-
 @pytest.fixture
 def postgres(servers):
     return servers("pgvector")
@@ -87,7 +83,6 @@ def expected(index):
         }
 
 
-@both_engines
 def test_a_table_becomes_what_the_index_holds(engine, tmp_path, capsys):
     index = make(tmp_path / "a.idx", _NAMES[:2], [*_NAMES[2:], b"sea/gone.jpg"])
     flags = engine.flags(index, "becomes")

@@ -226,7 +226,7 @@ def thin_encoder(monkeypatch, tmp_path):
     return encoder
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_index_without_labels_is_exported_with_batch_norm_folded(thin_encoder, tmp_path, capsys):
     out = tmp_path / "thin.stablehlo"
     assert command.main([f"--index={tmp_path / 'thin.idx'}", f"--out={out}"]) == 0

@@ -289,7 +289,9 @@ def test_two_hundred_connections_at_once_are_all_answered(served):
     watch.check()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_a_signal_lets_what_runs_finish_and_nothing_new_begin(tmp_path, number):
     with (
         Process(make_index(tmp_path), seconds=1) as served,
@@ -322,6 +324,7 @@ def test_a_new_generation_is_served_without_a_restart(tmp_path):
         assert answer["found"][0]["path"] == "new.png" and answer["found"][0]["distance"] == 0
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_requests(served):
     image = files(png((0, 255, 0), (640, 480)))
     with httpx2.Client(base_url=served.url) as client:
