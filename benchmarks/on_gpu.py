@@ -132,13 +132,7 @@ def _pretrained(args: argparse.Namespace) -> None:
 def _hash(args: argparse.Namespace, name: str, *flags: str) -> None:
     epochs = _epochs(args, args.train_seconds, _CIFAR10_IMAGES)
     workdir = args.workdir.absolute() / name
-    _train(
-        args, workdir, "cifar10_32px", args.cifar10, epochs,
-        "--config.bits=32",
-        f"--config.optimizer.learning_rate={args.learning_rate}",
-        f"--config.loss.alpha={args.alpha}",
-        *flags,
-    )  # fmt: skip
+    _train(args, workdir, "cifar10_small_32px", args.cifar10, epochs, "--config.bits=32", *flags)
     shutil.copyfile(workdir / "results.json", _record(args, name))
 
 
@@ -205,8 +199,6 @@ def _parse_args() -> argparse.Namespace:
     add("--small_network", **small, help="what is trained")
     add("--batches", type=positive, nargs="+", default=[128], help="of what is timed")
     add("--batch_size", type=positive, default=512, help="of what is trained")
-    add("--learning_rate", type=float, default=3e-4, help="of hashing")
-    add("--alpha", default="6.4/bits", help="of hashing")
     add("--precision", choices=PRECISIONS, default="bfloat16", help="of what is timed")
     parser.add_argument("--train_seconds", type=float, default=240)
     parser.add_argument("--pretrain_seconds", type=float, default=180)

@@ -1,9 +1,7 @@
 """A 32-pixel HybridHash on CIFAR-10 (protocol cifar10-2), from random parameters, on any machine.
 
 Command:  python main.py --config=configs/cifar10_32px.py --workdir=runs/cifar10_32px
-A larger network, for an accelerator, which collapses at this rate (docs/speed.md, "On a GPU"):
-          --config.model.variant=small_32px --config.optimizer.learning_rate=3e-4 \\
-            --config.loss.alpha=6.4/bits
+A larger network, for an accelerator: configs/cifar10_small_32px.py
 """
 
 from configs import default, recipes

@@ -5,11 +5,10 @@ Data:     100,000 training and 10,000 validation images in four files of one fol
           val_labels.npy (classes from 0).
 Command:  python main.py --config=configs/pretrain_tiny_imagenet32.py --workdir=runs/pretrained32 \\
             --config.data.dir=FOLDER
-Hashing starts from it with the same --config.model.variant:
-          python main.py --config=configs/cifar10_32px.py --workdir=runs/cifar10_32px \\
-            --config.model.variant=small_32px --config.init.weights=runs/pretrained32 \\
-            --config.optimizer.learning_rate=3e-4 --config.loss.alpha=6.4/bits
-Without an accelerator: --config.model.variant=tiny_32px.
+Hashing starts from it:
+          python main.py --config=configs/cifar10_small_32px.py \\
+            --workdir=runs/cifar10_small_32px --config.init.weights=runs/pretrained32
+Without an accelerator: --config.model.variant=tiny_32px, and hashing by configs/cifar10_32px.py.
 """
 
 from configs import default, recipes
