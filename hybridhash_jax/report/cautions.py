@@ -9,8 +9,8 @@ from hybridhash_jax.report import wording
 def cautions(report: Mapping[str, Any]) -> list[str]:
     """Says why a report's numbers mean less than they seem to: a sentence or two each.
 
-    The symptoms of a collapse, queries with nothing to find, labels that decide the result, and
-    images that could not be read.
+    The symptoms of a collapse, training without a gain, queries with nothing to find, labels that
+    decide the result, and images that could not be read.
     """
     dataset, found = report["dataset"], []
     if symptoms := report["collapse"]:
@@ -18,6 +18,8 @@ def cautions(report: Mapping[str, Any]) -> list[str]:
             f"The codes have collapsed: {'; '.join(symptoms)}. Such codes cannot tell images "
             "apart, and order at equal distance decides most of the numbers below."
         )
+    if text := no_gain(report):
+        found.append(text)
     if without := report["queries_without_relevant"]:
         queries = wording.counted(dataset["queries"], "query", "queries")
         unlabelled = report.get("queries_without_label")
@@ -35,6 +37,20 @@ def cautions(report: Mapping[str, Any]) -> list[str]:
             "numbers are not those of the whole data set."
         )
     return found
+
+
+def no_gain(report: Mapping[str, Any]) -> str:
+    """Says that training did not improve the codes; empty where it did, or what was before is unknown."""
+    selection = report.get("selection")
+    before = [one["map_expected"] for one in report.get("evaluations") or () if not one["epoch"]]
+    after = report["map"]["expected"]
+    if not before or not selection or not selection["epoch"] or after > before[0]:
+        return ""
+    return (
+        f"Training did not improve the codes: mAP was {wording.measure(before[0])} before it and is "
+        f"{wording.measure(after)} after epoch {selection['epoch']:g}. More epochs or another "
+        "learning rate may help."
+    )
 
 
 def _without_label(queries: int | None) -> str:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 TIE_RULE = "the mean over all orders of items at equal distance (expected)"
 CHOSEN = {
-    "query": "best of all evaluations, on the queries themselves",
-    "validation": "best of all evaluations, on held-out training images",
+    "query": "best of all evaluations after the start, on the queries themselves",
+    "validation": "best of all evaluations after the start, on held-out training images",
     "last": "the last evaluation",
 }
 # Alternative text and caption by file name.

@@ -22,6 +22,20 @@ def test_every_symptom_of_a_collapse_is_a_caution():
     assert "The codes have collapsed: one symptom; another." in found
 
 
+def test_training_without_a_gain_is_a_caution():
+    report = cases.minimal_report(32)
+    reached = report["map"]["expected"]
+    report["selection"] = {"epoch": 2.0}
+    for before, told in ((reached - 0.01, False), (reached, True), (reached + 0.01, True)):
+        report["evaluations"] = [{"epoch": 0.0, "map_expected": before}, {"epoch": 2.0}]
+        found = page.cautions(report)
+        assert len(found) == told
+        if told:
+            assert f"{before:.4f} before it and is {reached:.4f} after epoch 2" in found[0]
+    report["selection"] = {"epoch": 0.0}  # nothing was trained
+    assert page.cautions(report) == []
+
+
 def test_thumbnails_keep_their_proportions():
     images = cases.photographs()
     for number, size in enumerate([(192, 144), (128, 192), (192, 48), (96, 96), (64, 64)]):
