@@ -5,9 +5,9 @@
 
 One change at a time to one small network, for several seeds, on Fashion-MNIST and CIFAR-10; with
 --changes some of them, each in quotes. Each run is an ordinary workdir of main.py on a core of its
-own. The same command goes on where it was stopped: what is finished is not repeated, nor what the
-record at --out has, to which runs are added. mAP is in the expectation over ties, over the whole
-database, after the last epoch; nothing is selected on the queries.
+own, with its log beside it. The same command goes on where it was stopped: what is finished is not
+repeated, nor what the record at --out has, to which runs are added. mAP is in the expectation over
+ties, over the whole database, after the last epoch; nothing is selected on the queries.
 """
 
 import argparse
@@ -15,18 +15,28 @@ import concurrent.futures
 import json
 import os
 import queue
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import cpu_name, folder, record_file, run_and_exit, write_record
+from benchmarks.ablation_table import Row, print_table, table_of
+from benchmarks.measure import (
+    alone,
+    folder,
+    made_with,
+    new_folder,
+    record_file,
+    run_and_exit,
+    write_record,
+)
+from input_pipeline.atomic_file import write_json
+from input_pipeline.messages import counted
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("jax", "flax", "optax", "numpy")
-_SECONDS = "processor_seconds.json"
+_FACTS = "ablation.json"  # in a workdir: the flags of its run, what it took and where
 
 # Of all runs. Patches of 2 pixels are a quarter of the tokens that tiny_32px has, and of the time.
 _SHARED = (
@@ -75,7 +85,6 @@ _CHANGES: dict[str, tuple[str, ...]] = {
 _BESIDE = {"bits=16, alpha=6.4/bits": "bits=16", "bits=64, alpha=6.4/bits": "bits=64"}
 
 Run = tuple[str, str, int]  # data set, change, seed
-Row = dict[str, Any]  # what is told of a run, or of a change
 
 
 def main() -> None:
@@ -83,18 +92,29 @@ def main() -> None:
     options = _arguments()
     for change in options.changes:
         if (beside := _BESIDE.get(change, _BASE)) not in options.changes:
-            raise SystemExit(f"{change!r} is compared with {beside!r}; give both as --changes")
+            raise ValueError(f"{change!r} is compared with {beside!r}; give both as --changes")
+    with alone(options.out):
+        rows = _complete(options)
+    for name, table in _tables(rows).items():
+        print_table(name, table, _BASE)
+
+
+def _complete(options: argparse.Namespace) -> dict[Run, Row]:
+    """Runs what is asked for and missing; returns the rows of all that is asked for or on record."""
     changes = [change for change in _CHANGES if change in options.changes]
-    options.workdir.mkdir(parents=True, exist_ok=True)
     asked = [
         (s, change, seed) for seed in options.seeds for s in options.sets for change in changes
     ]
     rows = _read_record(options.out)
+    known = len(rows)
     for run in asked:
-        if run not in rows and (_workdir(options, run) / _SECONDS).exists():
+        if run not in rows and _facts(options, run).get("finished"):
             rows[run] = _row(options, run)
-    _write_record(options.out, rows)
+    if len(rows) > known:
+        _write_record(options.out, rows)
     missing = [run for run in asked if run not in rows]
+    cores = len(os.sched_getaffinity(0))
+    print(f"{counted(len(missing), 'run')} to do on {counted(cores, 'core')}", flush=True)
 
     def add(run: Run) -> None:
         rows[run] = _row(options, run)
@@ -103,8 +123,7 @@ def main() -> None:
         _write_record(options.out, rows)  # a run takes minutes: a stop keeps those before
 
     _run_all(options, missing, add)
-    for name, table in _tables(rows).items():
-        _print(name, table)
+    return rows
 
 
 def _flags() -> dict[str, Any]:
@@ -143,23 +162,25 @@ def _tables(rows: dict[Run, Row]) -> dict[str, list[Row]]:
     """The table of each set."""
     runs = _in_order(rows)
     sets = dict.fromkeys(row["set"] for row in runs)
-    return {name: _table([row for row in runs if row["set"] == name]) for name in sets}
+    return {
+        name: table_of([row for row in runs if row["set"] == name], _BASE, _BESIDE) for name in sets
+    }
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", required=True, type=Path)
+    parser.add_argument("--workdir", required=True, type=new_folder, help="folder of the runs")
     parser.add_argument("--fashion_mnist", type=folder, help="folder of the files, if not found")
     parser.add_argument("--cifar10", type=folder, help="folder of the CIFAR-10 archive")
     parser.add_argument("--sets", nargs="+", choices=_SETS, default=list(_SETS), metavar="SET")
     parser.add_argument(
         "--changes", nargs="+", choices=_CHANGES, default=list(_CHANGES), metavar="CHANGE",
-        help=f"with what they are compared with; of {' '.join(map(repr, _CHANGES))}",
+        help=f"some of {' '.join(map(repr, _CHANGES))}, and what they are compared with (default all)",
     )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=record_file, help="where to write the record")
+    parser.add_argument("--out", type=record_file, help="JSON file of the record, added to")
     options = parser.parse_args()
     if min(options.seeds) < 0:
         parser.error("seeds are 0 or more")
@@ -205,18 +226,16 @@ def _run_all(options: argparse.Namespace, runs: list[Run], finished: Callable[[R
 def _run(
     options: argparse.Namespace, run: Run, core: int, running: set[subprocess.Popen[bytes]]
 ) -> None:
-    name, change, seed = run
-    workdir = _workdir(options, run)
+    name, _, seed = run
+    workdir, flags, data = _workdir(options, run), _flags_of(run), getattr(options, name)
+    before = _facts(options, run)
+    begun_unknown = not before and workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
-    data = getattr(options, name)
-    changed = {flag.partition("=")[0] for flag in _CHANGES[change]}
-    # A flag of a tuple, such as bits, that is given twice adds to it.
-    shared = [flag for flag in _SHARED if flag.partition("=")[0] not in changed]
-    flags = [*_SETS[name], *shared, *_CHANGES[change], f"--config.seed={seed}"]
-    if data is not None:
-        flags.append(f"--config.data.dir={data.absolute()}")
     command = [sys.executable, "main.py", f"--workdir={workdir}", *flags]
+    if data is not None:
+        command.append(f"--config.data.dir={data.absolute()}")
     log = workdir.parent / f"seed{seed}.log"
+    print(f"begins: {name}, {run[1]}, seed {seed}; its log: {log}", flush=True)
     with log.open("wb") as output:
         # In a session of its own: a terminal's Ctrl-C would come beside the signal from here.
         process = subprocess.Popen(
@@ -227,22 +246,52 @@ def _run(
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         running.remove(process)
+    seconds = None
+    if not begun_unknown and before.get("processor_seconds", 0) is not None:
+        seconds = round(before.get("processor_seconds", 0) + usage.ru_utime + usage.ru_stime, 1)
+    facts = {"flags": flags, "finished": not status, "processor_seconds": seconds}
+    write_json(workdir / _FACTS, facts | made_with(_PACKAGES))
     if status:
         lines = log.read_text(errors="replace").splitlines() or ["it said nothing"]
         errors = [line for line in lines if line.startswith("error: ")] or lines
-        raise ValueError(f"{workdir}: {errors[-1].removeprefix('error: ')} (all of it: {log})")
-    (workdir / _SECONDS).write_text(json.dumps(round(usage.ru_utime + usage.ru_stime, 1)))
+        error = errors[-1].removeprefix("error: ").replace("--config.data.dir", f"--{name}")
+        raise ValueError(f"{workdir}: {error} (all of it: {log})")
 
 
-def _row(options: argparse.Namespace, run: Run) -> Row:
+def _flags_of(run: Run) -> list[str]:
+    """Of main.py, but for where things are."""
+    name, change, seed = run
+    changed = {flag.partition("=")[0] for flag in _CHANGES[change]}
+    # A flag of a tuple, such as bits, that is given twice adds to it.
+    shared = [flag for flag in _SHARED if flag.partition("=")[0] not in changed]
+    return [*_SETS[name], *shared, *_CHANGES[change], f"--config.seed={seed}"]
+
+
+def _facts(options: argparse.Namespace, run: Run) -> dict[str, Any]:
+    """What an earlier command left of this run; empty where nothing is known."""
     workdir = _workdir(options, run)
+    if not (path := workdir / _FACTS).exists():
+        return {}
+    facts = _read(path, workdir)
+    if facts["flags"] != _flags_of(run):
+        raise ValueError(
+            f"{workdir} has a run of other flags; delete it, or give another --workdir"
+        )
+    return facts
+
+
+def _read(path: Path, workdir: Path) -> Any:
     try:
-        (entry,) = json.loads((workdir / "results.json").read_text())
-        seconds = json.loads((workdir / _SECONDS).read_text())
+        return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(
             f"the results in {workdir} cannot be read ({error}); delete it, and it is run again"
         ) from error
+
+
+def _row(options: argparse.Namespace, run: Run) -> Row:
+    workdir = _workdir(options, run)
+    (entry,), facts = _read(workdir / "results.json", workdir), _facts(options, run)
     return {
         "set": run[0],
         "change": run[1],
@@ -251,52 +300,9 @@ def _row(options: argparse.Namespace, run: Run) -> Row:
         "constant_bits": entry["constant_bits"],
         "train_images": entry["train_images"],
         "epochs": entry["last"]["epoch"],
-        "cpu": cpu_name(),
-        "processor_seconds": seconds,
+        "official": entry["dataset_official"],
+        **{name: facts[name] for name in ("processor_seconds", "date", "cpu", "versions")},
     }
-
-
-def _table(rows: list[Row]) -> list[Row]:
-    """Mean and deviation over seeds of every change, and its difference from what it changes.
-
-    A difference counts where it exceeds both deviations. A change waits for what it is compared with.
-    """
-    found = {
-        change: [row["map_expected"] for row in rows if row["change"] == change]
-        for change in dict.fromkeys(row["change"] for row in rows)
-    }
-    mean = {change: statistics.mean(values) for change, values in found.items()}
-    deviation = {c: statistics.stdev(v) if len(v) > 1 else None for c, v in found.items()}
-    table = []
-    for change in found:
-        if (beside := _BESIDE.get(change, _BASE)) not in found:
-            continue
-        spreads = [deviation[change], deviation[beside]]
-        difference = mean[change] - mean[beside]
-        known = change != _BASE and None not in spreads
-        counts = abs(difference) > max(s for s in spreads if s is not None) if known else None
-        table.append(
-            {
-                "change": change,
-                "mean": mean[change],
-                "deviation": deviation[change],
-                "beside": beside,
-                "difference": difference,
-                "beyond_the_spread": counts,
-            }
-        )
-    return table
-
-
-def _print(name: str, table: list[Row]) -> None:
-    print(f"\n| {name}: change | mAP | difference |\n|---|---|---|")
-    for row in table:
-        spread = "" if row["deviation"] is None else f" ± {row['deviation']:.4f}"
-        word = {True: "", False: ", within the spread", None: ", one seed"}
-        against = "" if row["beside"] == _BASE else f" (from {row['beside']})"
-        note = "" if row["change"] == _BASE else word[row["beyond_the_spread"]]
-        difference = "" if row["change"] == _BASE else f"{row['difference']:+.4f}{note}{against}"
-        print(f"| {row['change']} | {row['mean']:.4f}{spread} | {difference} |")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """What benchmarks share: medians of ways that take turns, and a record of where they ran."""
 
 import argparse
+import contextlib
 import datetime
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from hybridhash_jax.runtime import lock_file
 from input_pipeline import signals
 from input_pipeline.atomic_file import nearest_existing, write_json
 from input_pipeline.commands import positive, run_command
@@ -64,10 +66,21 @@ def folder(text: str) -> Path:
 def record_file(text: str) -> Path:
     """The type of a flag: a file that can be written, also into folders that are not there yet."""
     path = Path(text)
-    above = nearest_existing(path.absolute().parent)
-    if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+    if path.is_dir() or not _can_be_written(path.absolute().parent):
         raise argparse.ArgumentTypeError(f"{text} cannot be written; give another file")
     return path
+
+
+def new_folder(text: str) -> Path:
+    """The type of a flag: a folder to write to, which need not be there yet."""
+    if not _can_be_written(path := Path(text)):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written to; give another folder")
+    return path
+
+
+def _can_be_written(folder: Path) -> bool:
+    above = nearest_existing(folder.absolute())
+    return above.is_dir() and os.access(above, os.W_OK)
 
 
 def run_and_exit(work: Callable[[], None], when_stopped: str = "nothing is written") -> NoReturn:
@@ -130,12 +143,10 @@ def summary(figures: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 def write_record(path: Path, packages: Sequence[str], **content: Any) -> None:
     """Writes the figures with date, command, environment, processor and versions."""
     record = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": " ".join(["python", *sys.orig_argv[1:]]),
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
-        "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+        **made_with(packages),
         **content,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,11 +154,41 @@ def write_record(path: Path, packages: Sequence[str], **content: Any) -> None:
     print(f"wrote {path}")
 
 
+@contextlib.contextmanager
+def alone(path: Path | None) -> Iterator[None]:
+    """Holds a record that grows: a second command would write it without what the first one adds."""
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock_file.held(path.with_name(f"{path.name}.lock")):
+            yield
+    except lock_file.HeldError as error:
+        raise ValueError(
+            f"{path} is in use: {lock_file.described(error.holder)} adds to it. Wait for it, or give "
+            "another --out"
+        ) from None
+
+
+def made_with(packages: Sequence[str]) -> dict[str, Any]:
+    """Date, processor and versions."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "cpu": cpu_name(),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+    }
+
+
 def cpu_name() -> str:
-    """The processor, as the system calls it."""
+    """The processor, as the system calls it: the name alone hides the kind on virtual machines."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    pairs = (line.partition(":") for line in reversed(lines))
+    facts = {name.strip(): value.strip() for name, _, value in pairs}
+    if "model name" not in facts:
+        return platform.processor()
+    kind = ", ".join(f"{n} {facts[n]}" for n in ("cpu family", "model") if n in facts)
+    return f"{facts['model name']} ({kind})" if kind else facts["model name"]
