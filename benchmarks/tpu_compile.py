@@ -20,7 +20,6 @@ import json
 import os
 import platform
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -40,7 +39,8 @@ from jax.experimental import topologies
 
 from benchmarks import compiled_text
 from benchmarks.communication import bank_bytes
-from benchmarks.measure import record_file, run_and_exit
+from benchmarks.measure import alone, new_folder, record_file, run_and_exit
+from benchmarks.tpu_table import table
 from configs import cifar10
 from hybridhash_jax.evaluators.codes import CodeEvaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
@@ -53,8 +53,9 @@ from input_pipeline.splits import Splits
 BITS, CLASSES, SIDE, IMAGES = 64, 10, 32, 50_000
 PROGRAMS = ("train_step", "encode")
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "numpy")
-_TOLD = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute")
 _DOES_NOT_FIT = re.compile(r"Used ([\d.]+)([GMK]) of ([\d.]+)([GMK]) hbm")
+_TOPOLOGIES = ["v5e:2x2", "v5e:4x8", "v5e:16x16", "v6e:2x2"]
+_RECORD = Path("benchmarks/results/tpu_compile.json")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -195,62 +196,64 @@ def arithmetic(cell: Cell, experiment: Experiment) -> dict[str, int]:
     return {"parameters": parameters, "bank_gathered": gathered, "bank_summed": summed}
 
 
-def table(record: dict[str, Any]) -> str:
-    """Markdown, a row a cell of the record."""
-    columns = (
-        "chips", "network", "program", "images a chip", "layout", "remat", "memory a chip",
-        "estimated cycles", "gathered", "summed", "summed into parts",
-        "passed on", "compiled in",
-    )  # fmt: skip
-    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for own in record["cells"].values():
-        cell = own["cell"]
-        kind, _, shape = cell["topology"].partition(":")
-        row = [f"{own['chips']} x TPU {kind} ({shape})", cell["variant"], cell["program"]]
-        row.append(cell["images_per_chip"])
-        row += ["fsdp" if own["mesh"]["fsdp"] > 1 else "data", cell["remat"]]
-        if own["fits"]:
-            row.append(f"{sum(own['memory_bytes'].values()) / 2**30:.2g} GiB")
-            row.append(f"{own['estimated_cycles'] / 1e6:.0f} million")
-            row += [_sent(own, kind) for kind in _TOLD]
-            row.append(f"{own['compile_core_seconds']:.0f} s")
-        else:
-            row += [f"**does not fit**: {own['needed_bytes'] / 2**30:.1f} GiB", *["-"] * 6]
-        rows.append(f"| {' | '.join(str(x) for x in row)} |")
-    return "\n".join(rows)
-
-
-def _sent(own: dict[str, Any], kind: str) -> str:
-    """Megabytes by the type of numbers and how many messages, as "111.2 MB bf16 in 2"."""
-    rows = [row for row in own["collectives"] if row["kind"] == kind]
-    large = [row for row in rows if row["bytes"] >= 50_000]
-    texts = [
-        f"{row['bytes'] / 1e6:.1f} MB {'+'.join(row['types'])} in {row['messages']}"
-        for row in large
-    ]
-    if small := [row for row in rows if row not in large]:
-        texts.append(f"{sum(row['messages'] for row in small)} small")
-    return ", ".join(texts) or "-"
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The flags; lists make a grid."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--variant", choices=VARIANTS, default="paper")
-    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
-    known = ["v5e:2x2", "v5e:4x8", "v5e:16x16", "v6e:2x2"]
-    parser.add_argument("--topologies", nargs="+", default=known, help=" ".join(known))
-    parser.add_argument("--images_per_chip", type=positive, nargs="+", default=[64, 128, 256])
-    parser.add_argument("--fsdp", type=int, nargs="+", default=[1, 0], help="chips; 0: all")
-    remat = ["none", "dots", "layers"]
-    parser.add_argument("--remat", nargs="+", choices=remat, default=remat)
-    parser.add_argument("--limit", type=positive, help="compile at most so many cells")
-    parser.add_argument("--texts", type=Path, help="folder for the optimised programs")
-    parser.add_argument(
-        "--out", type=record_file, default=Path("benchmarks/results/tpu_compile.json")
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\nWithout flags: the whole grid of the defaults below, for a day.",
+        formatter_class=_Help,
     )
-    parser.add_argument("--only_table", action="store_true", help="compile nothing")
+    add, remat = parser.add_argument, ["none", "dots", "layers"]
+    networks = [name for name in VARIANTS if name != "embeddings"]  # which has no images
+    add("--variant", choices=networks, default="paper", help="the network", metavar="NAME")
+    add("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS), help="what is compiled")
+    add("--topologies", nargs="+", default=_TOPOLOGIES, help="names that libtpu knows")
+    sizes = [64, 128, 256]
+    add("--images_per_chip", type=positive, nargs="+", default=sizes, help="batch over chips")
+    add(
+        "--fsdp", type=_chips, nargs="+", default=[1, 0], help="chips that share parameters; 0: all"
+    )
+    add("--remat", nargs="+", choices=remat, default=remat, help="what the step computes again")
+    add("--limit", type=positive, help="compile at most so many cells")
+    add("--texts", type=new_folder, help="folder for the optimised programs")
+    add("--out", type=record_file, default=_RECORD, help="the record, added to")
+    add("--only_table", action="store_true", help="print the whole record's table, compile nothing")
     return parser
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter): ...
+
+
+def _chips(text: str) -> int:
+    return 0 if text == "0" else positive(text)
+
+
+def _check_topologies(args: argparse.Namespace) -> None:
+    """Refuses what some cell could not be compiled for, before the first one takes minutes."""
+    for name in args.topologies:
+        try:
+            described = topologies.get_topology_desc(platform="tpu", topology_name=name)
+        except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
+            raise ValueError(
+                f"--topologies={name} is none that libtpu knows ({str(error).splitlines()[0]}); "
+                f"such as {', '.join(_TOPOLOGIES)}"
+            ) from error
+        chips = len(described.devices)
+        if wrong := [fsdp for fsdp in args.fsdp if fsdp and chips % fsdp]:
+            raise ValueError(
+                f"--fsdp={wrong[0]} does not divide the {chips} chips of {name}; give one that does, "
+                "or 0 for all"
+            )
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+        table(record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no record of tpu_compile ({type(error).__name__}: {error}); give another --out"
+        ) from error
+    return record
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -259,17 +262,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record = {"what": "compiled, not run", "cells": {}}
     if args.only_table and not args.out.exists():
         raise ValueError(f"{args.out} is not there; without --only_table it is made")
-    if args.out.exists():
-        record = json.loads(args.out.read_text())
-    if not args.only_table:
-        if importlib.util.find_spec("libtpu") is None:
-            sys.exit("libtpu is missing: pip install -r requirements-tpu-compile.txt")
+    if args.only_table:
+        print(table(_read_record(args.out)))
+        return
+    if importlib.util.find_spec("libtpu") is None:
+        raise ValueError("libtpu is missing: pip install -r requirements-tpu-compile.txt")
+    _check_topologies(args)
+    with alone(args.out):
+        if args.out.exists():
+            record = _read_record(args.out)
         missing = [cell for cell in cells(args) if cell.name not in record["cells"]]
-        for cell in missing[: args.limit]:
-            print(f"compiling {cell.name}", flush=True)
+        missing = missing[: args.limit]
+        for number, cell in enumerate(missing, 1):
+            print(f"compiling {number} of {len(missing)}: {cell.name}", flush=True)
             found = compile_cell(cell, args.texts)
             record["cells"][cell.name] = {"cell": dataclasses.asdict(cell), **found}
-            args.out.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(args.out, (json.dumps(record, indent=1) + "\n").encode())
     print(table(record))
 

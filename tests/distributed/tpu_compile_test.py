@@ -17,6 +17,10 @@ CELL = [
     "--variant=demo_16px", "--programs", "train_step", "--topologies", "v5e:2x2",
     f"--images_per_chip={IMAGES}", "--remat", "none",
 ]  # fmt: skip
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="needs libtpu: pip install -r requirements-tpu-compile.txt",
+)
 
 
 def run(*arguments: str) -> str:
@@ -26,12 +30,8 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.thorough
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None,
-    reason="needs libtpu: pip install -r requirements-tpu-compile.txt",
-)
+@needs_libtpu
 @pytest.mark.parametrize("fsdp", ["1", "0"])
 def test_a_small_network_compiles_for_four_chips_and_sends_what_is_meant(fsdp: str, tmp_path: Path):
     out = tmp_path / "record.json"
@@ -64,3 +64,22 @@ def test_the_table_in_the_documentation_is_what_the_script_prints(capsys):
     printed = capsys.readouterr().out.strip()
     assert "| 4 x TPU v5e (2x2) | paper |" in printed
     assert printed in (ROOT / "docs" / "pods.md").read_text()
+
+
+@pytest.mark.parametrize("content", ["# notes", "[]", '{"cells": {"one": {}}}'])
+def test_another_file_is_no_record(tmp_path, content):
+    (other := tmp_path / "other.json").write_text(content)
+    with pytest.raises(ValueError, match=f"{other} is no record of tpu_compile .*another --out"):
+        main(["--only_table", f"--out={other}"])
+
+
+@pytest.mark.thorough
+@needs_libtpu
+def test_what_cannot_be_compiled_is_refused_before_anything_is(tmp_path):
+    for flags, told in (
+        (["--topologies", "v5e:2x2", "v9z:3x3"], "--topologies=v9z:3x3 is none that libtpu knows"),
+        (["--topologies", "v5e:2x2", "--fsdp", "3"], "--fsdp=3 does not divide the 4 chips"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            main([*flags, f"--out={tmp_path / 'record.json'}"])
+    assert not list(tmp_path.iterdir())
