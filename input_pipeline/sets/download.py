@@ -1,9 +1,11 @@
 """Downloads one file, whole and checked, or leaves nothing behind."""
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import Any
 
+from input_pipeline.atomic_file import nearest_existing
 from input_pipeline.errors import DataError
 
 TIMEOUT_SECONDS = 30
@@ -27,18 +29,22 @@ def fetch(url: str, target: Path, md5: str) -> None:
         timeout=TIMEOUT_SECONDS,
         hooks={"response": close_refusal},
     )
-    is_new = not target.parent.exists()
+    existing = nearest_existing(target.parent)
+    if existing != target.parent:
+        logging.getLogger(__name__).warning("%s does not exist yet: it is made", target.parent)
     try:
         pooch.retrieve(
             url, f"md5:{md5}", fname=target.name, path=target.parent, downloader=download
         )
     except RequestException as error:
-        raise DataError(f"cannot download {url} ({error})") from error
+        raise DataError(f"cannot download {url} to {target.parent} ({error})") from error
     except ValueError as error:
         raise DataError(f"{url}: {error} What arrived was deleted") from error
     except OSError as error:
         raise DataError(f"cannot write to {target.parent} ({error})") from error
     finally:
-        if is_new:
-            with contextlib.suppress(OSError):  # only an empty folder goes
-                target.parent.rmdir()
+        folder = target.parent
+        with contextlib.suppress(OSError):  # only empty folders go
+            while folder != existing:
+                folder.rmdir()
+                folder = folder.parent

@@ -57,7 +57,10 @@ def _what(start: bytes) -> str:
         return "is empty"
     kind = _KINDS.get(start[:4])
     if kind is None:
-        return f"is no IDX file of bytes, gzipped or not (it begins with {start!r})"
+        return (
+            f"is no IDX file of bytes, gzipped or not (it begins with {start!r}; images "
+            "begin with 00 00 08 03, labels with 00 00 08 01)"
+        )
     axes = start[3]
     if len(start) < 4 + 4 * axes:
         return "is truncated"

@@ -133,7 +133,10 @@ def _folder(name: str, directory: str | None) -> Path:
     one, usual = SETS[name], f"~/.cache/hybridhash_jax/{name}"
     root = Path(directory or usual).expanduser().absolute()
     if root.is_file():
-        raise DataError(f"{root} is a file. {_advice(one, root.parent)}")
+        raise DataError(
+            f"{root} is a file; give the folder that holds the four files of {one.title}, or will, with "
+            "--config.data.dir=FOLDER"
+        )
     folders = [root, root / "raw", root / one.torchvision]
     if directory is None and one.debian:
         installed = Path("/usr/share/datasets") / one.debian.removeprefix("dataset-")
@@ -165,7 +168,8 @@ def _fetch(one: MnistLike, folder: Path, file: str, md5: str, download: bool) ->
         if os.path.lexists(folder / name):
             raise DataError(f"{folder / name} is no file; take it away. {advice}")
     if not download:
-        raise DataError(f"{folder} lacks {file}.gz, and downloading is off. {advice}")
+        missing = ", ".join(f"{file}.gz" for file in FILES if _path(folder, file) is None)
+        raise DataError(f"{folder} lacks {missing}, and downloading is off. {advice}")
     try:
         fetch(f"{one.url}{file}.gz", folder / f"{file}.gz", md5)
     except DataError as error:

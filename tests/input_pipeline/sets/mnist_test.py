@@ -146,11 +146,12 @@ def test_what_is_no_file_is_told(tmp_path, name):
         read("fashion_mnist", folder)
 
 
-def test_a_download_that_fails_leaves_no_folder(tmp_path, monkeypatch, server):
+def test_a_download_that_fails_leaves_no_folder(tmp_path, monkeypatch, server, caplog):
     at = dataclasses.replace(mnist.SETS["mnist"], url=f"{server[0]}/")
     monkeypatch.setitem(mnist.SETS, "mnist", at)
     with pytest.raises(DataError, match="cannot download"):
-        mnist.read_mnist("mnist", str(tmp_path / "mistyped"))
+        mnist.read_mnist("mnist", str(tmp_path / "mistyped" / "folder"))
+    assert f"{tmp_path / 'mistyped' / 'folder'} does not exist yet" in caplog.text
     assert not (tmp_path / "mistyped").exists()
 
 
@@ -160,10 +161,9 @@ def test_all_images_are_insisted_on_by_default(tmp_path):
 
 
 def test_missing_files_are_named_with_what_to_do(tmp_path):
-    folder = write(tmp_path, {TEST_LABELS: None})
-    with pytest.raises(
-        DataError, match=f"lacks {TEST_LABELS}.gz, and downloading is off"
-    ) as caught:
+    folder = write(tmp_path, {TEST_IMAGES: None, TEST_LABELS: None})
+    told = f"lacks {TEST_IMAGES}.gz, {TEST_LABELS}.gz, and downloading is off"
+    with pytest.raises(DataError, match=told) as caught:
         read("fashion_mnist", folder)
     for part in (*FILES, "http://fashion-mnist.s3", folder, "dataset-fashion-mnist", "data.dir="):
         assert part in str(caught.value)
