@@ -13,7 +13,8 @@ def read_digits() -> PooledImages:
     """The 1,797 digits: 8x8 grey values 0..16, here RGB bytes."""
     package = importlib.metadata.distribution("scikit-learn")
     # The file alone, since importing scikit-learn takes two seconds.
-    rows = np.loadtxt(package.locate_file("sklearn/datasets/data/digits.csv.gz"), delimiter=",")
+    table = package.locate_file("sklearn/datasets/data/digits.csv.gz")
+    rows = np.loadtxt(str(table), delimiter=",")
     grey = np.round(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     return PooledImages(
         images=np.repeat(grey[..., None], 3, axis=-1),
