@@ -27,6 +27,7 @@ from benchmarks.measure import (
     folder,
     made_with,
     new_folder,
+    read_record,
     record_file,
     run_and_exit,
     write_record,
@@ -134,14 +135,12 @@ def _read_record(path: Path | None) -> dict[Run, Row]:
     """The runs of a record of the same flags; none where there is no record."""
     if path is None or not path.exists():
         return {}
-    try:
-        record = json.loads(path.read_text())
+
+    def parse(record: Any) -> tuple[dict[Run, Row], Any]:
         rows = {(row["set"], row["change"], row["seed"]): row for row in record["runs"]}
-        flags = record["flags"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is no record of ablations ({type(error).__name__}: {error}); give another --out"
-        ) from error
+        return rows, record["flags"]
+
+    rows, flags = read_record(path, "ablations", parse)
     if flags != _flags():
         raise ValueError(f"{path} has runs with other flags than these; give another --out")
     return rows
@@ -228,8 +227,8 @@ def _run(
 ) -> None:
     name, _, seed = run
     workdir, flags, data = _workdir(options, run), _flags_of(run), getattr(options, name)
-    before = _facts(options, run)
-    begun_unknown = not before and workdir.exists()
+    # Of a run that was begun and left no facts it is not known.
+    spent = _facts(options, run).get("processor_seconds") if workdir.exists() else 0
     workdir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "main.py", f"--workdir={workdir}", *flags]
     if data is not None:
@@ -246,9 +245,7 @@ def _run(
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         running.remove(process)
-    seconds = None
-    if not begun_unknown and before.get("processor_seconds", 0) is not None:
-        seconds = round(before.get("processor_seconds", 0) + usage.ru_utime + usage.ru_stime, 1)
+    seconds = None if spent is None else round(spent + usage.ru_utime + usage.ru_stime, 1)
     facts = {"flags": flags, "finished": not status, "processor_seconds": seconds}
     write_json(workdir / _FACTS, facts | made_with(_PACKAGES))
     if status:

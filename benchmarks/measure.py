@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import datetime
+import json
 import os
 import platform
 import statistics
@@ -152,6 +153,16 @@ def write_record(path: Path, packages: Sequence[str], **content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, record)
     print(f"wrote {path}")
+
+
+def read_record(path: Path, benchmark: str, parse: Callable[[Any], Figure]) -> Figure:
+    """What `parse` takes from a record; ValueError where the file is none of this benchmark."""
+    try:
+        return parse(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no record of {benchmark} ({type(error).__name__}: {error}); give another --out"
+        ) from error
 
 
 @contextlib.contextmanager

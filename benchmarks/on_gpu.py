@@ -132,7 +132,7 @@ def _pretrained(args: argparse.Namespace) -> None:
 def _hash(args: argparse.Namespace, name: str, *flags: str) -> None:
     epochs = _epochs(args, args.train_seconds, _CIFAR10_IMAGES)
     workdir = args.workdir.absolute() / name
-    _train(args, workdir, "cifar10_small_32px", args.cifar10, epochs, "--config.bits=32", *flags)
+    _train(args, workdir, "cifar10_small_32px", args.cifar10, epochs, *flags)
     shutil.copyfile(workdir / "results.json", _record(args, name))
 
 

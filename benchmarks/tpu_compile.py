@@ -13,16 +13,13 @@ rest. --only_table prints the record's table, which is the one in docs/pods.md.
 
 import argparse
 import dataclasses
-import datetime
 import importlib.util
 import itertools
 import json
 import os
-import platform
 import re
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +36,14 @@ from jax.experimental import topologies
 
 from benchmarks import compiled_text
 from benchmarks.communication import bank_bytes
-from benchmarks.measure import alone, new_folder, record_file, run_and_exit
+from benchmarks.measure import (
+    alone,
+    made_with,
+    new_folder,
+    read_record,
+    record_file,
+    run_and_exit,
+)
 from benchmarks.tpu_table import table
 from configs import cifar10
 from hybridhash_jax.evaluators.codes import CodeEvaluator
@@ -143,8 +147,7 @@ def compile_cell(cell: Cell, texts: Path | None = None) -> dict[str, Any]:
     """The record of a cell. The optimised program is written into the folder `texts`."""
     experiment = described_experiment(cell)
     record: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        **made_with(_PACKAGES),
         "chips": experiment.mesh.size,
         "mesh": dict(experiment.mesh.shape),
         "arithmetic": arithmetic(cell, experiment),
@@ -246,23 +249,20 @@ def _check_topologies(args: argparse.Namespace) -> None:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-        table(record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is no record of tpu_compile ({type(error).__name__}: {error}); give another --out"
-        ) from error
-    return record
+    def parse(record: Any) -> dict[str, Any]:
+        table(record)  # fails where something is missing
+        return record
+
+    return read_record(path, "tpu_compile", parse)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compiles what is missing and prints the table."""
     args = make_parser().parse_args(arguments)
     record = {"what": "compiled, not run", "cells": {}}
-    if args.only_table and not args.out.exists():
-        raise ValueError(f"{args.out} is not there; without --only_table it is made")
     if args.only_table:
+        if not args.out.exists():
+            raise ValueError(f"{args.out} is not there; without --only_table it is made")
         print(table(_read_record(args.out)))
         return
     if importlib.util.find_spec("libtpu") is None:
