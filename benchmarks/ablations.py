@@ -33,7 +33,9 @@ from benchmarks.measure import (
     write_record,
 )
 from input_pipeline.atomic_file import write_json
+from input_pipeline.errors import DataError
 from input_pipeline.messages import counted
+from input_pipeline.sets.published import check_published
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("jax", "flax", "optax", "numpy")
@@ -95,9 +97,22 @@ def main() -> None:
         if (beside := _BESIDE.get(change, _BASE)) not in options.changes:
             raise ValueError(f"{change!r} is compared with {beside!r}; give both as --changes")
     with alone(options.out):
+        _check_folders(options)
         rows = _complete(options)
     for name, table in _tables(rows).items():
         print_table(name, table, _BASE)
+
+
+def _check_folders(options: argparse.Namespace) -> None:
+    """Reads the folders that were given now: the first run of a set may be an hour away."""
+    for name in options.sets:
+        given = getattr(options, name)
+        if given is None or not any(given.iterdir()):  # to download into
+            continue
+        try:
+            check_published(name, str(given))
+        except DataError as error:
+            raise ValueError(str(error).replace("--dir", f"--{name}")) from None
 
 
 def _complete(options: argparse.Namespace) -> dict[Run, Row]:

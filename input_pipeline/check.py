@@ -77,7 +77,9 @@ def check(options: argparse.Namespace) -> Findings:
         check_image_folder(options.dir)
     findings = Findings()
     if options.name in PUBLISHED:
-        findings.tables += check_published(options.name, options.dir)
+        tables, notices = check_published(options.name, options.dir)
+        findings.tables += tables
+        findings.notices += [ListProblem(text) for text in notices]
         return findings
     if options.folder or options.embeddings:
         (_check_folder if options.folder else _check_embeddings)(options, findings)
@@ -231,9 +233,13 @@ def _report(findings: Findings, out: str, written: bool) -> str:
     problems = [f"problem: {problem.summary}" for problem in findings.problems]
     lines = [*findings.tables, *(f"notice: {notice.summary}" for notice in findings.notices)]
     if not problems:
-        last = f"no problems; every notice, pair by pair, is in {out}" if written else "no problems"
+        last = "no problems"
+        if findings.notices:
+            last += f", {counted(len(findings.notices), 'notice')}"
+        if written:
+            last += f"; every notice, pair by pair, is in {out}"
         return "\n".join([*lines, last])
-    count = f"{len(problems):,} problem{'s' if len(problems) > 1 else ''}"
+    count = counted(len(problems), "problem")
     last = f"{count}; all of them, image by image, are in {out}"
     return "\n".join([*lines, shortened(problems, _SHOWN, "\n"), last])
 

@@ -102,6 +102,12 @@ def test_the_reason_of_a_run_that_fails_is_told(start):
     assert "pairs=bank/seed0: no rows in the bank (all of it:" in errors
 
 
+def test_a_folder_without_the_set_is_refused_before_the_first_run(start, tmp_path):
+    _, errors = (refused := start(f"--fashion_mnist={tmp_path}")).communicate(timeout=60)
+    assert refused.returncode == 1 and not (tmp_path / "runs").exists()
+    assert f"no Fashion-MNIST files in {tmp_path}" in errors and "--fashion_mnist=FOLDER" in errors
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stop_lets_runs_save_and_leaves_none_behind(start, tmp_path, number, status):
     flags = ("--changes", "none", "--seeds", "7", f"--out={tmp_path / 'record.json'}")

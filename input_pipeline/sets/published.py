@@ -28,8 +28,11 @@ def read_published(
     return read_cifar10(directory, download=download), CLASS_NAMES
 
 
-def check_published(name: str, directory: str | None) -> list[str]:
-    """Tables of what the files hold; nothing is downloaded. DataError where they cannot be used."""
+def check_published(name: str, directory: str | None) -> tuple[list[str], list[str]]:
+    """(tables of what the files hold, notices); nothing is downloaded.
+
+    DataError where they cannot be used.
+    """
     try:
         pooled, class_names = read_published(name, "archive", directory, download=False)
     except DataError as error:
@@ -43,4 +46,13 @@ def check_published(name: str, directory: str | None) -> list[str]:
     }
     height, width = pooled.images.shape[1:3]
     size = f"{len(pooled.images):,} images, {width} x {height}"
-    return [f"{size}: {pooled.provenance}", list_table(lists, class_names)]
+    notices = [
+        f"{split} has no image of {class_names[i]}"
+        for split, listed in lists.items()
+        for i in np.flatnonzero(~listed.labels.any(axis=0))
+    ]
+    if pooled.official is False:
+        notices.append(pooled.provenance)
+    else:
+        size += f": {pooled.provenance}"
+    return [size, list_table(lists, class_names)], notices

@@ -86,6 +86,7 @@ def test_of_a_killed_process_all_but_the_last_rows_stay_and_a_waiting_one_goes_o
     assert len(opened(tmp_path)) == 40 and is_right(opened(tmp_path), images(40))
 
 
+@pytest.mark.thorough
 def test_killed_at_any_moment_leaves_a_store_that_opens(tmp_path, start):
     for attempt in range(8):
         process = start(0.0)

@@ -138,7 +138,7 @@ def test_odd_images_are_notices_and_no_problems(folder, capsys):
     assert "notice: 1 image of more than 8 bits" in shown
     assert "'images/2.jpg' (16-bit grey, decodes to 100% white and 0% black)" in shown
     assert "over 20 times as long as short" in shown and "'images/3.jpg' (300 x 10)" in shown
-    assert shown.endswith("no problems\n")
+    assert shown.endswith("no problems, 2 notices\n")
 
 
 def test_labels_that_lead_nowhere_are_problems(folder, capsys):

@@ -80,7 +80,7 @@ def test_a_temporary_folder_that_others_can_write_is_not_used(installed):
     assert not list(folder.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_damaged_cache_is_made_again(installed):
     folder = installed.parent / "cache"
     assert run(installed, RESAMPLE, NUMBA_CACHE_DIR=str(folder)) == ("50\n", [])

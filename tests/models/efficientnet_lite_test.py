@@ -111,7 +111,9 @@ def test_the_smallest_variant_takes_0_4_billion_multiply_adds():
     )
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite", "nest"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("efficientnet_lite", marks=pytest.mark.thorough), "nest"]
+)
 @pytest.mark.parametrize("key", [pytest.param(None, marks=pytest.mark.thorough), 7])
 def test_behind_any_stage_the_rest_gives_what_the_whole_pass_gives(name, key):
     backbone = small_backbone(drop_path_rate=LOWEST_RATE) if name != "nest" else small_nest()

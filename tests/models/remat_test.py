@@ -53,7 +53,7 @@ def test_the_same_embeddings_and_gradients_whatever_is_kept(measured):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_keeping_less_takes_less_memory(measured):
     found = {remat: size for remat, (_, size) in measured.items()}
     assert found["layers"] < found["dots"] < found["none"]

@@ -14,7 +14,7 @@ from input_pipeline.sets import published
 from input_pipeline.sets.mnist import FILES, read_mnist
 from tests.runs.small_run import StopAt, make_config
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 COUNTS = (200, 40)
 
 
@@ -41,15 +41,12 @@ def folder(tmp_path, monkeypatch):
     "overrides",
     [
         {"model__image_size": 32, "model__patch_size": 8, "data__crop_padding": 2},
-        pytest.param(
-            {
-                "model__image_size": 64,
-                "model__patch_size": 16,
-                "model__drop_path_rate": 0.0,
-                "optimizer__frozen": ("^patch_embed/", "^levels/0/"),
-            },
-            marks=pytest.mark.thorough,
-        ),
+        {
+            "model__image_size": 64,
+            "model__patch_size": 16,
+            "model__drop_path_rate": 0.0,
+            "optimizer__frozen": ("^patch_embed/", "^levels/0/"),
+        },
     ],
     ids=["32px", "features"],
 )

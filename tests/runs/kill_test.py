@@ -90,6 +90,7 @@ def test_a_signal_saves_and_exits_and_the_run_goes_on(stopped, undisturbed, tmp_
     assert outcome(workdir) == outcome(undisturbed)
 
 
+@pytest.mark.thorough
 def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
     stopped, undisturbed, tmp_path
 ):

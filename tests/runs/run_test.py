@@ -95,7 +95,7 @@ class StopDuringEvaluation(StopAt):
         return self.asked > 2
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_stopped_during_its_last_evaluation_still_records_it(finished, tmp_path):
     with pytest.raises(Interrupted, match="after step 24"):
         train(make_config(), tmp_path, StopDuringEvaluation(24))

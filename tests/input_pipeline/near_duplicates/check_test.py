@@ -57,7 +57,7 @@ def test_a_folder_has_pairs_anywhere(folder, capsys):
     assert run("--folder") == 0
     shown = capsys.readouterr().out
     assert "2 pairs of near-duplicates, which may become query and database" in shown
-    assert "no problems; every notice, pair by pair, is in check_problems.txt" in shown
+    assert "no problems, 1 notice; every notice, pair by pair, is in check_problems.txt" in shown
     assert (
         "'b/1.png' and 'b/part.png' (cropped, similarity " in Path("check_problems.txt").read_text()
     )

@@ -220,9 +220,14 @@ def test_check_tells_what_the_files_hold_or_what_is_wrong(tmp_path, monkeypatch,
     arguments = ["--name=mnist", f"--dir={write(tmp_path)}"]
     assert main(arguments) == 0
     told = capsys.readouterr().out
-    assert "50 images, 28 x 28: not the official files" in told and "no problems" in told
+    assert "50 images, 28 x 28\n" in told and "notice: not the official files" in told
+    assert told.endswith("no problems, 1 notice\n")
     rows = [line.split()[:3] for line in told.splitlines()]
     assert ["train", "30", "10"] in rows and ["test", "20", "10"] in rows
+    write(tmp_path, {TEST_LABELS: idx(np.where(CLASS_IDS == 7, 8, CLASS_IDS)[30:])})
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "notice: test has no image of seven\n" in told and told.endswith(" 2 notices\n")
     (tmp_path / TEST_LABELS).unlink()
     assert main(arguments) == 1
     assert re.search(f"lacks {TEST_LABELS}.* --dir=FOLDER", capsys.readouterr().err)

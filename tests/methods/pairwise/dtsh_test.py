@@ -96,6 +96,7 @@ def test_sums_over_triplets_and_their_gradient_are_those_of_the_definition():
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_large_batch_takes_the_memory_of_its_pairs():
     images = 512  # all triplets at once: 512 MiB of float32
     examples = golden_files.examples_of(jnp.eye(8)[jnp.arange(images) % 8])

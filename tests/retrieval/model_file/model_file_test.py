@@ -189,7 +189,11 @@ def test_bfloat16_is_compared_with_what_it_may_turn(run, tmp_path):
     "head, options",
     [
         ("divide_and_encode", {}),
-        ("batch_norm_tanh", {"head_kind": "hidden", "head_width": 4}),
+        pytest.param(
+            "batch_norm_tanh",
+            {"head_kind": "hidden", "head_width": 4},
+            marks=pytest.mark.thorough,
+        ),
     ],
 )
 def test_heads_and_odd_code_lengths_run_for_any_number_of_images(head, options):
