@@ -148,11 +148,13 @@ class TrainingLoop:
                 self.log.evaluation(record)
                 self._keep_best()
         stopping = self.stop.requested(step)
-        # A run stopped during an evaluation left a checkpoint of this step without its record.
-        if record or ((save_now or stopping) and self._saved_step != step):
-            meta = {"history": self.history, "epoch": step / exp.steps_per_epoch}
-            self.store.save(step, state, meta)
-            self._saved_step = step
+        meta = {"history": self.history, "epoch": step / exp.steps_per_epoch}
+        if self._saved_step != step:
+            if record or save_now or stopping:
+                self.store.save(step, state, meta)
+                self._saved_step = step
+        elif record:  # a run stopped during this evaluation left the checkpoint without its record
+            self.store.replace_meta(step, meta)
         if stopping:
             self.store.wait()
             self.stop.raise_interrupted(step, self.store.directory)

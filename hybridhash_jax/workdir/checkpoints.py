@@ -21,6 +21,7 @@ from hybridhash_jax.parameters import flatten
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.runtime.failures import is_damage, is_full_disk, reason
 from hybridhash_jax.workdir import names
+from input_pipeline.atomic_file import write_json
 from input_pipeline.messages import shortened
 from input_pipeline.options import Option
 
@@ -80,7 +81,7 @@ class CheckpointStore:
         self._policy.best_step = step
 
     def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
-        """Saves in the background; a checkpoint of the same step is replaced.
+        """Saves in the background a step that has no checkpoint.
 
         A CheckpointError if this or the save before could not be written; older ones are intact.
         """
@@ -88,10 +89,18 @@ class CheckpointStore:
         meta = dict(meta) | {"fingerprint": fingerprint(flat)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(flat), meta=ocp.args.JsonSave(meta))
         try:
-            if step in self._manager.all_steps():
-                self._manager.wait_until_finished()
-                self._manager.delete(step)
             self._manager.save(step, args=args, force=True)
+        except Exception as error:
+            raise self._write_error(error) from error
+
+    def replace_meta(self, step: int, meta: Mapping[str, Any]) -> None:
+        """Replaces what a checkpoint holds beside its arrays, in one move; CheckpointError as `save`."""
+        self.wait()
+        where = self.directory / str(step)
+        try:
+            if jax.process_index() == 0:
+                kept = {"fingerprint": read_meta(where)["fingerprint"]}
+                write_json(where / "meta" / "metadata", dict(meta) | kept)
         except Exception as error:
             raise self._write_error(error) from error
 

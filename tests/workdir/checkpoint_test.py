@@ -1,6 +1,7 @@
 """Checkpoints: exact, kept as promised, and damage is noticed wherever it is."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -74,14 +75,18 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path):
     assert CheckpointStore(tmp_path / "c").steps() == [2, 4, 5]
 
 
-def test_saving_a_step_again_replaces_it(tmp_path):
-    store = CheckpointStore(tmp_path / "c")
-    for seed in (1, 2):
-        store.save(5, make_state(seed), {"history": [seed]})
-    store.wait()
+def test_what_is_beside_the_arrays_is_replaced_or_stays(tmp_path):
+    store = CheckpointStore(tmp_path / "c", keep_latest=1)
+    store.save(5, make_state(1), {"history": [1]})
+    store.replace_meta(5, {"history": [1, 2]})
     state, meta = store.restore(5, make_state())
-    assert_equal(state, make_state(2))
-    assert meta == {"history": [2]}
+    assert_equal(state, make_state(1))
+    assert meta == {"history": [1, 2]}
+    in_the_way = tmp_path / "c" / "5" / "meta" / f".metadata.{os.getpid()}.part"
+    in_the_way.mkdir()
+    with pytest.raises(CheckpointError, match="could not write a checkpoint .*intact: step 5"):
+        store.replace_meta(5, {"history": [3]})
+    assert store.restore(5, make_state())[1] == {"history": [1, 2]}
 
 
 def test_a_donated_state_is_saved_as_it_was(tmp_path):
