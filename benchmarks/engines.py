@@ -26,7 +26,7 @@ from benchmarks import engine_servers
 from benchmarks.measure import record_file, run_and_exit, write_record
 from benchmarks.retrieval import make_codes
 from hybridhash_jax.retrieval.engine import ivf_build, nearest
-from hybridhash_jax.retrieval.export import files, milvus, pgvector
+from hybridhash_jax.retrieval.export import addresses, files, milvus, pgvector
 from hybridhash_jax.retrieval.export.check import check
 from hybridhash_jax.retrieval.export.rows import Rows
 from hybridhash_jax.retrieval.export.syncing import synchronize
@@ -130,7 +130,7 @@ def _postgres(rows: Rows, _: Path) -> Found:
 
 @contextlib.contextmanager
 def _milvus(rows: Rows, _: Path) -> Found:
-    os.environ[milvus.TOKEN] = engine_servers.MILVUS_TOKEN
+    os.environ[addresses.TOKEN] = engine_servers.MILVUS_TOKEN
     with engine_servers.milvus_server() as url, contextlib.ExitStack() as stack:
         found: list[tuple[str, Figures, Search]] = []
         kinds: dict[str, Kind] = {"Milvus BIN_FLAT": "exact", "Milvus BIN_IVF_FLAT": "ivf"}

@@ -210,6 +210,9 @@ def _check_writable(folder: Path) -> None:
             f"{folder} is the workdir of a run; give another place with --output=FOLDER"
         )
     own = any((folder / name).exists() for name in (names.RESULTS, names.REPORT, names.CODES))
+    own = own or any(
+        folder.glob(names.ALL_UNREADABLE)
+    )  # an evaluation that failed leaves that alone
     if folder.is_dir() and not own and (other := sorted(path.name for path in folder.iterdir())):
         raise ValueError(
             f"{folder} holds other files ({shortened(other)}); give a new folder with --output=FOLDER"

@@ -33,6 +33,9 @@ def evaluation(step: int, selected: int | None) -> str:
     return EVALUATION if step == selected else f"{EVALUATION}-{step}"
 
 
+ALL_UNREADABLE = "unreadable*.txt"  # every list that `unreadable` names
+
+
 def unreadable(process: int | None = None) -> str:
     """The list of images that could not be read; one a process where there are several."""
     return "unreadable.txt" if process is None else f"unreadable-{process}.txt"

@@ -110,6 +110,8 @@ def test_nothing_of_others_is_overwritten(own_codes, tmp_path, caplog):
     for name, why in (("photographs", "holds other files .cat.jpg"), ("run", "workdir of a run")):
         with pytest.raises(ValueError, match=f"{name} .*{why}.*--output=FOLDER"):
             evaluate_code_files(str(own_codes), tmp_path / "out", output=tmp_path / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "unreadable.txt").touch()  # of an evaluation that failed
     evaluate_code_files(str(own_codes), tmp_path / "out")
     evaluate_code_files(str(own_codes), tmp_path / "out")  # the same again
     copy = shutil.copytree(own_codes, tmp_path / "other")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hybridhash_jax.codes.files import load_code_sets, load_codes, save_codes
 from hybridhash_jax.config_fields import ConfigError
 from hybridhash_jax.evaluation_run import evaluate_checkpoint
 from hybridhash_jax.experiment import Experiment
+from hybridhash_jax.retrieval.model_file.records import record_of
 from hybridhash_jax.run import train
 from hybridhash_jax.runtime import console
 from hybridhash_jax.runtime.interrupt import Interrupted
@@ -20,6 +22,7 @@ from hybridhash_jax.workdir import results
 from hybridhash_jax.workdir.checkpoints import CheckpointError
 from hybridhash_jax.workdir.config import load_config
 from hybridhash_jax.workdir.log import read_log
+from tests.retrieval.index.made import MODEL
 from tests.runs.small_run import StopAt, make_config, outcome
 
 
@@ -112,7 +115,7 @@ def test_starting_a_finished_run_again_changes_nothing(finished):
     assert outcome(finished) == before
 
 
-def test_a_checkpoint_is_evaluated_as_it_was_in_training(finished, capsys):
+def test_a_checkpoint_is_evaluated_as_it_was_in_training(finished, tmp_path, capsys):
     console.set_up()
     (entry,) = json.loads((finished / "results.json").read_text())
     for which, record in (("selected", entry), ("latest", entry["last"])):
@@ -122,6 +125,14 @@ def test_a_checkpoint_is_evaluated_as_it_was_in_training(finished, capsys):
         own = "evaluation" if found["epoch"] == entry["epoch"] else "evaluation-24"
         saved = json.loads((finished / own / "results.json").read_text())
         assert saved == [found]
+    # A model card has them, also where the run's own results are gone.
+    alone = Path(shutil.copytree(finished, tmp_path / "w"))
+    (alone / "results.json").unlink()
+    for folder in (finished, alone):
+        source = {"kind": "workdir", "workdir": str(folder), "checkpoint": 24}
+        record = record_of(dataclasses.replace(MODEL, source=source))
+        assert record.measured is not None and record.entry["dataset"] == "digits"
+        assert record.measured["map_expected"] == entry["last"]["map_expected"]
     with pytest.raises(CheckpointError, match="there is no checkpoint .*7777"):
         evaluate_checkpoint(load_config(finished), finished, "7777")
     with pytest.raises(ValueError, match="accepted: selected, latest"):

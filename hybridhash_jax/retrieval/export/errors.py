@@ -2,7 +2,7 @@
 
 import re
 
-_IN_ADDRESS = re.compile(r"(://)[^/\s]*@")
+_IN_ADDRESS = re.compile(r"(://)\S*@")  # up to the last @: a password may have / and @
 _AS_SETTING = re.compile(r"((?:password|token)\s*=\s*)('[^']*'|[^\s&]*)", re.IGNORECASE)
 
 

@@ -3,22 +3,20 @@
 import contextlib
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from hybridhash_jax.retrieval.export.addresses import milvus_parts, milvus_refusal
 from hybridhash_jax.retrieval.export.errors import ExportError, ServerGone, missing
 from hybridhash_jax.retrieval.export.rows import TEXTS, Batch
 from hybridhash_jax.retrieval.export.table import Wanted, lists_fit, lists_for
 from hybridhash_jax.retrieval.export.target import Hits
 from input_pipeline.progress import Progress
 
-TOKEN = "MILVUS_TOKEN"
 _READ_AT_ONCE = 16_000  # Milvus gives at most 16,384
 _MOST_LISTS = 65_536
 _MOST_FOUND = 16_384
@@ -29,9 +27,6 @@ _IN_USE_SECONDS, _IN_USE_RATE = 60.0, 2000.0  # and seconds more, for so many co
 _FIELD = "code"
 _NO_CONNECTION = 2  # of pymilvus's codes
 _STRONG = "Strong"  # what was written is read
-_ADDRESS = (
-    f"http://USER:PASSWORD@HOST:19530, or without USER:PASSWORD and {TOKEN} in the environment"
-)
 
 
 @contextlib.contextmanager
@@ -51,11 +46,11 @@ def open_table(url: str, wanted: Wanted) -> Iterator["MilvusTable"]:
     except ImportError:
         raise missing("pymilvus", "requirements-engines.txt") from None
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)  # it would print tracebacks
-    place, arguments = _parts(url)
+    place, arguments = milvus_parts(url)
     try:
         client = pymilvus.MilvusClient(**arguments, timeout=10)
     except pymilvus.MilvusException as error:
-        raise ExportError(_refused(place, arguments["uri"], error)) from None
+        raise ExportError(milvus_refusal(place, arguments["uri"], error)) from None
     with contextlib.closing(client):
         yield MilvusTable(client, f"{wanted.name} of {place}", wanted)
 
@@ -267,43 +262,3 @@ def _is_gone(error: Exception) -> bool:
 def _kind(field: Any) -> str:
     size = field["params"].get("dim")
     return field["type"].name + (f"({size})" if size else "")
-
-
-def _parts(url: str) -> tuple[str, dict[str, str]]:
-    """Where an address leads to, without its password, and what `MilvusClient` takes."""
-    token = os.environ.get(TOKEN, "")
-    if url.startswith("unix:"):
-        return f"Milvus at {url}", {"uri": url, "token": token}
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or 19530
-    except ValueError:
-        host, port, parts = None, 0, None
-    if parts is None or parts.scheme not in ("http", "https", "tcp") or not host:
-        raise ExportError(f"--url is no address of Milvus; give {_ADDRESS}")
-    if parts.username:
-        token = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    uri = f"{parts.scheme}://{host}:{port}"
-    database = parts.path.strip("/")
-    return f"Milvus at {uri}", {"uri": uri, "token": token, "db_name": database}
-
-
-def _refused(place: str, uri: str, error: Any) -> str:
-    if error.code == 800:
-        return f"{place} has no such database; make it, or leave it out of --url"
-    if _listens(uri):  # pymilvus says one thing for both
-        return f"{place} refuses this user or password, or is no Milvus; give {_ADDRESS}"
-    return f"{place} does not answer; start it, or give {_ADDRESS}"
-
-
-def _listens(uri: str) -> bool:
-    try:
-        if uri.startswith("unix:"):
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(uri.removeprefix("unix:"))
-        else:
-            parts = urlsplit(uri)
-            socket.create_connection((parts.hostname, parts.port), 5).close()
-    except OSError:
-        return False
-    return True

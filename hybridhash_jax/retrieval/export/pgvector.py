@@ -6,6 +6,7 @@ ones are.
 """
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from hybridhash_jax.retrieval.export.addresses import postgresql_place, postgresql_refusal
 from hybridhash_jax.retrieval.export.errors import ExportError, ServerGone, missing
 from hybridhash_jax.retrieval.export.rows import TEXTS, Batch
 from hybridhash_jax.retrieval.export.table import Wanted, lists_fit, lists_for
@@ -34,7 +36,6 @@ _CONNECTION = {
     "tcp_user_timeout": 60_000,
     "fallback_application_name": "hybridhash export",
 }
-_ADDRESS = "postgresql://USER@HOST:5432/DATABASE, the password in PGPASSWORD or ~/.pgpass"
 
 
 @contextlib.contextmanager
@@ -52,11 +53,11 @@ def open_table(url: str, wanted: Wanted) -> Iterator["PgTable"]:
         import psycopg
     except ImportError:
         raise missing("psycopg", "requirements-engines.txt") from None
-    place = _place(psycopg, url)
+    place = postgresql_place(url)
     try:
         connection = psycopg.connect(url, autocommit=True, **_CONNECTION)  # pyright: ignore
     except (psycopg.Error, UnicodeError) as error:
-        raise ExportError(_refused(place, error)) from None
+        raise ExportError(postgresql_refusal(place, error)) from None
     with contextlib.closing(connection):
         yield PgTable(connection, f"{wanted.name} of {place}", wanted)
 
@@ -268,30 +269,10 @@ def _reason(error: Any) -> str:
 
 
 def _index_name(table: str) -> str:
-    return f"{table[:50]}_code_ivfflat"
-
-
-def _place(psycopg: Any, url: str) -> str:
-    """Where an address leads to, without its password."""
-    try:
-        parts = psycopg.conninfo.conninfo_to_dict(url)
-    except psycopg.Error:
-        raise ExportError(f"--url is no address of PostgreSQL; give {_ADDRESS}") from None
-    host, port = parts.get("host") or "localhost", parts.get("port") or 5432
-    return f"PostgreSQL at {host}:{port}/{parts.get('dbname') or ''}"
-
-
-def _refused(place: str, error: Exception) -> str:
-    text = str(error)
-    if "password authentication failed" in text:
-        return f"{place} refuses this user or password; give {_ADDRESS}"
-    if "no password supplied" in text:
-        return f"{place} asks for a password; give {_ADDRESS}"
-    if "FATAL" in text and "does not exist" in text:
-        return f"{place} has no such database or user; make it, or give {_ADDRESS}"
-    if "FATAL" in text:
-        return f"{place} refuses the connection, see the server's log; give {_ADDRESS}"
-    return f"{place} does not answer; start it, or give {_ADDRESS}"
+    """At most the 63 letters that PostgreSQL keeps, and of no other table."""
+    if len(table) > 50:
+        table = f"{table[:41]}_{hashlib.sha256(table.encode()).hexdigest()[:8]}"
+    return f"{table}_code_ivfflat"
 
 
 def _bits(packed: np.ndarray, bits: int) -> list[str]:

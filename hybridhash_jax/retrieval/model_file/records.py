@@ -55,12 +55,11 @@ def record_of(model: Model) -> Record:
 def _of_run(workdir: Path, step: int) -> Record:
     config = load_config(workdir)
     entries = _results(workdir / names.RESULTS)
-    # Of a checkpoint that is not the selected one, --mode=evaluate writes elsewhere.
-    entries += _results(workdir / f"{names.EVALUATION}-{step}" / names.RESULTS)
-    found = [
-        (entry, one) for entry in entries for one in _evaluations(entry) if one["step"] == step
-    ]
-    entry, measured = found[0] if found else ((entries or [{}])[0], None)
+    found = [one for entry in entries for one in entry.get("evaluations", ())]
+    for folder in (names.EVALUATION, f"{names.EVALUATION}-{step}"):  # of --mode=evaluate
+        found += _results(workdir / folder / names.RESULTS)
+    measured = next((one for one in found if one.get("step") == step), None)
+    entry = next(iter(entries), measured or {})
     weights = config.init.weights
     return Record(
         learned=f"{config.method.name}, {config.num_epochs} epochs, checkpoint {step}",
@@ -79,10 +78,6 @@ def _results(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError):
         return []
     return [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
-
-
-def _evaluations(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [one for one in entry.get("evaluations", ()) if one.get("step") is not None]
 
 
 def _licence(weights: str | None) -> str:

@@ -20,6 +20,7 @@ from tests.retrieval.index.made import MODEL, make
         (["--to=npz", "--output=x", "--k=0"], "--k=0; give 1 or more"),
         (["--to=milvus", "--url=http://x", "--name=a-b"], "letters, digits and _"),
         (["--to=milvus", "--ulr=http://me:h1dden@x"], "unrecognized arguments: --ulr=http://***@x"),
+        (["--to=milvus", "--ulr=http://me:@h1dden/h1dden@x"], "arguments: --ulr=http://***@x"),
     ],
 )
 def test_wrong_usage(flags, message, capsys):
@@ -45,6 +46,17 @@ def test_the_address_may_come_from_the_environment(tmp_path, monkeypatch, capsys
     assert command.main([f"--index={index}", "--to=pgvector", "--name=t"]) == 1
     error = capsys.readouterr().err
     assert "PostgreSQL at 127.0.0.1:9/x does not answer" in error and "h1dden" not in error
+
+
+@pytest.mark.parametrize("password", ["h1dden/h1dden", "h1dden@h1dden", "1/h1dden", "1/@h1dden"])
+@pytest.mark.parametrize("to, scheme", [("pgvector", "postgresql"), ("milvus", "http")])
+def test_an_address_that_cannot_be_told_apart_is_not_shown(to, scheme, password, tmp_path, capsys):
+    index = make(tmp_path / "a.idx", [b"a.jpg"])
+    address = f"--url={scheme}://me:{password}@127.0.0.1:9/x"
+    assert command.main([f"--index={index}", f"--to={to}", address, "--name=t"]) == 1
+    error = capsys.readouterr().err
+    assert "h1dden" not in error
+    assert "%2F" in error or "no address of Milvus" in error or "Milvus at http://127" in error
 
 
 @pytest.mark.parametrize("to, package", [("pgvector", "psycopg"), ("milvus", "pymilvus")])

@@ -134,6 +134,15 @@ def test_lists_find_what_is_told(engine, many, capsys):
     )
 
 
+def test_tables_whose_long_names_begin_alike_have_their_own_lists(postgres, many, capsys):
+    names = ["t" * 54 + ending for ending in ("_one", "_two")]
+    for name in names:
+        assert command.main(postgres.flags(many, name, "--lists=54", "--probes=1")) == 0
+    assert command.main(postgres.flags(many, names[0], "--kind=exact")) == 0
+    found = postgres.run("SELECT tablename FROM pg_indexes WHERE indexdef LIKE '%ivfflat%'")
+    assert (names[1],) in found and (names[0],) not in found
+
+
 def test_lists_of_few_rows_are_not_praised_for_what_a_longer_answer_finds(postgres, many, capsys):
     flags = ("--lists=300", "--probes=1")  # ten codes a list
     assert command.main(postgres.flags(many, "few", *flags)) == 0
