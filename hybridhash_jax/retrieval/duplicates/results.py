@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridhash_jax.retrieval.duplicates.accepted import Accepted, Image
+from hybridhash_jax.retrieval.duplicates.accepted import Accepted, Image, real_path
 from hybridhash_jax.retrieval.duplicates.sources import Source
 from input_pipeline.near_duplicates.finding import Found, Options
 from input_pipeline.near_duplicates.groups import make_groups
@@ -36,6 +36,7 @@ class Results:
         """Groups what was found; `sources` are one, or two that are compared with each other."""
         self._sources, self._options = sources, options
         self._num_first = len(sources[0].names)
+        self._against = real_path(sources[1].place) if len(sources) > 1 else ""
         second = found.second + (self._num_first if len(sources) > 1 else 0)
         # A file that both have is no duplicate of itself, nor is a link of what it leads to.
         kept = _of_two_files(sources, found)
@@ -114,7 +115,8 @@ class Results:
 
     def _image(self, row: int) -> Image:
         source, place = self.source_of(row)
-        return Image(source.names[place], f"{int(source.pictures.hashes[place]):016x}")
+        side = "" if row < self._num_first else self._against
+        return Image(source.names[place], f"{int(source.pictures.hashes[place]):016x}", side)
 
     def _id(self, rows: Sequence[int]) -> str:
         """Eight digits that stay while the group has the same images."""

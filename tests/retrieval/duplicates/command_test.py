@@ -260,3 +260,36 @@ def test_a_file_on_both_sides_is_no_duplicate_of_itself(folder, capfdbinary):
     pairs = json.loads(both)["pairs"]
     assert pairs
     assert not [pair for pair in pairs if pair["first"] == pair["second"]]
+
+
+def test_what_is_accepted_in_a_folder_or_against_one_is_still_told_against_another(
+    tmp_path, capfdbinary
+):
+    queries, databases = tmp_path / "queries", [tmp_path / "one", tmp_path / "two"]
+    save(queries / "a.png", scene(0))
+    save(queries / "b.png", scene(0).resize((120, 90)))
+    for database in databases:
+        save(database / "a.png", scene(0))  # the same name and content on the other side
+    options = ("--fail_if_found", "--view=plain")
+    against = [(str(queries), f"--against={database}", *options) for database in databases]
+    printed(capfdbinary, str(queries), "--accept=all")
+    for arguments in against:
+        assert b"1 group of near-duplicates" in printed(capfdbinary, *arguments, code=3)
+    printed(capfdbinary, *against[0], "--accept=all")
+    assert b"2 accepted pairs not shown" in printed(capfdbinary, *against[0])
+    printed(capfdbinary, *against[1], code=3)
+    assert b"1 accepted pair not shown" in printed(capfdbinary, str(queries), *options)
+
+
+def test_groups_that_an_earlier_version_accepted_are_read(tmp_path, capfdbinary):
+    place = tmp_path / "pictures"
+    for name in ("a.png", "b.png"):
+        save(place / name, scene(0))
+    hash_ = f"{perceptual_hash(np.asarray(scene(0).convert('RGB'))):016x}"
+    groups = [[["a.png", hash_], ["b.png", hash_]]]
+    file = tmp_path / "pictures.accepted.json"
+    file.write_text(json.dumps({"format": 1, "groups": groups}))
+    assert b"1 accepted pair not shown" in printed(capfdbinary, str(place), "--fail_if_found")
+    save(place / "c.png", scene(0))
+    printed(capfdbinary, str(place), "--accept=all")
+    assert json.loads(file.read_bytes())["groups"][0] == groups[0]
