@@ -293,3 +293,20 @@ def test_groups_that_an_earlier_version_accepted_are_read(tmp_path, capfdbinary)
     save(place / "c.png", scene(0))
     printed(capfdbinary, str(place), "--accept=all")
     assert json.loads(file.read_bytes())["groups"][0] == groups[0]
+
+
+def test_equal_images_of_two_sides_are_told_so_and_stay_in_one_group(tmp_path, capfdbinary):
+    queries, database = tmp_path / "queries", tmp_path / "database"
+    save(queries / "a.png", scene(0))
+    save(queries / "a again.png", scene(0))
+    save(queries / "small.png", scene(0).resize((120, 90)))
+    save(database / "b.png", scene(0))
+    arguments = (str(queries), f"--against={database}", "--format=json", "--view=plain")
+    (group,) = json.loads(printed(capfdbinary, *arguments))["groups"]
+    told = [(one["path"], one["relation"]) for one in group["images"]]
+    # small.png is paired with b.png alone, which the founder equals.
+    assert told == [
+        ("a again.png", ""), ("a.png", "equal"), ("b.png", "equal"), ("small.png", "same view"),
+    ]  # fmt: skip
+    similarities = [one["similarity"] for one in group["images"]]
+    assert similarities[:3] == [1, 1, 1] and 0.84 < similarities[3] < 1
