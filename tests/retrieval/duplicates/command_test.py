@@ -1,9 +1,11 @@
 """`hybridhash duplicates`: over folders and indexes, what it prints and writes, its exit codes."""
 
+import base64
 import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from hybridhash_jax.retrieval.duplicates.command import main
+from hybridhash_jax.retrieval.encoding import folder as encoding
+from hybridhash_jax.retrieval.encoding import making
+from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.retrieval.index import Entry, Model, create_index, open_writer
 from input_pipeline.near_duplicates.hashing import perceptual_hash
 from tests.input_pipeline.near_duplicates.scenes import crop, scene
+from tests.retrieval.encoding.fakes import FakeEncoder
 
 
 def save(path: Path, picture: Image.Image) -> None:
@@ -310,3 +316,26 @@ def test_equal_images_of_two_sides_are_told_so_and_stay_in_one_group(tmp_path, c
     ]  # fmt: skip
     similarities = [one["similarity"] for one in group["images"]]
     assert similarities[:3] == [1, 1, 1] and 0.84 < similarities[3] < 1
+
+
+def test_a_turned_photograph_is_found_in_an_index_of_a_run_that_does_not_turn(
+    tmp_path, monkeypatch, capfdbinary
+):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("queries", "database"):
+        (tmp_path / name).mkdir()
+        scene(0).save(tmp_path / name / f"{name}.jpg", exif=exif)
+    encoder = FakeEncoder()
+    assert not encoder.transform.options.apply_orientation
+    monkeypatch.setattr(making, "new_encoder", lambda *_: encoder)
+    index, page = tmp_path / "database.idx", tmp_path / "page.html"
+    encoding.encode(Request(str(tmp_path / "database"), index, num_workers=1))
+    arguments = (str(tmp_path / "queries"), f"--against={index}", "--view=plain", "--format=json")
+    out = printed(capfdbinary, *arguments, f"--html={page}", f"--output={tmp_path}/found.json")
+    assert b"1 group of near-duplicates with 2 images" in out
+    (group,) = json.loads((tmp_path / "found.json").read_bytes())["groups"]
+    assert [(one["width"], one["height"]) for one in group["images"]] == [(150, 200)] * 2
+    shown = re.findall(r"data:image/[a-z]+;base64,([A-Za-z0-9+/=]+)", page.read_text())
+    sizes = [Image.open(io.BytesIO(base64.b64decode(one))).size for one in shown]
+    assert len(sizes) == 2 and all(width < height for width, height in sizes)
