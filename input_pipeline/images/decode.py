@@ -50,17 +50,35 @@ def decode_image(data: bytes, options: DecodeOptions = DecodeOptions()) -> np.nd
     Any of `formats.FORMATS`; the first frame counts. `UnreadableImage` for no image, one that is
     damaged or cut off, larger than `options.max_pixels`, or more than memory holds.
     """
+    if options.apply_orientation:
+        return turned(*decode_with_orientation(data, options))
+    pixels = _decode_jpeg(data, options)
+    return _decode_with_pillow(data, options)[0] if pixels is None else pixels
+
+
+def decode_with_orientation(
+    data: bytes, options: DecodeOptions = DecodeOptions()
+) -> tuple[np.ndarray, int]:
+    """The pixels as they lie, whatever `options` say of turning, and EXIF's orientation, for `turned`.
+
+    That is 1, upright, where it cannot be read. Else as `decode_image`.
+    """
     pixels = _decode_jpeg(data, options)
     if pixels is None:
-        return _decode_with_pillow(data, options)
-    if not options.apply_orientation:
-        return pixels
+        return _decode_with_pillow(data, options, with_orientation=True)
     try:
-        image = open_image(data)
+        with open_image(data) as image:
+            return pixels, _orientation(image)
     except UnreadableImage:  # the pixels are good, so only the orientation is unknown
-        return pixels
-    with image:
-        return _turned(pixels, image)
+        return pixels, 1
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels [h, w, 3] upright, by their EXIF orientation from 1 to 8."""
+    turns, swapped = _TURNS.get(orientation, (0, 0))
+    with fits_in_memory(pixels.shape[1], pixels.shape[0]):
+        rotated = np.rot90(pixels, turns)
+        return np.ascontiguousarray(rotated[:, ::-1] if swapped else rotated)
 
 
 def read_header(data: bytes, options: DecodeOptions = DecodeOptions()) -> Header:
@@ -114,13 +132,16 @@ def _decode_jpeg(data: bytes, options: DecodeOptions) -> np.ndarray | None:
             return None
 
 
-def _decode_with_pillow(data: bytes, options: DecodeOptions) -> np.ndarray:
+def _decode_with_pillow(
+    data: bytes, options: DecodeOptions, *, with_orientation: bool = False
+) -> tuple[np.ndarray, int]:
+    """The pixels, not turned, and the orientation; 1 where it is not asked for."""
     with open_image(data) as image:
         # Before decoding, from the header: Pillow's own check is a warning, which may be off.
         _check_size(Header(*image.size, image.mode), options)
         with fits_in_memory(*image.size):
             pixels = _load(image)
-            return _turned(pixels, image) if options.apply_orientation else pixels
+        return pixels, _orientation(image) if with_orientation else 1
 
 
 def _load(image: Image.Image) -> np.ndarray:
@@ -157,16 +178,13 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray((image.convert("RGBA") if transparent else image).convert("RGB"))
 
 
-def _turned(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """The pixels as the EXIF orientation says; as they are where that cannot be read."""
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, from 1 to 8."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        turns, swapped = _TURNS.get(orientation, (0, 0))
+        return orientation if orientation in _TURNS else 1
     except Exception:  # damaged EXIF says nothing of the pixels
-        return pixels
-    with fits_in_memory(*image.size):
-        turned = np.rot90(pixels, turns)
-        return np.ascontiguousarray(turned[:, ::-1] if swapped else turned)
+        return 1
 
 
 def _check_size(header: Header, options: DecodeOptions) -> None:

@@ -13,6 +13,12 @@ from input_pipeline.errors import UnreadableImage
 
 # MPO, of cameras with two lenses, opens as JPEG. HEIF is read where pillow-heif is installed.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
+# How names of such files end. What is in a file decides how it is read.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif",
+    ".tiff", ".avif", ".avifs",
+)  # fmt: skip
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")  # apart, since HEIF is not read everywhere
 _OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # not in every build of Pillow
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _RAW_BYTES = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")

@@ -88,6 +88,7 @@ def near_duplicates(
     found = [_looked_for(own, other, views, options, progress)]
     back = _looked_for(other, own, views, options, progress, first_view=1)
     found.append(back._replace(first=back.second, second=back.first, reversed=~back.reversed))
+    found.append(_equal(own, other))
     return _with_copies(_best_of_each(_joined(found)), own, other)
 
 
@@ -101,11 +102,11 @@ class _Side:
 
     def __init__(self, pictures: Pictures):
         self.pictures = pictures
-        owners: dict[bytes, int] = {}
+        self.owners: dict[bytes, int] = {}  # the first image by hash and picture
         self.owner = np.arange(len(pictures))
         for row, (value, small) in enumerate(zip(pictures.hashes, pictures.small, strict=True)):
             digest = hashlib.blake2b(value.tobytes() + small.tobytes(), digest_size=16).digest()
-            self.owner[row] = owners.setdefault(digest, row)
+            self.owner[row] = self.owners.setdefault(digest, row)
         is_first = self.owner == np.arange(len(pictures))
         self.compared = np.flatnonzero(is_first & ~pictures.flat())
 
@@ -254,10 +255,8 @@ def _take(found: Found, which: np.ndarray) -> Found:
 
 
 def _with_copies(found: Found, own: _Side, other: _Side) -> Found:
-    """Adds the pairs of images that equal a paired one, and those of flat images that are equal."""
+    """Adds the pairs of images that equal a paired one of their side."""
     rows = [_rows_by_owner(side.owner) for side in (own, other)]
-    flat = _equal_flat(own, other)
-    found = _joined([found, flat])
     places, first, second = [], [], []
     for k, (a, b) in enumerate(zip(found.first.tolist(), found.second.tolist(), strict=True)):
         for one in rows[0][a]:
@@ -276,12 +275,7 @@ def _rows_by_owner(owner: np.ndarray) -> dict[int, list[int]]:
     return rows
 
 
-def _equal_flat(own: _Side, other: _Side) -> Found:
-    def flat(side: _Side) -> dict[bytes, int]:
-        is_first = side.owner == np.arange(len(side.owner))
-        rows = np.flatnonzero(is_first & side.pictures.flat()).tolist()
-        return {side.pictures.small[row].tobytes(): row for row in rows}
-
-    mine, theirs = flat(own), flat(other)
-    pairs = np.array([(row, theirs[x]) for x, row in mine.items() if x in theirs], np.int64)
-    return _found(*pairs.reshape(-1, 2).T, exact=True)
+def _equal(own: _Side, other: _Side) -> Found:
+    """Pairs across the sides with the same hash and picture, flat ones too."""
+    rows = [(row, other.owners[x]) for x, row in own.owners.items() if x in other.owners]
+    return _found(*np.array(rows, np.int64).reshape(-1, 2).T, exact=True)

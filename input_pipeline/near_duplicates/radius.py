@@ -5,7 +5,6 @@ share a part are compared; where that is more work than comparing all, all are c
 """
 
 import contextlib
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -41,12 +40,10 @@ def pairs_within(
     second: np.ndarray | None = None,
     *,
     num_workers: int | None = None,
-    progress: Callable[[int], object] = lambda _: None,
 ) -> Pairs:
     """All pairs of hashes uint64 [N] and [M] that differ in at most `radius` bits, in row order.
 
-    Without `second`, pairs of rows i < j of `first`. `progress` is called with numbers of
-    comparisons that add up to `work(...)`.
+    Without `second`, pairs of rows i < j of `first`.
 
     Raises:
       ValueError: there are more than `MAX_PAIRS`.
@@ -76,7 +73,6 @@ def pairs_within(
         for one in results:
             found.append(one)
             total += len(one.first)
-            progress(1)
             if total > MAX_PAIRS:
                 raise ValueError(
                     f"more than {MAX_PAIRS:,} pairs are within {radius} bits: give a smaller radius"

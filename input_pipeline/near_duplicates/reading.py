@@ -10,12 +10,12 @@ import numpy as np
 from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.decode import DecodeOptions, decode_image, fits_in_memory
 from input_pipeline.images.encoded import Reader
+from input_pipeline.images.formats import HEIF_SUFFIXES, IMAGE_SUFFIXES
 from input_pipeline.near_duplicates.hashing import perceptual_hash
 from input_pipeline.near_duplicates.pictures import Pictures, small_picture
-from input_pipeline.sets.folders import IMAGE_SUFFIXES
 from input_pipeline.threads import map_in_threads
 
-_HEIF = (".heic", ".heif", ".hif")
+_ENDS = (*IMAGE_SUFFIXES, *HEIF_SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ def image_files(folder: str | os.PathLike[str]) -> list[str]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = os.path.join(place, name)
-            if not name.startswith(".") and name.lower().endswith((*IMAGE_SUFFIXES, *_HEIF)):
+            if not name.startswith(".") and name.lower().endswith(_ENDS):
                 found += [os.path.relpath(path, top)] if _is_inside(path, top) else []
     return sorted(found, key=os.fsencode)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.errors import DataError
-from input_pipeline.images.formats import accepted_formats, starts_as
+from input_pipeline.images.formats import (
+    HEIF_SUFFIXES,
+    IMAGE_SUFFIXES,
+    accepted_formats,
+    starts_as,
+)
 from input_pipeline.messages import counted, shortened
 
-# Such files count as images unopened; all others are asked by their first bytes.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".avif",
-)  # fmt: skip
 # What storage boxes, archives and systems leave in folders of photographs.
 _JUNK = (
     "@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information",
@@ -57,7 +58,8 @@ class FolderImages:
             if not name.endswith("/"):
                 kinds.setdefault(os.path.splitext(name)[1].lower(), []).append(name)
         for kind, names in sorted(kinds.items()):
-            advice = ", convert them to JPEG" if kind in (".heic", ".heif", ".jp2", ".raw") else ""
+            convertible = kind in (*HEIF_SUFFIXES, ".jp2", ".raw")
+            advice = ", convert them to JPEG" if convertible else ""
             what = f"{kind} file" if kind else "file without an ending"
             if kind in IMAGE_SUFFIXES:
                 advice = " in no class, or links to nothing"
@@ -169,6 +171,7 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     is_file = os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
     if not (is_file and _is_text(entry.name)):
         return False
+    # A file with such a name counts unopened. HEIF does where it can be read.
     return entry.name.lower().endswith(IMAGE_SUFFIXES) or _starts_as_image(entry.path)
 
 

@@ -18,10 +18,12 @@ class Image(NamedTuple):
     Attributes:
       path: relative to its folder.
       hash: its perceptual hash, 16 hexadecimal digits.
+      side: the real path of the folder or index given as --against, for its images; else empty.
     """
 
     path: str
     hash: str
+    side: str = ""
 
 
 class Accepted:
@@ -56,7 +58,9 @@ class Accepted:
         for group in groups:
             self.groups.append(list(group))
             self._note(len(self.groups) - 1, group)
-        write_json(self.file, {"format": _FORMAT, "groups": self.groups})
+        # Without its empty side an image is as earlier versions write and read it.
+        written = [[one if one.side else one[:2] for one in group] for group in self.groups]
+        write_json(self.file, {"format": _FORMAT, "groups": written})
 
     def _note(self, number: int, group: Iterable[Image]) -> None:
         for one in group:
@@ -65,5 +69,10 @@ class Accepted:
 
 def default_file(place: str) -> Path:
     """Beside the folder or the index: PICTURES.accepted.json."""
-    path = Path(os.path.realpath(Path(place).expanduser()))
+    path = Path(real_path(place))
     return path.with_name(f"{path.name}.accepted.json")
+
+
+def real_path(place: str) -> str:
+    """A folder or an index as it is known by, however it was given."""
+    return os.path.realpath(Path(place).expanduser())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridhash_jax.retrieval.duplicates.accepted import Accepted, Image
+from hybridhash_jax.retrieval.duplicates.accepted import Accepted, Image, real_path
 from hybridhash_jax.retrieval.duplicates.sources import Source
 from input_pipeline.near_duplicates.finding import Found, Options
 from input_pipeline.near_duplicates.groups import make_groups
@@ -36,6 +36,7 @@ class Results:
         """Groups what was found; `sources` are one, or two that are compared with each other."""
         self._sources, self._options = sources, options
         self._num_first = len(sources[0].names)
+        self._against = real_path(sources[1].place) if len(sources) > 1 else ""
         second = found.second + (self._num_first if len(sources) > 1 else 0)
         # A file that both have is no duplicate of itself, nor is a link of what it leads to.
         kept = _of_two_files(sources, found)
@@ -114,7 +115,8 @@ class Results:
 
     def _image(self, row: int) -> Image:
         source, place = self.source_of(row)
-        return Image(source.names[place], f"{int(source.pictures.hashes[place]):016x}")
+        side = "" if row < self._num_first else self._against
+        return Image(source.names[place], f"{int(source.pictures.hashes[place]):016x}", side)
 
     def _id(self, rows: Sequence[int]) -> str:
         """Eight digits that stay while the group has the same images."""
@@ -126,15 +128,26 @@ class Results:
 
     def _members(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """The images of a group, each with what it is to the founder."""
+        # Of two sources, an image may be paired with the founder's equal on the other side alone.
+        others = [row for row in rows if row >= self._num_first and self._are_equal(rows[0], row)]
+        founders = [rows[0], *others[:1]]
         members = []
         for row in rows:
-            pair = self._by_rows.get((rows[0], row)) or self._by_rows.get((row, rows[0]))
+            pairs = (self._pair_of(one, row) for one in founders if row != rows[0])
+            pair = next((one for one in pairs if one), None)
             told = pair["relation"] if pair else ("" if row == rows[0] else "equal to another one")
-            if pair and pair["rows"][1] == rows[0]:
+            if pair and pair["rows"][0] == row:
                 told = inverse(told)
             similarity = pair["similarity"] if pair else 1.0
             members.append(self.shown(row) | {"relation": told, "similarity": similarity})
         return members
+
+    def _pair_of(self, one: int, other: int) -> dict[str, Any] | None:
+        return self._by_rows.get((one, other)) or self._by_rows.get((other, one))
+
+    def _are_equal(self, one: int, other: int) -> bool:
+        pair = self._pair_of(one, other)
+        return pair is not None and pair["relation"] == "equal"
 
     def _pair(self, found: Found, k: int, group: str | None) -> dict[str, Any]:
         view = "equal" if found.exact[k] else VIEWS[self._options.view]()[found.views[k]].name

@@ -48,9 +48,9 @@ class Source:
         return self.folder and os.path.realpath(self.folder / self.names[row])
 
     def thumbnail(self, row: int, side: int) -> np.ndarray | None:
-        """The image uint8 [h, w, 3], its longer side at most so many pixels; None if it is gone."""
+        """The upright image uint8 [h, w, 3], the longer side at most `side`; None if it is gone."""
         images = EncodedImages(self.names, self.reader)
-        return load_thumbnails(images, [row], side).get(row)
+        return load_thumbnails(images, [row], side, upright=True).get(row)
 
 
 def read_source(place: str, options: DecodeOptions, num_workers: int) -> Source:

@@ -8,12 +8,9 @@ from pathlib import Path
 from hybridhash_jax.retrieval.encoding.path_list import PathList
 from hybridhash_jax.retrieval.names import inside, shown
 from input_pipeline.errors import DataError
+from input_pipeline.images.formats import HEIF_SUFFIXES, IMAGE_SUFFIXES
 
-# Ends of the names of files that are looked at. What is in a file decides how it is read.
-ENDS = (
-    b".jpg", b".jpeg", b".jpe", b".jfif", b".mpo", b".png", b".apng", b".webp", b".bmp", b".dib",
-    b".gif", b".tif", b".tiff", b".avif", b".avifs", b".heic", b".heif", b".hif",
-)  # fmt: skip
+_ENDS = tuple(map(os.fsencode, (*IMAGE_SUFFIXES, *HEIF_SUFFIXES)))
 
 
 @dataclasses.dataclass
@@ -96,7 +93,7 @@ def _taken(
         listing.hidden += 1
     elif entry.is_dir(follow_symlinks=False):
         return name + b"/" if entry.path != skipped else None
-    elif not name.lower().endswith(ENDS):
+    elif not name.lower().endswith(_ENDS):
         listing.others += 1
     elif _is_file(entry, top):
         return name

@@ -7,7 +7,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from input_pipeline.images.decode import decode_image, fits_in_memory
+from input_pipeline.images.decode import (
+    decode_image,
+    decode_with_orientation,
+    fits_in_memory,
+    turned,
+)
 from input_pipeline.images.encoded import read_image_file
 from input_pipeline.images.resample import resample, resample_few
 from input_pipeline.images.transforms import ImageTransform
@@ -18,7 +23,10 @@ _QUALITY = 80
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """One image: the crop that the network sees, uint8 [S, S, 3], and what the index keeps."""
+    """One image: the crop that the network sees, uint8 [S, S, 3], and what the index keeps.
+
+    What it keeps is of the upright image, as people see it; the crop is as the network was trained.
+    """
 
     crop: np.ndarray
     width: int
@@ -41,20 +49,22 @@ class Preparation:
 
     def of_file(self, path: str | bytes | os.PathLike[str]) -> Prepared:
         """Of an image file; `UnreadableImage` says why not, without its name."""
-        return self.of_pixels(
-            decode_image(read_image_file(os.fsdecode(path)), self.transform.options)
-        )
+        data, options = read_image_file(os.fsdecode(path)), self.transform.options
+        if options.apply_orientation:
+            return self.of_pixels(decode_image(data, options))
+        return self.of_pixels(*decode_with_orientation(data, options))
 
-    def of_pixels(self, pixels: np.ndarray) -> Prepared:
-        """Of decoded pixels, uint8 [h, w, 3]."""
-        height, width, _ = pixels.shape
+    def of_pixels(self, pixels: np.ndarray, orientation: int = 1) -> Prepared:
+        """Of decoded pixels, uint8 [h, w, 3], which the network sees as they lie."""
+        upright = turned(pixels, orientation)
+        height, width, _ = upright.shape
         with fits_in_memory(width, height):
             return Prepared(
                 self.crop(pixels),
                 width,
                 height,
-                _perceptual_hash(pixels) if self.hashes else None,
-                thumbnail(pixels) if self.thumbnails else None,
+                _perceptual_hash(upright) if self.hashes else None,
+                thumbnail(upright) if self.thumbnails else None,
             )
 
     def crop(self, pixels: np.ndarray) -> np.ndarray:

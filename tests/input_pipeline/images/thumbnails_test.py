@@ -37,6 +37,15 @@ def test_files_keep_their_shape_and_fit_the_side(tmp_path):
     assert all((image == 77).all() for image in found.values())
 
 
+def test_files_are_turned_where_they_are_to_be_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg", exif=exif)
+    images = EncodedImages(["a.jpg"], FileReader(str(tmp_path), ["a.jpg"]))
+    assert load_thumbnails(images, [0])[0].shape == (30, 40, 3)
+    assert load_thumbnails(images, [0], upright=True)[0].shape == (40, 30, 3)
+
+
 def test_an_image_that_cannot_be_read_is_left_out(tmp_path):
     write_image(tmp_path / "good.png", 10, 10, 5)
     whole = io.BytesIO((tmp_path / "good.png").read_bytes()).getvalue()

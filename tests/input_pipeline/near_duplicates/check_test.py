@@ -45,6 +45,14 @@ def test_pairs_of_queries_and_what_they_are_searched_in_are_notices(folder, caps
     assert "notice:   query 'b/part.png' and training 'b/1.png'" in written
 
 
+def test_a_query_that_is_equal_to_a_database_image_is_told_so(folder, capsys):
+    scene(0).save(folder / "images" / "b" / "copy.bmp")
+    write_lists(folder, ["b/3.png"], ["b/copy.bmp"], ["a/0.png"])
+    assert run() == 0
+    shown = capsys.readouterr().out
+    assert "query 'b/copy.bmp' and database 'a/0.png' (equal, similarity 1.00)" in shown
+
+
 def test_a_query_that_is_in_the_database_is_not_paired_with_itself(folder, capsys):
     write_lists(folder, ["b/3.png"], ["a/0.png"], ["a/0.png", "a/small.png", "a/2.png"])
     assert run() == 1  # which is a problem of its own

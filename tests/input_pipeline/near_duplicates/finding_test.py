@@ -156,6 +156,20 @@ def test_against_others_every_copy_is_named():
     assert pairs == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_equal_images_of_two_sides_are_exact(view):
+    faint = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) // 4 + 100, (30, 1)))
+    images = [scene(0), scene(1), faint]
+    given = pictures(images)
+    assert not given.flat().any()
+    found = near_duplicates(given, pictures([*images, jpeg(scene(0))]), Options(view))
+    pairs = list(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert pairs[:3] == [(0, 0), (1, 1), (2, 2)] and pairs[3] == (0, 3)
+    assert found.exact[:4].tolist() == [True, True, True, False]
+    assert found.similarities[:3].tolist() == [1, 1, 1] and found.similarities[3] < 1
+    assert not found.distances[:3].any() and not found.reversed[:3].any()
+
+
 def test_flat_images_are_compared_with_equal_ones_only():
     white, grey = Image.new("RGB", (40, 30), "white"), Image.new("RGB", (40, 30), "grey")
     given = pictures([white, grey, white, scene(0)])

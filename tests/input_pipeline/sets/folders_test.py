@@ -67,6 +67,12 @@ def test_files_of_other_endings_are_told_by_their_content(tmp_path):
     assert found.ignored == ("x/empty", "x/notes.txt")
 
 
+def test_a_damaged_file_that_is_named_as_an_image_is_not_ignored(tmp_path):
+    found = scan_folder(make(tmp_path, "x/a.MPO", "x/b.apng", "x/c.avifs", "x/d.hif"))
+    assert found.names == ["x/a.MPO", "x/b.apng", "x/c.avifs"]
+    assert "1 .hif file, convert them to JPEG" in found.left_out()[0]  # not read everywhere
+
+
 def test_junk_of_storage_boxes_and_archives_is_no_image(tmp_path):
     junk = ["x/@eaDir/a.jpg", "__MACOSX/x/b.jpg", "x/Thumbs.db", "#recycle/c.jpg", "x/._a.jpg"]
     found = scan_folder(make(tmp_path, "x/a.jpg", *junk))

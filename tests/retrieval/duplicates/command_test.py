@@ -1,9 +1,11 @@
 """`hybridhash duplicates`: over folders and indexes, what it prints and writes, its exit codes."""
 
+import base64
 import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from hybridhash_jax.retrieval.duplicates.command import main
+from hybridhash_jax.retrieval.encoding import folder as encoding
+from hybridhash_jax.retrieval.encoding import making
+from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.retrieval.index import Entry, Model, create_index, open_writer
 from input_pipeline.near_duplicates.hashing import perceptual_hash
 from tests.input_pipeline.near_duplicates.scenes import crop, scene
+from tests.retrieval.encoding.fakes import FakeEncoder
 
 
 def save(path: Path, picture: Image.Image) -> None:
@@ -260,3 +266,76 @@ def test_a_file_on_both_sides_is_no_duplicate_of_itself(folder, capfdbinary):
     pairs = json.loads(both)["pairs"]
     assert pairs
     assert not [pair for pair in pairs if pair["first"] == pair["second"]]
+
+
+def test_what_is_accepted_in_a_folder_or_against_one_is_still_told_against_another(
+    tmp_path, capfdbinary
+):
+    queries, databases = tmp_path / "queries", [tmp_path / "one", tmp_path / "two"]
+    save(queries / "a.png", scene(0))
+    save(queries / "b.png", scene(0).resize((120, 90)))
+    for database in databases:
+        save(database / "a.png", scene(0))  # the same name and content on the other side
+    options = ("--fail_if_found", "--view=plain")
+    against = [(str(queries), f"--against={database}", *options) for database in databases]
+    printed(capfdbinary, str(queries), "--accept=all")
+    for arguments in against:
+        assert b"1 group of near-duplicates" in printed(capfdbinary, *arguments, code=3)
+    printed(capfdbinary, *against[0], "--accept=all")
+    assert b"2 accepted pairs not shown" in printed(capfdbinary, *against[0])
+    printed(capfdbinary, *against[1], code=3)
+    assert b"1 accepted pair not shown" in printed(capfdbinary, str(queries), *options)
+
+
+def test_groups_that_an_earlier_version_accepted_are_read(tmp_path, capfdbinary):
+    place = tmp_path / "pictures"
+    for name in ("a.png", "b.png"):
+        save(place / name, scene(0))
+    hash_ = f"{perceptual_hash(np.asarray(scene(0).convert('RGB'))):016x}"
+    groups = [[["a.png", hash_], ["b.png", hash_]]]
+    file = tmp_path / "pictures.accepted.json"
+    file.write_text(json.dumps({"format": 1, "groups": groups}))
+    assert b"1 accepted pair not shown" in printed(capfdbinary, str(place), "--fail_if_found")
+    save(place / "c.png", scene(0))
+    printed(capfdbinary, str(place), "--accept=all")
+    assert json.loads(file.read_bytes())["groups"][0] == groups[0]
+
+
+def test_equal_images_of_two_sides_are_told_so_and_stay_in_one_group(tmp_path, capfdbinary):
+    queries, database = tmp_path / "queries", tmp_path / "database"
+    save(queries / "a.png", scene(0))
+    save(queries / "a again.png", scene(0))
+    save(queries / "small.png", scene(0).resize((120, 90)))
+    save(database / "b.png", scene(0))
+    arguments = (str(queries), f"--against={database}", "--format=json", "--view=plain")
+    (group,) = json.loads(printed(capfdbinary, *arguments))["groups"]
+    told = [(one["path"], one["relation"]) for one in group["images"]]
+    # small.png is paired with b.png alone, which the founder equals.
+    assert told == [
+        ("a again.png", ""), ("a.png", "equal"), ("b.png", "equal"), ("small.png", "same view"),
+    ]  # fmt: skip
+    similarities = [one["similarity"] for one in group["images"]]
+    assert similarities[:3] == [1, 1, 1] and 0.84 < similarities[3] < 1
+
+
+def test_a_turned_photograph_is_found_in_an_index_of_a_run_that_does_not_turn(
+    tmp_path, monkeypatch, capfdbinary
+):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("queries", "database"):
+        (tmp_path / name).mkdir()
+        scene(0).save(tmp_path / name / f"{name}.jpg", exif=exif)
+    encoder = FakeEncoder()
+    assert not encoder.transform.options.apply_orientation
+    monkeypatch.setattr(making, "new_encoder", lambda *_: encoder)
+    index, page = tmp_path / "database.idx", tmp_path / "page.html"
+    encoding.encode(Request(str(tmp_path / "database"), index, num_workers=1))
+    arguments = (str(tmp_path / "queries"), f"--against={index}", "--view=plain", "--format=json")
+    out = printed(capfdbinary, *arguments, f"--html={page}", f"--output={tmp_path}/found.json")
+    assert b"1 group of near-duplicates with 2 images" in out
+    (group,) = json.loads((tmp_path / "found.json").read_bytes())["groups"]
+    assert [(one["width"], one["height"]) for one in group["images"]] == [(150, 200)] * 2
+    shown = re.findall(r"data:image/[a-z]+;base64,([A-Za-z0-9+/=]+)", page.read_text())
+    sizes = [Image.open(io.BytesIO(base64.b64decode(one))).size for one in shown]
+    assert len(sizes) == 2 and all(width < height for width, height in sizes)

@@ -13,11 +13,16 @@ from PIL import Image
 
 from hybridhash_jax.retrieval.encoding import command, folder, job, making
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
+from hybridhash_jax.retrieval.encoding.prepare import Preparation, thumbnail
 from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.retrieval.encoding.unreadable import FILE, read_unreadable
 from hybridhash_jax.retrieval.index import IndexFileError, open_index, open_writer
 from input_pipeline.errors import DataError
+from input_pipeline.images.decode import DecodeOptions, decode_image
+from input_pipeline.images.transforms import ImageTransform
+from input_pipeline.near_duplicates.hashing import perceptual_hash
 from input_pipeline.signals import Terminated
+from tests.input_pipeline.near_duplicates.scenes import scene
 from tests.retrieval.encoding.fakes import FakeEncoder
 
 
@@ -96,6 +101,25 @@ def test_hashes_and_thumbnails_are_kept_unless_told_otherwise(root, tmp_path, en
     with open_index(tmp_path / "y.idx") as opened:
         assert opened.segments[0].hashes is None
         assert opened.thumbnail(0) is None
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff"])
+def test_what_is_kept_of_a_turned_image_is_upright_and_the_network_sees_it_as_it_was_trained(
+    tmp_path, kind
+):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / f"turned.{kind}"
+    scene(0).save(path, kind, exif=exif)
+    upright = decode_image(path.read_bytes(), DecodeOptions(apply_orientation=True))
+    assert upright.shape == (200, 150, 3)
+    for turns, seen in ((False, decode_image(path.read_bytes())), (True, upright)):
+        transform = ImageTransform(8, 10, options=DecodeOptions(apply_orientation=turns))
+        found = Preparation(transform, hashes=True, thumbnails=True).of_file(path)
+        np.testing.assert_array_equal(found.crop, Preparation(transform).crop(seen))
+        assert (found.width, found.height) == (150, 200)
+        assert found.hash == perceptual_hash(upright)
+        assert found.thumbnail == thumbnail(upright)
 
 
 def test_what_changed_is_encoded_again_and_what_is_gone_leaves_with_prune(root, tmp_path, encoder):

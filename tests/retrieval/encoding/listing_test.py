@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from PIL import Image
 
 from hybridhash_jax.retrieval.encoding.comparison import compare, file_facts, gone
 from hybridhash_jax.retrieval.encoding.listing import list_folder, read_list, shard_of
@@ -16,6 +17,8 @@ from hybridhash_jax.retrieval.encoding.unreadable import (
 from hybridhash_jax.retrieval.index import Known
 from hybridhash_jax.retrieval.names import exact, inside, shown
 from input_pipeline.errors import DataError
+from input_pipeline.images.formats import FORMATS
+from input_pipeline.near_duplicates.reading import image_files
 
 ODD = [b"a\nb.jpg", b"c,d.PNG", b"q\"'.webp", b"caf\xe9.jpg", b"tab\t\\n.gif", "日本.tif".encode()]
 
@@ -34,6 +37,16 @@ def test_paths_are_in_the_order_of_their_bytes_with_any_names(tmp_path):
     listing = list_folder(tmp_path)
     assert list(listing.paths) == sorted(paths)
     assert listing.left_out() == ""
+
+
+def test_encoding_and_near_duplicates_take_the_same_files(tmp_path):
+    Image.init()
+    ends = [end for end, name in Image.EXTENSION.items() if name in (*FORMATS, "MPO", "DIB")]
+    named = {f"1{end}" for end in (*ends, ".MPO", ".heic", ".heif", ".hif")}
+    assert {"1.mpo", "1.apng", "1.avifs"} <= named
+    make(tmp_path, *map(os.fsencode, named), b"1.eps", b"1.txt", b"jpg")
+    assert set(image_files(tmp_path)) == named
+    assert list(list_folder(tmp_path).paths) == sorted(map(os.fsencode, named))
 
 
 def test_what_is_left_out_is_counted(tmp_path):
