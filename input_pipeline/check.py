@@ -77,9 +77,8 @@ def check(options: argparse.Namespace) -> Findings:
         check_image_folder(options.dir)
     findings = Findings()
     if options.name in PUBLISHED:
-        tables, notices = check_published(options.name, options.dir)
-        findings.tables += tables
-        findings.notices += [ListProblem(text) for text in notices]
+        findings.tables, notices = check_published(options.name, options.dir)
+        findings.notices = [ListProblem(text) for text in notices]
         return findings
     if options.folder or options.embeddings:
         (_check_folder if options.folder else _check_embeddings)(options, findings)
@@ -233,14 +232,10 @@ def _report(findings: Findings, out: str, written: bool) -> str:
     problems = [f"problem: {problem.summary}" for problem in findings.problems]
     lines = [*findings.tables, *(f"notice: {notice.summary}" for notice in findings.notices)]
     if not problems:
-        last = "no problems"
-        if findings.notices:
-            last += f", {counted(len(findings.notices), 'notice')}"
-        if written:
-            last += f"; every notice, pair by pair, is in {out}"
-        return "\n".join([*lines, last])
-    count = counted(len(problems), "problem")
-    last = f"{count}; all of them, image by image, are in {out}"
+        noticed = f", {counted(len(findings.notices), 'notice')}" if findings.notices else ""
+        where = f"; every notice, pair by pair, is in {out}" if written else ""
+        return "\n".join([*lines, f"no problems{noticed}{where}"])
+    last = f"{counted(len(problems), 'problem')}; all of them, image by image, are in {out}"
     return "\n".join([*lines, shortened(problems, _SHOWN, "\n"), last])
 
 
