@@ -50,7 +50,7 @@ def merge(
       IndexFileError: another model's codes, a damaged segment, or nothing can be written.
     """
     with contextlib.ExitStack() as stack:
-        indexes = [stack.enter_context(open_index(source)) for source in sources]
+        indexes = [stack.enter_context(open_index(source, read_all=True)) for source in sources]
         warnings = _check(indexes, root)
         first = indexes[0]
         target = Path(out).expanduser()
@@ -104,7 +104,7 @@ def compact(path: str | os.PathLike[str], *, drop_damaged: bool = False) -> None
     """
     with open_writer(path) as writer:
         place = writer.path
-        with open_index(place) as index:
+        with open_index(place, read_all=True) as index:
             if not drop_damaged:
                 _refuse_damaged(index)
             old = index.header

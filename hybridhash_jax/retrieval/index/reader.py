@@ -20,8 +20,8 @@ from hybridhash_jax.retrieval.index.records import Entry
 from hybridhash_jax.retrieval.index.words import to_packed, words_of
 from hybridhash_jax.retrieval.names import shown
 
-# Up to so many bytes of codes are read whole when an index is opened, which takes a tenth of a
-# second, to find damage; of more only the size of the files is looked at (`verify` reads all).
+# Up to so many bytes of codes, and their hashes, are read whole when an index is opened, which takes
+# a third of a second, to find damage; of more only the size of the files is looked at.
 _CHECKED_BYTES = 256 * 2**20
 _TRIES = 10
 
@@ -65,7 +65,7 @@ class Index:
         differing bits, see `Writer.note_backend`.
     """
 
-    def __init__(self, path: Path, header: Header, connection: sqlite3.Connection):
+    def __init__(self, path: Path, header: Header, connection: sqlite3.Connection, read_all: bool):
         """Reads the catalogue and maps the segments; `open_index` is what others call."""
         self.path, self.model, self.root = path, header.model, header.root
         self.words = words_of(self.model.bits)
@@ -86,7 +86,7 @@ class Index:
         self.alive[np.fromiter((row for (row,) in dead), np.int64, len(dead))] = False
         self.damaged: tuple[str, ...] = ()
         self._whole = self.alive.copy()  # and with its perceptual hash
-        self.segments: tuple[Segment, ...] = self._map(records)
+        self.segments: tuple[Segment, ...] = self._map(records, read_all)
         self._count = int(np.count_nonzero(self.alive))
 
     def __len__(self) -> int:
@@ -240,16 +240,15 @@ class Index:
             raise IndexFileError(f"{shown(self.path)} has no codes of some of these rows")
         return result
 
-    def _map(self, records: Sequence[catalogue.SegmentRecord]) -> tuple[Segment, ...]:
+    def _map(self, records: Sequence[catalogue.SegmentRecord], read: bool) -> tuple[Segment, ...]:
         """Maps the segments; of damaged ones the rows are dead and the names are kept."""
-        whole = 8 * self.words * self.num_rows <= _CHECKED_BYTES
+        read = read or 8 * self.words * self.num_rows <= _CHECKED_BYTES
+        folder = self.path / storage.SEGMENTS
         found, damaged = [], []
         for record in records:
             rows = slice(record.first_row, record.first_row + record.rows)
             try:
-                codes = self._words(record.codes, record.rows, self.words)
-                if whole and digest(codes.data) != Path(record.codes).stem:
-                    raise IndexFileError(f"{record.codes} is damaged")
+                codes = storage.map_words(folder / record.codes, record.rows, self.words, read)
             except IndexFileError:
                 damaged += [record.codes] if self.alive[rows].any() else []
                 self.alive[rows] = False
@@ -257,7 +256,7 @@ class Index:
             hashes = None
             if record.hashes:
                 try:
-                    hashes = self._words(record.hashes, record.rows, 1)[:, 0]
+                    hashes = storage.map_words(folder / record.hashes, record.rows, 1, read)[:, 0]
                 except IndexFileError:
                     if not self.alive[rows].any():
                         continue
@@ -267,12 +266,13 @@ class Index:
         self.damaged = tuple(damaged)
         return tuple(found)
 
-    def _words(self, name: str, rows: int, words: int) -> UInt64[np.ndarray, "n words"]:
-        return storage.map_words(self.path / storage.SEGMENTS / name, rows, words)
 
-
-def open_index(path: str | os.PathLike[str]) -> Index:
+def open_index(path: str | os.PathLike[str], *, read_all: bool = False) -> Index:
     """Opens the index in the folder `path` for reading.
+
+    Args:
+      path: its folder.
+      read_all: finds damage in large indexes, too, of which all segments are read for it.
 
     Raises:
       IndexFileError: it is none, damaged, or of a newer format. Damaged segments are no error: see
@@ -283,7 +283,7 @@ def open_index(path: str | os.PathLike[str]) -> Index:
         header = read_header(place)
         try:
             with explained(place, "read"):
-                index = _opened(place, header)
+                index = _opened(place, header, read_all)
         except IndexFileError as error:
             # While we looked, a compaction may have put another catalogue in its place.
             if attempt + 1 < _TRIES and read_header(place) != header:
@@ -300,10 +300,10 @@ def open_index(path: str | os.PathLike[str]) -> Index:
     raise IndexFileError(f"{shown(place)} is compacted again and again; try later")
 
 
-def _opened(path: Path, header: Header) -> Index:
+def _opened(path: Path, header: Header, read_all: bool) -> Index:
     connection = catalogue.connect(path / header.catalogue)
     try:
-        return Index(path, header, connection)
+        return Index(path, header, connection, read_all)
     except BaseException:
         connection.close()
         raise

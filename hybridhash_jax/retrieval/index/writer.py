@@ -78,8 +78,12 @@ class Writer:
         return self._index
 
     def known(self) -> Mapping[bytes, Known]:
-        """Paths that have a code, which is looked up on the disk: it takes no memory."""
-        return _KnownFiles(self._connection, self.index)
+        """Paths that have a code, which is looked up on the disk: it takes no memory.
+
+        All segments are read once: what was in damaged ones is not known.
+        """
+        self._index = open_index(self.path, read_all=True)
+        return _KnownFiles(self._connection, self._index)
 
     def add(
         self,

@@ -17,6 +17,7 @@ from hybridhash_jax.retrieval.index import (
     merge,
     open_index,
     open_writer,
+    reader,
     verify,
 )
 from hybridhash_jax.retrieval.search.damage import damage as damage_told
@@ -58,10 +59,15 @@ def test_a_damaged_segment_is_named_and_the_rest_is_searched(tmp_path, how):
         merge([path], tmp_path / "all")
 
 
-def test_images_of_a_damaged_segment_are_encoded_again(tmp_path):
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("kind", ["codes", "hashes"])
+def test_images_of_a_damaged_segment_are_encoded_again(tmp_path, monkeypatch, large, kind):
+    if large:  # of which opening reads nothing
+        monkeypatch.setattr(reader, "_CHECKED_BYTES", 0)
     path = make(tmp_path / "i", PATHS[:2], PATHS[2:])
     expected = content(path)
-    damage(path / "segments" / open_index(path).segments[0].name, "flipped")
+    record = open_index(path).segment_records()[0]
+    damage(path / "segments" / getattr(record, kind), "flipped")
     with open_writer(path) as writer:
         missing = [name for name in PATHS if name not in writer.known()]
         assert missing == PATHS[:2]
@@ -79,10 +85,27 @@ def test_images_of_a_damaged_segment_can_be_forgotten(tmp_path):
     assert not verify(path)
 
 
-def test_damaged_hashes_leave_the_codes(tmp_path):
+@pytest.mark.parametrize("kind", ["codes", "hashes"])
+def test_damage_that_opening_does_not_see_is_not_written_on(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(reader, "_CHECKED_BYTES", 0)
+    path = make(tmp_path / "i", PATHS[:2], PATHS[2:])
+    name = getattr(open_index(path).segment_records()[0], kind)
+    damage(path / "segments" / name, "flipped")
+    assert not open_index(path).damaged
+    for use in (lambda: compact(path), lambda: merge([path], tmp_path / "all")):
+        with pytest.raises(IndexFileError, match=f"1 damaged segment files, such as {name}"):
+            use()
+    assert len(verify(path)) == 1
+    compact(path, drop_damaged=True)
+    assert not verify(path)
+    assert open_index(path).paths()[0] == (PATHS[2:] if kind == "codes" else PATHS)
+
+
+@pytest.mark.parametrize("how", ["flipped", "short", "missing"])
+def test_damaged_hashes_leave_the_codes(tmp_path, how):
     path = make(tmp_path / "i", PATHS)
     (file,) = path.rglob("*.hashes")
-    damage(file, "short")
+    damage(file, how)
     index = open_index(path)
     assert (index.damaged, len(index), index.has_hashes) == ((file.name,), 4, False)
     (told,) = damage_told(index)
