@@ -34,9 +34,10 @@ def merge(
 ) -> list[str]:
     """Merges indexes of one model into a new one.
 
-    Rows are in the order of their paths, in segments of 2**20. So shards give the index that one
-    run gives after `compact`, byte for byte: its segments, its catalogue, and index.json but for
-    the generation. Thumbnails are a cache, which is copied but not compared.
+    Rows are in the order of their paths, in segments of 2**20; those without a perceptual hash come
+    behind, in segments of their own. So shards give the index that one run gives after `compact`,
+    byte for byte: its segments, its catalogue, and index.json but for the generation. Thumbnails
+    are a cache, which is copied but not compared.
 
     Args:
       sources: their folders. Of a path in several of them the last one's code is taken.
@@ -56,7 +57,7 @@ def merge(
         target = Path(out).expanduser()
         with storage.building(target) as place, explained(target, "write"):
             old = first.header
-            for name in first.files:
+            for name in old.files:
                 storage.write_synced(place / storage.FILES / name, first.file(name))
             base = first.root if root is None else root.absolute()
             new = Header(first.model, base, 0, old.files)
@@ -97,7 +98,7 @@ def compact(path: str | os.PathLike[str], *, drop_damaged: bool = False) -> None
     Args:
       path: its folder.
       drop_damaged: goes on without what was in damaged segments, which is an error otherwise:
-        images whose codes are lost are forgotten; where hashes are lost, all are left out.
+        images whose codes are lost are forgotten, and lost hashes are left out.
 
     Raises:
       IndexFileError: as `merge`, and where another process writes to it.
@@ -144,8 +145,8 @@ def _refuse_damaged(index: Index) -> None:
         raise IndexFileError(
             f"{shown(index.path)} has {len(index.damaged)} damaged segment files, such as "
             f"{index.damaged[0]}; `hybridhash encode` makes what was in them again. `hybridhash "
-            "index compact --drop_damaged` goes on without: images without a code are forgotten, "
-            "and where perceptual hashes are lost, all are left out"
+            "index compact --drop_damaged` goes on without: images whose codes are lost are "
+            "forgotten, and lost perceptual hashes are left out"
         )
 
 
@@ -172,12 +173,13 @@ class _Chunk:
             self._progress.update(1)
             yield image.entry
 
-    def write(self, indexes: Sequence[Index], place: Path) -> storage.SegmentFiles:
-        """Gathers the codes, and the hashes if every image has one, into a segment."""
+    def write(
+        self, indexes: Sequence[Index], place: Path, with_hashes: bool
+    ) -> storage.SegmentFiles:
+        """Gathers the codes, and the hashes if the images have some, into a segment."""
         sources, rows = np.array(self.sources), np.array(self.rows)
         codes = np.empty((len(rows), indexes[0].words), np.uint64)
-        has_hashes = all(index.has_hashes for index in indexes)
-        hashes = np.empty(len(rows), np.uint64) if has_hashes else None
+        hashes = np.empty(len(rows), np.uint64) if with_hashes else None
         for number, index in enumerate(indexes):
             here = sources == number
             codes[here] = index.codes(rows[here])
@@ -188,7 +190,8 @@ class _Chunk:
 
 def _write(indexes: Sequence[Index], place: Path, header: Header) -> None:
     """Writes segments and a catalogue of all images of `indexes`, which index.json is to name."""
-    images = _last_of_each(heapq.merge(*itertools.starmap(_images, enumerate(indexes))))
+    hashed = [index.hashed for index in indexes]
+    of_images = [has[index.alive] for index, has in zip(indexes, hashed, strict=True)]
     total = sum(len(index) for index in indexes)
     with (
         contextlib.closing(
@@ -198,14 +201,19 @@ def _write(indexes: Sequence[Index], place: Path, header: Header) -> None:
     ):
         connection.execute("BEGIN")
         first = 0
-        while True:
-            chunk = _Chunk(images, progress)
-            catalogue.add_rows(connection, first, chunk)
-            if not (count := len(chunk.rows)):
-                break
-            files = chunk.write(indexes, place)
-            connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", (first, count, *files))
-            first += count
+        # Of a segment all images have one, or none has.
+        for with_hashes in np.unique(np.concatenate(of_images))[::-1].tolist():
+            merged = _last_of_each(heapq.merge(*itertools.starmap(_images, enumerate(indexes))))
+            images = (one for one in merged if hashed[one.source][one.row] == with_hashes)
+            while True:
+                chunk = _Chunk(images, progress)
+                catalogue.add_rows(connection, first, chunk)
+                if not (count := len(chunk.rows)):
+                    break
+                files = chunk.write(indexes, place, with_hashes)
+                record = (first, count, *files)
+                connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", record)
+                first += count
         compared = {key: value for index in indexes for key, value in index.backends.items()}
         connection.executemany(
             "INSERT INTO backends VALUES (?, ?, ?, ?)",

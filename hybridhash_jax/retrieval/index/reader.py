@@ -162,16 +162,18 @@ class Index:
         return to_packed(self.codes(rows), self.model.bits)
 
     def hashes(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> UInt64[np.ndarray, " m"]:
-        """The perceptual hashes of some rows; IndexFileError unless `has_hashes`."""
-        if not self.has_hashes:
-            raise IndexFileError(f"not all images of {shown(self.path)} have a perceptual hash")
-        hashes = [np.atleast_2d(segment.hashes).T for segment in self.segments]  # pyright: ignore
-        return self._gathered(rows, hashes, 1)[:, 0]
+        """The perceptual hashes of some rows; IndexFileError for one that is not `hashed`."""
+        none = np.empty((0, 1), np.uint64)
+        found = [none if one.hashes is None else one.hashes[:, None] for one in self.segments]
+        return self._gathered(rows, found, 1)[:, 0]
 
     @property
-    def has_hashes(self) -> bool:
-        """Whether every segment has perceptual hashes."""
-        return all(segment.hashes is not None for segment in self.segments)
+    def hashed(self) -> Bool[np.ndarray, " num_rows"]:
+        """Which rows have a perceptual hash."""
+        found = np.zeros(self.num_rows, bool)
+        for one in self.segments:
+            found[one.first_row : one.first_row + len(one.codes)] = one.hashes is not None
+        return found
 
     def sample(self, count: int = 256, seed: int = 0) -> Int64[np.ndarray, " n"]:
         """Rows drawn at random of those that are searched, sorted; the same for one seed."""
@@ -204,11 +206,6 @@ class Index:
         with self._lock:
             return catalogue.problems(self._connection, self.path / self.header.catalogue)
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The names of those files."""
-        return tuple(self.header.files)
-
     def thumbnail(self, row: int) -> bytes | None:
         """The JPEG of a row; None where none is kept."""
         return thumbnails.load(self.path / storage.THUMBNAILS, self.entries([row])[0].path)
@@ -225,7 +222,7 @@ class Index:
     def _gathered(
         self, rows: Sequence[int] | np.ndarray, arrays: Sequence[np.ndarray], words: int
     ) -> UInt64[np.ndarray, "m words"]:
-        """Values of rows, from one array [n, words] a segment."""
+        """Values of rows, from one array [n, words] a segment; an empty one has none."""
         wanted = np.asarray(rows, np.int64)
         order = np.argsort(wanted, kind="stable")
         ordered = wanted[order]
@@ -237,7 +234,7 @@ class Index:
             result[order[first:last]] = array[ordered[first:last] - segment.first_row]
             done += last - first
         if done < len(wanted):
-            raise IndexFileError(f"{shown(self.path)} has no codes of some of these rows")
+            raise IndexFileError(f"{shown(self.path)} has no codes or hashes of some of these rows")
         return result
 
     def _map(self, records: Sequence[catalogue.SegmentRecord], read: bool) -> tuple[Segment, ...]:

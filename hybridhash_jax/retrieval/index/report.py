@@ -70,7 +70,7 @@ def describe(path: str | os.PathLike[str]) -> Description:
             model=index.model,
             root=None if index.root is None else os.fspath(index.root),
             generation=index.generation,
-            has_hashes=index.has_hashes,
+            has_hashes=bool(index.hashed[index.alive].all()),
             bytes=_sizes(index),
             labels=index.labels(),
             backends=tuple(compared),
@@ -106,7 +106,7 @@ def _size(file: Path) -> int:
 
 
 def _wrong_files(index: Index) -> Iterator[str]:
-    for name in index.files:
+    for name in index.header.files:
         try:
             index.file(name)
         except IndexFileError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from hybridhash_jax.retrieval.index import open_index, open_writer
 from hybridhash_jax.retrieval.index.command import main
-from tests.retrieval.index.made import MODEL, codes_of, entry_of, make
+from tests.retrieval.index.made import MODEL, codes_of, entry_of, hashes_of, make
 
 PATHS = [b"cat/1.jpg", b"cat/2.jpg", b"dog/1.jpg", b"\xff,\n.jpg"]
 
@@ -105,7 +105,7 @@ def test_indexes_are_merged_and_compacted(path, tmp_path, capsys):
     assert printed.err.startswith("warning: ") and "float32 on tpu" in printed.err
     assert "5 images" in printed.out
     with open_writer(tmp_path / "all") as writer:
-        writer.add([entry_of(b"x")], codes_of([b"x"]))
+        writer.add([entry_of(b"x")], codes_of([b"x"]), hashes_of([b"x"]))
     assert main(["compact", str(tmp_path / "all")]) == 0
     assert "6 images" in capsys.readouterr().out
     assert len(open_index(tmp_path / "all").segments) == 1

@@ -89,7 +89,7 @@ def test_images_of_a_damaged_segment_can_be_forgotten(tmp_path):
 def test_damage_that_opening_does_not_see_is_not_written_on(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(reader, "_CHECKED_BYTES", 0)
     path = make(tmp_path / "i", PATHS[:2], PATHS[2:])
-    name = getattr(open_index(path).segment_records()[0], kind)
+    name = getattr(open_index(path).segment_records()[1], kind)
     damage(path / "segments" / name, "flipped")
     assert not open_index(path).damaged
     for use in (lambda: compact(path), lambda: merge([path], tmp_path / "all")):
@@ -98,18 +98,22 @@ def test_damage_that_opening_does_not_see_is_not_written_on(tmp_path, monkeypatc
     assert len(verify(path)) == 1
     compact(path, drop_damaged=True)
     assert not verify(path)
-    assert open_index(path).paths()[0] == (PATHS[2:] if kind == "codes" else PATHS)
+    assert open_index(path).paths()[0] == (PATHS[:2] if kind == "codes" else PATHS)
 
 
 @pytest.mark.parametrize("how", ["flipped", "short", "missing"])
 def test_damaged_hashes_leave_the_codes(tmp_path, how):
-    path = make(tmp_path / "i", PATHS)
-    (file,) = path.rglob("*.hashes")
+    path = make(tmp_path / "i", PATHS[:2], PATHS[2:])
+    file = path / "segments" / str(open_index(path).segment_records()[1].hashes)
     damage(file, how)
     index = open_index(path)
-    assert (index.damaged, len(index), index.has_hashes) == ((file.name,), 4, False)
+    assert (index.damaged, len(index)) == ((file.name,), 4)
+    assert index.hashed.tolist() == [True, True, False, False]
     (told,) = damage_told(index)
     assert "All images are searched" in told
+    compact(path, drop_damaged=True)  # only what is lost
+    assert open_index(path).hashes([0, 1]).tolist() == hashes_of(PATHS[:2]).tolist()
+    assert not verify(path)
 
 
 def test_damaged_segments_of_images_that_are_gone_are_not_told(tmp_path):
