@@ -93,7 +93,7 @@ def _sizes(index: Index) -> dict[str, int]:
         "hashes": (index.path / storage.SEGMENTS).glob("*.hashes"),
         "catalogue": index.path.glob("catalogue-*.sqlite*"),
         "thumbnails": index.path.glob(f"{storage.THUMBNAILS}*"),
-        "files": (index.path / storage.FILES).iterdir(),
+        "files": (index.path / storage.FILES).glob("*"),
     }
     sizes = {what: sum(map(_size, files)) for what, files in places.items()}
     return {**sizes, "total": sum(sizes.values()) + _size(index.path / NAME)}

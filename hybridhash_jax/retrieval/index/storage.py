@@ -64,6 +64,7 @@ def write_segment(
     folder: Path, codes: UInt64[np.ndarray, "N words"], hashes: UInt64[np.ndarray, " N"] | None
 ) -> SegmentFiles:
     """Writes codes, and perceptual hashes if given, into `segments/` of the index in `folder`."""
+    (folder / SEGMENTS).mkdir(exist_ok=True)  # git and object stores keep no empty folders
     names = [
         None if array is None else _write_array(folder / SEGMENTS, array, suffix)
         for array, suffix in ((codes, "codes"), (hashes, "hashes"))

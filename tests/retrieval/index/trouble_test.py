@@ -14,6 +14,7 @@ from hybridhash_jax.retrieval.index import (
     IndexFileError,
     compact,
     create_index,
+    describe,
     merge,
     open_index,
     open_writer,
@@ -180,6 +181,21 @@ def test_an_index_is_made_once(tmp_path):
     (tmp_path / "empty").mkdir()
     create_index(tmp_path / "empty", MODEL, None)
     assert len(open_index(tmp_path / "empty")) == 0
+
+
+def test_an_index_may_lose_its_empty_folders(tmp_path):
+    path = tmp_path / "i"
+    create_index(path, MODEL, None)
+    for folder in ("segments", "files"):
+        (path / folder).rmdir()
+    assert not verify(path)
+    assert describe(path).bytes["files"] == 0
+    compact(path)
+    with open_writer(path) as writer:
+        writer.add([entry_of(b"0")], codes_of([b"0"]), hashes_of([b"0"]))
+    compact(path)
+    merge([path], tmp_path / "all")
+    assert content(tmp_path / "all") == content(path)
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path):
