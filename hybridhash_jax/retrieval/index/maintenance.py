@@ -42,7 +42,8 @@ def merge(
     Args:
       sources: their folders. Of a path in several of them the last one's code is taken.
       out: the folder of the new one, which must not be there.
-      root: the folder that paths are relative to, where those of the sources differ.
+      root: the folder that paths are relative to, where those of the sources differ; checked as
+        that of `move`.
 
     Returns:
       Warnings, such as that of another backend.
@@ -54,12 +55,12 @@ def merge(
         indexes = [stack.enter_context(open_index(source, read_all=True)) for source in sources]
         warnings = _check(indexes, root)
         first = indexes[0]
+        base = first.root if root is None else _checked_root(root, indexes)
         target = Path(out).expanduser()
         with storage.building(target) as place, explained(target, "write"):
             old = first.header
             for name in old.files:
                 storage.write_synced(place / storage.FILES / name, first.file(name))
-            base = first.root if root is None else root.absolute()
             new = Header(first.model, base, 0, old.files)
             _write(indexes, place, new)
             for index in indexes:
@@ -74,20 +75,12 @@ def move(path: str | os.PathLike[str], root: Path) -> None:
     Raises:
       IndexFileError: none of some of its images is there.
     """
-    place, root = Path(path).expanduser(), root.expanduser().absolute()
-    if not root.is_dir():
-        raise IndexFileError(f"{shown(root)} is no folder; give the one that the paths start from")
+    place = Path(path).expanduser()
     with storage.locked(place):
         with open_index(place) as index:
-            some = [entry.path for entry in index.entries(index.sample(_LOOKED_FOR).tolist())]
-            head = index.header
-        if some and not any(os.path.lexists(os.path.join(os.fsencode(root), one)) for one in some):
-            raise IndexFileError(
-                f"{shown(root)} has none of {len(some)} images of {shown(place)} that were looked "
-                f"for, such as {shown(some[0])}; give the folder that its paths start from"
-            )
+            moved = dataclasses.replace(index.header, root=_checked_root(root, [index]))
         with explained(place, "write"):
-            storage.write_synced(place / NAME, dataclasses.replace(head, root=root).to_json())
+            storage.write_synced(place / NAME, moved.to_json())
 
 
 def compact(path: str | os.PathLike[str], *, drop_damaged: bool = False) -> None:
@@ -134,6 +127,21 @@ def _check(indexes: Sequence[Index], root: Path | None) -> list[str]:
                 f"to {_told(index.root)}; give the folder of the merged index as --root"
             )
     return [warning for warning in warnings if warning]
+
+
+def _checked_root(root: Path, indexes: Sequence[Index]) -> Path:
+    """The folder as indexes keep it; IndexFileError unless it has one of some images of each."""
+    root = root.expanduser().absolute()
+    if not root.is_dir():
+        raise IndexFileError(f"{shown(root)} is no folder; give the one that the paths start from")
+    for index in indexes:
+        some = [entry.path for entry in index.entries(index.sample(_LOOKED_FOR).tolist())]
+        if some and not any(os.path.lexists(os.path.join(os.fsencode(root), one)) for one in some):
+            raise IndexFileError(
+                f"{shown(root)} has none of {len(some)} images of {shown(index.path)} that were "
+                f"looked for, such as {shown(some[0])}; give the folder that its paths start from"
+            )
+    return root
 
 
 def _told(root: Path | None) -> str:

@@ -163,6 +163,25 @@ def test_nothing_is_moved_to_a_folder_that_is_not_there(tmp_path, capsys):
     assert "typo is no folder" in capsys.readouterr().err
 
 
+def test_the_root_of_a_merged_index_is_checked_as_that_of_a_moved_one(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sources = [
+        make(tmp_path / name, [name.encode()], root=tmp_path / f"old{name}") for name in "12"
+    ]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1").touch()
+    command = ["merge", *map(str, sources), f"--out={tmp_path / 'all'}"]
+    for root, message in (("~/typo", "typo is no folder"), ("~/photos", "has none of 1 images of")):
+        assert main([*command, f"--root={root}"]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "all").exists()
+    (tmp_path / "photos" / "2").touch()
+    assert main([*command, "--root=~/photos"]) == 0
+    assert open_index(tmp_path / "all").root == tmp_path / "photos"
+
+
 def test_an_index_is_not_made_inside_another(tmp_path, capsys):
     path = make(tmp_path / "i", [b"0"])
     assert main(["merge", str(path), f"--out={path}/x"]) == 1
