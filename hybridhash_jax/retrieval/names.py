@@ -34,6 +34,16 @@ def exact(text: str) -> bytes:
     return _ESCAPED.sub(letter, text.encode("utf-8", "surrogateescape"))
 
 
+def listed(data: bytes) -> list[bytes]:
+    """The names of a list, one a line, or between NUL bytes as `find -print0` writes them.
+
+    Those of empty lines are empty; a line may end as on Windows.
+    """
+    if b"\0" in data:
+        return data.split(b"\0")
+    return [line.removesuffix(b"\r") for line in data.split(b"\n")]
+
+
 def inside(path: str | os.PathLike[str] | bytes, root: str | os.PathLike[str]) -> bytes | None:
     """The path relative to `root`, as the file system spells it; None where it is not below it."""
     whole = os.path.normpath(os.path.join(os.getcwdb(), os.fsencode(path)))

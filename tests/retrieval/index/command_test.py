@@ -73,7 +73,14 @@ def test_images_are_removed(path, arguments, left, capsys):
     assert ("nowhere.jpg" in out) == ("nowhere.jpg" in arguments)
 
 
-@pytest.mark.parametrize("data", [b"cat/1.jpg\ncat/2.jpg\n", b"\xff,\n.jpg\0cat/1.jpg\0"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"cat/1.jpg\ncat/2.jpg\n",
+        b"cat/1.jpg\r\n\r\ncat/2.jpg\r\n",  # as Windows writes it
+        b"\xff,\n.jpg\0cat/1.jpg\0",
+    ],
+)
 def test_a_list_names_what_is_removed(path, data, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert main(["remove", str(path), "--list=-"]) == 0
