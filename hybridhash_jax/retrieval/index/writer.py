@@ -125,14 +125,6 @@ class Writer:
         self._keep((path, None) for path in gone)
         return count
 
-    def set_seen(self, entries: Iterable[Entry]) -> None:
-        """Notes the new size and time of files whose content is the one that was encoded."""
-        records = ((entry.size, entry.modified_ns, entry.path) for entry in entries)
-        with explained(self.path, "write"), self._transaction():
-            self._connection.executemany(
-                "UPDATE rows SET size = ?, modified_ns = ? WHERE path = ?", records
-            )
-
     def note_backend(self, backend: str, dtype: str, images: int, differing_bits: int) -> None:
         """Notes, for `index info`, how an encoder elsewhere differs on a sample of the images."""
         with explained(self.path, "write"), self._transaction():
