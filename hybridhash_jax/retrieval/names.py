@@ -24,6 +24,11 @@ def _letter(letter: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
 
 
+def shown_label(label: str) -> str:
+    """A label in one line; `encode` names it as `shown` shows a folder, which is not done twice."""
+    return label if label.isprintable() else shown(label)
+
+
 def exact(text: str) -> bytes:
     """The bytes of a name that `shown` wrote."""
 

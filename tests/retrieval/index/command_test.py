@@ -37,6 +37,12 @@ def test_info_tells_what_there_is(path, capsys):
         assert part in text
 
 
+def test_labels_are_escaped_once(tmp_path, capsys):
+    path = make(tmp_path / "i", [b"caf\xe9/1.jpg", b"a\\b/2.jpg"])
+    assert main(["info", str(path)]) == 0
+    assert r"  labels      a\\b 1, caf\xe9 1" in capsys.readouterr().out.splitlines()
+
+
 def test_info_as_json(path, capsys):
     assert main(["info", str(path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
