@@ -24,6 +24,11 @@ def _letter(letter: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
 
 
+def shown_label(label: str) -> str:
+    """A label in one line; `encode` names it as `shown` shows a folder, which is not done twice."""
+    return label if label.isprintable() else shown(label)
+
+
 def exact(text: str) -> bytes:
     """The bytes of a name that `shown` wrote."""
 
@@ -32,6 +37,16 @@ def exact(text: str) -> bytes:
         return _LETTERS[code] if code in _LETTERS else bytes([int(code[1:], 16)])
 
     return _ESCAPED.sub(letter, text.encode("utf-8", "surrogateescape"))
+
+
+def listed(data: bytes) -> list[bytes]:
+    """The names of a list, one a line, or between NUL bytes as `find -print0` writes them.
+
+    Those of empty lines are empty; a line may end as on Windows.
+    """
+    if b"\0" in data:
+        return data.split(b"\0")
+    return [line.removesuffix(b"\r") for line in data.split(b"\n")]
 
 
 def inside(path: str | os.PathLike[str] | bytes, root: str | os.PathLike[str]) -> bytes | None:

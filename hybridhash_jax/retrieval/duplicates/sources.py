@@ -108,10 +108,9 @@ class _Some:
 def _read_index(place: str, path: Path, options: DecodeOptions, num_workers: int) -> Source:
     """Hashes as they are stored; small pictures from thumbnails, or from files where those lack."""
     index = open_index(path)
-    rows = np.flatnonzero(index.alive)
-    hashes, known = _stored_hashes(index)
-    lacking = int(np.count_nonzero(~known[rows]))
-    rows = rows[known[rows]]
+    hashed = index.hashed
+    rows = np.flatnonzero(index.alive & hashed)
+    lacking = len(index) - len(rows)
     if not len(rows) and index.damaged:
         found = "; ".join(_warnings(index, lacking))
         raise DataError(f"{shown(place)}: {found}; hybridhash encode makes them again")
@@ -130,7 +129,7 @@ def _read_index(place: str, path: Path, options: DecodeOptions, num_workers: int
             options,
             num_workers=num_workers,
             progress=told.update,
-            hashes=hashes[rows],
+            hashes=index.hashes(rows),
         )
     sizes = np.array([(entry.width, entry.height) for entry in entries], np.int64)[read.rows]
     return Source(
@@ -143,17 +142,6 @@ def _read_index(place: str, path: Path, options: DecodeOptions, num_workers: int
         _Some(reader, read.rows),
         index.root,
     )
-
-
-def _stored_hashes(index: Index) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes uint64 [num_rows], and whether there is one."""
-    hashes = np.zeros(index.num_rows, np.uint64)
-    known = np.zeros(index.num_rows, bool)
-    for segment in index.segments:
-        if segment.hashes is not None:
-            place = slice(segment.first_row, segment.first_row + len(segment.hashes))
-            hashes[place], known[place] = segment.hashes, True
-    return hashes, known
 
 
 def _warnings(index: Index, lacking: int) -> list[str]:

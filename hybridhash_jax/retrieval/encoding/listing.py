@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hybridhash_jax.retrieval.encoding.path_list import PathList
-from hybridhash_jax.retrieval.names import inside, shown
+from hybridhash_jax.retrieval.names import inside, listed, shown
 from input_pipeline.errors import DataError
 from input_pipeline.images.formats import HEIF_SUFFIXES, IMAGE_SUFFIXES
 
@@ -127,12 +127,8 @@ def read_list(data: bytes, start: Path, root: Path) -> Listing:
     Raises:
       DataError: a path that is not below the root, with its line.
     """
-    separator = b"\0" if b"\0" in data else b"\n"
-    lines = [
-        line.removesuffix(b"\r") if separator == b"\n" else line for line in data.split(separator)
-    ]
     paths: set[bytes] = set()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(listed(data), 1):
         if not line:
             continue
         whole = os.path.join(os.fsencode(start), line)

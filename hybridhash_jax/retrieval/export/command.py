@@ -9,12 +9,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from hybridhash_jax.retrieval import outputs
 from hybridhash_jax.retrieval.export.errors import ExportError, masked
 from hybridhash_jax.retrieval.export.rows import COLUMNS
 from hybridhash_jax.retrieval.export.work import FILES, SERVERS, Request, exported
-from input_pipeline.commands import make_parser, run_command
+from input_pipeline.commands import Parser, make_parser, run_command
 
 URL = "HYBRIDHASH_EXPORT_URL"
 _MOST = 10_000  # Milvus gives at most 16,384
@@ -58,8 +59,8 @@ def _request(options: argparse.Namespace) -> Request:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):  # a mistyped flag may hold a password
+class _Parser(Parser):
+    def error(self, message: str) -> NoReturn:  # a mistyped flag may hold a password
         super().error(masked(message))
 
 

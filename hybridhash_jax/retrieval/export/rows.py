@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from hybridhash_jax.retrieval.index import Entry, Index
-from hybridhash_jax.retrieval.names import shown
+from hybridhash_jax.retrieval.names import shown, shown_label
 from input_pipeline.progress import Progress
 
 COLUMNS = ("path", "label", "width", "height")
@@ -27,7 +27,7 @@ class Batch:
       digests: int64 [n]; they change with anything that is exported of a row.
       packed: codes, uint8 [n, ceil(bits / 8)].
       values: of each wanted column, a text or a number a row. In a text is escaped what is no
-        printable letter, see `names.shown`.
+        printable letter, once, see `names.shown`.
     """
 
     ids: Int64[np.ndarray, " n"]
@@ -115,5 +115,6 @@ def _number(digest: bytes) -> int:
 
 
 def _value(entry: Entry, column: str) -> Any:
-    value = getattr(entry, column)
-    return shown(value) if column in TEXTS else value
+    if column == "path":
+        return shown(entry.path)
+    return shown_label(entry.label) if column == "label" else getattr(entry, column)

@@ -12,7 +12,7 @@ from hybridhash_jax.retrieval.index.errors import IndexFileError
 from hybridhash_jax.retrieval.index.maintenance import compact, merge, move
 from hybridhash_jax.retrieval.index.report import Description, describe, verify
 from hybridhash_jax.retrieval.index.writer import open_writer
-from hybridhash_jax.retrieval.names import shown
+from hybridhash_jax.retrieval.names import listed, shown, shown_label
 from input_pipeline.commands import Parser, run_command
 from input_pipeline.messages import counted, shortened
 
@@ -149,7 +149,7 @@ def _size(count: float) -> str:
 
 def _labels(facts: Description) -> str:
     largest = sorted(facts.labels.items(), key=lambda item: (-item[1], item[0]))
-    names = [f"{shown(name) if name else '(none)'} {count:,}" for name, count in largest]
+    names = [f"{shown_label(name) or '(none)'} {count:,}" for name, count in largest]
     return shortened(names, _LABELS_SHOWN) or "none"
 
 
@@ -180,7 +180,7 @@ def _remove(options: argparse.Namespace) -> str:
 
 def _listed(file: str) -> list[bytes]:
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    return [path for path in data.split(b"\0" if b"\0" in data else b"\n") if path]
+    return [path for path in listed(data) if path]
 
 
 def _condition(text: str) -> tuple[str, str]:

@@ -34,14 +34,16 @@ def merge(
 ) -> list[str]:
     """Merges indexes of one model into a new one.
 
-    Rows are in the order of their paths, in segments of 2**20. So shards give the index that one
-    run gives after `compact`, byte for byte: its segments, its catalogue, and index.json but for
-    the generation. Thumbnails are a cache, which is copied but not compared.
+    Rows are in the order of their paths, in segments of 2**20; those without a perceptual hash come
+    behind, in segments of their own. So shards give the index that one run gives after `compact`,
+    byte for byte: its segments, its catalogue, and index.json but for the generation. Thumbnails
+    are a cache, which is copied but not compared.
 
     Args:
       sources: their folders. Of a path in several of them the last one's code is taken.
       out: the folder of the new one, which must not be there.
-      root: the folder that paths are relative to, where those of the sources differ.
+      root: the folder that paths are relative to, where those of the sources differ; checked as
+        that of `move`.
 
     Returns:
       Warnings, such as that of another backend.
@@ -50,15 +52,15 @@ def merge(
       IndexFileError: another model's codes, a damaged segment, or nothing can be written.
     """
     with contextlib.ExitStack() as stack:
-        indexes = [stack.enter_context(open_index(source)) for source in sources]
+        indexes = [stack.enter_context(open_index(source, read_all=True)) for source in sources]
         warnings = _check(indexes, root)
         first = indexes[0]
+        base = first.root if root is None else _checked_root(root, indexes)
         target = Path(out).expanduser()
         with storage.building(target) as place, explained(target, "write"):
             old = first.header
-            for name in first.files:
+            for name in old.files:
                 storage.write_synced(place / storage.FILES / name, first.file(name))
-            base = first.root if root is None else root.absolute()
             new = Header(first.model, base, 0, old.files)
             _write(indexes, place, new)
             for index in indexes:
@@ -73,20 +75,12 @@ def move(path: str | os.PathLike[str], root: Path) -> None:
     Raises:
       IndexFileError: none of some of its images is there.
     """
-    place, root = Path(path).expanduser(), root.expanduser().absolute()
-    if not root.is_dir():
-        raise IndexFileError(f"{shown(root)} is no folder; give the one that the paths start from")
+    place = Path(path).expanduser()
     with storage.locked(place):
         with open_index(place) as index:
-            some = [entry.path for entry in index.entries(index.sample(_LOOKED_FOR).tolist())]
-            head = index.header
-        if some and not any(os.path.lexists(os.path.join(os.fsencode(root), one)) for one in some):
-            raise IndexFileError(
-                f"{shown(root)} has none of {len(some)} images of {shown(place)} that were looked "
-                f"for, such as {shown(some[0])}; give the folder that its paths start from"
-            )
+            moved = dataclasses.replace(index.header, root=_checked_root(root, [index]))
         with explained(place, "write"):
-            storage.write_synced(place / NAME, dataclasses.replace(head, root=root).to_json())
+            storage.write_synced(place / NAME, moved.to_json())
 
 
 def compact(path: str | os.PathLike[str], *, drop_damaged: bool = False) -> None:
@@ -97,14 +91,14 @@ def compact(path: str | os.PathLike[str], *, drop_damaged: bool = False) -> None
     Args:
       path: its folder.
       drop_damaged: goes on without what was in damaged segments, which is an error otherwise:
-        images whose codes are lost are forgotten; where hashes are lost, all are left out.
+        images whose codes are lost are forgotten, and lost hashes are left out.
 
     Raises:
       IndexFileError: as `merge`, and where another process writes to it.
     """
     with open_writer(path) as writer:
         place = writer.path
-        with open_index(place) as index:
+        with open_index(place, read_all=True) as index:
             if not drop_damaged:
                 _refuse_damaged(index)
             old = index.header
@@ -135,6 +129,21 @@ def _check(indexes: Sequence[Index], root: Path | None) -> list[str]:
     return [warning for warning in warnings if warning]
 
 
+def _checked_root(root: Path, indexes: Sequence[Index]) -> Path:
+    """The folder as indexes keep it; IndexFileError unless it has one of some images of each."""
+    root = root.expanduser().absolute()
+    if not root.is_dir():
+        raise IndexFileError(f"{shown(root)} is no folder; give the one that the paths start from")
+    for index in indexes:
+        some = [entry.path for entry in index.entries(index.sample(_LOOKED_FOR).tolist())]
+        if some and not any(os.path.lexists(os.path.join(os.fsencode(root), one)) for one in some):
+            raise IndexFileError(
+                f"{shown(root)} has none of {len(some)} images of {shown(index.path)} that were "
+                f"looked for, such as {shown(some[0])}; give the folder that its paths start from"
+            )
+    return root
+
+
 def _told(root: Path | None) -> str:
     return "no folder" if root is None else shown(root)
 
@@ -144,8 +153,8 @@ def _refuse_damaged(index: Index) -> None:
         raise IndexFileError(
             f"{shown(index.path)} has {len(index.damaged)} damaged segment files, such as "
             f"{index.damaged[0]}; `hybridhash encode` makes what was in them again. `hybridhash "
-            "index compact --drop_damaged` goes on without: images without a code are forgotten, "
-            "and where perceptual hashes are lost, all are left out"
+            "index compact --drop_damaged` goes on without: images whose codes are lost are "
+            "forgotten, and lost perceptual hashes are left out"
         )
 
 
@@ -172,12 +181,13 @@ class _Chunk:
             self._progress.update(1)
             yield image.entry
 
-    def write(self, indexes: Sequence[Index], place: Path) -> storage.SegmentFiles:
-        """Gathers the codes, and the hashes if every image has one, into a segment."""
+    def write(
+        self, indexes: Sequence[Index], place: Path, with_hashes: bool
+    ) -> storage.SegmentFiles:
+        """Gathers the codes, and the hashes if the images have some, into a segment."""
         sources, rows = np.array(self.sources), np.array(self.rows)
         codes = np.empty((len(rows), indexes[0].words), np.uint64)
-        has_hashes = all(index.has_hashes for index in indexes)
-        hashes = np.empty(len(rows), np.uint64) if has_hashes else None
+        hashes = np.empty(len(rows), np.uint64) if with_hashes else None
         for number, index in enumerate(indexes):
             here = sources == number
             codes[here] = index.codes(rows[here])
@@ -188,7 +198,8 @@ class _Chunk:
 
 def _write(indexes: Sequence[Index], place: Path, header: Header) -> None:
     """Writes segments and a catalogue of all images of `indexes`, which index.json is to name."""
-    images = _last_of_each(heapq.merge(*itertools.starmap(_images, enumerate(indexes))))
+    hashed = [index.hashed for index in indexes]
+    of_images = [has[index.alive] for index, has in zip(indexes, hashed, strict=True)]
     total = sum(len(index) for index in indexes)
     with (
         contextlib.closing(
@@ -198,14 +209,19 @@ def _write(indexes: Sequence[Index], place: Path, header: Header) -> None:
     ):
         connection.execute("BEGIN")
         first = 0
-        while True:
-            chunk = _Chunk(images, progress)
-            catalogue.add_rows(connection, first, chunk)
-            if not (count := len(chunk.rows)):
-                break
-            files = chunk.write(indexes, place)
-            connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", (first, count, *files))
-            first += count
+        # Of a segment all images have one, or none has.
+        for with_hashes in np.unique(np.concatenate(of_images))[::-1].tolist():
+            merged = _last_of_each(heapq.merge(*itertools.starmap(_images, enumerate(indexes))))
+            images = (one for one in merged if hashed[one.source][one.row] == with_hashes)
+            while True:
+                chunk = _Chunk(images, progress)
+                catalogue.add_rows(connection, first, chunk)
+                if not (count := len(chunk.rows)):
+                    break
+                files = chunk.write(indexes, place, with_hashes)
+                record = (first, count, *files)
+                connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", record)
+                first += count
         compared = {key: value for index in indexes for key, value in index.backends.items()}
         connection.executemany(
             "INSERT INTO backends VALUES (?, ?, ?, ?)",

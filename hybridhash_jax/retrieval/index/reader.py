@@ -20,8 +20,8 @@ from hybridhash_jax.retrieval.index.records import Entry
 from hybridhash_jax.retrieval.index.words import to_packed, words_of
 from hybridhash_jax.retrieval.names import shown
 
-# Up to so many bytes of codes are read whole when an index is opened, which takes a tenth of a
-# second, to find damage; of more only the size of the files is looked at (`verify` reads all).
+# Up to so many bytes of codes, and their hashes, are read whole when an index is opened, which takes
+# a third of a second, to find damage; of more only the size of the files is looked at.
 _CHECKED_BYTES = 256 * 2**20
 _TRIES = 10
 
@@ -65,7 +65,7 @@ class Index:
         differing bits, see `Writer.note_backend`.
     """
 
-    def __init__(self, path: Path, header: Header, connection: sqlite3.Connection):
+    def __init__(self, path: Path, header: Header, connection: sqlite3.Connection, read_all: bool):
         """Reads the catalogue and maps the segments; `open_index` is what others call."""
         self.path, self.model, self.root = path, header.model, header.root
         self.words = words_of(self.model.bits)
@@ -86,7 +86,7 @@ class Index:
         self.alive[np.fromiter((row for (row,) in dead), np.int64, len(dead))] = False
         self.damaged: tuple[str, ...] = ()
         self._whole = self.alive.copy()  # and with its perceptual hash
-        self.segments: tuple[Segment, ...] = self._map(records)
+        self.segments: tuple[Segment, ...] = self._map(records, read_all)
         self._count = int(np.count_nonzero(self.alive))
 
     def __len__(self) -> int:
@@ -162,16 +162,18 @@ class Index:
         return to_packed(self.codes(rows), self.model.bits)
 
     def hashes(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> UInt64[np.ndarray, " m"]:
-        """The perceptual hashes of some rows; IndexFileError unless `has_hashes`."""
-        if not self.has_hashes:
-            raise IndexFileError(f"not all images of {shown(self.path)} have a perceptual hash")
-        hashes = [np.atleast_2d(segment.hashes).T for segment in self.segments]  # pyright: ignore
-        return self._gathered(rows, hashes, 1)[:, 0]
+        """The perceptual hashes of some rows; IndexFileError for one that is not `hashed`."""
+        none = np.empty((0, 1), np.uint64)
+        found = [none if one.hashes is None else one.hashes[:, None] for one in self.segments]
+        return self._gathered(rows, found, 1)[:, 0]
 
     @property
-    def has_hashes(self) -> bool:
-        """Whether every segment has perceptual hashes."""
-        return all(segment.hashes is not None for segment in self.segments)
+    def hashed(self) -> Bool[np.ndarray, " num_rows"]:
+        """Which rows have a perceptual hash."""
+        found = np.zeros(self.num_rows, bool)
+        for one in self.segments:
+            found[one.first_row : one.first_row + len(one.codes)] = one.hashes is not None
+        return found
 
     def sample(self, count: int = 256, seed: int = 0) -> Int64[np.ndarray, " n"]:
         """Rows drawn at random of those that are searched, sorted; the same for one seed."""
@@ -204,11 +206,6 @@ class Index:
         with self._lock:
             return catalogue.problems(self._connection, self.path / self.header.catalogue)
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The names of those files."""
-        return tuple(self.header.files)
-
     def thumbnail(self, row: int) -> bytes | None:
         """The JPEG of a row; None where none is kept."""
         return thumbnails.load(self.path / storage.THUMBNAILS, self.entries([row])[0].path)
@@ -225,7 +222,7 @@ class Index:
     def _gathered(
         self, rows: Sequence[int] | np.ndarray, arrays: Sequence[np.ndarray], words: int
     ) -> UInt64[np.ndarray, "m words"]:
-        """Values of rows, from one array [n, words] a segment."""
+        """Values of rows, from one array [n, words] a segment; an empty one has none."""
         wanted = np.asarray(rows, np.int64)
         order = np.argsort(wanted, kind="stable")
         ordered = wanted[order]
@@ -237,19 +234,18 @@ class Index:
             result[order[first:last]] = array[ordered[first:last] - segment.first_row]
             done += last - first
         if done < len(wanted):
-            raise IndexFileError(f"{shown(self.path)} has no codes of some of these rows")
+            raise IndexFileError(f"{shown(self.path)} has no codes or hashes of some of these rows")
         return result
 
-    def _map(self, records: Sequence[catalogue.SegmentRecord]) -> tuple[Segment, ...]:
+    def _map(self, records: Sequence[catalogue.SegmentRecord], read: bool) -> tuple[Segment, ...]:
         """Maps the segments; of damaged ones the rows are dead and the names are kept."""
-        whole = 8 * self.words * self.num_rows <= _CHECKED_BYTES
+        read = read or 8 * self.words * self.num_rows <= _CHECKED_BYTES
+        folder = self.path / storage.SEGMENTS
         found, damaged = [], []
         for record in records:
             rows = slice(record.first_row, record.first_row + record.rows)
             try:
-                codes = self._words(record.codes, record.rows, self.words)
-                if whole and digest(codes.data) != Path(record.codes).stem:
-                    raise IndexFileError(f"{record.codes} is damaged")
+                codes = storage.map_words(folder / record.codes, record.rows, self.words, read)
             except IndexFileError:
                 damaged += [record.codes] if self.alive[rows].any() else []
                 self.alive[rows] = False
@@ -257,7 +253,7 @@ class Index:
             hashes = None
             if record.hashes:
                 try:
-                    hashes = self._words(record.hashes, record.rows, 1)[:, 0]
+                    hashes = storage.map_words(folder / record.hashes, record.rows, 1, read)[:, 0]
                 except IndexFileError:
                     if not self.alive[rows].any():
                         continue
@@ -267,12 +263,13 @@ class Index:
         self.damaged = tuple(damaged)
         return tuple(found)
 
-    def _words(self, name: str, rows: int, words: int) -> UInt64[np.ndarray, "n words"]:
-        return storage.map_words(self.path / storage.SEGMENTS / name, rows, words)
 
-
-def open_index(path: str | os.PathLike[str]) -> Index:
+def open_index(path: str | os.PathLike[str], *, read_all: bool = False) -> Index:
     """Opens the index in the folder `path` for reading.
+
+    Args:
+      path: its folder.
+      read_all: finds damage in large indexes, too, of which all segments are read for it.
 
     Raises:
       IndexFileError: it is none, damaged, or of a newer format. Damaged segments are no error: see
@@ -283,7 +280,7 @@ def open_index(path: str | os.PathLike[str]) -> Index:
         header = read_header(place)
         try:
             with explained(place, "read"):
-                index = _opened(place, header)
+                index = _opened(place, header, read_all)
         except IndexFileError as error:
             # While we looked, a compaction may have put another catalogue in its place.
             if attempt + 1 < _TRIES and read_header(place) != header:
@@ -300,10 +297,10 @@ def open_index(path: str | os.PathLike[str]) -> Index:
     raise IndexFileError(f"{shown(place)} is compacted again and again; try later")
 
 
-def _opened(path: Path, header: Header) -> Index:
+def _opened(path: Path, header: Header, read_all: bool) -> Index:
     connection = catalogue.connect(path / header.catalogue)
     try:
-        return Index(path, header, connection)
+        return Index(path, header, connection, read_all)
     except BaseException:
         connection.close()
         raise

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from hybridhash_jax.retrieval.index import storage
 from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
-from hybridhash_jax.retrieval.index.header import NAME, digest
+from hybridhash_jax.retrieval.index.header import NAME
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Model
-from hybridhash_jax.retrieval.names import shown
 from input_pipeline.progress import Progress
 
 
@@ -71,7 +70,7 @@ def describe(path: str | os.PathLike[str]) -> Description:
             model=index.model,
             root=None if index.root is None else os.fspath(index.root),
             generation=index.generation,
-            has_hashes=index.has_hashes,
+            has_hashes=bool(index.hashed[index.alive].all()),
             bytes=_sizes(index),
             labels=index.labels(),
             backends=tuple(compared),
@@ -94,7 +93,7 @@ def _sizes(index: Index) -> dict[str, int]:
         "hashes": (index.path / storage.SEGMENTS).glob("*.hashes"),
         "catalogue": index.path.glob("catalogue-*.sqlite*"),
         "thumbnails": index.path.glob(f"{storage.THUMBNAILS}*"),
-        "files": (index.path / storage.FILES).iterdir(),
+        "files": (index.path / storage.FILES).glob("*"),
     }
     sizes = {what: sum(map(_size, files)) for what, files in places.items()}
     return {**sizes, "total": sum(sizes.values()) + _size(index.path / NAME)}
@@ -107,7 +106,7 @@ def _size(file: Path) -> int:
 
 
 def _wrong_files(index: Index) -> Iterator[str]:
-    for name in index.files:
+    for name in index.header.files:
         try:
             index.file(name)
         except IndexFileError as error:
@@ -130,9 +129,7 @@ def _wrong_segments(index: Index) -> Iterator[str]:
             place = index.path / storage.SEGMENTS / name
             last = record.first_row + record.rows - 1
             try:
-                data = storage.map_words(place, record.rows, words)
-                if digest(data.data) != place.stem:
-                    yield f"{shown(place)} is damaged: rows {record.first_row:,} to {last:,}"
+                storage.map_words(place, record.rows, words, read=True)
             except IndexFileError as error:
                 yield f"{error}: rows {record.first_row:,} to {last:,}"
             progress.update(1)

@@ -64,6 +64,7 @@ def write_segment(
     folder: Path, codes: UInt64[np.ndarray, "N words"], hashes: UInt64[np.ndarray, " N"] | None
 ) -> SegmentFiles:
     """Writes codes, and perceptual hashes if given, into `segments/` of the index in `folder`."""
+    (folder / SEGMENTS).mkdir(exist_ok=True)  # git and object stores keep no empty folders
     names = [
         None if array is None else _write_array(folder / SEGMENTS, array, suffix)
         for array, suffix in ((codes, "codes"), (hashes, "hashes"))
@@ -79,13 +80,21 @@ def _write_array(folder: Path, array: np.ndarray, suffix: str) -> str:
     return name
 
 
-def map_words(path: Path, rows: int, words: int) -> UInt64[np.ndarray, "rows words"]:
-    """A file of a segment, memory-mapped; IndexFileError where it is missing or of another size."""
+def map_words(path: Path, rows: int, words: int, read: bool) -> UInt64[np.ndarray, "rows words"]:
+    """A file of a segment, memory-mapped.
+
+    Raises:
+      IndexFileError: it is missing or of another size; if it is `read`, also where its name is not
+        its checksum.
+    """
     try:
         size = path.stat().st_size
         if size != 8 * rows * words:
             raise IndexFileError(f"{shown(path)} has {size:,} bytes, not {8 * rows * words:,}")
-        return np.memmap(path, "<u8", mode="r", shape=(rows, words)).view(np.ndarray)
+        found = np.memmap(path, "<u8", mode="r", shape=(rows, words)).view(np.ndarray)
+        if read and digest(found.data) != path.stem:
+            raise IndexFileError(f"{shown(path)} is damaged")
+        return found
     except OSError as error:
         if error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
             raise  # the file may be whole

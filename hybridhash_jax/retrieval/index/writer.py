@@ -78,8 +78,12 @@ class Writer:
         return self._index
 
     def known(self) -> Mapping[bytes, Known]:
-        """Paths that have a code, which is looked up on the disk: it takes no memory."""
-        return _KnownFiles(self._connection, self.index)
+        """Paths that have a code, which is looked up on the disk: it takes no memory.
+
+        All segments are read once: what was in damaged ones is not known.
+        """
+        self._index = open_index(self.path, read_all=True)
+        return _KnownFiles(self._connection, self._index)
 
     def add(
         self,
@@ -120,14 +124,6 @@ class Writer:
             count = self._bury(catalogue.alive_rows(self._connection, gone))
         self._keep((path, None) for path in gone)
         return count
-
-    def set_seen(self, entries: Iterable[Entry]) -> None:
-        """Notes the new size and time of files whose content is the one that was encoded."""
-        records = ((entry.size, entry.modified_ns, entry.path) for entry in entries)
-        with explained(self.path, "write"), self._transaction():
-            self._connection.executemany(
-                "UPDATE rows SET size = ?, modified_ns = ? WHERE path = ?", records
-            )
 
     def note_backend(self, backend: str, dtype: str, images: int, differing_bits: int) -> None:
         """Notes, for `index info`, how an encoder elsewhere differs on a sample of the images."""

@@ -44,7 +44,9 @@ def open_lists(index: Index) -> Lists:
 def _made_of(index: Index) -> str:
     """Changes with the rows that the lists are of, but not when rows are appended."""
     first = [record.codes for record in index.segment_records()[:1]]
-    return " ".join([index.model.fingerprint, str(index.header.generation), *first])
+    # Rows of damaged segments are not in the lists, and may come back.
+    lacking = [name for name in index.damaged if name.endswith(".codes")]
+    return " ".join([index.model.fingerprint, str(index.header.generation), *first, *lacking])
 
 
 def _build(index: Index, made_of: str) -> Ivf:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hybridhash_jax.retrieval import outputs
 from hybridhash_jax.retrieval.index import Index
-from hybridhash_jax.retrieval.names import shown
+from hybridhash_jax.retrieval.names import shown, shown_label
 from hybridhash_jax.retrieval.search.answers import Answer
 from hybridhash_jax.retrieval.search.codes import Wanted
 from hybridhash_jax.retrieval.search.queries import Query
@@ -115,7 +115,7 @@ def _table(one: dict[str, Any], content: dict[str, Any]) -> str:
     head = f"{shown(one['query'])}: {len(one['found']):,} of {counted(searched, 'image')}, codes of {bits} bits"
     rows = [("rank", "distance", "path", "label")]
     rows += [
-        (str(x["rank"]), str(x["distance"]), shown(x["path"]), shown(x["label"]))
+        (str(x["rank"]), str(x["distance"]), shown(x["path"]), shown_label(x["label"]))
         for x in one["found"]
     ]
     widths = [max(_width(row[column]) for row in rows) for column in range(4)]

@@ -301,7 +301,7 @@ def test_lost_hashes_are_made_again(root, tmp_path, encoder):
     assert run(root, index) == "6 image files: 6 encoded, 0 unchanged, 0 unreadable"
     assert lost.read_bytes() == expected
     with open_index(index) as opened:
-        assert not opened.damaged and opened.has_hashes
+        assert not opened.damaged and opened.hashed.all()
     assert "6 unchanged" in run(root, index)
 
 

@@ -28,6 +28,7 @@ def test_wrong_usage(flags, message, capsys):
         command.main(["--index=x.idx", *flags])
     error = capsys.readouterr().err
     assert raised.value.code == 2 and message in error and "h1dden" not in error
+    assert error.startswith("error: ") and error.count("\n") == 1
 
 
 def test_no_file_of_an_index_is_overwritten(tmp_path, capsys):

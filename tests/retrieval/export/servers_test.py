@@ -78,7 +78,7 @@ def expected(index):
         paths, rows = opened.paths()
         facts = zip(paths, opened.packed(rows), opened.entries(rows), strict=True)
         return {
-            shown(path): (id_of(path), code.tobytes().hex(), shown(entry.label))
+            shown(path): (id_of(path), code.tobytes().hex(), entry.label)
             for path, code, entry in facts
         }
 

@@ -10,7 +10,7 @@ import pytest
 
 from hybridhash_jax.retrieval.index import open_index, open_writer
 from hybridhash_jax.retrieval.index.command import main
-from tests.retrieval.index.made import MODEL, codes_of, entry_of, make
+from tests.retrieval.index.made import MODEL, codes_of, entry_of, hashes_of, make
 
 PATHS = [b"cat/1.jpg", b"cat/2.jpg", b"dog/1.jpg", b"\xff,\n.jpg"]
 
@@ -35,6 +35,12 @@ def test_info_tells_what_there_is(path, capsys):
         "float32 on cuda: 12 of 16,384 bits of 256 sample images differ",
     ):
         assert part in text
+
+
+def test_labels_are_escaped_once(tmp_path, capsys):
+    path = make(tmp_path / "i", [b"caf\xe9/1.jpg", b"a\\b/2.jpg"])
+    assert main(["info", str(path)]) == 0
+    assert r"  labels      a\\b 1, caf\xe9 1" in capsys.readouterr().out.splitlines()
 
 
 def test_info_as_json(path, capsys):
@@ -73,7 +79,14 @@ def test_images_are_removed(path, arguments, left, capsys):
     assert ("nowhere.jpg" in out) == ("nowhere.jpg" in arguments)
 
 
-@pytest.mark.parametrize("data", [b"cat/1.jpg\ncat/2.jpg\n", b"\xff,\n.jpg\0cat/1.jpg\0"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"cat/1.jpg\ncat/2.jpg\n",
+        b"cat/1.jpg\r\n\r\ncat/2.jpg\r\n",  # as Windows writes it
+        b"\xff,\n.jpg\0cat/1.jpg\0",
+    ],
+)
 def test_a_list_names_what_is_removed(path, data, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert main(["remove", str(path), "--list=-"]) == 0
@@ -105,7 +118,7 @@ def test_indexes_are_merged_and_compacted(path, tmp_path, capsys):
     assert printed.err.startswith("warning: ") and "float32 on tpu" in printed.err
     assert "5 images" in printed.out
     with open_writer(tmp_path / "all") as writer:
-        writer.add([entry_of(b"x")], codes_of([b"x"]))
+        writer.add([entry_of(b"x")], codes_of([b"x"]), hashes_of([b"x"]))
     assert main(["compact", str(tmp_path / "all")]) == 0
     assert "6 images" in capsys.readouterr().out
     assert len(open_index(tmp_path / "all").segments) == 1
@@ -161,6 +174,25 @@ def test_nothing_is_moved_to_a_folder_that_is_not_there(tmp_path, capsys):
     path = make(tmp_path / "i")
     assert main(["move", str(path), str(tmp_path / "typo")]) == 1
     assert "typo is no folder" in capsys.readouterr().err
+
+
+def test_the_root_of_a_merged_index_is_checked_as_that_of_a_moved_one(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sources = [
+        make(tmp_path / name, [name.encode()], root=tmp_path / f"old{name}") for name in "12"
+    ]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1").touch()
+    command = ["merge", *map(str, sources), f"--out={tmp_path / 'all'}"]
+    for root, message in (("~/typo", "typo is no folder"), ("~/photos", "has none of 1 images of")):
+        assert main([*command, f"--root={root}"]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "all").exists()
+    (tmp_path / "photos" / "2").touch()
+    assert main([*command, "--root=~/photos"]) == 0
+    assert open_index(tmp_path / "all").root == tmp_path / "photos"
 
 
 def test_an_index_is_not_made_inside_another(tmp_path, capsys):

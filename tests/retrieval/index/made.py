@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from hybridhash_jax.retrieval.encoding.listing import label_of
 from hybridhash_jax.retrieval.index import Entry, Model, create_index, open_index, open_writer
 
 MODEL = Model("a1" * 32, 64, "checkpoint 120 of runs/photos", "float32", "cpu", {"workdir": "runs"})
 
 
 def entry_of(path: bytes, size: int = 10, modified_ns: int = 20) -> Entry:
-    folder, slash, _ = path.partition(b"/")
-    label = folder.decode("utf-8", "surrogateescape") if slash else ""
-    return Entry(path, size, modified_ns, 40, 30, label)
+    return Entry(path, size, modified_ns, 40, 30, label_of(path))
 
 
 def codes_of(paths: Sequence[bytes], bits: int = 64, salt: int = 0) -> np.ndarray:

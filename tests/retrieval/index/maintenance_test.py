@@ -105,7 +105,30 @@ def test_thumbnails_and_files_go_along(tmp_path):
     index = open_index(tmp_path / "all")
     assert index.thumbnail(1) == b"JPEG"
     assert index.file("encoder.npz") == b"weights"
-    assert not index.has_hashes  # that of one image is missing
+
+
+@pytest.mark.parametrize("segment_rows", [2**20, 5])
+def test_hashes_stay_where_other_images_have_none(tmp_path, segment_rows, monkeypatch):
+    monkeypatch.setattr(maintenance, "SEGMENT_ROWS", segment_rows)
+    bare = sorted([PATHS[0], PATHS[5], PATHS[20]])
+    kept = sorted(set(PATHS) - set(bare))
+    one = make(tmp_path / "one", kept[10:], kept[:10])
+    parts = [make(tmp_path / "part1", kept[::2]), make(tmp_path / "part2", kept[1::2])]
+    for place in (one, parts[0]):
+        with open_writer(place) as writer:
+            writer.add([entry_of(name) for name in bare], codes_of(bare))
+    compact(one)
+    merge(parts, tmp_path / "all")
+    assert files(tmp_path / "all") == files(one)
+    index = open_index(one)
+    assert index.paths()[0] == kept + bare
+    assert index.packed(range(21)).tolist() == codes_of(kept + bare).tolist()
+    assert index.hashed.tolist() == [True] * len(kept) + [False] * len(bare)
+    assert index.hashes(range(len(kept))).tolist() == hashes_of(kept).tolist()
+    assert len(index.segments) == (2 if segment_rows > 5 else 5)
+    assert not describe(one).has_hashes and not verify(one)
+    with pytest.raises(IndexFileError, match="no codes or hashes of some"):
+        index.hashes([0, len(kept)])
 
 
 @pytest.mark.parametrize("change", [{"fingerprint": "b2" * 32, "name": "other"}, {"bits": 32}])

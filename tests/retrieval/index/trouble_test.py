@@ -14,9 +14,11 @@ from hybridhash_jax.retrieval.index import (
     IndexFileError,
     compact,
     create_index,
+    describe,
     merge,
     open_index,
     open_writer,
+    reader,
     verify,
 )
 from hybridhash_jax.retrieval.search.damage import damage as damage_told
@@ -58,10 +60,15 @@ def test_a_damaged_segment_is_named_and_the_rest_is_searched(tmp_path, how):
         merge([path], tmp_path / "all")
 
 
-def test_images_of_a_damaged_segment_are_encoded_again(tmp_path):
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("kind", ["codes", "hashes"])
+def test_images_of_a_damaged_segment_are_encoded_again(tmp_path, monkeypatch, large, kind):
+    if large:  # of which opening reads nothing
+        monkeypatch.setattr(reader, "_CHECKED_BYTES", 0)
     path = make(tmp_path / "i", PATHS[:2], PATHS[2:])
     expected = content(path)
-    damage(path / "segments" / open_index(path).segments[0].name, "flipped")
+    record = open_index(path).segment_records()[0]
+    damage(path / "segments" / getattr(record, kind), "flipped")
     with open_writer(path) as writer:
         missing = [name for name in PATHS if name not in writer.known()]
         assert missing == PATHS[:2]
@@ -79,14 +86,35 @@ def test_images_of_a_damaged_segment_can_be_forgotten(tmp_path):
     assert not verify(path)
 
 
-def test_damaged_hashes_leave_the_codes(tmp_path):
-    path = make(tmp_path / "i", PATHS)
-    (file,) = path.rglob("*.hashes")
-    damage(file, "short")
+@pytest.mark.parametrize("kind", ["codes", "hashes"])
+def test_damage_that_opening_does_not_see_is_not_written_on(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(reader, "_CHECKED_BYTES", 0)
+    path = make(tmp_path / "i", PATHS[:2], PATHS[2:])
+    name = getattr(open_index(path).segment_records()[1], kind)
+    damage(path / "segments" / name, "flipped")
+    assert not open_index(path).damaged
+    for use in (lambda: compact(path), lambda: merge([path], tmp_path / "all")):
+        with pytest.raises(IndexFileError, match=f"1 damaged segment files, such as {name}"):
+            use()
+    assert len(verify(path)) == 1
+    compact(path, drop_damaged=True)
+    assert not verify(path)
+    assert open_index(path).paths()[0] == (PATHS[:2] if kind == "codes" else PATHS)
+
+
+@pytest.mark.parametrize("how", ["flipped", "short", "missing"])
+def test_damaged_hashes_leave_the_codes(tmp_path, how):
+    path = make(tmp_path / "i", PATHS[:2], PATHS[2:])
+    file = path / "segments" / str(open_index(path).segment_records()[1].hashes)
+    damage(file, how)
     index = open_index(path)
-    assert (index.damaged, len(index), index.has_hashes) == ((file.name,), 4, False)
+    assert (index.damaged, len(index)) == ((file.name,), 4)
+    assert index.hashed.tolist() == [True, True, False, False]
     (told,) = damage_told(index)
     assert "All images are searched" in told
+    compact(path, drop_damaged=True)  # only what is lost
+    assert open_index(path).hashes([0, 1]).tolist() == hashes_of(PATHS[:2]).tolist()
+    assert not verify(path)
 
 
 def test_damaged_segments_of_images_that_are_gone_are_not_told(tmp_path):
@@ -153,6 +181,21 @@ def test_an_index_is_made_once(tmp_path):
     (tmp_path / "empty").mkdir()
     create_index(tmp_path / "empty", MODEL, None)
     assert len(open_index(tmp_path / "empty")) == 0
+
+
+def test_an_index_may_lose_its_empty_folders(tmp_path):
+    path = tmp_path / "i"
+    create_index(path, MODEL, None)
+    for folder in ("segments", "files"):
+        (path / folder).rmdir()
+    assert not verify(path)
+    assert describe(path).bytes["files"] == 0
+    compact(path)
+    with open_writer(path) as writer:
+        writer.add([entry_of(b"0")], codes_of([b"0"]), hashes_of([b"0"]))
+    compact(path)
+    merge([path], tmp_path / "all")
+    assert content(tmp_path / "all") == content(path)
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path):

@@ -56,6 +56,12 @@ def test_text_escapes_names_and_lines_them_up(index, capsys):
     assert len({line.rindex("sea") for line in lines[2:5]}) == 1
 
 
+def test_text_escapes_labels_once(tmp_path, capsys):
+    index = make_index(tmp_path, {"caf\udce9/1.png": (0, 0, 1)})
+    assert run(f"--index={index}", "--name=caf\udce9/1.png") == 0
+    assert r"  caf\xe9/1.png  caf\xe9" in capsys.readouterr().out
+
+
 def test_radius_alone_gives_all_within_it_and_none_is_said(index, blue, capsys):
     assert run(f"--index={index}", blue, "--radius=1") == 0
     assert len(capsys.readouterr().out.splitlines()) == 5

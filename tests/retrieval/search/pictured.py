@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hybridhash_jax.retrieval.encoding.listing import label_of
 from hybridhash_jax.retrieval.index import Entry, create_index, open_writer
 from tests.retrieval.encoding import fakes
 
@@ -36,8 +37,8 @@ def picture(path: Path, colour: Colour, size: tuple[int, int] = (16, 12)) -> Pat
 
 def entry_of(root: Path, name: str) -> Entry:
     status = (root / name).stat()
-    label = name.rpartition("/")[0]
-    return Entry(os.fsencode(name), status.st_size, status.st_mtime_ns, 16, 12, label)
+    path = os.fsencode(name)
+    return Entry(path, status.st_size, status.st_mtime_ns, 16, 12, label_of(path))
 
 
 def make_index(

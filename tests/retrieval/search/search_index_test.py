@@ -144,6 +144,20 @@ def test_lists_are_built_again_for_other_rows(index):
         assert [one.path for one in answer] == ["sea/2.png"]
 
 
+def test_lists_have_the_rows_of_a_segment_that_was_restored(index):
+    def found():
+        with open_index(index.path) as opened:
+            answer = opened.search_stored("sea/1.png", k=2, kind="ivf")
+            assert not answer.exact
+            return [one.path for one in answer]
+
+    segment = index.path / "segments" / index.index.segments[1].name
+    away = segment.rename(index.path.parent / "away")
+    assert found() == ["sea/1.png", "sea/3.png"]
+    away.rename(segment)
+    assert found() == ["sea/1.png", "sea/2.png"]
+
+
 def test_an_encoder_of_another_model_is_refused(index):
     with pytest.raises(AssertionError):  # that is how the fake refuses
         open_index(index.path, FakeEncoder("other"))  # pyright: ignore[reportArgumentType]

@@ -4,6 +4,7 @@ import io
 import json
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from hybridhash_jax.retrieval.index import open_writer
 from hybridhash_jax.retrieval.search.search_index import open_index
+from hybridhash_jax.retrieval.service.work import generations
 from tests.retrieval.search.pictured import COLOURS, ODD, entry_of, make_index, picture
 from tests.retrieval.service.served import client_of, files, png, rows_of, service_of
 
@@ -204,6 +206,26 @@ def test_an_index_that_cannot_be_read_any_more_leaves_the_old_one(tmp_path):
         (index / "index.json").write_bytes(kept)
         generations.refresh()
         assert client.get("/v1/index").json()["warnings"] == []
+
+
+def test_an_index_of_another_model_is_read_once(tmp_path, monkeypatch):
+    index = make_index(tmp_path, {"sea/1.png": BLUE})
+    opened = Mock(wraps=generations.open_index)
+    monkeypatch.setattr(generations, "open_index", opened)
+    served = generations.Generations(index)
+    kept = (index / "index.json").rename(tmp_path / "kept.json")
+    for number in range(3):  # it may be readable the next time
+        assert not served.refresh() and opened.call_count == 2 + number
+    kept.rename(index / "index.json")
+    assert not served.refresh() and not served.warnings()
+    other = json.loads((index / "index.json").read_text())
+    other["model"] |= {"fingerprint": "another"}
+    (index / "index.json").write_text(json.dumps(other))
+    opened.reset_mock()
+    for _ in range(3):
+        assert not served.refresh()
+        assert "restart the service" in served.warnings()[0]
+    assert opened.call_count == 1
 
 
 def test_what_is_measured_names_no_paths(client):

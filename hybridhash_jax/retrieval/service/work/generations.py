@@ -88,7 +88,7 @@ class Generations:
         self._path = path
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
-        self._signature = _signature(path)
+        self._signature: tuple[object, ...] | None = _signature(path)
         self._now = Generation(open_index(path))
         self._trouble: str | None = None
 
@@ -117,12 +117,14 @@ class Generations:
             if (signature := _signature(self._path)) == self._signature:
                 return False
             try:
+                self._signature = None  # what cannot be read may be readable the next time
                 index = open_index(self._path)
+                self._signature = signature  # what is refused is not read again
                 self._check(index)
             except (IndexFileError, OSError) as error:
                 self._trouble = f"the index has changed and cannot be read, so that generation {self._now.index.generation} of it is served: {error}"  # fmt: skip
                 return False
-            self._trouble, self._signature = None, signature
+            self._trouble = None
             return self._replace(index)
 
     def close(self) -> None:
