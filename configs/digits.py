@@ -2,7 +2,7 @@
 
 Protocol: digits (20 queries, 100 training images a class; the rest is the database), mAP over all.
 Cut to end within a minute on two cores: images of 16 pixels in 64 patches, where the paper has 224
-pixels in 3,136; four layers of 19 and 0.55 of 56 million parameters; pairs inside a batch, no bank.
+pixels in 3,136; four layers of 19 and 0.55 of 56 million parameters.
 Command:  make demo
      or:  python main.py --config=configs/digits.py --workdir=runs/digits
 """
@@ -20,6 +20,8 @@ def get_config():
     config.data.protocol = "digits"
     config.model.variant = "demo_16px"
     recipes.train_from_scratch(config)
+    config.loss.pairs = "bank"
+    config.loss.alpha = "6.4/bits"
     config.optimizer.learning_rate = 2e-3
     config.checkpoint.every_epochs = 5.0
     return config
