@@ -232,6 +232,10 @@ def _check_codes(values: flags.FlagValues) -> None:
         raise flags.IllegalFlagValueError(
             f"--top_k={values.top_k}; accepted: 1 or more; leave it out for the whole database"
         )
+    if values["checkpoint"].present and values.mode != "evaluate":
+        raise flags.IllegalFlagValueError(
+            "--checkpoint needs --mode=evaluate, and training goes on from the newest; leave it out"
+        )
     if values.output is not None and values.mode != "evaluate":
         raise flags.IllegalFlagValueError("--output needs --mode=evaluate; see --help")
     if values.codes is None and values.top_k is not None:

@@ -83,6 +83,7 @@ def refused(done: subprocess.CompletedProcess) -> str:
         ),
         (["--codes=x"], ["--codes needs --mode=evaluate"]),
         (["--output=x"], ["--output needs --mode=evaluate"]),
+        (["--checkpoint=4"], ["--checkpoint needs --mode=evaluate", "goes on from the newest"]),
         (["--config.init.weights="], ["the path of the weights is empty"]),
         (["--mode=evaluate", "--codes=x"], ["leave --config out"]),
         (["--top_k=5"], ["--config.evaluation.top_k"]),
