@@ -129,7 +129,7 @@ def _find_config(arguments: Sequence[str]) -> list[str]:
             config = f"--config={_config_path(value)}"
             start = found.index(argument)
             del found[start : start + len(own)]
-    measures_codes = any(argument.lstrip("-").startswith("codes") for argument in found)
+    measures_codes = any(argument.partition("=")[0] in ("-codes", "--codes") for argument in found)
     if not (config or measures_codes) and workdir and has_config(Path(workdir).expanduser()):
         config = f"--config={_saved(Path(workdir))}"
     return [*found[:1], config, *found[1:]] if config else found

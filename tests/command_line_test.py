@@ -309,6 +309,12 @@ def test_a_sweeps_workdir_gives_all_its_lengths(tmp_path):
     assert load_config(tmp_path / "sweep").bits == (16, 64)
 
 
+def test_a_workdir_that_is_called_as_a_flag_is_a_workdir(tmp_path):
+    saved_run(tmp_path, "codes16")
+    done = run_verb("train", "--workdir", "codes16", "--top_k=5", folder=tmp_path)
+    assert done.stderr.startswith("error: --top_k is for --codes")  # its configuration was found
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", '{"a": 1}'])
 def test_a_foreign_config_json_is_refused(tmp_path, content):
     workdir = saved_run(tmp_path)
