@@ -17,6 +17,7 @@ A pair of `.npy` files with `codes`, not packed, and `labels` as above is a set 
 """
 
 import io
+import os
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,15 +104,18 @@ def save_codes(path: Path, codes: CodeSet) -> None:
 def load_code_sets(paths: str) -> tuple[CodeSet, CodeSet]:
     """Reads queries and database from what `--codes` names: a folder, or files with commas.
 
+    The name of a folder may have commas, too.
+
     A CodeFileError for files that are not there, not of the layout, or do not belong together.
     """
     files = [Path(part).expanduser() for part in paths.split(",")]
-    if len(files) == 1 and files[0].is_dir():
-        files = [files[0] / f"{side}.npz" for side in SIDES]
+    folder = Path(paths).expanduser()
+    if os.path.isdir(folder):  # Path.is_dir raises where names with commas are too long for one
+        files = [folder / f"{side}.npz" for side in SIDES]
     missing = [str(file) for file in files if not file.exists()]
     if missing:
-        inside = Path(paths).expanduser() / "codes"
-        hint = f"give --codes={inside}; " if inside.is_dir() else ""
+        inside = folder / "codes"
+        hint = f"give --codes={inside}; " if os.path.isdir(inside) else ""
         raise CodeFileError(
             f"--codes={paths}: there is no {' and no '.join(missing)}; {hint}{_ACCEPTED}"
         )
