@@ -8,7 +8,7 @@ A file is an ordinary `.npz` that `numpy.load` opens:
     labels       0/1 [N, classes]; or class ids, integers [N]
     names        optional, strings [N]: what each image is called
     rows         optional, integers [N]: which row of the data set each image is
-    class_names  optional, strings [classes]
+    class_names  optional, strings [classes]: one a column of labels, or one for every id from 0 on
     fingerprint  optional, a string: which model made the codes; only codes of the same model can be
                  compared
     protocol, top_k  optional: the data set's protocol, and its cut-off of mAP
@@ -153,6 +153,7 @@ def _code_set(content: Mapping[str, np.ndarray]) -> CodeSet:
     if class_names.ndim != 1:
         raise ValueError(f"class_names have shape {class_names.shape}; give one a class")
     labels = _labels(content["labels"], len(codes), len(class_names) == 1)
+    _check_class_names(len(class_names), labels)
     for name in ("names", "rows"):
         if name in content and content[name].shape != codes.shape[:1]:
             shape = content[name].shape
@@ -236,6 +237,21 @@ def _labels(labels: np.ndarray, count: int, has_one_class: bool) -> np.ndarray:
     if labels.shape[1] == 0:
         raise ValueError(f"labels have no column {labels.shape}; give one a class")
     return labels.astype(np.uint8)
+
+
+def _check_class_names(count: int, labels: np.ndarray) -> None:
+    if not count:
+        return
+    if labels.ndim == 2 and count != labels.shape[1]:
+        raise ValueError(
+            f"class_names has {count} names for the {labels.shape[1]} columns of labels; give one a "
+            "column, or leave class_names out"
+        )
+    if labels.ndim == 1 and count <= (most := int(labels.max(initial=0))):
+        raise ValueError(
+            f"class_names has {count} names, but class ids go up to {most}; give {most + 1} names or "
+            "more, or leave class_names out"
+        )
 
 
 def _load_pair(codes: Path, labels: Path) -> CodeSet:

@@ -144,6 +144,18 @@ class Trap:
         ({"codes": signs(3, 8), "labels": [[0], [1], [1]]}, "class ids .N., or a column a class"),
         ({"codes": signs(3, 8), "labels": [[0], [1], [2]]}, "class ids have one axis"),
         ({"codes": signs(3, 8), "labels": np.arange(3), "class_names": "sea"}, "one a class"),
+        (
+            {"codes": signs(3, 8), "labels": np.eye(3), "class_names": ["sea", "sun"]},
+            "2 names for the 3 columns of labels; give one a column, or leave",
+        ),
+        (
+            {"codes": signs(3, 8), "labels": np.eye(3), "class_names": list("abcd")},
+            "4 names for the 3 columns",
+        ),
+        (
+            {"codes": signs(3, 8), "labels": np.arange(3), "class_names": ["sea", "sun"]},
+            "2 names, but class ids go up to 2; give 3 names or more",
+        ),
         ({"codes": signs(3, 8), "labels": np.arange(3), "rows": [0.5, 1, 2]}, "must be integers"),
         ({"codes": signs(3, 8), "labels": np.arange(3), "top_k": [1, 2]}, "top_k must be a whole"),
         ({"codes": signs(3, 8), "labels": np.arange(3), "top_k": "all"}, "top_k must be a whole"),
