@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from hybridhash_jax.config_fields import Config
 from hybridhash_jax.config_rules import check_config
-from hybridhash_jax.configured import with_recipe
+from hybridhash_jax.configured import create_method, with_recipe
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
@@ -61,8 +61,8 @@ def tune_batch(config: Config, workdir: Path) -> list[Trial]:
     shape, and the bank the rows, of the configuration's data set.
 
     Raises:
-      ValueError: not even one image a device fits, several processes run, or the mesh or
-        evaluation.batch_size does not fit the devices.
+      ValueError: not even one image a device fits, several processes run, the method is fitted, or
+        the mesh or evaluation.batch_size does not fit the devices.
     """
     if jax.process_count() > 1:
         raise ValueError(
@@ -73,6 +73,11 @@ def tune_batch(config: Config, workdir: Path) -> list[Trial]:
         )
     check_config(config)
     config = with_recipe(config)
+    if create_method(config).is_fitted:
+        raise ValueError(
+            f"--mode=tune_batch is for methods that are trained, and method.name={config.method.name} "
+            "is fitted; give --config.evaluation.batch_size instead, the images encoded at once"
+        )
     mesh = sharding.make_mesh(config.num_devices, **config.mesh)
     sharding.check_batch_size("evaluation.batch_size", config.evaluation.batch_size, mesh)
     dataset = create_dataset(config)

@@ -129,7 +129,7 @@ def _find_config(arguments: Sequence[str]) -> list[str]:
             config = f"--config={_config_path(value)}"
             start = found.index(argument)
             del found[start : start + len(own)]
-    measures_codes = any(argument.lstrip("-").startswith("codes") for argument in found)
+    measures_codes = any(argument.partition("=")[0] in ("-codes", "--codes") for argument in found)
     if not (config or measures_codes) and workdir and has_config(Path(workdir).expanduser()):
         config = f"--config={_saved(Path(workdir))}"
     return [*found[:1], config, *found[1:]] if config else found
@@ -231,6 +231,10 @@ def _check_codes(values: flags.FlagValues) -> None:
     if values.top_k is not None and values.top_k < 1:
         raise flags.IllegalFlagValueError(
             f"--top_k={values.top_k}; accepted: 1 or more; leave it out for the whole database"
+        )
+    if values["checkpoint"].present and values.mode != "evaluate":
+        raise flags.IllegalFlagValueError(
+            "--checkpoint needs --mode=evaluate, and training goes on from the newest; leave it out"
         )
     if values.output is not None and values.mode != "evaluate":
         raise flags.IllegalFlagValueError("--output needs --mode=evaluate; see --help")

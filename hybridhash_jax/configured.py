@@ -229,8 +229,11 @@ def configured_optimizer(
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """What `config.optimizer` asks for, and its learning rate as a function of the step.
 
-    Where nothing `trains`, the optimizer keeps nothing, and its patterns may be of another network.
+    Where nothing `trains`, the optimizer keeps nothing, its patterns may be of another network, and
+    no schedule is asked for: a fit is one step, of which no warm-up leaves any.
     """
+    if method.is_fitted or not trains:
+        return optax.set_to_zero(), optax.constant_schedule(0.0)
     options = dict(config.optimizer)
     options["frozen"] = (*config.optimizer.frozen, *constants(params))
     longest = config.num_epochs / 10
@@ -247,8 +250,6 @@ def configured_optimizer(
         steps_per_epoch=steps_per_epoch,
         **{name: options.pop(name) for name in names},
     )
-    if method.is_fitted or not trains:
-        return optax.set_to_zero(), schedule
     return make_optimizer(params, learning_rate=schedule, **options), schedule
 
 

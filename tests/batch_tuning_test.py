@@ -86,6 +86,13 @@ def test_a_step_that_does_not_fit_is_explained(config, tmp_path, monkeypatch):
     assert trial["mib"] > 0
 
 
+def test_a_method_that_trains_nothing_is_refused(tmp_path):
+    config = make_config(method__name="itq")
+    with pytest.raises(ValueError, match=r"method\.name=itq is fitted; give --config\.evaluation"):
+        tune_batch(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def asks_for_too_much(state: Any, batch: Any, key: Any) -> Any:
     """A step for whose result no machine has the memory: 4 petabytes."""
     return state, jnp.full(2**50, batch["mask"].sum(dtype=jnp.float32))

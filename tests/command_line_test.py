@@ -83,6 +83,7 @@ def refused(done: subprocess.CompletedProcess) -> str:
         ),
         (["--codes=x"], ["--codes needs --mode=evaluate"]),
         (["--output=x"], ["--output needs --mode=evaluate"]),
+        (["--checkpoint=4"], ["--checkpoint needs --mode=evaluate", "goes on from the newest"]),
         (["--config.init.weights="], ["the path of the weights is empty"]),
         (["--mode=evaluate", "--codes=x"], ["leave --config out"]),
         (["--top_k=5"], ["--config.evaluation.top_k"]),
@@ -306,6 +307,12 @@ def test_a_sweeps_workdir_gives_all_its_lengths(tmp_path):
     for bits in (64, 16):
         saved_run(tmp_path / "sweep", f"{bits}bits", bits=[bits])
     assert load_config(tmp_path / "sweep").bits == (16, 64)
+
+
+def test_a_workdir_that_is_called_as_a_flag_is_a_workdir(tmp_path):
+    saved_run(tmp_path, "codes16")
+    done = run_verb("train", "--workdir", "codes16", "--top_k=5", folder=tmp_path)
+    assert done.stderr.startswith("error: --top_k is for --codes")  # its configuration was found
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"a": 1}'])

@@ -8,6 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from configs import digits
+from hybridhash_jax.configured import configured_optimizer, create_method
+from hybridhash_jax.methods import METHODS
 from hybridhash_jax.optimizer import (
     OPTIMIZERS,
     frozen_mask,
@@ -258,3 +261,14 @@ def test_adam_adds_its_decay_to_the_gradient():
     # The first step of Adam is the rate times the sign of what comes in: here 0.5 * 2 - 0.9 > 0.
     updates, _ = optimizer.update({"a": jnp.asarray([-0.9])}, optimizer.init(params), params)
     np.testing.assert_allclose(updates["a"], [-0.1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if kind.is_fitted])
+def test_a_fitted_method_can_be_run_with_the_warm_up_of_any_configuration(name):
+    config = digits.get_config()
+    config.method.name = name
+    assert config.optimizer.warmup_epochs > 1  # and a fit is one step
+    optimizer, schedule = configured_optimizer(config, create_method(config), PARAMS, 1, 1)
+    assert schedule(0) == 0
+    for found in trajectory(optimizer, 2):
+        np.testing.assert_array_equal(found, PARAMS["layer"]["kernel"])

@@ -8,7 +8,7 @@ A file is an ordinary `.npz` that `numpy.load` opens:
     labels       0/1 [N, classes]; or class ids, integers [N]
     names        optional, strings [N]: what each image is called
     rows         optional, integers [N]: which row of the data set each image is
-    class_names  optional, strings [classes]
+    class_names  optional, strings [classes]: one a column of labels, or one for every id from 0 on
     fingerprint  optional, a string: which model made the codes; only codes of the same model can be
                  compared
     protocol, top_k  optional: the data set's protocol, and its cut-off of mAP
@@ -17,6 +17,7 @@ A pair of `.npy` files with `codes`, not packed, and `labels` as above is a set 
 """
 
 import io
+import os
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,15 +104,18 @@ def save_codes(path: Path, codes: CodeSet) -> None:
 def load_code_sets(paths: str) -> tuple[CodeSet, CodeSet]:
     """Reads queries and database from what `--codes` names: a folder, or files with commas.
 
+    The name of a folder may have commas, too.
+
     A CodeFileError for files that are not there, not of the layout, or do not belong together.
     """
     files = [Path(part).expanduser() for part in paths.split(",")]
-    if len(files) == 1 and files[0].is_dir():
-        files = [files[0] / f"{side}.npz" for side in SIDES]
+    folder = Path(paths).expanduser()
+    if os.path.isdir(folder):  # Path.is_dir raises where names with commas are too long for one
+        files = [folder / f"{side}.npz" for side in SIDES]
     missing = [str(file) for file in files if not file.exists()]
     if missing:
-        inside = Path(paths).expanduser() / "codes"
-        hint = f"give --codes={inside}; " if inside.is_dir() else ""
+        inside = folder / "codes"
+        hint = f"give --codes={inside}; " if os.path.isdir(inside) else ""
         raise CodeFileError(
             f"--codes={paths}: there is no {' and no '.join(missing)}; {hint}{_ACCEPTED}"
         )
@@ -149,6 +153,7 @@ def _code_set(content: Mapping[str, np.ndarray]) -> CodeSet:
     if class_names.ndim != 1:
         raise ValueError(f"class_names have shape {class_names.shape}; give one a class")
     labels = _labels(content["labels"], len(codes), len(class_names) == 1)
+    _check_class_names(len(class_names), labels)
     for name in ("names", "rows"):
         if name in content and content[name].shape != codes.shape[:1]:
             shape = content[name].shape
@@ -232,6 +237,21 @@ def _labels(labels: np.ndarray, count: int, has_one_class: bool) -> np.ndarray:
     if labels.shape[1] == 0:
         raise ValueError(f"labels have no column {labels.shape}; give one a class")
     return labels.astype(np.uint8)
+
+
+def _check_class_names(count: int, labels: np.ndarray) -> None:
+    if not count:
+        return
+    if labels.ndim == 2 and count != labels.shape[1]:
+        raise ValueError(
+            f"class_names has {count} names for the {labels.shape[1]} columns of labels; give one a "
+            "column, or leave class_names out"
+        )
+    if labels.ndim == 1 and count <= (most := int(labels.max(initial=0))):
+        raise ValueError(
+            f"class_names has {count} names, but class ids go up to {most}; give {most + 1} names or "
+            "more, or leave class_names out"
+        )
 
 
 def _load_pair(codes: Path, labels: Path) -> CodeSet:

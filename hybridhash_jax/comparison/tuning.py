@@ -149,7 +149,8 @@ class Tuning:
     def check_budget(self) -> None:
         """Keeps how choices are made, for whoever goes on; refuses to make them otherwise.
 
-        Values that were chosen in another way would stand beside each other in one table.
+        Values that were chosen in another way, or on other images, would stand beside each other in
+        one table.
         """
         path, now = self.workdir / names.ALL_CHOICES, self.budget()
         if not path.exists():
@@ -158,6 +159,7 @@ class Tuning:
             return
         try:
             before = json.loads(path.read_text())
+            checksum = before["dataset_checksum"]
             different = [
                 f"comparison.{field}: {before[name]} there, {now[name]} here"
                 for field, name in (("trials", "most_trials"), ("rates", "rates"))
@@ -165,6 +167,12 @@ class Tuning:
             ]
         except (OSError, ValueError, TypeError, KeyError):
             raise ValueError(f"{path} cannot be read; remove it to go on") from None
+        if checksum != self.dataset.checksum:
+            raise ValueError(
+                f"the images are not those of {path}: dataset_checksum is {checksum!r} there and "
+                f"{self.dataset.checksum!r} now. Put them back as they were, or choose another "
+                "--workdir"
+            )
         if different:
             raise ConfigError(
                 f"the hyper-parameters of {self.workdir} are chosen otherwise:\n  "

@@ -71,6 +71,32 @@ def test_a_folder_and_two_files_are_the_same(tmp_path):
         assert (len(query), len(database)) == (4, 9)
 
 
+def test_the_name_of_a_folder_may_have_commas(tmp_path):
+    save_sides(tmp_path / "lr=1e-3,wd=0" / "codes")
+    query, database = load_code_sets(str(tmp_path / "lr=1e-3,wd=0" / "codes"))
+    assert (len(query), len(database)) == (4, 9)
+    with pytest.raises(CodeFileError, match="give --codes=.*/lr=1e-3,wd=0/codes; accepted"):
+        load_code_sets(str(tmp_path / "lr=1e-3,wd=0"))
+
+
+def test_names_of_files_may_be_long(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["q" * 200 + ".npz", "d" * 200 + ".npz"]
+    for name in names:
+        save_codes(tmp_path / name, code_set(4))
+    assert len(load_code_sets(",".join(names))[0]) == 4
+
+
+def test_classes_without_an_image_may_be_named(tmp_path):
+    names = ("sea", "sky", "sun")
+    labels = np.eye(3, dtype=np.uint8)[[0, 1]]
+    for given in (labels, labels.argmax(axis=1), labels.argmax(axis=1).astype(np.uint8)):
+        save_codes(
+            tmp_path / "a.npz", CodeSet(codes.pack(signs(2, 8)), 8, given, class_names=names)
+        )
+        assert load_codes(tmp_path / "a.npz").class_names == names
+
+
 @pytest.mark.parametrize("form", [np.int8, np.float32, np.float64])
 @pytest.mark.parametrize("zero_one", [False, True])
 @pytest.mark.parametrize("ids", [False, True])
@@ -118,6 +144,18 @@ class Trap:
         ({"codes": signs(3, 8), "labels": [[0], [1], [1]]}, "class ids .N., or a column a class"),
         ({"codes": signs(3, 8), "labels": [[0], [1], [2]]}, "class ids have one axis"),
         ({"codes": signs(3, 8), "labels": np.arange(3), "class_names": "sea"}, "one a class"),
+        (
+            {"codes": signs(3, 8), "labels": np.eye(3), "class_names": ["sea", "sun"]},
+            "2 names for the 3 columns of labels; give one a column, or leave",
+        ),
+        (
+            {"codes": signs(3, 8), "labels": np.eye(3), "class_names": list("abcd")},
+            "4 names for the 3 columns",
+        ),
+        (
+            {"codes": signs(3, 8), "labels": np.arange(3), "class_names": ["sea", "sun"]},
+            "2 names, but class ids go up to 2; give 3 names or more",
+        ),
         ({"codes": signs(3, 8), "labels": np.arange(3), "rows": [0.5, 1, 2]}, "must be integers"),
         ({"codes": signs(3, 8), "labels": np.arange(3), "top_k": [1, 2]}, "top_k must be a whole"),
         ({"codes": signs(3, 8), "labels": np.arange(3), "top_k": "all"}, "top_k must be a whole"),

@@ -175,6 +175,16 @@ def test_values_are_not_chosen_otherwise_in_the_same_table(folder, tmp_path, sco
     tuning_of(folder, tmp_path, comparison__seeds=(0, 1, 2)).check_budget()
 
 
+def test_values_are_not_chosen_on_other_images_in_the_same_table(folder, tmp_path):
+    tuning_of(folder, tmp_path).check_budget()
+    tuning_of(folder, tmp_path).check_budget()
+    write_vectors(tmp_path, count=400)
+    with pytest.raises(
+        ValueError, match=r"the images are not those of .*tuning\.json: .* there and"
+    ):
+        tuning_of(tmp_path, tmp_path).check_budget()
+
+
 def test_a_damaged_record_says_what_to_do(folder, tmp_path, scored):
     found = tuning_of(folder, tmp_path)
     found.attempt("hybridhash", {RATE: 1e-3})
