@@ -18,6 +18,7 @@ from input_pipeline.commands import (
     add_decoding_options,
     add_list_options,
     check_image_folder,
+    expanded,
     make_parser,
     positive,
     run_command,
@@ -53,14 +54,20 @@ _SHOWN = 20
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("input_pipeline.pack", __doc__, _EXAMPLES)
     add = parser.add_argument
-    add("--dir", required=True, metavar="IMAGES", help="folder that the images are in")
+    add(
+        "--dir",
+        type=expanded,
+        required=True,
+        metavar="IMAGES",
+        help="folder that the images are in",
+    )
     add(
         "--name",
         required=True,
         help=f"lower-case letters, digits and _; {', '.join(LIST_PROTOCOLS)}: the sizes of the "
         "lists are checked",
     )
-    add("--out", type=Path, required=True, help="folder for packed data sets")
+    add("--out", type=expanded, required=True, help="folder for packed data sets")
     add_list_options(parser.add_argument_group("three list files (the default)"))
     folder = parser.add_argument_group("a folder with one subfolder a class")
     kinds = folder.add_mutually_exclusive_group()
@@ -125,7 +132,7 @@ def _pack(options: argparse.Namespace) -> PackingSummary:
             data.labels,
             data.splits,
             images.reader.read,
-            options.out.expanduser(),
+            Path(options.out),
             name=options.name,
             class_names=data.class_names,
             resize=options.resize,

@@ -141,6 +141,12 @@ def test_lists_may_lie_elsewhere_under_other_names(lists, tmp_path):
     assert len(load_packed("lists", str(tmp_path / "out")).images) == 9
 
 
+def test_a_tilde_is_the_home_folder_in_every_path(lists, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run("--dir=~/photos", "--lists=~/photos", "--name=x", "--out=~/out") == 0
+    assert len(load_packed("lists", str(tmp_path / "out")).images) == 9
+
+
 def test_unreadable_images_end_the_run_or_are_left_out(lists, tmp_path, capsys):
     images = Images()
     (lists / images.names[8]).write_bytes(b"no image")
