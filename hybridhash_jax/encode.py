@@ -29,7 +29,7 @@ class EvaluationStopped(Exception):
 
 
 class NotANumberError(ValueError):
-    """Embeddings are NaN; says how many and of which images."""
+    """A network's outputs are NaN; says of how many images, and of which where that is known."""
 
 
 def compile_encode(

@@ -18,6 +18,7 @@ from input_pipeline.commands import (
     add_decoding_options,
     add_list_options,
     check_image_folder,
+    expanded,
     make_parser,
     run_command,
 )
@@ -251,17 +252,18 @@ def _everything(findings: Findings) -> str:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("input_pipeline.check", __doc__, _EXAMPLES)
     add = parser.add_argument
-    add("--dir", metavar="IMAGES", help="folder that the paths in the lists start from")
+    add("--dir", type=expanded, metavar="IMAGES", help="folder that the paths in lists start from")
     add("--folder", action="store_true", help="no lists: a subfolder of IMAGES is a class")
-    add("--embeddings", metavar="FILE", help="vectors of another model: docs/embeddings.md")
+    add("--embeddings", type=expanded, metavar="FILE", help="vectors: see docs/embeddings.md")
     for name in _BESIDE:
-        add(f"--{name}", metavar="FILE", help=f"{name} of the vectors, where not in their file")
+        add(f"--{name}", type=expanded, metavar="FILE", help=f"{name}, where in a file of its own")
     told = "this published data set (default lists: lists of any size)"
     add("--name", choices=[*LIST_PROTOCOLS, *PUBLISHED], default="lists", help=told)
     add_list_options(parser)
     add("--no_images", action="store_true", help="check the lists only")
     add("--near_duplicates", action="store_true", help="also look for images nearly the same")
-    add("--out", metavar="FILE", default="check_problems.txt", help="default check_problems.txt")
+    out = "check_problems.txt"
+    add("--out", type=expanded, metavar="FILE", default=out, help=f"default {out}")
     add_decoding_options(parser)
     options = parser.parse_args(arguments)
     beside = [f"--{name}" for name in _BESIDE if getattr(options, name)]
@@ -284,8 +286,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--out={options.out} exists; give another file, or remove it")
     if options.near_duplicates and (options.no_images or options.embeddings):
         parser.error("--near_duplicates reads images: leave --no_images and --embeddings out")
-    if options.num_workers < 1:
-        parser.error(f"--num_workers must be 1 or more, got {options.num_workers}")
     return options
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -49,17 +50,23 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def expanded(text: str) -> str:
+    """The type of a flag: a path or an address. Bash leaves the ~ of --FLAG=~/FOLDER alone."""
+    return os.path.expanduser(text)
+
+
 def add_list_options(group: argparse._ActionsContainer) -> None:
     """--lists and the names of the three lists in it."""
-    group.add_argument("--lists", metavar="LISTS", help="folder of the list files (default IMAGES)")
+    add = functools.partial(group.add_argument, type=expanded)
+    add("--lists", metavar="LISTS", help="folder of the list files (default IMAGES)")
     for split, file in LIST_FILES.items():
-        group.add_argument(f"--{split}_list", default=file, metavar="FILE", help=f"default {file}")
+        add(f"--{split}_list", default=file, metavar="FILE", help=f"default {file}")
 
 
 def add_decoding_options(group: argparse._ActionsContainer) -> None:
     """What counts as readable, and how many threads decode."""
     add, cores = group.add_argument, available_cores()
-    add("--num_workers", type=int, default=cores, help="threads; default: all cores")
+    add("--num_workers", type=positive, default=cores, help="threads; default: all cores")
     add("--allow_truncated", action="store_true", help="take a JPEG whose end is missing")
     add("--max_pixels", type=int, default=MAX_PIXELS, help=f"refuse larger (default {MAX_PIXELS})")
 

@@ -18,10 +18,13 @@ from input_pipeline.commands import (
     add_decoding_options,
     add_list_options,
     check_image_folder,
+    expanded,
     make_parser,
+    positive,
     run_command,
 )
 from input_pipeline.dataset import Dataset
+from input_pipeline.datasets import unused_fields
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.images.encoded import EncodedImages
@@ -51,14 +54,20 @@ _SHOWN = 20
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("input_pipeline.pack", __doc__, _EXAMPLES)
     add = parser.add_argument
-    add("--dir", required=True, metavar="IMAGES", help="folder that the images are in")
+    add(
+        "--dir",
+        type=expanded,
+        required=True,
+        metavar="IMAGES",
+        help="folder that the images are in",
+    )
     add(
         "--name",
         required=True,
         help=f"lower-case letters, digits and _; {', '.join(LIST_PROTOCOLS)}: the sizes of the "
         "lists are checked",
     )
-    add("--out", type=Path, required=True, help="folder for packed data sets")
+    add("--out", type=expanded, required=True, help="folder for packed data sets")
     add_list_options(parser.add_argument_group("three list files (the default)"))
     folder = parser.add_argument_group("a folder with one subfolder a class")
     kinds = folder.add_mutually_exclusive_group()
@@ -69,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         help="for classification: train and val, each with a subfolder a class, as ImageNet has "
         "them, or one folder, of which --query_per_class images a class are for validation",
     )
-    folder.add_argument("--train_per_class", type=int, help="default half of each")
-    folder.add_argument("--query_per_class", type=int, help="default a tenth of each")
+    folder.add_argument("--train_per_class", type=positive, help="default half of each")
+    folder.add_argument("--query_per_class", type=positive, help="default a tenth of each")
     add_database_option(folder)
     folder.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
     written = parser.add_argument_group("what is written")
@@ -123,7 +132,7 @@ def _pack(options: argparse.Namespace) -> PackingSummary:
             data.labels,
             data.splits,
             images.reader.read,
-            options.out.expanduser(),
+            Path(options.out),
             name=options.name,
             class_names=data.class_names,
             resize=options.resize,
@@ -183,12 +192,13 @@ def _command(summary: PackingSummary, options: argparse.Namespace) -> str:
 
 def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuses options that would be ignored."""
-    in_folders = options.folder or options.class_folders
-    if in_folders and options.lists:
-        parser.error("--lists is for list files; leave out --folder and --class_folders, or it")
-    sizes = options.query_per_class, options.train_per_class
-    if not in_folders and sizes != (None, None):
-        parser.error("--query_per_class and --train_per_class need --folder or --class_folders")
+    kind = "folder" if options.folder else "class_folders" if options.class_folders else "lists"
+    unused = [*unused_fields(kind, "files"), *(["seed"] if kind == "lists" else [])]
+    given = [x for x in unused if getattr(options, x, None) != parser.get_default(x)]
+    if flags := ", ".join(f"--{name}" for name in given):
+        if kind == "lists":
+            parser.error(f"{flags}: lists are splits already; leave this out, or give --folder")
+        parser.error(f"{flags}: this means nothing with --{kind}; leave it out")
     if options.quality is not None and options.resize is None:
         parser.error("--quality is that of resized images, so it needs --resize")
 

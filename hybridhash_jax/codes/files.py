@@ -68,6 +68,12 @@ class CodeSet:
         """The codes, -1 and +1."""
         return unpack(self.packed, self.bits)
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes have an image here; there may be columns of labels without any."""
+        labels = self.labels
+        return len(np.unique(labels)) if labels.ndim == 1 else int(labels.any(axis=0).sum())
+
     def name(self, index: int) -> str:
         """Returns what image `index` is called."""
         return f"number {index}" if self.names is None else str(self.names[index])

@@ -12,7 +12,7 @@ import numpy as np
 
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import compile_on_batches
-from hybridhash_jax.encode import EvaluationStopped
+from hybridhash_jax.encode import EvaluationStopped, NotANumberError
 from hybridhash_jax.evaluators.evaluator import Evaluation, Evaluator, OnImages, ShouldStop
 from hybridhash_jax.experiment import Experiment
 from hybridhash_jax.methods.classification import is_among_top, mean_cross_entropy
@@ -48,11 +48,13 @@ class ClassEvaluator(Evaluator):
         logits, mask = self.experiment.apply(params, batch["image"]), batch["mask"]
         class_ids = jnp.argmax(batch["label"], axis=1)
         images = jnp.sum(mask)
+        is_finite = jnp.isfinite(logits).all(axis=1)  # else the loss of all images is NaN
         return {
             "top1": jnp.sum(is_among_top(logits, class_ids, 1) & mask),
             "top5": jnp.sum(is_among_top(logits, class_ids, _TOP) & mask),
             "loss": mean_cross_entropy(logits, batch["label"], mask) * images,
             "images": images,
+            "not_finite": jnp.sum(~is_finite & mask),
         }
 
     def measure(
@@ -60,7 +62,7 @@ class ClassEvaluator(Evaluator):
     ) -> Evaluation:
         """See `Evaluator.measure`."""
         started, compiling = time.perf_counter(), compilation_cache.COUNTS.seconds
-        totals = dict.fromkeys(("top1", "top5", "loss", "images"), 0.0)
+        totals = dict.fromkeys(("top1", "top5", "loss", "images", "not_finite"), 0.0)
 
         def fetch(sums: Sums) -> None:
             for name in totals:
@@ -82,16 +84,22 @@ class ClassEvaluator(Evaluator):
                 previous = current
         if previous is not None:
             fetch(previous)
-        images = totals.pop("images")
+        images, not_finite = int(totals.pop("images")), int(totals.pop("not_finite"))
         if not images:
             raise ValueError(
                 "none of the validation images could be read; there is nothing to measure"
+            )
+        if not_finite:
+            raise NotANumberError(
+                f"the outputs of {not_finite:,} of {images:,} validation images are NaN or infinite, "
+                "and name no class. All of them: look for a diverged training run or a damaged "
+                "checkpoint. A few: compute in float32 (--config.model.dtype=float32)."
             )
         seconds = time.perf_counter() - started
         compiling = compilation_cache.COUNTS.seconds - compiling
         record = {
             **{name: total / images for name, total in totals.items()},
-            "validation": int(images),
+            "validation": images,
             "parameters_fingerprint": model_fingerprint(state.evaluated_params),
             "evaluate_seconds": seconds,
             "images_per_second": images / (seconds - compiling),

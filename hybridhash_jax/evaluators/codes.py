@@ -93,7 +93,7 @@ class CodeEvaluator(Evaluator):
         if not record["step"]:
             return None
         exp = self.experiment
-        return collapse_warning(record, exp.bits, exp.num_classes, advice_for(exp.config))
+        return collapse_warning(record, exp.bits, advice_for(exp.config))
 
     def encode_sides(
         self, state: TrainState, should_stop: ShouldStop, on_images: OnImages
@@ -256,9 +256,10 @@ def evaluate_codes(query: CodeSet, database: CodeSet, top_k: int | None) -> dict
     """The numbers of one evaluation.
 
     Returns:
-      map_expected, map_stable (see `metrics`), queries_without_relevant, and of the database's
-      codes: bit_balance (mean over bits of |mean of the bit|: 0 is balanced, 1 is all stuck),
-      constant_bits, distinct_codes, largest_share (of the commonest code).
+      map_expected, map_stable (see `metrics`), queries_without_relevant, database_classes (that
+      have an image in the database), and of the database's codes: bit_balance (mean over bits of
+      |mean of the bit|: 0 is balanced, 1 is all stuck), constant_bits, distinct_codes,
+      largest_share (of the commonest code).
     """
     codes = database.codes
     ranking = metrics.rank(query.codes, query.labels, codes, database.labels)
@@ -267,6 +268,7 @@ def evaluate_codes(query: CodeSet, database: CodeSet, top_k: int | None) -> dict
         "map_expected": float(metrics.ranked_precisions(ranking, top_k, "expected").mean()),
         "map_stable": float(metrics.ranked_precisions(ranking, top_k, "stable").mean()),
         "queries_without_relevant": ranking.queries_without_relevant,
+        "database_classes": database.num_classes,
         "bit_balance": float(np.abs(statistics.bit_balance).mean()),
         "constant_bits": statistics.constant_bits,
         "distinct_codes": statistics.distinct_codes,

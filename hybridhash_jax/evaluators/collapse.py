@@ -46,13 +46,11 @@ def advice_for(config: Config) -> list[str]:
     return advice
 
 
-def collapse_warning(
-    record: Mapping[str, Any], bits: int, num_classes: int, advice: Sequence[str]
-) -> str | None:
+def collapse_warning(record: Mapping[str, Any], bits: int, advice: Sequence[str]) -> str | None:
     """Says in plain words that the codes have collapsed, and what to try; None if they have not."""
     symptoms = metrics.collapse_symptoms(
         bits,
-        num_classes,
+        record["database_classes"],
         constant_bits=record["constant_bits"],
         distinct_codes=record["distinct_codes"],
         largest_share=record["largest_share"],

@@ -49,7 +49,7 @@ class Evaluator(abc.ABC):
         Raises:
           DataError: an image cannot be read and data.on_unreadable is "error".
           EvaluationStopped: `should_stop`, asked before each batch, said so.
-          ValueError: outputs are NaN, or no image could be read.
+          ValueError: outputs are NaN (a classifier's also infinite), or no image could be read.
         """
 
     @abc.abstractmethod

@@ -72,7 +72,8 @@ def collapse_symptoms(
     """Says in plain words why codes have collapsed; empty where they have not.
 
     Collapsed: half of the items share one code, or a quarter of the bits never changes, or there
-    are fewer distinct codes than classes. The arguments by name are those of `CodeStatistics`.
+    are fewer distinct codes than classes that the items have. The arguments by name are those of
+    `CodeStatistics`.
     """
     symptoms: list[str] = []
     if largest_share >= 0.5:

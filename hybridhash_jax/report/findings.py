@@ -43,13 +43,12 @@ def describe_retrieval(query: CodeSet, database: CodeSet, top_k: int | None) -> 
     statistics = metrics.code_statistics(codes[1])
     graded = {name: getattr(measures, name) for name in ("ndcg", "acg", "weighted_map")}
     worst, tied = _worst(query, precisions, relevant)
-    classes = len(query.class_names) or len(_classes(query, database))
     return {
         "bits": query.bits,
         "top_k": top_k,
         "queries": len(query),
         "database": len(database),
-        "classes": classes,
+        "classes": len(query.class_names) or len(_classes(query, database)),
         "labels_per_image": "several" if _has_several(query, database) else "one",
         "map": measures.mean_average_precision,
         "chance": _chance(ranking, top_k),
@@ -63,7 +62,7 @@ def describe_retrieval(query: CodeSet, database: CodeSet, top_k: int | None) -> 
         "code_health": _health(statistics),
         "collapse": metrics.collapse_symptoms(
             query.bits,
-            classes,
+            database.num_classes,
             constant_bits=statistics.constant_bits,
             distinct_codes=statistics.distinct_codes,
             largest_share=statistics.largest_share,

@@ -49,7 +49,8 @@ def load_lists(
 
 def list_path(directory: str | os.PathLike[str], name: str) -> str:
     """The path of a list: `name` in `directory`, or `name` alone if it is absolute."""
-    return name if "://" in name else os.path.join(os.fspath(directory), name)
+    path = os.path.expanduser(name)
+    return path if "://" in path else os.path.join(os.fspath(directory), path)
 
 
 def join_lists(train: LabelList, query: LabelList, database: LabelList) -> ListedImages:

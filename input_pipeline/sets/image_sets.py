@@ -41,7 +41,7 @@ def load_lists(name: str, directory: str, files: ListFiles) -> Dataset:
     `name` is a key of `splits.LIST_PROTOCOLS`, whose sizes the lists must have; `classes.txt`
     beside them names the classes, a line each. DataError for what `list_problems` finds.
     """
-    folder = files.directory or directory
+    folder = os.path.expanduser(files.directory or directory)
     parts = listed.load_lists(folder, (files.train, files.query, files.database))
     joined = _join(name, parts)
     class_names, count = read_class_names(folder), joined.labels.shape[1]

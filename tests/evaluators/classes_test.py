@@ -4,9 +4,11 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hybridhash_jax.encode import NotANumberError
 from hybridhash_jax.evaluators.classes import ClassEvaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
@@ -37,6 +39,18 @@ def test_an_evaluation_counts_every_image_once_and_no_padding(experiment):
     assert found["validation"] == sum(seen) == 200
     assert (found["step"], found["epoch"]) == (16, 2)
     json.dumps(found)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_outputs_that_are_no_numbers_are_no_evaluation(experiment, monkeypatch, wrong):
+    def apply(self, params, images):
+        is_wrong = (jnp.arange(len(images)) % 2 == 1)[:, None]  # of padding, too
+        return jnp.where(is_wrong, wrong, original(self, params, images))
+
+    original = Experiment.apply
+    monkeypatch.setattr(Experiment, "apply", apply)
+    with pytest.raises(NotANumberError, match="outputs of 100 of 200 validation images are NaN"):
+        ClassEvaluator(experiment).evaluate(experiment.create_state(), 16)
 
 
 def test_nothing_to_measure_is_explained(experiment, monkeypatch):

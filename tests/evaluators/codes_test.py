@@ -41,9 +41,7 @@ def record_of(signs):
 def test_a_collapse_is_said_in_plain_words_with_what_to_try():
     collapsed = np.ones((100, 8), np.int8)
     collapsed[:3, 0] = -1
-    message = collapse_warning(
-        record_of(collapsed), bits=8, num_classes=4, advice=["--config.a=1", "b"]
-    )
+    message = collapse_warning(record_of(collapsed), bits=8, advice=["--config.a=1", "b"])
     assert message is not None
     for part in ("97% of the database", "7 of 8 bits never change", "only 2 distinct codes for 4 classes",
                  "epoch 3", "Try --config.a=1 or b."):  # fmt: skip
@@ -75,14 +73,9 @@ def test_the_bank_alone_is_warned_of_at_the_start_from_random_parameters(fields,
 
 def test_stuck_bits_alone_are_noticed_and_healthy_codes_are_not():
     signs, _ = codes_and_labels(100, 2)
-    assert (
-        collapse_warning(record_of(signs), bits=8, num_classes=4, advice=["--config.a=1", "b"])
-        is None
-    )
+    assert collapse_warning(record_of(signs), bits=8, advice=["--config.a=1", "b"]) is None
     signs[:, :2] = 1
-    message = collapse_warning(
-        record_of(signs), bits=8, num_classes=4, advice=["--config.a=1", "b"]
-    )
+    message = collapse_warning(record_of(signs), bits=8, advice=["--config.a=1", "b"])
     assert message is not None
     assert "2 of 8 bits never change" in message
 
@@ -92,10 +85,19 @@ def test_one_code_a_class_is_no_collapse():
     signs[:, 0] = [1, -1, 1, -1]
     signs[:, 1] = [-1, 1, 1, -1]
     perfect = signs[np.arange(100) % 4]
-    assert (
-        collapse_warning(record_of(perfect), bits=8, num_classes=4, advice=["--config.a=1", "b"])
-        is None
+    assert collapse_warning(record_of(perfect), bits=8, advice=["--config.a=1", "b"]) is None
+
+
+def test_classes_without_a_database_image_ask_for_no_codes():
+    signs = np.where(np.arange(8) < 2 * np.arange(1, 5)[:, None], 1, -1).astype(np.int8)
+    signs[:, 0], signs[:, 1] = [1, -1, 1, -1], [-1, 1, 1, -1]
+    signs, ids = signs[np.arange(100) % 4], 300 * (np.arange(100) % 4)  # ids up to 900
+    columns = np.eye(1000, dtype=np.uint8)
+    record = evaluate_codes(
+        code_set(signs[:5], columns[ids[:5] + 1]), code_set(signs, columns[ids]), None
     )
+    assert record["database_classes"] == code_set(signs, ids).num_classes == 4
+    assert collapse_warning(record | {"epoch": 3.0}, bits=8, advice=["--config.a=1"]) is None
 
 
 def test_the_fingerprint_changes_with_one_bit_of_one_parameter():

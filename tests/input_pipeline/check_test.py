@@ -121,6 +121,15 @@ def test_lists_alone_can_be_checked(folder, capsys):
     assert "images:" not in capsys.readouterr().out
 
 
+def test_a_tilde_is_the_home_folder_in_every_path(folder, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    (folder / "images" / "5.jpg").write_bytes(b"no image")
+    paths = ["--dir=~", "--lists=~", "--query_list=~/test.txt", "--out=~/all.txt"]
+    assert check.main(paths) == 1
+    assert f"{folder}/test.txt:2: 'images/5.jpg': not an image" in capsys.readouterr().out
+    assert (folder / "all.txt").is_file() and not (folder / "~").exists()
+
+
 def test_the_same_file_under_two_names_is_a_notice_and_no_problem(folder, capsys):
     (folder / "images" / "2.jpg").write_bytes((folder / "images" / "4.jpg").read_bytes())
     assert run(folder) == 0
@@ -200,7 +209,7 @@ def test_truncated_and_large_images_are_judged_by_the_options(folder, capsys):
     [
         ([], "give --dir IMAGES"),
         (["--lists=x"], "with --no_images"),
-        (["--dir=.", "--num_workers=0"], "--num_workers must be 1 or more, got 0"),
+        (["--dir=.", "--num_workers=0"], "--num_workers: must be a whole number of 1 or more"),
         (["--dir=.", "--out=nowhere/all.txt"], "there is no folder nowhere"),
         (["--dir=.", "--name=cifar"], "invalid choice: 'cifar'"),
     ],

@@ -93,8 +93,14 @@ def test_a_packed_folder_has_the_splits_that_its_config_would_draw(tmp_path, cap
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (("--folder", "--lists", "x"), "--lists is for list files"),
-        (("--query_per_class", 3), "need --folder or --class_folders"),
+        (("--folder", "--lists", "x"), "--lists: this means nothing with --folder"),
+        (("--folder", "--query_list", "x"), "--query_list: this means nothing with --folder"),
+        (
+            ("--class_folders", "--train_per_class", 20, "--database", "train"),
+            "--train_per_class, --database: this means nothing with --class_folders",
+        ),
+        (("--query_per_class", 3), "--query_per_class: lists are splits already"),
+        (("--database", "train", "--seed", 1), "--database, --seed: lists are splits already"),
         (("--quality", 80), "so it needs --resize"),
     ],
 )
@@ -102,6 +108,14 @@ def test_options_that_would_be_ignored_are_refused(lists, tmp_path, capsys, opti
     with pytest.raises(SystemExit):
         run("--dir", lists, "--name", "x", "--out", tmp_path / "out", *options)
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--query_per_class", "--train_per_class"])
+@pytest.mark.parametrize("count", [-5, 0])
+def test_a_class_has_one_image_of_a_split_at_least(lists, tmp_path, capsys, flag, count):
+    with pytest.raises(SystemExit):
+        run("--dir", lists, "--name", "x", "--out", tmp_path / "out", "--folder", f"{flag}={count}")
+    assert f"argument {flag}: must be a whole number of 1 or more" in capsys.readouterr().err
 
 
 def test_messages_name_the_options_of_this_command(tmp_path, capsys):
@@ -124,6 +138,12 @@ def test_lists_may_lie_elsewhere_under_other_names(lists, tmp_path):
     names = ("--train_list", "a.lst", "--query_list", "b.lst", "--database_list", "c.lst")
     where = ("--dir", lists, "--lists", elsewhere, "--out", tmp_path / "out", "--name", "x")
     assert run(*where, *names) == 0
+    assert len(load_packed("lists", str(tmp_path / "out")).images) == 9
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(lists, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run("--dir=~/photos", "--lists=~/photos", "--name=x", "--out=~/out") == 0
     assert len(load_packed("lists", str(tmp_path / "out")).images) == 9
 
 

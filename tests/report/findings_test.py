@@ -159,6 +159,17 @@ def test_collapsed_codes_show_in_the_health():
     assert health["largest_share"] == 1.0
 
 
+def test_columns_of_labels_without_a_database_image_are_no_collapse():
+    query, database = single(30, 0), single(200, 1)
+    wide = [
+        dataclasses.replace(side, labels=np.pad(side.labels, ((0, 0), (0, 995))))
+        for side in (query, database)
+    ]
+    findings = describe_retrieval(wide[0], wide[1], None)
+    assert findings["classes"] == 1000
+    assert findings["collapse"] == []
+
+
 def test_shown_images_are_each_row_once(sides):
     query, database = sides
     assert all(100 <= row < 300 for row in shown_images(describe_retrieval(query, database, None)))

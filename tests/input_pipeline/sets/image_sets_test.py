@@ -61,6 +61,15 @@ def test_lists_may_lie_elsewhere_and_have_other_names(directory, tmp_path):
     assert len(dataset.splits.query) == 3
 
 
+def test_a_tilde_is_the_home_folder(directory, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (directory / "classes.txt").write_text("cat\nguinea pig\ndog\n")
+    (directory / "train.txt").rename(directory / "a.txt")
+    dataset = load(directory, lists=ListFiles("~", train="~/a.txt"))
+    assert len(dataset.splits.train) == 5
+    assert dataset.class_names == ("cat", "guinea pig", "dog")
+
+
 def test_classes_without_a_file_are_numbered(directory):
     assert load(directory).class_names == ("0", "1", "2")
     (directory / "classes.txt").write_text("cat\ndog\n")

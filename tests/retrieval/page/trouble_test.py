@@ -192,6 +192,51 @@ def test_another_generation_is_shown_from_its_start(visit):
     assert searches(visit) - before == 2  # the page that no longer fits, and the first one again
 
 
+def test_the_filters_stay_when_the_index_changes(visit):
+    page = ready(visit, "?row=0")
+    visits.change_answer(page, "search", generation=99)
+    page.get_by_label("Label").select_option("wood")
+    page.locator("#found", has_text=f"24 of {served.TIED} images").wait_for()
+    assert page.get_by_label("Label").input_value() == "wood"
+    page.get_by_label("Path").fill("2024/1")
+    page.get_by_label("Path").press("Enter")
+    page.locator("#found", has_text="10 of 10 images").wait_for()
+    page.wait_for_timeout(500)
+    assert "label=wood" in page.url
+
+
+@pytest.mark.parametrize("uploads", [False, True])
+def test_whoever_leaves_while_the_index_is_read_again_stays_away(visit, uploads):
+    page = ready(visit, "?row=0")
+    visits.change_answer(page, "search", generation=99)
+    held = visits.hold(page, "index")
+    if uploads:
+        visits.drop(page, served.BLUE, "blue.png")
+    else:
+        page.get_by_label("Label").select_option("wood")
+    visits.wait_until_held(page, held)
+    page.keyboard.press("Escape")
+    page.get_by_role("heading", name="Find images that look alike").wait_for()
+    held[0].continue_()
+    page.locator("#sample-grid a").first.wait_for()
+    assert page.title() == "hybridhash"
+    assert page.url == f"{visit.base}/"
+
+
+def test_the_query_is_shown_when_the_index_is_read_again(visit):
+    page = ready(visit, "?row=0")
+    visits.change_answer(page, "search", generation=99)
+    index, item = visits.hold(page, "index"), visits.hold(page, "items/3")
+    page.locator("#grid a[data-row='3']").click()
+    visits.wait_until_held(page, index)
+    visits.wait_until_held(page, item)
+    with page.expect_response("**/v1/items/3"):
+        item[0].continue_()
+    page.wait_for_timeout(200)
+    index[0].continue_()
+    page.locator("h1", has_text="Like 03.jpg").wait_for()
+
+
 def test_what_the_index_warns_of(visit):
     page = visit.page
     visits.change_answer(page, "index", warnings=["One segment is damaged."])

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -150,6 +151,21 @@ def change_answer(page: Page, path: str, **fields: Any) -> None:
         route.fulfill(body=json.dumps(changed), content_type="application/json")
 
     page.route(f"**/v1/{path}", answer)
+
+
+def hold(page: Page, path: str) -> list[Route]:
+    """Requests for this path, which wait until the test lets them go on."""
+    held: list[Route] = []
+    page.route(f"**/v1/{path}", lambda route: held.append(route))
+    return held
+
+
+def wait_until_held(page: Page, held: list[Route]) -> None:
+    """Waits for the first of them."""
+    deadline = time.monotonic() + WAIT_MS / 1000
+    while not held:
+        assert time.monotonic() < deadline, "nothing was asked"
+        page.wait_for_timeout(50)
 
 
 def drop(page: Page, data: bytes, name: str, kind: str = "image/png") -> None:

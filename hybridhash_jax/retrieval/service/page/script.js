@@ -362,6 +362,8 @@ async function showSearch(query, signal) {
   if (answer.generation !== index.generation) {
     index = null; // something was added or removed meanwhile
     await readIndex();
+    signal.throwIfAborted();
+    showFilters(query); // among the labels that there are now
   }
   keep(key, answer);
   shown = { query, answer };
@@ -403,8 +405,8 @@ async function showQuery(query, signal) {
     return;
   }
   try {
-    await readIndex();
     const item = await ask(`v1/items/${encodeURIComponent(query.row)}`, { signal });
+    await readIndex(); // the search may be reading it again
     const size = item.size ? `, ${megabytes(item.size)}` : "";
     setQuery(nameOf(item), `${item.label ? `${item.label} · ` : ""}${item.width} × ${item.height}${size}`, null, item);
     if (shown) title(`Like ${nameOf(item)}`); // the answer was faster
@@ -688,6 +690,7 @@ async function searchWith(file, name = file.name) {
     keep(address(found), answer);
     if (index.generation !== answer.generation) index = null;
     await readIndex();
+    signal.throwIfAborted();
     go(found, { state: { picture: kept } });
   } catch (problem) {
     if (signal.aborted) return;
