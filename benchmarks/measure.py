@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from hybridhash_jax.runtime import lock_file
+from hybridhash_jax.runtime.processor import processor_name
 from input_pipeline import signals
 from input_pipeline.atomic_file import nearest_existing, write_json
 from input_pipeline.commands import positive, run_command
@@ -186,20 +187,6 @@ def made_with(packages: Sequence[str]) -> dict[str, Any]:
     """Date, processor and versions."""
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "cpu": cpu_name(),
+        "cpu": processor_name(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
-
-
-def cpu_name() -> str:
-    """The processor, as the system calls it: the name alone hides the kind on virtual machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    pairs = (line.partition(":") for line in reversed(lines))
-    facts = {name.strip(): value.strip() for name, _, value in pairs}
-    if "model name" not in facts:
-        return platform.processor()
-    kind = ", ".join(f"{n} {facts[n]}" for n in ("cpu family", "model") if n in facts)
-    return f"{facts['model name']} ({kind})" if kind else facts["model name"]

@@ -81,7 +81,7 @@ _OPTIONAL = {
     "dataset": ("provenance", "official", "checksum", "split_seed", "unreadable"),
     "codes": ("fingerprint",),
     "times": ("encode_seconds", "metric_seconds", "images_per_second", "train_images_per_second"),
-    "run": ("seed", "variant", "parameters", "init_from"),
+    "run": ("cpu", "seed", "variant", "parameters", "init_from"),
 }
 _ROWS_SHOWN = 30  # of the classes; the rest is behind a fold
 _THUMBNAIL_PX = 192  # longer side, for when it is enlarged

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.processor import processor_name
 from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.selection import best_record
 from input_pipeline.atomic_file import write_atomically, write_json
@@ -76,11 +77,12 @@ def _images_trained(experiment: Any) -> int:
 
 
 def provenance() -> dict[str, Any]:
-    """Where and with what a number was measured: command, device, versions."""
+    """Where and with what a number was measured: command, device, processor, versions."""
     device = jax.devices()[0]
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "device": f"{len(jax.devices())} x {device.device_kind}",
+        "cpu": processor_name(),
         "processes": jax.process_count(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},

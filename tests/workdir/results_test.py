@@ -40,4 +40,5 @@ def test_provenance_names_versions_device_and_command():
     found = results.provenance()
     assert found["versions"]["jax"].count(".") >= 2
     assert "cpu" in found["device"]
+    assert found["cpu"]
     assert found["command"]
