@@ -106,7 +106,7 @@ def test_alpha_is_a_number_or_falls_with_the_code_length(alpha):
 
 def test_a_run_with_the_alpha_of_before_goes_on(tmp_path):
     config = digits.get_config()
-    assert config.loss.alpha == 0.5
+    config.loss.alpha = 0.5
     (tmp_path / "config.json").write_text(to_json(config))
     check_same_run(load_config(tmp_path), tmp_path, MAY_CHANGE)
     config.loss.alpha = "6.4/bits"
@@ -221,7 +221,7 @@ def test_a_field_that_came_later_counts_as_saved_at_its_default(tmp_path):
         ({"method.name": "dpsh"}, "dpsh.batch_weight: 0.0 there"),
         ({"method.name": "dsh", "dsh.variant": "deephash"}, "dsh.batch_weight: 0.0 there"),
         ({"method.name": "dsh"}, None),
-        ({}, None),
+        ({"loss.pairs": "batch"}, None),
     ],
 )
 def test_a_run_from_before_the_batch_s_own_pairs_goes_on_without_them(tmp_path, fields, asks):

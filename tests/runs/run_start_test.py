@@ -44,12 +44,15 @@ def test_a_file_that_does_not_fit_leaves_no_workdir(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+BATCH = {"loss.pairs": "batch"}
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"loss.batch_weight": 1.0}, "of the memory bank, which this run does not have"),
-        ({"loss.unseen": "negative"}, "of the memory bank, which this run does not have"),
-        ({"loss.batch_weight": 1.0, "loss.pairs": "bank"}, None),
+        ({"loss.batch_weight": 1.0, **BATCH}, "of the memory bank, which this run does not have"),
+        ({"loss.unseen": "negative", **BATCH}, "of the memory bank, which this run does not have"),
+        ({"loss.batch_weight": 1.0}, None),
         ({"loss.alpha": 0.1}, None),
         ({"dpsh.quantization": 0.1}, "an option of dpsh, and means nothing for hybridhash"),
         ({"method.name": "dpsh", "dpsh.batch_weight": 1.0}, None),
@@ -69,7 +72,7 @@ def test_fields_that_mean_nothing_in_a_run_are_told(fields: dict[str, Any], said
     [
         ({"loss.pairs": "bank"}, "batch_weight 1.0", "None"),
         ({"loss.pairs": "bank", "loss.batch_weight": 0.5}, "batch_weight 0.5", "None"),
-        ({"loss.pairs": "batch"}, "pairs batch", "batch_weight"),
+        (BATCH, "pairs batch", "batch_weight"),
     ],
 )
 def test_the_weight_beside_a_bank_is_shown_where_there_is_one(
