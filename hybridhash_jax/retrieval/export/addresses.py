@@ -18,9 +18,10 @@ _POSTGRESQL = "postgresql://USER@HOST:5432/DATABASE, the password in PGPASSWORD 
 def postgresql_place(url: str) -> str:
     """Where an address leads to, without its password."""
     import psycopg
+    from psycopg.conninfo import conninfo_to_dict
 
     try:
-        parts = psycopg.conninfo.conninfo_to_dict(url)
+        parts = conninfo_to_dict(url)
     except psycopg.Error:
         raise ExportError(f"--url is no address of PostgreSQL; give {_POSTGRESQL}") from None
     host, port = str(parts.get("host") or "localhost"), str(parts.get("port") or 5432)
