@@ -209,10 +209,9 @@ def _check_writable(folder: Path) -> None:
         raise ValueError(
             f"{folder} is the workdir of a run; give another place with --output=FOLDER"
         )
-    own = any((folder / name).exists() for name in (names.RESULTS, names.REPORT, names.CODES))
-    own = own or any(
-        folder.glob(names.ALL_UNREADABLE)
-    )  # an evaluation that failed leaves that alone
+    # An evaluation that failed may leave nothing but the list of images that it could not read.
+    ours = (names.RESULTS, names.REPORT, names.CODES, names.ALL_UNREADABLE)
+    own = any(any(folder.glob(pattern)) for pattern in ours)
     if folder.is_dir() and not own and (other := sorted(path.name for path in folder.iterdir())):
         raise ValueError(
             f"{folder} holds other files ({shortened(other)}); give a new folder with --output=FOLDER"

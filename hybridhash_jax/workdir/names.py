@@ -20,6 +20,7 @@ PAGE = "report.html"
 TRAINING_FIGURE = "training.png"
 EVALUATION = "evaluation"  # what --mode=evaluate writes: results, report, codes
 TUNING = "tune_batch.json"  # what --mode=tune_batch found
+ALL_UNREADABLE = "unreadable*.txt"  # every list that `unreadable` names
 
 # What --mode=compare writes, beside a page of all runs.
 COMPARED = "runs"  # METHOD/seed0/32bits: the workdir of one run
@@ -31,9 +32,6 @@ COMPARISON = "comparison"  # .json, .csv and .tex of the table
 def evaluation(step: int, selected: int | None) -> str:
     """Where --mode=evaluate writes; a folder of its own for a checkpoint that is not selected."""
     return EVALUATION if step == selected else f"{EVALUATION}-{step}"
-
-
-ALL_UNREADABLE = "unreadable*.txt"  # every list that `unreadable` names
 
 
 def unreadable(process: int | None = None) -> str:
