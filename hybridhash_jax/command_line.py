@@ -19,7 +19,7 @@ from hybridhash_jax.flag_errors import did_you_mean, explain
 from hybridhash_jax.workdir import names, saved_config
 from hybridhash_jax.workdir.config import has_config, load_config
 from input_pipeline.atomic_file import nearest_existing
-from input_pipeline.messages import print_help, show_any_letter
+from input_pipeline.messages import NO_HOME, print_help, show_any_letter
 
 USAGE = """\
 Trains and evaluates deep hashing networks.
@@ -197,7 +197,7 @@ def _check_path(name: str, given: str | None) -> None:
         Path(given).expanduser()
     except RuntimeError as error:
         raise flags.IllegalFlagValueError(
-            f"--{name}={given}: there is no home directory that ~ could mean; give the whole path"
+            f"--{name}={given}: {NO_HOME}; give the whole path"
         ) from error
     try:
         given.encode()

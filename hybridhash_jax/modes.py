@@ -32,7 +32,7 @@ from hybridhash_jax.workdir.config import load_config
 from hybridhash_jax.workdir.names import CHECKPOINTS
 from input_pipeline import signals
 from input_pipeline.errors import DataError
-from input_pipeline.messages import in_words
+from input_pipeline.messages import in_words, is_of_home
 
 # Errors whose message is written for the user. A ValueError is one as well: every function here
 # that takes a user's value explains what it accepts. Anything else is a fault of ours.
@@ -68,9 +68,7 @@ def run_mode() -> None:
         lost = of_jax and processes.is_lost_peer(error)
         if processes.are_several() and lost:
             _end(f"error: {_lost_peer(error)}", processes.LOST_EXIT_CODE)
-        if isinstance(error, RuntimeError) and "home directory" in str(error):
-            _end("error: there is no home directory that ~ could mean; give whole paths", 1)
-        if isinstance(error, _EXPLAINED):
+        if isinstance(error, _EXPLAINED) or is_of_home(error):
             _end(f"error: {in_words(error)}", 1)
         if not processes.are_several():
             raise

@@ -15,7 +15,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS
 from input_pipeline.images.formats import starts_as
 from input_pipeline.lists.listed import LIST_FILES
-from input_pipeline.messages import discard_output, in_words
+from input_pipeline.messages import NO_HOME, discard_output, in_words, is_of_home
 from input_pipeline.splits import DATABASE_RULES
 from input_pipeline.threads import available_cores
 
@@ -53,6 +53,16 @@ def positive(text: str) -> int:
 def expanded(text: str) -> str:
     """The type of a flag: a path or an address. Bash leaves the ~ of --FLAG=~/FOLDER alone."""
     return os.path.expanduser(text)
+
+
+def local_path(text: str) -> Path:
+    """The type of a flag: a path on this machine."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty (an unset variable?)")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {NO_HOME}") from error
 
 
 def add_list_options(group: argparse._ActionsContainer) -> None:
@@ -120,7 +130,9 @@ def run_command(work: Callable[[], str | None], when_stopped: str) -> int:
             _print(text.encode(encoding, "backslashreplace").decode(encoding))
     except BrokenPipeError:  # `| head` has read enough
         discard_output()
-    except (DataError, ValueError, OSError) as error:
+    except (DataError, ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_of_home(error):
+            raise
         print(f"error: {in_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:

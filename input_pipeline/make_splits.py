@@ -16,7 +16,13 @@ import numpy as np
 from input_pipeline.annotations.annotation_files import RawAnnotations
 from input_pipeline.annotations.raw_annotations import read_mirflickr, read_voc2012
 from input_pipeline.annotations.raw_nuswide import read_nuswide
-from input_pipeline.commands import add_database_option, make_parser, positive, run_command
+from input_pipeline.commands import (
+    add_database_option,
+    local_path,
+    make_parser,
+    positive,
+    run_command,
+)
 from input_pipeline.dataset import one_hot
 from input_pipeline.lists.split_files import OUTPUTS, DrawnSplits, table, write_splits
 from input_pipeline.lists.split_rules import generator_splits, permutation_splits
@@ -100,9 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         rule = (draw.__doc__ or "").rstrip(".")
         one = sets.add_parser(name, help=rule, description=f"{rule}.")
         one.set_defaults(draw=draw)
-        one.add_argument("--raw", type=_folder, required=True, metavar="DIR", help=raw)
+        one.add_argument("--raw", type=local_path, required=True, metavar="DIR", help=raw)
         one.add_argument(
-            "--out", type=_folder, required=True, metavar="DIR", help="where the files go"
+            "--out", type=local_path, required=True, metavar="DIR", help="where the files go"
         )
         one.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
         one.add_argument("--overwrite", action="store_true", help="replace files that differ")
@@ -115,10 +121,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_database_option(folder)
     return parser
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

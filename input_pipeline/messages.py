@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+NO_HOME = "there is no home directory that ~ could mean"
+
 
 def counted(count: int, what: str) -> str:
     """Such as "1 epoch" and "1,000 epochs"."""
@@ -50,8 +52,15 @@ def ensure_utf8() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
+def is_of_home(error: BaseException) -> bool:
+    """Did pathlib find no home folder for a ~?"""
+    return isinstance(error, RuntimeError) and "home directory" in str(error)
+
+
 def in_words(error: Exception) -> str:
     """The message of an error; of the system's its file and its words, without the number."""
+    if is_of_home(error):
+        return f"{NO_HOME}; give whole paths"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{os.fspath(error.filename)}: {error.strerror}"
     return str(error)

@@ -1,5 +1,6 @@
 """A user's mistakes on the command line end in one message, exit code 1, and no traceback."""
 
+import importlib
 import json
 import os
 import re
@@ -13,7 +14,9 @@ import pytest
 
 from configs import default
 from hybridhash_jax import modes
+from hybridhash_jax.__main__ import VERBS
 from hybridhash_jax.workdir.config import load_config
+from input_pipeline.messages import NO_HOME
 from tests.runs.main_process import run_main
 from tests.runs.small_run import CONFIG, ENVIRONMENT, MAIN, ROOT, flags
 
@@ -266,6 +269,59 @@ def test_a_mode_taken_for_a_verb_is_named(verb, meant):
 def test_the_version_is_told():
     done = run_verb("--version")
     assert re.fullmatch(r"hybridhash_jax \d+\.\d+\.\d+\n", done.stdout), done
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("search", "--index=HOME", "a.jpg"),
+        ("index", "info", "HOME"),
+        ("duplicates", "HOME"),
+        ("export", "--index=HOME", "--to=parquet", "--output=x.parquet"),
+        ("encode", "HOME", "--index=x"),
+        ("encode", "pictures", "--index=HOME"),
+        ("export-model", "--workdir=HOME", "--out=x.stablehlo"),
+        ("export-model", "--workdir=w", "--out=HOME"),
+        ("serve", "--index=HOME"),
+        ("make-splits", "voc2012", "--raw=HOME", "--out=x"),
+        ("check", "--dir=HOME"),
+        ("pack", "--name=cifar10", "--dir=HOME", "--out=x"),
+        ("convert-weights", "--from=HOME", "--to=x.flax"),
+        ("convert-weights", "--from=x.flax", "--to=HOME"),
+    ],
+    ids=" ".join,
+)
+def test_no_verb_meets_a_home_that_does_not_exist_with_a_traceback(
+    command, tmp_path, monkeypatch, capsys
+):
+    verb, *arguments = [text.replace("HOME", "~nobody_of_this_name/x") for text in command]
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = importlib.import_module(VERBS[verb].module).main(arguments)
+    except SystemExit as exit:
+        code = exit.code
+    told = capsys.readouterr().err
+    assert code in (1, 2) and told.startswith("error: ")
+    assert NO_HOME in told or "~nobody_of_this_name/x" in told
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("export-model", "--workdir=", "--out=x.stablehlo"),
+        ("serve", "--index="),
+        ("make-splits", "voc2012", "--raw=", "--out=x"),
+        ("convert-weights", "--from=x.flax", "--to="),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_refused(command, tmp_path, monkeypatch, capsys):
+    verb, *arguments = command
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module(VERBS[verb].module).main(arguments)
+    assert "is empty (an unset variable?)" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -17,8 +17,7 @@ from hybridhash_jax.pretrained.network import looks_like, shapes_of
 from hybridhash_jax.pretrained.sources import Source, read_source
 from hybridhash_jax.pretrained.writing import Encoded, encode
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import make_parser
-from input_pipeline.errors import DataError
+from input_pipeline.commands import local_path, make_parser, run_command
 from input_pipeline.messages import show_any_letter
 
 _EXAMPLES = """\
@@ -32,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser("hybridhash_jax.tools.convert_weights", __doc__, _EXAMPLES)
     parser.add_argument("--from", dest="source", required=True, metavar="PATH")
     parser.add_argument(
-        "--to", type=Path, required=True, metavar="OUT", help="OUT.safetensors or OUT.flax"
+        "--to", type=local_path, required=True, metavar="OUT", help="OUT.safetensors or OUT.flax"
     )
     parser.add_argument(
         "--checkpoint",
@@ -63,7 +62,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def convert(options: argparse.Namespace) -> str:
     """Reads, converts and writes; returns what was done, in words; ValueError where it cannot."""
-    out = options.to.expanduser()
+    out = options.to
     if out.is_dir():
         raise ValueError(f"{out} is a folder; name a file in it, such as {out / 'x.safetensors'}")
     if out.exists() and not options.force:
@@ -94,12 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show_any_letter()
     options = _parser().parse_args(arguments)
     logging.set_verbosity(logging.ERROR)  # Orbax warns of files that never were
-    try:
-        print(convert(options))
-    except (DataError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(lambda: convert(options), "nothing was written")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from hybridhash_jax.retrieval import outputs
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import make_parser, run_command
+from input_pipeline.commands import local_path, make_parser, run_command
 
 _EXAMPLES = """\
   python -m hybridhash_jax.tools.to_onnx --workdir=runs/photos --out=photos.onnx
@@ -41,14 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = make_parser("hybridhash_jax.tools.to_onnx", __doc__, _EXAMPLES)
     add = parser.add_argument
-    add("--workdir", type=Path, metavar="RUN", help="a trained run; with --index, where it is now")
-    add("--index", type=Path, metavar="INDEX", help="an index, whose encoder is taken")
+    add(
+        "--workdir",
+        type=local_path,
+        metavar="RUN",
+        help="a trained run; with --index, where it is now",
+    )
+    add("--index", type=local_path, metavar="INDEX", help="an index, whose encoder is taken")
     add("--checkpoint", metavar="WHICH", help="of a run: selected (default), latest, or a step")
-    add("--out", required=True, metavar="FILE", help="the .onnx file")
+    add("--out", type=local_path, required=True, metavar="FILE", help="the .onnx file")
     options = parser.parse_args(arguments)
     if not (options.workdir or options.index):
         parser.error("nothing to write; give --workdir=RUN or --index=INDEX")
-    outputs.check_outputs(parser, out=options.out)
+    outputs.check_outputs(parser, out=str(options.out))
     return run_command(lambda: _write(options), "nothing was written")
 
 

@@ -75,4 +75,4 @@ def default_file(place: str) -> Path:
 
 def real_path(place: str) -> str:
     """A folder or an index as it is known by, however it was given."""
-    return os.path.realpath(Path(place).expanduser())
+    return os.path.realpath(os.path.expanduser(place))

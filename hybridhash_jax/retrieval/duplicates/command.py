@@ -8,7 +8,6 @@ with --html, and accepted, so that it is not shown again.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from hybridhash_jax.retrieval import outputs
 from hybridhash_jax.retrieval.duplicates.accepted import Accepted, default_file
@@ -18,7 +17,7 @@ from hybridhash_jax.retrieval.duplicates.sources import Source, read_source
 from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.outputs import FORMATS, print_exactly
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import make_parser, run_command
+from input_pipeline.commands import local_path, make_parser, run_command
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.messages import counted
 from input_pipeline.near_duplicates.finding import (
@@ -126,7 +125,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     group = parser.add_argument_group("groups to keep")
     add = group.add_argument
     add("--accept", type=_ids, metavar="ID,...|all", help="note these groups as accepted: they are not shown again")  # fmt: skip
-    add("--accepted", type=Path, metavar="FILE", help="where that is noted (default FOLDER.accepted.json beside it)")  # fmt: skip
+    add("--accepted", type=local_path, metavar="FILE", help="where that is noted (default FOLDER.accepted.json beside it)")  # fmt: skip
     group = parser.add_argument_group("reading")
     add = group.add_argument
     add("--num_workers", type=int, default=available_cores(), help="threads; default: all cores")

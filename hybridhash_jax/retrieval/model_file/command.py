@@ -8,10 +8,9 @@ compared with the encoder's.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from hybridhash_jax.retrieval import outputs
-from input_pipeline.commands import make_parser, run_command
+from input_pipeline.commands import local_path, make_parser, run_command
 
 _DTYPES = ("float32", "bfloat16")
 _EXAMPLES = """\
@@ -28,34 +27,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("nothing to export; give --workdir=RUN or --index=INDEX")
     if options.checkpoint and options.index:
         parser.error("--checkpoint is of a run; an index names its own")
-    out = Path(options.out).expanduser()
-    outputs.check_outputs(parser, out=str(out))
-    return run_command(lambda: _run(options, out), "nothing was written")
+    outputs.check_outputs(parser, out=str(options.out))
+    return run_command(lambda: _run(options), "nothing was written")
 
 
-def _run(options: argparse.Namespace, out: Path) -> str:
+def _run(options: argparse.Namespace) -> str:
     from hybridhash_jax.retrieval.model_file.writing import Request, export_model
 
     request = Request(
-        workdir=_path(options.workdir),
-        index=_path(options.index),
+        workdir=options.workdir,
+        index=options.index,
         checkpoint=options.checkpoint,
         dtype=options.dtype,
     )
-    return export_model(request, out, lambda line: print(line, file=sys.stderr))
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text).expanduser()
+    return export_model(request, options.out, lambda line: print(line, file=sys.stderr))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("hybridhash_jax.retrieval.export_model", __doc__, _EXAMPLES)
     parser.prog = "hybridhash export-model"
     add = parser.add_argument
-    add("--workdir", metavar="RUN", help="a trained run; with --index, where its run is now")
-    add("--index", metavar="INDEX", help="an index, whose encoder is exported")
-    add("--out", required=True, metavar="FILE", help="the file; its model card is FILE.md")
+    add(
+        "--workdir",
+        type=local_path,
+        metavar="RUN",
+        help="a trained run; with --index, where its run is now",
+    )
+    add("--index", type=local_path, metavar="INDEX", help="an index, whose encoder is exported")
+    add(
+        "--out",
+        type=local_path,
+        required=True,
+        metavar="FILE",
+        help="the file; its model card is FILE.md",
+    )
     add(
         "--checkpoint",
         metavar="WHICH",

@@ -7,11 +7,10 @@ Ctrl-C or SIGTERM, after what runs; a new generation of the index is served with
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridhash_jax.retrieval.names import shown
-from input_pipeline.commands import make_parser, run_command
+from input_pipeline.commands import local_path, make_parser, run_command
 from input_pipeline.errors import DataError
 
 if TYPE_CHECKING:  # they take time to import
@@ -104,20 +103,19 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("hybridhash_jax.retrieval.service", __doc__, _EXAMPLES)
     parser.prog = "hybridhash serve"
     add = parser.add_argument
-    add("--index", required=True, type=Path, metavar="INDEX", help="the index, a folder that hybridhash encode made")  # fmt: skip
-    add("--workdir", type=Path, metavar="RUN", help="where the run is that encoded the index, if it has moved")  # fmt: skip
+    add("--index", required=True, type=local_path, metavar="INDEX", help="the index, a folder that hybridhash encode made")  # fmt: skip
+    add("--workdir", type=local_path, metavar="RUN", help="where the run is that encoded the index, if it has moved")  # fmt: skip
     add("--originals", action="store_true", help="also serve the image files themselves")
     add("--timeout", type=float, default=10.0, metavar="SECONDS", help="that a request may take (default 10)")  # fmt: skip
     group = parser.add_argument_group("who may ask")
     add = group.add_argument
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default 127.0.0.1, this machine alone)")  # fmt: skip
     add("--port", type=int, default=8000, help="default 8000; 0 takes one that is free")
-    add("--token_file", type=Path, metavar="FILE", help="a file with the token that requests must show, which only you can read")  # fmt: skip
+    add("--token_file", type=local_path, metavar="FILE", help="a file with the token that requests must show, which only you can read")  # fmt: skip
     add("--insecure", action="store_true", help="listen on any address without a token")
     add("--served_as", action="append", default=[], metavar="NAME", help="a name under which a proxy passes requests on; may be repeated")  # fmt: skip
     add("--cors", action="append", default=[], metavar="ORIGIN", help="another origin whose pages may ask, such as https://example.org; may be repeated")  # fmt: skip
     options = parser.parse_args(arguments)
-    options.index = options.index.expanduser()
     if not 0 <= options.port < 65536:
         parser.error(f"--port={options.port}; give 0 to 65535")
     if not 0 < options.timeout <= 3600:
