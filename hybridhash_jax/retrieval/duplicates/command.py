@@ -17,7 +17,7 @@ from hybridhash_jax.retrieval.duplicates.sources import Source, read_source
 from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.outputs import FORMATS, print_exactly
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import local_path, make_parser, run_command
+from input_pipeline.commands import expanded, local_path, make_parser, run_command
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.messages import counted
 from input_pipeline.near_duplicates.finding import (
@@ -119,8 +119,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     group = parser.add_argument_group("what is written")
     add = group.add_argument
     add("--format", choices=FORMATS, default="text", help="default text; csv has a line a pair")
-    add("--output", metavar="FILE", help="write there instead of printing")
-    add("--html", metavar="FILE", help="also a page with the images side by side")
+    add("--output", type=expanded, metavar="FILE", help="write there instead of printing")
+    add("--html", type=expanded, metavar="FILE", help="also a page with the images side by side")
     add("--fail_if_found", action="store_true", help=f"exit with {_FOUND} if there are groups that are not accepted")  # fmt: skip
     group = parser.add_argument_group("groups to keep")
     add = group.add_argument

@@ -15,7 +15,7 @@ from hybridhash_jax.retrieval import outputs
 from hybridhash_jax.retrieval.export.errors import ExportError, masked
 from hybridhash_jax.retrieval.export.rows import COLUMNS
 from hybridhash_jax.retrieval.export.work import FILES, SERVERS, Request, exported
-from input_pipeline.commands import Parser, make_parser, run_command
+from input_pipeline.commands import Parser, expanded, make_parser, run_command
 
 URL = "HYBRIDHASH_EXPORT_URL"
 _MOST = 10_000  # Milvus gives at most 16,384
@@ -72,7 +72,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--to", required=True, choices=[*FILES, *SERVERS], help="where to")
     group = parser.add_argument_group("files")
     add = group.add_argument
-    add("--output", metavar="FILE", help="written beside and moved into place")
+    add("--output", type=expanded, metavar="FILE", help="written beside and moved into place")
     group = parser.add_argument_group("servers")
     add = group.add_argument
     add("--url", default=os.environ.get(URL), metavar="ADDRESS", help=f"http://HOST:19530 of Milvus, postgresql://USER@HOST/DATABASE of PostgreSQL; default: {URL} of the environment. The password is taken from it, or better from MILVUS_TOKEN=USER:PASSWORD, or PGPASSWORD or ~/.pgpass, which other users of the machine do not see")  # fmt: skip

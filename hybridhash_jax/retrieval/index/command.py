@@ -13,7 +13,7 @@ from hybridhash_jax.retrieval.index.maintenance import compact, merge, move
 from hybridhash_jax.retrieval.index.report import Description, describe, verify
 from hybridhash_jax.retrieval.index.writer import open_writer
 from hybridhash_jax.retrieval.names import listed, shown, shown_label
-from input_pipeline.commands import Parser, run_command
+from input_pipeline.commands import Parser, expanded, run_command
 from input_pipeline.messages import counted, shortened
 
 _EXAMPLES = """\
@@ -93,7 +93,12 @@ def _add_remove(verb: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="images that fulfil all of these, such as label=cat path=2024/*",
     )
-    add("--list", metavar="FILE", help="of paths, one a line or a NUL between; - is standard input")
+    add(
+        "--list",
+        type=expanded,
+        metavar="FILE",
+        help="of paths, one a line or a NUL between; - is standard input",
+    )
 
 
 def _info(options: argparse.Namespace) -> str:

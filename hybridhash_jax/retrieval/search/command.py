@@ -16,7 +16,7 @@ from hybridhash_jax.retrieval.search import output
 from hybridhash_jax.retrieval.search.codes import KINDS, Wanted
 from hybridhash_jax.retrieval.search.work import Request, found_by
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import make_parser, run_command
+from input_pipeline.commands import expanded, make_parser, run_command
 from input_pipeline.threads import available_cores
 
 _K = 10
@@ -101,8 +101,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     group = parser.add_argument_group("what is written")
     add = group.add_argument
     add("--format", choices=FORMATS, default="text", help="default text; csv has a line an image that was found")  # fmt: skip
-    add("--output", metavar="FILE", help="write there instead of printing")
-    add("--html", metavar="FILE", help="also a page with queries and answers as pictures")
+    add("--output", type=expanded, metavar="FILE", help="write there instead of printing")
+    add(
+        "--html",
+        type=expanded,
+        metavar="FILE",
+        help="also a page with queries and answers as pictures",
+    )
     group = parser.add_argument_group("what encodes the queries")
     add = group.add_argument
     add("--workdir", metavar="RUN", help="where the run is that encoded the index, if it has moved")

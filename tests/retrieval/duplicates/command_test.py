@@ -339,3 +339,10 @@ def test_a_turned_photograph_is_found_in_an_index_of_a_run_that_does_not_turn(
     shown = re.findall(r"data:image/[a-z]+;base64,([A-Za-z0-9+/=]+)", page.read_text())
     sizes = [Image.open(io.BytesIO(base64.b64decode(one))).size for one in shown]
     assert len(sizes) == 2 and all(width < height for width, height in sizes)
+
+
+def test_files_may_be_written_to_the_home_folder(folder, tmp_path, monkeypatch, capfdbinary):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files = {"--output=~/groups.txt", "--html=~/groups.html"}
+    printed(capfdbinary, str(folder), *files)
+    assert (tmp_path / "groups.txt").exists() and (tmp_path / "groups.html").exists()

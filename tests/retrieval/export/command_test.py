@@ -95,3 +95,10 @@ def test_the_command_loads_no_engine():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_file_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    index = make(tmp_path / "a.idx", [b"a.jpg"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command.main([f"--index={index}", "--to=npz", "--output=~/x.npz"]) == 0
+    assert (tmp_path / "x.npz").exists()

@@ -199,3 +199,11 @@ def test_an_index_is_not_made_inside_another(tmp_path, capsys):
     path = make(tmp_path / "i", [b"0"])
     assert main(["merge", str(path), f"--out={path}/x"]) == 1
     assert "is inside the index" in capsys.readouterr().err
+
+
+def test_the_list_may_be_in_the_home_folder(path, tmp_path, monkeypatch):
+    (tmp_path / "gone.txt").write_text("cat/1.jpg\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["remove", str(path), "--list=~/gone.txt"]) == 0
+    with open_index(path) as index:
+        assert b"cat/1.jpg" not in index.paths()[0]

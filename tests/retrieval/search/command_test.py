@@ -264,3 +264,10 @@ def test_two_outputs_are_two_files_and_a_pipe_is_no_image(index, tmp_path, capsy
     assert "no regular file" in capsys.readouterr().err
     assert run(f"--index={index}", "--name=./sea/1.png", "--output=-") == 0
     assert "sea/1.png" in capsys.readouterr().out
+
+
+def test_files_may_be_written_to_the_home_folder(index, blue, tmp_path):
+    (tmp_path / "home").mkdir()
+    assert run(f"--index={index}", blue, "--output=~/found.txt", "--html=~/found.html") == 0
+    written = {path.name for path in (tmp_path / "home").iterdir()}
+    assert written >= {"found.txt", "found.html"}
