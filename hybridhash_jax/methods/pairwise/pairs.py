@@ -68,7 +68,8 @@ def triplet_sums(
     """
     order = jnp.argsort(~positive, axis=1)  # positives first
     ranked = jnp.take_along_axis(scores, order, axis=1).T
-    return _ranked_sums(term, ranked, scores, positive.sum(axis=1), negative)
+    counts = positive.sum(axis=1)
+    return cast(jax.Array, _ranked_sums(term, ranked, scores, counts, negative))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
