@@ -9,11 +9,10 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from hybridhash_jax.retrieval.encoding import folder
 from hybridhash_jax.retrieval.encoding.request import Request
-from input_pipeline.commands import make_parser, run_command
+from input_pipeline.commands import local_path, make_parser, run_command
 from input_pipeline.images.decode import MAX_PIXELS
 from input_pipeline.threads import available_cores
 
@@ -36,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--index",
+        type=local_path,
         required=True,
         metavar="INDEX",
         help="the index, a folder; made if it is not there",
@@ -44,7 +44,12 @@ def _parser() -> argparse.ArgumentParser:
         "what encodes; of an index that is there, what it was made with"
     )
     add = group.add_argument
-    add("--workdir", metavar="RUN", help="a trained run; without one, EfficientNet-Lite0 and ITQ")
+    add(
+        "--workdir",
+        type=local_path,
+        metavar="RUN",
+        help="a trained run; without one, EfficientNet-Lite0 and ITQ",
+    )
     add(
         "--checkpoint",
         metavar="WHICH",
@@ -53,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--bits", type=int, metavar="K", help="code length without labels (default 64)")
     add(
         "--like",
+        type=local_path,
         metavar="INDEX",
         help="the encoder of another index, so that the two can be merged",
     )
@@ -61,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add(
         "--root",
+        type=local_path,
         metavar="FOLDER",
         help="what the paths of a list lie below (default: the list's folder; of -, here)",
     )
@@ -108,13 +115,13 @@ def _shard(text: str) -> tuple[int, int]:
 def _request(options: argparse.Namespace) -> Request:
     return Request(
         images=options.images,
-        index=Path(options.index).expanduser(),
-        workdir=None if options.workdir is None else Path(options.workdir).expanduser(),
+        index=options.index,
+        workdir=options.workdir,
         checkpoint=options.checkpoint,
         bits=options.bits,
-        like=None if options.like is None else Path(options.like).expanduser(),
+        like=options.like,
         seed=options.seed,
-        root=None if options.root is None else Path(options.root).expanduser(),
+        root=options.root,
         shard=options.shard,
         prune=options.prune,
         retry=options.retry,
