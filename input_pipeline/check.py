@@ -1,7 +1,6 @@
 """Checks the lists and every image of a data set, or files of vectors, before a long run.
 
-Problems are gathered, not just the first one is shown: the first 20 on the screen, all of them in
-a file. The exit code is 1 if there are any, else 0.
+The first 20 problems are shown, all are in a file. The exit code is 1 if there are any, else 0.
 """
 
 import argparse
@@ -266,18 +265,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=expanded, metavar="FILE", default=out, help=f"default {out}")
     add_decoding_options(parser)
     options = parser.parse_args(arguments)
+    lists = options.lists or any(getattr(options, f"{x}_list") != y for x, y in LIST_FILES.items())
     beside = [f"--{name}" for name in _BESIDE if getattr(options, name)]
     if beside and not options.embeddings:
         parser.error(f"{', '.join(beside)}: this goes with --embeddings FILE")
-    if options.embeddings and (options.lists or options.folder or options.name != "lists"):
-        parser.error("--embeddings goes without --lists, --folder and --name")
+    if options.embeddings and (lists or options.folder or options.name != "lists"):
+        parser.error("--embeddings goes without lists, --folder and --name")
     if options.name in PUBLISHED:
-        if options.lists or options.near_duplicates or options.no_images:
+        if lists or options.near_duplicates or options.no_images:
             parser.error(f"--name={options.name} goes with --dir alone")
     elif not options.dir and not options.embeddings and not (options.no_images and options.lists):
         parser.error("give --dir IMAGES, or --lists LISTS with --no_images to check lists only")
-    if options.folder and (options.lists or not options.dir or options.name != "lists"):
-        parser.error("--folder needs --dir, and goes without --lists and --name")
+    if options.folder and (lists or not options.dir or options.name != "lists"):
+        parser.error("--folder needs --dir, and goes without lists and --name")
     if not os.path.isdir(folder := os.path.dirname(options.out) or "."):
         parser.error(f"--out: there is no folder {folder}")  # now rather than after hours
     if not os.access(folder, os.W_OK) or os.path.isdir(options.out):

@@ -282,10 +282,14 @@ def test_files_of_vectors_are_checked_and_counted(tmp_path, monkeypatch, capsys)
     ("arguments", "words"),
     [
         (["--dir=.", "--labels=x.txt"], "--labels: this goes with --embeddings FILE"),
-        (["--embeddings=x.npy", "--folder"], "--embeddings goes without --lists, --folder and"),
+        (["--embeddings=x.npy", "--folder"], "--embeddings goes without lists, --folder and"),
+        (["--embeddings=x.npy", "--query_list=q.txt"], "--embeddings goes without lists"),
+        (["--dir=.", "--folder", "--train_list=t.txt"], "--folder needs --dir, and goes without"),
+        (["--dir=.", "--folder", "--lists=."], "--folder needs --dir, and goes without lists"),
+        (["--name=mnist", "--database_list=d.txt"], "--name=mnist goes with --dir alone"),
     ],
 )
-def test_options_of_vectors_go_with_them(arguments, words, capsys):
+def test_options_that_exclude_each_other_are_refused(arguments, words, capsys):
     with pytest.raises(SystemExit):
         check.main(arguments)
     assert words in capsys.readouterr().err
