@@ -217,17 +217,21 @@ def _gone(request: Request, place: Place, known: Iterable[bytes]) -> set[bytes]:
     """Paths of the index whose files are gone; of a list, those of it that are not there."""
     if request.shard != (1, 1) and not request.prune:
         return set()
-    listing = place.listing
+    listing, top = place.listing, os.fsencode(place.root)
+
+    def is_there(path: bytes) -> bool:
+        return os.path.lexists(os.path.join(top, path))
+
     if place.is_folder:
         lost = set(gone(known, listing.paths, place.below, listing.closed))
-        if request.prune and lost and not len(listing.paths):
-            raise DataError(
-                f"{request.images} holds no image at all, so nothing is taken out of "
-                f"{request.index}: is a disk not mounted? `hybridhash index remove` removes images"
-            )
-        return lost
-    top = os.fsencode(place.root)
-    return {path for path in known if not os.path.lexists(os.path.join(top, path))}
+    else:
+        lost = {path for path in known if not is_there(path)}
+    if request.prune and lost and not any(map(is_there, listing.paths)):
+        raise DataError(
+            f"no image of {_named(request)} is there, so nothing is taken out of {request.index}: is "
+            "a disk not mounted? `hybridhash index remove` removes images"
+        )
+    return lost
 
 
 def _summary(

@@ -69,8 +69,10 @@ def _settings(options: argparse.Namespace, *, local: bool) -> "Settings":
     token = read_token(options.token_file) if options.token_file else None
     if not (local or token or options.insecure):
         raise DataError(f"--host={options.host} can be reached by other machines: give --token_file=FILE, so that only those who know the token may ask, or --insecure where something else sees to that")  # fmt: skip
-    # Whoever must show a token need not be told apart by the name that they use.
-    hosts = (*_LOOPBACK_NAMES, *options.served_as) if local and not token else ()
+    # Whoever must show a token need not be told apart by the name that they use; and on an address
+    # that others reach, this server's names are known only where they are given.
+    named = not token and (local or options.served_as)
+    hosts = (*_LOOPBACK_NAMES, *options.served_as) if named else ()
     return Settings(
         index=options.index,
         workdir=options.workdir,

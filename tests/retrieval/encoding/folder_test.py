@@ -311,6 +311,10 @@ def test_nothing_is_pruned_where_no_image_is_left(root, tmp_path, encoder):
         os.unlink(os.path.join(os.fsencode(root), name))
     with pytest.raises(DataError, match="not mounted"):
         run(root, tmp_path / "x.idx", prune=True)
+    for named in (b"\n".join(NAMES), b""):  # a list of these images, and an empty one
+        (root / "list.txt").write_bytes(named)
+        with pytest.raises(DataError, match="not mounted"):
+            run(root / "list.txt", tmp_path / "x.idx", prune=True)
     assert len(content(tmp_path / "x.idx")) == 6
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from starlette.testclient import TestClient
 
 from hybridhash_jax.retrieval.index import open_writer
 from hybridhash_jax.retrieval.service import command
@@ -45,6 +46,31 @@ def test_other_machines_may_ask_only_with_a_token(capsys, index):
     error = error_of(capsys, f"--index={index}", "--host=0.0.0.0", "--port=0")
     assert "--token_file" in error and "--insecure" in error
     assert "no such address" in error_of(capsys, f"--index={index}", "--host=no.such.name.invalid")
+
+
+@pytest.mark.parametrize(
+    ("options", "answered"),
+    [
+        ([], {"localhost"}),
+        (["--served_as=a.example"], {"localhost", "a.example"}),
+        (["--host=0.0.0.0", "--insecure"], {"localhost", "a.example", "b.example"}),
+        (["--host=0.0.0.0", "--insecure", "--served_as=a.example"], {"localhost", "a.example"}),
+    ],
+)
+def test_by_which_names_it_can_be_asked(index, options, answered, monkeypatch):
+    found = set()
+
+    def ask_instead(app, sockets, seconds):
+        client = TestClient(app)
+        for host in ("localhost", "a.example", "b.example"):
+            if client.get("/v1/index", headers={"host": host}).status_code == 200:
+                found.add(host)
+        for one in sockets:
+            one.close()
+
+    monkeypatch.setattr(server, "serve", ask_instead)
+    assert command.main([f"--index={index}", "--port=0", *options]) == 0
+    assert found == answered
 
 
 def test_which_addresses_are_this_machine_alone():
