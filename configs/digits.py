@@ -1,7 +1,7 @@
 """The demo: 1,797 handwritten digits that scikit-learn ships; nothing is downloaded.
 
 Protocol: digits (20 queries, 100 training images a class; the rest is the database), mAP over all.
-Cut to end within a minute on two cores: images of 16 pixels in 64 patches, where the paper has 224
+Cut to end in about a minute on two cores: images of 16 pixels in 64 patches, where the paper has 224
 pixels in 3,136; four layers of 19 and 0.55 of 56 million parameters.
 Command:  make demo
      or:  python main.py --config=configs/digits.py --workdir=runs/digits

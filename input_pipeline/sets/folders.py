@@ -84,7 +84,8 @@ def scan_folder(directory: str | os.PathLike[str]) -> FolderImages:
         raise DataError(
             f"{root} holds the folders {' and '.join(scan.classes)}, which look like splits and not "
             f"like classes: give one of them, such as {root / scan.classes[0]}, or use "
-            "--config.data.name=class_folders, which takes train and val as they are"
+            "--config.data.name=class_folders --config.data.protocol=class_folders, which takes train "
+            "and val as they are"
         )
     scan.found.sort()
     class_names = sorted({class_name for _, class_name in scan.found})

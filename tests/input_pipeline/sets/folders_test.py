@@ -96,7 +96,7 @@ def test_splits_are_not_taken_for_classes(tmp_path, names):
     make(tmp_path, *(f"{name}/cat/a.jpg" for name in names))
     message = refusal(tmp_path)
     assert "look like splits" in message
-    assert "--config.data.name=class_folders" in message
+    assert "--config.data.name=class_folders --config.data.protocol=class_folders" in message
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path):
