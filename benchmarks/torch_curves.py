@@ -106,7 +106,9 @@ def _without_chance(config: Config, seed: int) -> Config:
     """A copy with this seed, and without what the two programs would draw differently."""
     config = config.copy_and_resolve_references()
     if config.loss.batch_weight:
-        raise app.UsageError("--config.loss.batch_weight: PyTorch's side has the bank alone; leave it out")
+        raise app.UsageError(
+            "--config.loss.batch_weight: PyTorch's side has the bank alone; leave it out"
+        )
     config.loss.batch_weight = 0.0
     config.seed = seed
     config.model.dtype = "float32"
