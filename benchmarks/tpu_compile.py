@@ -57,7 +57,11 @@ from input_pipeline.splits import Splits
 BITS, CLASSES, SIDE, IMAGES = 64, 10, 32, 50_000
 PROGRAMS = ("train_step", "encode")
 _PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "numpy")
-_DOES_NOT_FIT = re.compile(r"Used ([\d.]+)([GMK]) of ([\d.]+)([GMK]) hbm")
+# What the compiler says once it has placed everything, and where what it computes with is too much alone.
+_DOES_NOT_FIT = (
+    re.compile(r"Used ([\d.]+)([GMK]) of ([\d.]+)([GMK]) hbm"),
+    re.compile(r"\(([\d.]+)([GMK])\) exceeds available HBM \(([\d.]+)([GMK])\)"),
+)
 _TOPOLOGIES = ["v5e:2x2", "v5e:4x8", "v5e:16x16", "v6e:2x2"]
 _RECORD = Path("benchmarks/results/tpu_compile.json")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
@@ -157,11 +161,9 @@ def compile_cell(cell: Cell, texts: Path | None = None) -> dict[str, Any]:
     try:
         compiled = program.compile()
     except jax.errors.JaxRuntimeError as error:
-        match = _DOES_NOT_FIT.search(str(error))
-        if match is None:
+        if (found := memory_needed(str(error))) is None:
             raise
-        used, limit = (float(match[i]) * _UNITS[match[i + 1]] for i in (1, 3))
-        return record | {"fits": False, "needed_bytes": int(used), "chip_bytes": int(limit)}
+        return record | {"fits": False, "needed_bytes": found[0], "chip_bytes": found[1]}
     record["compile_seconds"] = round(time.perf_counter() - started[0], 1)
     record["compile_core_seconds"] = round(time.process_time() - started[1], 1)
     memory, text = compiled.memory_analysis(), compiled.as_text()
@@ -178,6 +180,15 @@ def compile_cell(cell: Cell, texts: Path | None = None) -> dict[str, Any]:
         },
         **of_text(text),
     }
+
+
+def memory_needed(message: str) -> tuple[int, int] | None:
+    """Bytes that a program needs and that a chip has, from the compiler's error; None of another."""
+    match = next(filter(None, (form.search(message) for form in _DOES_NOT_FIT)), None)
+    if match is None:
+        return None
+    used, limit = (int(float(match[i]) * _UNITS[match[i + 1]]) for i in (1, 3))
+    return used, limit
 
 
 def of_text(text: str) -> dict[str, Any]:

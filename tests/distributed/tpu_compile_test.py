@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tpu_compile import main
+from benchmarks.tpu_compile import main, memory_needed
 from tests.runs.small_run import ENVIRONMENT, ROOT
 
 RECORD = ROOT / "benchmarks" / "results" / "tpu_compile.json"
@@ -64,6 +64,25 @@ def test_the_table_in_the_documentation_is_what_the_script_prints(capsys):
     printed = capsys.readouterr().out.strip()
     assert "| 4 x TPU v5e (2x2) | paper |" in printed
     assert printed in (ROOT / "docs" / "pods.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("message", "needed"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+            "temporaries (16.25G) exceeds available HBM (15.75G).",
+            (16.25 * 2**30, 15.75 * 2**30),
+        ),
+        (
+            "XLA:TPU compile permanent error. Used 23.50G of 15.75G hbm.",
+            (23.5 * 2**30, 15.75 * 2**30),
+        ),
+        ("INTERNAL: Mosaic failed to compile TPU kernel", None),
+    ],
+)
+def test_a_program_that_does_not_fit_says_how_much_it_needs(message, needed):
+    assert memory_needed(message) == needed
 
 
 @pytest.mark.parametrize("content", ["# notes", "[]", '{"cells": {"one": {}}}'])
