@@ -247,6 +247,11 @@ def _check_topologies(args: argparse.Namespace) -> None:
         try:
             described = topologies.get_topology_desc(platform="tpu", topology_name=name)
         except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
+            if "lockfile" in str(error):
+                raise ValueError(
+                    "another process has libtpu, which works for one at a time: wait for its end, or "
+                    "remove /tmp/libtpu_lockfile where there is none"
+                ) from error
             raise ValueError(
                 f"--topologies={name} is none that libtpu knows ({str(error).splitlines()[0]}); "
                 f"such as {', '.join(_TOPOLOGIES)}"

@@ -49,6 +49,7 @@ _PRETRAINING = (
 _HASHING = (
     "--config=configs/cifar10_32px.py",
     *_NETWORK,
+    "--config.loss.alpha=0.5",  # as the record, which is older than the configuration's 6.4/bits
     "--config.data.protocol=cifar10",
     "--config.num_epochs=10",
     "--config.evaluation.every_epochs=10",

@@ -16,6 +16,5 @@ def get_config():
     config = cifar10_32px.get_config()
     config.batch_size = 512
     config.model.variant = "small_32px"
-    config.loss.alpha = "6.4/bits"
     config.optimizer.learning_rate = 3e-4
     return config

@@ -21,7 +21,6 @@ def get_config():
     config.model.variant = "demo_16px"
     recipes.train_from_scratch(config)
     config.loss.pairs = "bank"
-    config.loss.alpha = "6.4/bits"
     config.optimizer.learning_rate = 2e-3
     config.checkpoint.every_epochs = 5.0
     return config

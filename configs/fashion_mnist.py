@@ -26,7 +26,6 @@ def get_config():
     config.model.patch_size = 2
     recipes.train_from_scratch(config)
     config.loss.pairs = "bank"
-    config.loss.alpha = "6.4/bits"
     config.optimizer.learning_rate = 7e-4
     config.optimizer.warmup_epochs = 0.5
     config.evaluation.before_training = False

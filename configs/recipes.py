@@ -19,6 +19,7 @@ def list_set(name: str) -> Any:
 def train_from_scratch(config: Any) -> None:
     """Optimizer, loss and evaluations with which small networks learn from random parameters."""
     config.loss.pairs = "batch"
+    config.loss.alpha = "6.4/bits"  # docs/ablations.md
     config.optimizer.name = "adamw"
     config.optimizer.schedule = "warmup_cosine"
     config.optimizer.warmup_epochs = 2.0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from benchmarks.tpu_compile import main, memory_needed
@@ -83,6 +84,18 @@ def test_the_table_in_the_documentation_is_what_the_script_prints(capsys):
 )
 def test_a_program_that_does_not_fit_says_how_much_it_needs(message, needed):
     assert memory_needed(message) == needed
+
+
+def test_a_second_process_is_told_to_wait(tmp_path, monkeypatch):
+    def locked(**_):
+        raise jax.errors.JaxRuntimeError(
+            "ABORTED: Internal error when accessing libtpu multi-process lockfile."
+        )
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("jax.experimental.topologies.get_topology_desc", locked)
+    with pytest.raises(ValueError, match="another process has libtpu.*wait for its end"):
+        main([*CELL, f"--out={tmp_path / 'record.json'}"])
 
 
 @pytest.mark.parametrize("content", ["# notes", "[]", '{"cells": {"one": {}}}'])
