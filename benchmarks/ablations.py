@@ -153,6 +153,7 @@ def _read_record(path: Path | None) -> dict[Run, Row]:
 
     def parse(record: Any) -> tuple[dict[Run, Row], Any]:
         rows = {(row["set"], row["change"], row["seed"]): row for row in record["runs"]}
+        _tables(rows)  # fails where something is missing
         return rows, record["flags"]
 
     rows, flags = read_record(path, "ablations", parse)
@@ -198,6 +199,7 @@ def _arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if min(options.seeds) < 0:
         parser.error("seeds are 0 or more")
+    options.seeds, options.sets = ([*dict.fromkeys(x)] for x in (options.seeds, options.sets))
     return options
 
 
@@ -285,6 +287,8 @@ def _facts(options: argparse.Namespace, run: Run) -> dict[str, Any]:
     if not (path := workdir / _FACTS).exists():
         return {}
     facts = _read(path, workdir)
+    if not isinstance(facts, dict) or "flags" not in facts:
+        raise ValueError(f"{path} is damaged; delete {workdir}, and it is run again")
     if facts["flags"] != _flags_of(run):
         raise ValueError(
             f"{workdir} has a run of other flags; delete it, or give another --workdir"

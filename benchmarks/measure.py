@@ -18,7 +18,7 @@ from hybridhash_jax.runtime import lock_file
 from hybridhash_jax.runtime.processor import processor_name
 from input_pipeline import signals
 from input_pipeline.atomic_file import nearest_existing, write_json
-from input_pipeline.commands import positive, run_command
+from input_pipeline.commands import local_path, positive, run_command
 
 Figure = TypeVar("Figure")
 Seconds = tuple[float, float]  # by the clock, and of all cores together
@@ -60,14 +60,14 @@ def among(known: Collection[str]) -> Callable[[str], str]:
 
 def folder(text: str) -> Path:
     """The type of a flag: a folder that is there."""
-    if not (path := Path(text)).is_dir():
+    if not (path := local_path(text)).is_dir():
         raise argparse.ArgumentTypeError(f"{text} is not a folder")
     return path
 
 
 def record_file(text: str) -> Path:
     """The type of a flag: a file that can be written, also into folders that are not there yet."""
-    path = Path(text)
+    path = local_path(text)
     if path.is_dir() or not _can_be_written(path.absolute().parent):
         raise argparse.ArgumentTypeError(f"{text} cannot be written; give another file")
     return path
@@ -75,7 +75,7 @@ def record_file(text: str) -> Path:
 
 def new_folder(text: str) -> Path:
     """The type of a flag: a folder to write to, which need not be there yet."""
-    if not _can_be_written(path := Path(text)):
+    if not _can_be_written(path := local_path(text)):
         raise argparse.ArgumentTypeError(f"{text} cannot be written to; give another folder")
     return path
 

@@ -50,17 +50,22 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def given(text: str) -> str:
+    """The type of a flag: a text that is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty (an unset variable?)")
+    return text
+
+
 def expanded(text: str) -> str:
     """The type of a flag: a path or an address. Bash leaves the ~ of --FLAG=~/FOLDER alone."""
-    return os.path.expanduser(text)
+    return os.path.expanduser(given(text))
 
 
 def local_path(text: str) -> Path:
     """The type of a flag: a path on this machine."""
-    if not text:
-        raise argparse.ArgumentTypeError("it is empty (an unset variable?)")
     try:
-        return Path(text).expanduser()
+        return Path(given(text)).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {NO_HOME}") from error
 
@@ -78,7 +83,12 @@ def add_decoding_options(group: argparse._ActionsContainer) -> None:
     add, cores = group.add_argument, available_cores()
     add("--num_workers", type=positive, default=cores, help="threads; default: all cores")
     add("--allow_truncated", action="store_true", help="take a JPEG whose end is missing")
-    add("--max_pixels", type=int, default=MAX_PIXELS, help=f"refuse larger (default {MAX_PIXELS})")
+    add(
+        "--max_pixels",
+        type=positive,
+        default=MAX_PIXELS,
+        help=f"refuse larger (default {MAX_PIXELS})",
+    )
 
 
 def add_database_option(group: argparse._ActionsContainer) -> None:

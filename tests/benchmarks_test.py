@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -56,7 +57,7 @@ def start(tmp_path):
 
 
 def test_finished_runs_are_not_repeated_and_a_damaged_one_is_named(start, tmp_path):
-    flags = ("--changes", "none", "bits=16", "--seeds", "0", "1")
+    flags = ("--changes", "none", "bits=16", "--seeds", "0", "1", "0")
     text, errors = (first := start(*flags)).communicate(timeout=60)
     assert first.returncode == 0, errors
     assert "4 of 4" in text and "| bits=16 | 0.1600 ± 0.0000 | -0.1600 |" in text
@@ -67,6 +68,9 @@ def test_finished_runs_are_not_repeated_and_a_damaged_one_is_named(start, tmp_pa
     (damaged / "ablation.json").write_text(json.dumps(facts | {"flags": ["--config.bits=8"]}))
     _, errors = (other := start(*flags)).communicate(timeout=60)
     assert other.returncode == 1 and f"{damaged} has a run of other flags" in errors
+    (damaged / "ablation.json").write_text("{}")
+    _, errors = (other := start(*flags)).communicate(timeout=60)
+    assert other.returncode == 1 and f"ablation.json is damaged; delete {damaged}" in errors
     (damaged / "ablation.json").write_text(json.dumps(facts))
     (damaged / "results.json").write_text("[{")
     _, errors = (again := start(*flags)).communicate(timeout=60)
@@ -144,6 +148,9 @@ def test_flags_of_benchmarks_take_known_names_and_counts():
     assert networks("tiny,paper") == "tiny,paper"
     with pytest.raises(argparse.ArgumentTypeError, match="'small' is none of paper, tiny"):
         networks("tiny,small")
+    assert measure.new_folder("~/runs") == Path.home() / "runs"
+    with pytest.raises(argparse.ArgumentTypeError, match="it is empty"):
+        measure.new_folder("")
     assert positive("3") == 3
     with pytest.raises(argparse.ArgumentTypeError, match="1 or more, got '0'"):
         positive("0")

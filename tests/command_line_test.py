@@ -91,6 +91,7 @@ def refused(done: subprocess.CompletedProcess) -> str:
         (["--mode=evaluate", "--codes=x"], ["leave --config out"]),
         (["--top_k=5"], ["--config.evaluation.top_k"]),
         (["--config=configs/nothing.py"], ["configs/nothing.py", "configs/", "nuswide_21"]),
+        (["--config=README.md"], ["takes a Python file", "README.md, line"]),
         (["--config=cifar"], ["--config=cifar: there is no such file", "Did you mean cifar10"]),
         (["--config.init.weights=/nowhere/w.pth"], ["/nowhere/w.pth"]),
     ],

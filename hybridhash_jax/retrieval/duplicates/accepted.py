@@ -70,7 +70,7 @@ class Accepted:
 def default_file(place: str) -> Path:
     """Beside the folder or the index: PICTURES.accepted.json."""
     path = Path(real_path(place))
-    return path.with_name(f"{path.name}.accepted.json")
+    return path.parent / f"{path.name}.accepted.json"  # with_name would refuse /
 
 
 def real_path(place: str) -> str:

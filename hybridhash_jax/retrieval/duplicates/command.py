@@ -6,6 +6,7 @@ with --html, and accepted, so that it is not shown again.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ from hybridhash_jax.retrieval.duplicates.sources import Source, read_source
 from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.outputs import FORMATS, print_exactly
 from input_pipeline.atomic_file import write_atomically
-from input_pipeline.commands import expanded, local_path, make_parser, run_command
+from input_pipeline.commands import expanded, given, local_path, make_parser, run_command
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.messages import counted
 from input_pipeline.near_duplicates.finding import (
@@ -109,8 +110,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("hybridhash_jax.retrieval.duplicates", __doc__, _EXAMPLES)
     parser.prog = "hybridhash duplicates"
     add = parser.add_argument
-    add("images", metavar="FOLDER|INDEX", help="a folder of images, or an index of one")
-    add("--against", metavar="FOLDER|INDEX", help="compare with these instead, such as a database")
+    add("images", type=given, metavar="FOLDER|INDEX", help="a folder of images, or an index of one")
+    add(
+        "--against",
+        type=given,
+        metavar="FOLDER|INDEX",
+        help="compare with these instead, such as a database",
+    )
     group = parser.add_argument_group("what counts as nearly the same")
     add = group.add_argument
     add("--view", choices=list(VIEWS), default="multi", help="plain: as they are; dihedral: mirrored and turned, too; multi (default): also crops and rotations up to 10 degrees")  # fmt: skip
@@ -132,8 +138,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--max_pixels", type=int, default=MAX_PIXELS, help=f"refuse larger images (default {MAX_PIXELS})")  # fmt: skip
     options = parser.parse_args(arguments)
     options.output = None if options.output == "-" else options.output
-    _check(parser, options)
     options.accepted = options.accepted or default_file(options.images)
+    _check(parser, options)
     return options
 
 
@@ -145,7 +151,17 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     for name in ("num_workers", "max_pixels"):
         if getattr(options, name) < 1:
             parser.error(f"--{name}={getattr(options, name)}; give 1 or more")
+    if options.accept is not None and (options.output or options.html):
+        parser.error("--accept writes no results: leave --output and --html out")
+    if options.accept == []:
+        parser.error("--accept= names no group; give ids, as they are shown, or all")
+    accepted = str(options.accepted)
     outputs.check_outputs(parser, output=options.output, html=options.html)
+    outputs.check_outputs(parser, accepted=accepted if options.accept else None)
+    for name in ("output", "html"):
+        file = getattr(options, name)
+        if file and os.path.realpath(file) == os.path.realpath(accepted):
+            parser.error(f"--{name}={file!r} notes the accepted groups; give another file")
 
 
 def _ids(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from hybridhash_jax.retrieval.encoding import folder
 from hybridhash_jax.retrieval.encoding.request import Request
-from input_pipeline.commands import local_path, make_parser, run_command
+from input_pipeline.commands import given, local_path, make_parser, run_command
 from input_pipeline.images.decode import MAX_PIXELS
 from input_pipeline.threads import available_cores
 
@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "images",
+        type=given,
         metavar="FOLDER|LIST|-",
         help="a folder, a file with a path a line, or - for such lines from standard input (also between NUL bytes)",
     )
@@ -148,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--checkpoint is of a run: give its --workdir")
     return run_command(
         lambda: folder.encode(_request(options), lambda line: print(line, file=sys.stderr)),
-        f"the same command goes on with what {os.fspath(options.index)} has",
+        f"the same command goes on with what {os.fspath(options.index)} has, if it was begun",
     )
 
 

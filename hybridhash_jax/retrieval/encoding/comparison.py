@@ -88,20 +88,25 @@ def file_facts(top: bytes, path: bytes) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def gone(
-    known: Iterable[bytes], paths: Iterable[bytes], below: bytes, closed: Iterable[bytes]
-) -> list[bytes]:
-    """Paths of the index in the folder `below` that a listing of it has not.
+def is_missing(path: bytes) -> bool:
+    """Is there nothing at this path? What cannot be looked at may be there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
-    `known` and `paths` are sorted. What lies in folders that could not be read (`closed`) may still
-    be there.
-    """
-    closed, listed = list(closed), iter(paths)
+
+def gone(known: Iterable[bytes], paths: Iterable[bytes], below: bytes) -> list[bytes]:
+    """Paths of the index in the folder `below` that a listing of it has not; all are sorted."""
+    listed = iter(paths)
     found: list[bytes] = []
     there = next(listed, None)
     for path in known:
         while there is not None and there < path:
             there = next(listed, None)
-        if path != there and is_below(path, [below]) and not is_below(path, closed):
+        if path != there and is_below(path, [below]):
             found.append(path)
     return found

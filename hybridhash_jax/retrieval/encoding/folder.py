@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridhash_jax.retrieval import index as index_room
-from hybridhash_jax.retrieval.encoding.comparison import Comparison, compare, gone
+from hybridhash_jax.retrieval.encoding.comparison import Comparison, compare, gone, is_missing
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
 from hybridhash_jax.retrieval.encoding.listing import (
     Listing,
@@ -124,6 +124,8 @@ def _listed(request: Request, root_of_index: Path | None) -> Place:
     if request.images != "-" and given.is_dir():
         root = root_of_index or request.root or given
         below = inside(os.path.realpath(given), os.path.realpath(root))
+        if below is None and root_of_index is None:
+            raise DataError(f"{given} is not below --root={root}; give the folder above all images")
         if below is None:
             raise DataError(
                 f"{request.index} is of the images below {root}, and {given} is not. If they have "
@@ -222,10 +224,8 @@ def _gone(request: Request, place: Place, known: Iterable[bytes]) -> set[bytes]:
     def is_there(path: bytes) -> bool:
         return os.path.lexists(os.path.join(top, path))
 
-    if place.is_folder:
-        lost = set(gone(known, listing.paths, place.below, listing.closed))
-    else:
-        lost = {path for path in known if not is_there(path)}
+    of_place = gone(known, listing.paths, place.below) if place.is_folder else known
+    lost = {path for path in of_place if is_missing(os.path.join(top, path))}
     if request.prune and lost and not any(map(is_there, listing.paths)):
         raise DataError(
             f"no image of {_named(request)} is there, so nothing is taken out of {request.index}: is "

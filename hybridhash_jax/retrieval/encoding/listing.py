@@ -1,5 +1,6 @@
 """Which image files are to be encoded: those of a folder, or of a list, always in one order."""
 
+import codecs
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
@@ -93,6 +94,8 @@ def _taken(
         listing.hidden += 1
     elif entry.is_dir(follow_symlinks=False):
         return name + b"/" if entry.path != skipped else None
+    elif entry.is_symlink() and os.path.isdir(entry.path):
+        listing.links += 1
     elif not name.lower().endswith(_ENDS):
         listing.others += 1
     elif _is_file(entry, top):
@@ -116,6 +119,12 @@ def _is_file(entry: os.DirEntry[bytes], top: bytes) -> bool:
     return target.startswith(top.rstrip(b"/") + b"/") and os.path.isfile(target)
 
 
+def _behind_links(path: bytes) -> bytes:
+    """The path with its folder's links followed."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
+
+
 def read_list(data: bytes, start: Path, root: Path) -> Listing:
     r"""The files of a list, one a line, or between NUL bytes as `find -print0` writes them.
 
@@ -128,11 +137,11 @@ def read_list(data: bytes, start: Path, root: Path) -> Listing:
       DataError: a path that is not below the root, with its line.
     """
     paths: set[bytes] = set()
-    for number, line in enumerate(listed(data), 1):
+    for number, line in enumerate(listed(data.removeprefix(codecs.BOM_UTF8)), 1):
         if not line:
             continue
         whole = os.path.join(os.fsencode(start), line)
-        path = inside(whole, root)
+        path = inside(whole, root) or inside(_behind_links(whole), os.path.realpath(root))
         if not path:
             raise DataError(
                 f"line {number} of the list, {shown(line)}, is not below {root}: lines start from "

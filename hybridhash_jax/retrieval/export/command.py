@@ -15,6 +15,7 @@ from hybridhash_jax.retrieval import outputs
 from hybridhash_jax.retrieval.export.errors import ExportError, masked
 from hybridhash_jax.retrieval.export.rows import COLUMNS
 from hybridhash_jax.retrieval.export.work import FILES, SERVERS, Request, exported
+from input_pipeline.atomic_file import is_special
 from input_pipeline.commands import Parser, expanded, make_parser, run_command
 
 URL = "HYBRIDHASH_EXPORT_URL"
@@ -112,6 +113,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--lists and --probes are of --kind=ivf")
     if not server:
         outputs.check_outputs(parser, output=options.output)
+        if is_special(options.output):  # what is written is read again to check it
+            parser.error(f"--output={options.output!r} is no file; give one that can be read again")
         options.url = None
 
 

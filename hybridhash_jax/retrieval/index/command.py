@@ -89,6 +89,7 @@ def _add_remove(verb: argparse.ArgumentParser) -> None:
     add(
         "--where",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         help="images that fulfil all of these, such as label=cat path=2024/*",

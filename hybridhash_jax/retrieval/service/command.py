@@ -5,6 +5,9 @@ Ctrl-C or SIGTERM, after what runs; a new generation of the index is served with
 """
 
 import argparse
+import contextlib
+import ipaddress
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -38,7 +41,8 @@ def _serve(options: argparse.Namespace) -> str:
     from hybridhash_jax.retrieval.service.web import server
 
     addresses = server.addresses_of(options.host, options.port)
-    settings = _settings(options, local=server.is_loopback(addresses))
+    own = [str(address[0]) for _, address in addresses]
+    settings = _settings(options, own, local=server.is_loopback(addresses))
     app = create_app(settings, _encoder_of(options))
     service = app.state.service
     with service.generations.current() as now:
@@ -62,7 +66,7 @@ def _encoder_of(options: argparse.Namespace):
     return make
 
 
-def _settings(options: argparse.Namespace, *, local: bool) -> "Settings":
+def _settings(options: argparse.Namespace, own: Sequence[str], *, local: bool) -> "Settings":
     from hybridhash_jax.retrieval.service.settings import Settings
     from hybridhash_jax.retrieval.service.web.access import read_token
 
@@ -72,7 +76,7 @@ def _settings(options: argparse.Namespace, *, local: bool) -> "Settings":
     # Whoever must show a token need not be told apart by the name that they use; and on an address
     # that others reach, this server's names are known only where they are given.
     named = not token and (local or options.served_as)
-    hosts = (*_LOOPBACK_NAMES, *options.served_as) if named else ()
+    hosts = (*_LOOPBACK_NAMES, *own, *options.served_as) if named else ()
     return Settings(
         index=options.index,
         workdir=options.workdir,
@@ -115,7 +119,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--port", type=int, default=8000, help="default 8000; 0 takes one that is free")
     add("--token_file", type=local_path, metavar="FILE", help="a file with the token that requests must show, which only you can read")  # fmt: skip
     add("--insecure", action="store_true", help="listen on any address without a token")
-    add("--served_as", action="append", default=[], metavar="NAME", help="a name under which a proxy passes requests on; may be repeated")  # fmt: skip
+    add("--served_as", action="append", type=_server_name, default=[], metavar="NAME", help="a name under which a proxy passes requests on; may be repeated")  # fmt: skip
     add("--cors", action="append", default=[], metavar="ORIGIN", help="another origin whose pages may ask, such as https://example.org; may be repeated")  # fmt: skip
     options = parser.parse_args(arguments)
     if not 0 <= options.port < 65536:
@@ -126,6 +130,16 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         if not _is_origin(origin):
             parser.error(f"--cors={origin}; give an origin without a path, such as https://example.org")  # fmt: skip
     return options
+
+
+def _server_name(text: str) -> str:
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(text))
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; give a name alone, such as pictures.example.org, without https:// and port"
+        )
+    return text
 
 
 def _is_origin(text: str) -> bool:

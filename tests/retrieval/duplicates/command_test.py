@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from hybridhash_jax.retrieval.duplicates.accepted import default_file
 from hybridhash_jax.retrieval.duplicates.command import main
 from hybridhash_jax.retrieval.encoding import folder as encoding
 from hybridhash_jax.retrieval.encoding import making
@@ -214,12 +215,36 @@ def test_mistakes_are_told_in_one_line(folder, tmp_path, capsys, arguments, word
 
 
 @pytest.mark.parametrize(
-    "option", ["--radius=40", "--similarity=2", "--num_workers=0", "--html=/nowhere/x.html"]
+    "option",
+    [
+        "--radius=40",
+        "--similarity=2",
+        "--num_workers=0",
+        "--html=/nowhere/x.html",
+        "--against=",
+        "--accept=,",
+    ],
 )
 def test_values_that_make_no_sense_are_usage_errors(folder, option, capsys):
     with pytest.raises(SystemExit) as ended:
         main([str(folder), option])
     assert ended.value.code == 2 and option.split("=")[0] in capsys.readouterr().err
+
+
+def test_the_list_of_accepted_groups_is_never_overwritten(folder, capfdbinary):
+    printed(capfdbinary, str(folder), "--accept=all")
+    for name in ("output", "html"):
+        with pytest.raises(SystemExit):
+            main([str(folder), f"--{name}={folder.parent / 'pictures.accepted.json'}"])
+        error = capfdbinary.readouterr().err.decode()
+        assert f"--{name}=" in error and "notes the accepted groups" in error
+    with pytest.raises(SystemExit):
+        main([str(folder), "--accept=all", f"--html={folder.parent / 'x.html'}"])
+    assert "--accept writes no results" in capfdbinary.readouterr().err.decode()
+
+
+def test_the_root_of_the_disk_has_a_list_of_its_own():
+    assert default_file("/") == Path("/.accepted.json")
 
 
 def test_where_nothing_can_be_read_nothing_was_found_to_be_different(folder, tmp_path, capfdbinary):

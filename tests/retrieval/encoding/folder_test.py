@@ -318,6 +318,15 @@ def test_nothing_is_pruned_where_no_image_is_left(root, tmp_path, encoder):
     assert len(content(tmp_path / "x.idx")) == 6
 
 
+def test_what_is_there_is_not_pruned(root, tmp_path, encoder):
+    run(root, tmp_path / "x.idx")
+    os.unlink(os.path.join(os.fsencode(root), b"z.gif"))
+    os.rename(root / "cat", tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", root / "cat")  # links to folders are not listed
+    assert "1 image taken out" in run(root, tmp_path / "x.idx", prune=True)
+    assert sorted(content(tmp_path / "x.idx")) == sorted(set(NAMES) - {b"z.gif"})
+
+
 def test_what_holds_no_images_is_refused(tmp_path, encoder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no images; accepted are JPEG"):

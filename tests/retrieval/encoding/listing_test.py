@@ -5,7 +5,7 @@ import os
 import pytest
 from PIL import Image
 
-from hybridhash_jax.retrieval.encoding.comparison import compare, file_facts, gone
+from hybridhash_jax.retrieval.encoding.comparison import compare, file_facts, gone, is_missing
 from hybridhash_jax.retrieval.encoding.listing import list_folder, read_list, shard_of
 from hybridhash_jax.retrieval.encoding.path_list import PathList
 from hybridhash_jax.retrieval.encoding.unreadable import (
@@ -62,7 +62,7 @@ def test_what_is_left_out_is_counted(tmp_path):
     make(root, b"own.idx/6.jpg")
     listing = list_folder(root, leave_out=root / "own.idx")
     assert list(listing.paths) == [b"1.jpg", b"d/3.jpg", b"in.jpg"]
-    assert (listing.others, listing.hidden, listing.links) == (3, 2, 2)
+    assert (listing.others, listing.hidden, listing.links) == (1, 2, 4)
     assert "2 hidden names" in listing.left_out()
 
 
@@ -80,10 +80,33 @@ def test_a_folder_that_cannot_be_read_is_named_and_loses_nothing(tmp_path, monke
     assert list(listing.paths) == [b"a/1.jpg"]
     assert listing.left_out() == "the folder b (Permission denied)"
     known = [b"a/1.jpg", b"a/9.jpg", b"b/2.jpg"]
-    assert gone(known, listing.paths, b"", listing.closed) == [b"a/9.jpg"]
-    assert gone([*known[:2], b"ab/1.jpg"], [], b"a", {}) == [b"a/1.jpg", b"a/9.jpg"]
+    assert gone(known, listing.paths, b"") == [b"a/9.jpg", b"b/2.jpg"]
+    assert gone([*known[:2], b"ab/1.jpg"], [], b"a") == [b"a/1.jpg", b"a/9.jpg"]
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
         list_folder(tmp_path, b"b")
+
+
+def test_what_cannot_be_looked_at_is_not_missing(tmp_path, monkeypatch):
+    make(tmp_path, b"a/1.jpg")
+    os.symlink("nothing", tmp_path / "link.jpg")
+    top = os.fsencode(tmp_path)
+    assert [is_missing(os.path.join(top, x)) for x in (b"a/1.jpg", b"link.jpg", b"a/2.jpg")] == [
+        False, False, True,
+    ]  # fmt: skip
+    assert is_missing(os.path.join(top, b"a/1.jpg/x.jpg"))  # a file stands where its folder was
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    assert not is_missing(b"a/2.jpg")
+
+
+def test_a_list_may_be_reached_through_a_link_and_begin_with_a_mark(tmp_path):
+    make(tmp_path, b"real/1.jpg")
+    os.symlink("real", tmp_path / "link")
+    listing = read_list(b"\xef\xbb\xbf1.jpg\n", tmp_path / "link", tmp_path / "real")
+    assert list(listing.paths) == [b"1.jpg"]
 
 
 def test_shards_are_the_listing_cut_in_parts():

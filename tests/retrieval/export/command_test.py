@@ -16,6 +16,7 @@ from tests.retrieval.index.made import MODEL, make
         (["--to=pgvector", "--url=postgresql:///x"], "--to=pgvector needs --name"),
         (["--to=parquet"], "--to=parquet needs --output"),
         (["--to=npz", "--output=/nowhere/x.npz"], "cannot be written"),
+        (["--to=npz", "--output=/dev/null"], "is no file; give one that can be read again"),
         (["--to=npz", "--output=x.npz", "--columns=path,size"], "accepted: path, label"),
         (["--to=faiss", "--output=x", "--kind=exact", "--lists=4"], "are of --kind=ivf"),
         (["--to=npz", "--output=x", "--k=0"], "--k=0; give 1 or more"),

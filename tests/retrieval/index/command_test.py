@@ -68,6 +68,7 @@ def test_verify_exits_with_1_where_there_is_damage(path, capsys):
         (["cat/1.jpg", "nowhere.jpg"], PATHS[1:]),
         (["--where", "label=cat"], PATHS[2:]),
         (["--where", "label=cat", "path=*/1.jpg"], PATHS[1:]),
+        (["--where", "label=cat", "--where", "path=*/1.jpg"], PATHS[1:]),
         (["dog/1.jpg", "--where", "label=cat"], PATHS[3:]),
     ],
 )

@@ -52,8 +52,9 @@ def test_other_machines_may_ask_only_with_a_token(capsys, index):
     ("options", "answered"),
     [
         ([], {"localhost"}),
+        (["--host=127.0.0.2"], {"localhost", "127.0.0.2"}),
         (["--served_as=a.example"], {"localhost", "a.example"}),
-        (["--host=0.0.0.0", "--insecure"], {"localhost", "a.example", "b.example"}),
+        (["--host=0.0.0.0", "--insecure"], {"localhost", "127.0.0.2", "a.example", "b.example"}),
         (["--host=0.0.0.0", "--insecure", "--served_as=a.example"], {"localhost", "a.example"}),
     ],
 )
@@ -62,7 +63,7 @@ def test_by_which_names_it_can_be_asked(index, options, answered, monkeypatch):
 
     def ask_instead(app, sockets, seconds):
         client = TestClient(app)
-        for host in ("localhost", "a.example", "b.example"):
+        for host in ("localhost", "127.0.0.2", "a.example", "b.example"):
             if client.get("/v1/index", headers={"host": host}).status_code == 200:
                 found.add(host)
         for one in sockets:
@@ -71,6 +72,13 @@ def test_by_which_names_it_can_be_asked(index, options, answered, monkeypatch):
     monkeypatch.setattr(server, "serve", ask_instead)
     assert command.main([f"--index={index}", "--port=0", *options]) == 0
     assert found == answered
+
+
+@pytest.mark.parametrize("name", ["", "https://a.example", "a.example:443", "a b"])
+def test_what_no_request_can_name_is_refused(index, name, capsys):
+    with pytest.raises(SystemExit):
+        command.main([f"--index={index}", f"--served_as={name}"])
+    assert "give a name alone" in capsys.readouterr().err
 
 
 def test_which_addresses_are_this_machine_alone():

@@ -191,7 +191,7 @@ def test_a_token_is_asked_for(index):
         assert "Basic" in response.headers["www-authenticate"] and "nosniff" in str(
             response.headers
         )
-        for wrong in ("Bearer wrong", "Basic !", f"Basic {TOKEN}", TOKEN, "Bearer"):
+        for wrong in ("Bearer wrong", "Basic !", b"Basic \xe9", f"Basic {TOKEN}", TOKEN, "Bearer"):
             refused = client.get("/v1/index", headers={"authorization": wrong})
             assert TOKEN not in detail_of(refused, 401)
         for right in (f"Bearer {TOKEN}", f"Basic {basic}"):
