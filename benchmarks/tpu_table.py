@@ -18,7 +18,7 @@ def table(record: dict[str, Any]) -> str:
         kind, _, shape = cell["topology"].partition(":")
         row = [f"{own['chips']} x TPU {kind} ({shape})", cell["variant"], cell["program"]]
         row.append(cell["images_per_chip"])
-        row += ["fsdp" if own["mesh"]["fsdp"] > 1 else "data", cell["remat"]]
+        row += [_layout(own["mesh"]), cell["remat"]]
         if own["fits"]:
             row.append(f"{sum(own['memory_bytes'].values()) / 2**30:.2g} GiB")
             row.append(f"{own['estimated_cycles'] / 1e6:.0f} million")
@@ -28,6 +28,13 @@ def table(record: dict[str, Any]) -> str:
             row += [f"**does not fit**: {own['needed_bytes'] / 2**30:.1f} GiB", *["-"] * 6]
         rows.append(f"| {' | '.join(str(x) for x in row)} |")
     return "\n".join(rows)
+
+
+def _layout(mesh: dict[str, int]) -> str:
+    """The axis that all chips are on, or both with their sizes."""
+    if mesh["fsdp"] == 1:
+        return "data"
+    return "fsdp" if mesh["data"] == 1 else f"data {mesh['data']} x fsdp {mesh['fsdp']}"
 
 
 def _sent(own: dict[str, Any], kind: str) -> str:

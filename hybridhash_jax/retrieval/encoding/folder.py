@@ -216,17 +216,17 @@ def _still_refused(
 
 
 def _gone(request: Request, place: Place, known: Iterable[bytes]) -> set[bytes]:
-    """Paths of the index whose files are gone; of a list, those of it that are not there."""
+    """Paths of the index whose files do not exist any more; of a folder, those below it."""
     if request.shard != (1, 1) and not request.prune:
         return set()
     listing, top = place.listing, os.fsencode(place.root)
 
-    def is_there(path: bytes) -> bool:
-        return os.path.lexists(os.path.join(top, path))
+    def missing(path: bytes) -> bool:
+        return is_missing(os.path.join(top, path))
 
     of_place = gone(known, listing.paths, place.below) if place.is_folder else known
-    lost = {path for path in of_place if is_missing(os.path.join(top, path))}
-    if request.prune and lost and not any(map(is_there, listing.paths)):
+    lost = {path for path in of_place if missing(path)}
+    if request.prune and lost and all(map(missing, listing.paths)):
         raise DataError(
             f"no image of {_named(request)} is there, so nothing is taken out of {request.index}: is "
             "a disk not mounted? `hybridhash index remove` removes images"
