@@ -109,7 +109,8 @@ def _without_chance(config: Config, seed: int) -> Config:
         raise app.UsageError(
             "--config.loss.batch_weight: PyTorch's side has the bank alone; leave it out"
         )
-    config.loss.batch_weight = 0.0
+    if config.loss.pairs == "bank":  # of pairs in the batch it means nothing
+        config.loss.batch_weight = 0.0
     config.seed = seed
     config.model.dtype = "float32"
     config.model.drop_path_rate = 0.0

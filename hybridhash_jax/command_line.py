@@ -95,12 +95,9 @@ def _make_parser(program: str) -> Callable[[Sequence[str]], list[str]]:
                 rest = flags.FLAGS(found)
             _check_flags(rest)
             return rest
-        except SyntaxError as error:  # in the configuration's file
-            line = f"{error.filename}, line {error.lineno}" if error.lineno else error.filename
-            told = f"error: --config takes a Python file, such as configs/digits.py; {line}: {error.msg}"
-            print(told, file=sys.stderr)
-            sys.exit(1)
-        except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        except (
+            flags.Error, AttributeError, KeyError, OSError, SyntaxError, TypeError, ValueError,
+        ) as error:  # fmt: skip
             print(f"error: {explain(error, arguments)}", file=sys.stderr)
             sys.exit(1)
 

@@ -49,6 +49,9 @@ _UNKNOWN = re.compile(r"Unknown command line flag '([^']+)'")
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
     """The message of an error that reading `arguments` raised."""
+    if isinstance(error, SyntaxError):  # in the configuration's file
+        line = f"{error.filename}, line {error.lineno}" if error.lineno else error.filename
+        return f"--config takes a Python file, such as configs/digits.py; {line}: {error.msg}"
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     fields = [name for name, _ in flat_fields(default.get_config())]
     given = re.findall(r"^--?config\.([\w.]+)", "\n".join(arguments), re.MULTILINE)

@@ -151,13 +151,15 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     for name in ("num_workers", "max_pixels"):
         if getattr(options, name) < 1:
             parser.error(f"--{name}={getattr(options, name)}; give 1 or more")
-    if options.accept is not None and (options.output or options.html):
-        parser.error("--accept writes no results: leave --output and --html out")
-    if options.accept == []:
-        parser.error("--accept= names no group; give ids, as they are shown, or all")
     accepted = str(options.accepted)
+    if options.accept is not None:
+        if options.output or options.html:
+            parser.error("--accept writes no results: leave --output and --html out")
+        if not options.accept:
+            parser.error("--accept= names no group; give ids, as they are shown, or all")
+        outputs.check_outputs(parser, accepted=accepted)
+        return
     outputs.check_outputs(parser, output=options.output, html=options.html)
-    outputs.check_outputs(parser, accepted=accepted if options.accept else None)
     for name in ("output", "html"):
         file = getattr(options, name)
         if file and os.path.realpath(file) == os.path.realpath(accepted):

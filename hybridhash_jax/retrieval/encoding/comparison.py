@@ -92,10 +92,8 @@ def is_missing(path: bytes) -> bool:
     """Is there nothing at this path? What cannot be looked at may be there."""
     try:
         os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, (FileNotFoundError, NotADirectoryError))
     return False
 
 

@@ -76,13 +76,13 @@ def _settings(options: argparse.Namespace, own: Sequence[str], *, local: bool) -
     # Whoever must show a token need not be told apart by the name that they use; and on an address
     # that others reach, this server's names are known only where they are given.
     named = not token and (local or options.served_as)
-    hosts = (*_LOOPBACK_NAMES, *own, *options.served_as) if named else ()
+    hosts = dict.fromkeys((*_LOOPBACK_NAMES, *own, *options.served_as)) if named else ()
     return Settings(
         index=options.index,
         workdir=options.workdir,
         originals=options.originals,
         token=token,
-        hosts=hosts,
+        hosts=tuple(hosts),
         origins=tuple(options.cors),
         seconds=options.timeout,
     )
