@@ -53,8 +53,11 @@ def make_mesh(
             f"{', '.join(given)} cannot cover the {count} devices in use; accepted "
             f"(data x fsdp, or mesh.data unset): {_factorizations(count)}"
         )
-    ordered = arrange(devices[:count], copies, fsdp)
-    return Mesh(ordered, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    if count == len(devices):
+        arranged = arrange(devices, copies, fsdp)
+    else:  # a part of a TPU's chips may have holes, which have no topology
+        arranged = np.asarray(devices[:count]).reshape(copies, fsdp)
+    return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def _factorizations(count: int) -> str:
@@ -75,10 +78,13 @@ def arrange(devices: Sequence[Any], data: int, fsdp: int) -> np.ndarray:
     ordered[:] = by_process
     ordered = ordered.reshape(data, fsdp)
     if slices == 1:
-        close = mesh_utils.create_device_mesh((data, fsdp), devices)
+        # Without splitting, 4 of 16 x 16 chips would be refused.
+        close = mesh_utils.create_device_mesh((data, fsdp), devices, allow_split_physical_axes=True)
     elif max(sizes.values()) == size and size % fsdp == 0:
         inner, outer = (size // fsdp, fsdp), (slices, 1)
-        close = mesh_utils.create_hybrid_device_mesh(inner, outer, devices)
+        close = mesh_utils.create_hybrid_device_mesh(
+            inner, outer, devices, allow_split_physical_axes=True
+        )
     else:
         return ordered
     processes = [device.process_index for device in close.flat]

@@ -1,6 +1,8 @@
 """The mesh, how devices are ordered on it, and batches that the devices can or cannot divide."""
 
 import dataclasses
+import itertools
+import typing
 
 import jax
 import numpy as np
@@ -67,6 +69,8 @@ class Device:
     slice_index: int = 0
     platform: str = "cpu"
     device_kind: str = "cpu"
+    coords: tuple[int, int, int] = (0, 0, 0)
+    core_on_chip: int = 0
 
 
 def pod(slices: int, processes: int, of_each: int = 2) -> list[Device]:
@@ -80,6 +84,43 @@ def test_an_fsdp_axis_lies_inside_a_slice():
     assert [{device.slice_index for device in row} for row in arranged] == [{0}, {0}, {1}, {1}]
     # Eight do not fit into a slice of four.
     assert sharding.arrange(pod(slices=2, processes=2), data=1, fsdp=8).shape == (1, 8)
+
+
+def tpu(kind: str, width: int, height: int, depth: int = 1, slices: int = 1) -> list[Device]:
+    """Chips of TPU slices, whose hosts have 2 x 2 each."""
+    size = width * height * depth
+    cube = itertools.product(range(depth), range(0, height, 2), range(0, width, 2), *[(0, 1)] * 2)
+    coords = [(x + right, y + up, z) for z, y, x, up, right in cube]
+    return [
+        Device(n, n // 4, n // size, "tpu", kind, coords[n % size]) for n in range(slices * size)
+    ]
+
+
+@pytest.mark.parametrize(
+    "chips",
+    [
+        *(tpu(kind, 2, 2) for kind in ("TPU v4", "TPU v5 lite", "TPU v6 lite")),
+        *(tpu("TPU v5 lite", *shape) for shape in ((2, 4), (4, 8), (8, 8), (8, 16), (16, 16))),
+        *(tpu("TPU v6 lite", *shape, slices=2) for shape in ((4, 4), (8, 8))),
+        *(tpu("TPU v5p", *shape) for shape in ((2, 2, 4), (4, 4, 4), (4, 4, 12))),
+    ],
+    ids=lambda chips: f"{len(chips)} {chips[0].device_kind}",
+)
+def test_every_way_to_divide_a_tpu_gives_a_mesh(chips):
+    count = len(chips)
+    for fsdp in (n for n in range(1, count + 1) if count % n == 0):
+        arranged = sharding.arrange(chips, count // fsdp, fsdp)
+        assert arranged.shape == (count // fsdp, fsdp)
+        assert {device.id for device in arranged.flat} == set(range(count))
+        order = [device.process_index for device in arranged.flat]
+        assert order == sorted(order)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 8])
+def test_a_part_of_a_tpu_may_have_holes(count):
+    chips = tpu("TPU v5 lite", 2, 4)
+    mesh = sharding.make_mesh(count, devices=typing.cast(list[jax.Device], chips))
+    assert {device.id for device in mesh.devices.flat} == set(range(count))
 
 
 @pytest.mark.parametrize(("slices", "processes"), [(1, 4), (2, 2)])
