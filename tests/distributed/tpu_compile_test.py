@@ -5,12 +5,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.experimental import topologies
 
 from benchmarks.tpu_compile import main, memory_needed
+from hybridhash_jax.distributed.mesh import make_mesh, replicated
+from hybridhash_jax.experiment import create_experiment
+from hybridhash_jax.image_sources import create_dataset
+from hybridhash_jax.retrieval.engine.devices import make_search, row_sharded
+from tests.methods.every_method_in_steps_test import TRAINED, config_of, files
 from tests.runs.small_run import ENVIRONMENT, ROOT
+
+__all__ = ["files"]  # a fixture
 
 RECORD = ROOT / "benchmarks" / "results" / "tpu_compile.json"
 BITS, CLASSES, CHIPS, IMAGES = 64, 10, 4, 64
@@ -22,6 +33,10 @@ needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
     reason="needs libtpu: pip install -r requirements-tpu-compile.txt",
 )
+
+
+def chips(topology: str) -> list[Any]:
+    return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
 
 
 def run(*arguments: str) -> str:
@@ -58,6 +73,50 @@ def test_a_small_network_compiles_for_four_chips_and_sends_what_is_meant(fsdp: s
         assert parts > 0.25 * parameters
         assert summed < 0.25 * parameters
     assert "compiling" not in run(*wanted)  # it is in the record
+
+
+@pytest.mark.thorough
+@needs_libtpu
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_step_of_every_method_compiles_for_four_chips(files, name):
+    config = config_of(files, name, num_devices=None, **{"model.dtype": "bfloat16"})
+    experiment = create_experiment(config, create_dataset(config), devices=chips("v5e:2x2"))
+    batches = experiment.train_batches(0)
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), next(batches))
+    batches.close()
+    step: Any = experiment.train_step
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    traced = step.trace(experiment.layout.state, batch, key)
+    compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+    assert "all-reduce" in compiled.as_text()  # gradients are summed
+
+
+@pytest.mark.thorough
+@needs_libtpu
+def test_the_search_of_many_codes_compiles_for_four_chips_and_fits_beside_them():
+    rows, k, queries, chunk = 100 * 2**20, 10, 128, 2**18
+    mesh = make_mesh(devices=chips("v5e:2x2"))
+    split, whole = row_sharded(mesh), replicated(mesh)
+    traced = make_search(mesh, chunk, k).trace(
+        jax.ShapeDtypeStruct((rows, 2), jnp.uint32, sharding=split),
+        jax.ShapeDtypeStruct((rows,), jnp.bool, sharding=split),
+        jax.ShapeDtypeStruct((queries, 2), jnp.uint32, sharding=whole),
+        jax.ShapeDtypeStruct((), jnp.int32, sharding=whole),
+    )
+    memory = traced.lower(lowering_platforms=("tpu",)).compile().memory_analysis()
+    assert memory.argument_size_in_bytes == pytest.approx(9 * rows / CHIPS, rel=0.1)
+    assert memory.temp_size_in_bytes < 2**28
+
+
+@pytest.mark.thorough
+@needs_libtpu
+@pytest.mark.parametrize("topology", ["v5p:2x2x4", "v5e:4x4", "v5e:16x16", "v6e:8x8"])
+def test_every_way_to_divide_a_pod_gives_a_mesh_in_the_order_of_processes(topology):
+    devices = chips(topology)
+    for fsdp in (n for n in range(1, len(devices) + 1) if len(devices) % n == 0):
+        mesh = make_mesh(fsdp=fsdp, devices=devices)
+        order = [device.process_index for device in mesh.devices.flat]
+        assert order == sorted(order)
 
 
 def test_the_table_in_the_documentation_is_what_the_script_prints(capsys):
