@@ -27,7 +27,6 @@ from hybridhash_jax.workdir.checkpoints import (
     CheckpointError,
     CheckpointStore,
     committed_steps,
-    model_fingerprint,
 )
 from hybridhash_jax.workdir.config import (
     check_kind,
@@ -37,6 +36,7 @@ from hybridhash_jax.workdir.config import (
     save_config,
 )
 from hybridhash_jax.workdir.data_record import check_data, save_data
+from hybridhash_jax.workdir.fingerprints import model_fingerprint
 from hybridhash_jax.workdir.lock import check_free, held
 from hybridhash_jax.workdir.selection import selected_step
 from input_pipeline.dataset import Dataset

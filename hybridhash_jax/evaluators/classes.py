@@ -20,7 +20,7 @@ from hybridhash_jax.runtime import compilation_cache
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.workdir import log, names
-from hybridhash_jax.workdir.checkpoints import model_fingerprint
+from hybridhash_jax.workdir.fingerprints import model_fingerprint
 
 Sums = Mapping[str, jax.Array]
 _TOP = 5

@@ -26,7 +26,7 @@ from hybridhash_jax.runtime import compilation_cache
 from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.workdir import log, results
-from hybridhash_jax.workdir.checkpoints import model_fingerprint
+from hybridhash_jax.workdir.fingerprints import model_fingerprint
 from input_pipeline.images.thumbnails import load_thumbnails
 
 _TIMES = ("encode_seconds", "metric_seconds", "images_per_second")

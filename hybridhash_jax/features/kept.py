@@ -29,7 +29,7 @@ from hybridhash_jax.image_sources import Sources
 from hybridhash_jax.methods import Method
 from hybridhash_jax.parameters import flatten
 from hybridhash_jax.runtime.console import logger, progress
-from hybridhash_jax.workdir.checkpoints import fingerprint
+from hybridhash_jax.workdir.fingerprints import fingerprint
 from input_pipeline.dataset import Dataset
 from input_pipeline.errors import DataError
 from input_pipeline.images.encoded import EncodedImages

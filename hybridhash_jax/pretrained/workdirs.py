@@ -15,10 +15,10 @@ from hybridhash_jax.workdir.checkpoints import (
     CheckpointError,
     committed_steps,
     explained,
-    fingerprint_on_host,
     read_meta,
 )
 from hybridhash_jax.workdir.config import read_config
+from hybridhash_jax.workdir.fingerprints import fingerprint_on_host
 from hybridhash_jax.workdir.selection import choose_step
 
 # The moving average, where a run keeps one, is what it evaluates and what starts others.

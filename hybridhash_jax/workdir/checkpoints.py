@@ -4,23 +4,24 @@ Every checkpoint holds the state as a flat mapping from path to array, and besid
 of every array, so that a damaged file is noticed even where its format has no checksum.
 """
 
-import math
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax import lax
+from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from hybridhash_jax.parameters import flatten
 from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.runtime.failures import is_damage, is_full_disk, reason
 from hybridhash_jax.workdir import names
+from hybridhash_jax.workdir.fingerprints import fingerprint
 from input_pipeline.atomic_file import write_json
 from input_pipeline.messages import shortened
 from input_pipeline.options import Option
@@ -157,13 +158,13 @@ class CheckpointStore:
           CheckpointError: it is missing, cannot be read now, or is of another network or data set.
         """
         where = self.directory / str(step)
-        if not where.is_dir():
-            raise CheckpointError(f"there is no checkpoint {where}; there are: {self.steps()}")
-        flat = flatten(like)
+        flat, problem = flatten(like), None
+        meta, stored, restored = {}, {}, {}
         try:
+            if not where.is_dir():
+                raise CheckpointError(f"there is no checkpoint {where}; there are: {self.steps()}")
             meta = read_meta(where)
-            expected = meta.pop("fingerprint")
-            stored = {path: _stored_name(path, expected) for path in flat}
+            stored = {path: _stored_name(path, meta["fingerprint"]) for path in flat}
             shapes = {stored[path]: tuple(x.shape) for path, x in flat.items()}
             _check_shapes(where, shapes, whole=whole)
             abstract = {
@@ -171,11 +172,13 @@ class CheckpointStore:
                 for path, x in flat.items()
             }
             restored = _restore_arrays(where, abstract)
-            found = fingerprint(restored)
-        except CheckpointError:
-            raise
+        except CheckpointError as error:
+            problem = error
         except Exception as error:
-            raise explained(where, error) from error
+            problem = explained(where, error)
+            problem.__cause__ = error
+        _raise_in_all(where, problem)
+        expected, found = meta.pop("fingerprint"), fingerprint(restored)
         if found != {name: expected.get(name) for name in (expected if whole else found)}:
             raise DamagedCheckpointError(f"checkpoint {where} is damaged: its arrays have changed")
         leaves = [restored[name] for name in stored.values()]
@@ -188,8 +191,6 @@ class CheckpointStore:
             shutil.rmtree(target, ignore_errors=True)
             shutil.move(self.directory / str(step), target)
         if jax.process_count() > 1:
-            from jax.experimental import multihost_utils
-
             multihost_utils.sync_global_devices("set aside a damaged checkpoint")
         self._manager.reload()
         return target
@@ -201,8 +202,25 @@ class CheckpointStore:
 
 def read_meta(where: Path) -> dict[str, Any]:
     """What is kept beside the arrays of one checkpoint: the history, and their fingerprint."""
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-        return dict(checkpointer.restore(where.absolute() / "meta", args=ocp.args.JsonRestore()))
+    # Orbax's own reader waits for all processes, of which only one may be reading.
+    return json.loads((where / "meta" / "metadata").read_text())
+
+
+def _raise_in_all(where: Path, problem: CheckpointError | None) -> None:
+    """Raises in every process if one has a problem, since each reads parts of its own."""
+    own = 0 if problem is None else 1 if isinstance(problem, DamagedCheckpointError) else 2
+    kinds = np.array([own])
+    if jax.process_count() > 1:
+        kinds = multihost_utils.process_allgather(kinds).reshape(-1)
+    worst = kinds.max()
+    if problem is not None and own == worst:
+        raise problem
+    if worst:
+        kind, what = [(DamagedCheckpointError, "is damaged"), (CheckpointError, "cannot be read")][
+            worst - 1
+        ]
+        which = ", ".join(map(str, np.flatnonzero(kinds == worst)))
+        raise kind(f"checkpoint {where} {what}: see the output of process {which}") from problem
 
 
 def _check_shapes(where: Path, wanted: Mapping[str, tuple[int, ...]], *, whole: bool) -> None:
@@ -226,8 +244,12 @@ def _restore_arrays(where: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> 
         restore_args=ocp.checkpoint_utils.construct_restore_args(dict(wanted)),
         partial_restore=True,
     )
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        return checkpointer.restore(where / "state", args=args)
+    # Without a Checkpointer, which waits for all processes: one that fails would leave the others.
+    handler = ocp.PyTreeCheckpointHandler()
+    try:
+        return handler.restore(epath.Path(where / "state"), args=args)
+    finally:
+        handler.close()
 
 
 def stored_shapes(where: Path) -> dict[str, tuple[int, ...]]:
@@ -253,48 +275,6 @@ def _stored_name(path: str, stored: Mapping[str, Any]) -> str:
     """The name in a checkpoint; earlier versions knew a memory bank as the only method's state."""
     earlier = f"bank/{path.removeprefix('method/')}"
     return earlier if path not in stored and earlier in stored else path
-
-
-def model_fingerprint(params: Any) -> str:
-    """Eight hex digits that are the same for bit-identical parameters, and hardly for others."""
-    return f"{sum(fingerprint(flatten(params)).values()) % 2**32:08x}"
-
-
-def fingerprint(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
-    """A 32-bit checksum of each array's bits, each weighted by an odd number of its position.
-
-    The sums wrap and do not depend on their order, so neither on the devices.
-    """
-    sums = jax.device_get(_checksums(dict(arrays)))
-    return {name: int(value) for name, value in sums.items()}
-
-
-def fingerprint_on_host(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """`fingerprint` of arrays in the host's memory, for which nothing is compiled."""
-    return {name: _checksum_on_host(x) for name, x in arrays.items()}
-
-
-def _checksum_on_host(x: np.ndarray) -> int:
-    bits = np.ascontiguousarray(x).reshape(-1).view(f"u{x.dtype.itemsize}").astype(np.uint32)
-    odd = np.arange(x.size, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
-    return int(np.sum(bits * odd, dtype=np.uint32))
-
-
-@jax.jit
-def _checksums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return {name: _checksum(x) for name, x in arrays.items()}
-
-
-def _checksum(x: jax.Array) -> jax.Array:
-    if x.dtype == bool:
-        x = x.astype(jnp.uint8)
-    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
-    bits = lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
-    position = jnp.zeros(x.shape, jnp.uint32)
-    for axis in range(x.ndim):
-        stride = math.prod(x.shape[axis + 1 :])
-        position += lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(stride % 2**32)
-    return jnp.sum(bits * (2 * position + 1), dtype=jnp.uint32)
 
 
 def committed_steps(directory: Path) -> list[int]:

@@ -27,7 +27,8 @@ from hybridhash_jax.optimizer import make_optimizer
 from hybridhash_jax.preprocess import pixels as preprocess
 from hybridhash_jax.state import TrainState, create_state, first_state
 from hybridhash_jax.train_step import compile_train_step, make_train_step
-from hybridhash_jax.workdir.checkpoints import CheckpointStore, fingerprint, flatten
+from hybridhash_jax.workdir.checkpoints import CheckpointStore, flatten
+from hybridhash_jax.workdir.fingerprints import fingerprint
 from tests.runs.small_run import make_config
 
 IMAGES, BITS, CLASSES, BATCH = 40, 12, 5, 16

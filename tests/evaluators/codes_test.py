@@ -9,7 +9,7 @@ from hybridhash_jax import codes, metrics
 from hybridhash_jax.codes.files import CodeSet
 from hybridhash_jax.evaluators.codes import collapse_warning, evaluate_codes
 from hybridhash_jax.evaluators.collapse import advice_for, warning_at_start
-from hybridhash_jax.workdir.checkpoints import model_fingerprint
+from hybridhash_jax.workdir.fingerprints import model_fingerprint
 
 
 def codes_and_labels(count, seed):

@@ -15,10 +15,9 @@ from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.workdir.checkpoints import (
     CheckpointError,
     CheckpointStore,
-    fingerprint,
-    fingerprint_on_host,
     flatten,
 )
+from hybridhash_jax.workdir.fingerprints import fingerprint, fingerprint_on_host
 from tests.runs.small_run import ROOT
 
 
