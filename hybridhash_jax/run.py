@@ -65,7 +65,7 @@ def train(config: Config, workdir: Path, stop: StopRequest) -> list[dict[str, An
     check_kind(config, workdir)
     folders = {bits: folder_of_length(config, bits, workdir) for bits in config.bits}
     for bits, folder in folders.items():  # before anything is fetched
-        check_free(folder)
+        check_free(folder, watch=True)
         check_occupied(config_of_length(config, bits), folder, MAY_CHANGE)
     dataset = create_dataset(config, folders[config.bits[0]])
     for folder in folders.values():

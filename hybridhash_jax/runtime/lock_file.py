@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hybridhash_jax.runtime.console import logger
+
 # A holder on another machine touches its file so often; one that has not for so long is dead.
 _BEAT_SECONDS = 15.0
 _DEAD_SECONDS = 90.0
@@ -33,10 +35,27 @@ def described(holder: dict[str, Any]) -> str:
     return f"process {holder.get('process', '?')} on {holder.get('host', '?')}"
 
 
-def living_holder(path: Path) -> dict[str, Any] | None:
-    """What the living holder wrote into its file; None where nobody, or a dead one, holds it."""
+def living_holder(path: Path, *, watch: bool = False) -> dict[str, Any] | None:
+    """What the living holder wrote into its file; None where nobody, or a dead one, holds it.
+
+    With `watch` a holder on another machine is waited for until it touches its file or counts as
+    dead, 90 s at most: a pod that was killed and starts again is another machine to itself.
+    """
     holder = _read(path)
-    return None if holder is None or _is_dead(holder, path) else holder
+    if holder is None or _is_dead(holder, path):
+        return None
+    if not watch or _is_here(holder):
+        return holder
+    logger.info(
+        "%s was held by %s; waiting for a sign of life, at most %d s",
+        path, described(holder), _DEAD_SECONDS,
+    )  # fmt: skip
+    touched = _touched(path)
+    while not _is_dead(holder, path):
+        if _read(path) != holder or _touched(path) != touched:
+            return _read(path)
+        time.sleep(1)
+    return None
 
 
 @contextlib.contextmanager
@@ -128,9 +147,20 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _is_dead(holder: dict[str, Any], path: Path) -> bool:
     """Here the process can be looked for; elsewhere it counts as dead once it stops touching."""
-    if holder.get("machine") == _machine() and _machine():
+    if _is_here(holder):
         return _start_of(holder.get("process")) != holder.get("started")
     return _age(path) > _DEAD_SECONDS
+
+
+def _is_here(holder: dict[str, Any]) -> bool:
+    return holder.get("machine") == _machine() and bool(_machine())
+
+
+def _touched(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _age(path: Path) -> float:

@@ -13,13 +13,15 @@ class WorkdirInUseError(ValueError):
     """Another process trains into the workdir; says which, and what to do."""
 
 
-def check_free(workdir: Path) -> None:
+def check_free(workdir: Path, *, watch: bool = False) -> None:
     """Refuses a workdir that another living process holds; changes nothing.
+
+    With `watch` it waits for a sign of life of one on another machine, see `lock_file`.
 
     Raises:
       WorkdirInUseError: names process and host.
     """
-    holder = lock_file.living_holder(workdir / names.LOCK)
+    holder = lock_file.living_holder(workdir / names.LOCK, watch=watch)
     if holder is not None:
         raise _in_use(workdir, holder)
 

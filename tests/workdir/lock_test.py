@@ -1,9 +1,11 @@
 """A workdir belongs to one living process; a dead one's lock is ignored, wherever it was."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -70,6 +72,24 @@ def test_a_holder_on_another_host_counts_while_it_touches_its_file(tmp_path):
     with held(tmp_path / "dead"):
         pass
     assert os.listdir(tmp_path / "dead") == []
+
+
+def test_a_pod_that_was_killed_waits_for_its_own_lock_to_be_dead(tmp_path, caplog):
+    elsewhere(tmp_path / "w", 87.5)
+    with pytest.raises(WorkdirInUseError):
+        check_free(tmp_path / "w")
+    with caplog.at_level(logging.INFO, "hybridhash_jax"):
+        check_free(tmp_path / "w", watch=True)
+    assert "was held by process 1 on node7; waiting for a sign of life, at most 90 s" in caplog.text
+
+
+def test_a_holder_that_shows_life_while_it_is_watched_is_refused(tmp_path):
+    elsewhere(tmp_path / "w", 60)
+    touches = threading.Timer(0.5, os.utime, [tmp_path / "w" / names.LOCK])
+    touches.start()
+    with pytest.raises(WorkdirInUseError, match="process 1 on node7"):
+        check_free(tmp_path / "w", watch=True)
+    touches.join()
 
 
 def test_a_number_that_another_process_has_now_is_no_holder(tmp_path):
