@@ -164,7 +164,12 @@ def started(method: Method, state: TrainState, labels: np.ndarray, shardings: An
         own = method.start(state.method, labels)
     if note := method.note(own):
         logger.info("%s: %s", method.title, note)
-    own = jax.tree.map(jax.device_put, own, shardings.method)
+    own = sharding.of_first_process(jax.tree.map(np.asarray, own))
+    # Not by device_put, which gathers every process's copy to compare them.
+    own = jax.tree.map(
+        lambda x, where: jax.make_array_from_callback(x.shape, where, lambda part: x[part]),
+        own, shardings.method,
+    )  # fmt: skip
     return dataclasses.replace(state, method=own)
 
 

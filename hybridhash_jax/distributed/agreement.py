@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +84,21 @@ def check_shared(workdir: Path, look_seconds: float = 15.0) -> None:
     finally:
         if token is not None:
             token.unlink(missing_ok=True)
+
+
+def check_same(name: str, value: str) -> None:
+    """Raises in every process, once JAX computes, if one has another value of at most 32 letters.
+
+    Unlike `agree` it may be called again; every process must.
+
+    Raises:
+      DisagreementError: the same in every process.
+    """
+    letters = np.frombuffer(value.encode().ljust(32), np.uint8)
+    rows = multihost_utils.process_allgather(letters).reshape(-1, 32)
+    texts = [bytes(row).decode().strip() for row in rows]
+    if len(set(texts)) > 1:
+        raise DisagreementError(describe_differences([{name: text} for text in texts]))
 
 
 def describe_differences(facts: Sequence[Mapping[str, str]]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from input_pipeline.options import Option
@@ -53,11 +53,8 @@ def make_mesh(
             f"{', '.join(given)} cannot cover the {count} devices in use; accepted "
             f"(data x fsdp, or mesh.data unset): {_factorizations(count)}"
         )
-    if count == len(devices):
-        arranged = arrange(devices, copies, fsdp)
-    else:  # a part of a TPU's chips may have holes, which have no topology
-        arranged = np.asarray(devices[:count]).reshape(copies, fsdp)
-    return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    ordered = arrange(devices[:count], copies, fsdp)
+    return Mesh(ordered, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def _factorizations(count: int) -> str:
@@ -77,15 +74,16 @@ def arrange(devices: Sequence[Any], data: int, fsdp: int) -> np.ndarray:
     ordered = np.empty(len(devices), object)
     ordered[:] = by_process
     ordered = ordered.reshape(data, fsdp)
-    if slices == 1:
-        # Without splitting, 4 of 16 x 16 chips would be refused.
-        close = mesh_utils.create_device_mesh((data, fsdp), devices, allow_split_physical_axes=True)
-    elif max(sizes.values()) == size and size % fsdp == 0:
-        inner, outer = (size // fsdp, fsdp), (slices, 1)
-        close = mesh_utils.create_hybrid_device_mesh(
-            inner, outer, devices, allow_split_physical_axes=True
-        )
-    else:
+    inner, outer = (size // fsdp, fsdp), (slices, 1)
+    split = {"allow_split_physical_axes": True}  # else 4 of 16 x 16 chips would be refused
+    try:
+        if slices == 1:
+            close = mesh_utils.create_device_mesh((data, fsdp), devices, **split)
+        elif max(sizes.values()) == size and size % fsdp == 0:
+            close = mesh_utils.create_hybrid_device_mesh(inner, outer, devices, **split)
+        else:
+            return ordered
+    except AssertionError:  # a part of a TPU's chips may have holes, which have no topology
         return ordered
     processes = [device.process_index for device in close.flat]
     return close if processes == sorted(processes) else ordered
@@ -120,6 +118,13 @@ def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
             f"{name}={batch_size} cannot be split over {count} devices; "
             f"use a multiple of {count}, for example {below} or {below + count}"
         )
+
+
+def of_first_process(tree: Tree) -> Tree:
+    """NumPy arrays as process 0 has them: what each computes itself differs with its processor."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from hybridhash_jax.distributed.agreement import check_same
 from hybridhash_jax.distributed.mesh import AXES, FSDP, batch_sharded, replicated
 from hybridhash_jax.models.remat import gathered_by
 from hybridhash_jax.state import TrainState
+from hybridhash_jax.workdir.fingerprints import model_fingerprint
 
 Tree = TypeVar("Tree")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -41,7 +43,13 @@ class Layout:
         return jax.tree.map(lambda leaf: leaf.sharding, self.state)
 
     def place_params(self, params: Tree) -> Tree:
-        """Parameters that are the same in all processes, where this layout has them."""
+        """Parameters where this layout has them.
+
+        Raises:
+          DisagreementError: processes have different ones, from different files of one path.
+        """
+        if jax.process_count() > 1:
+            check_same("the parameters to start from (init.weights)", model_fingerprint(params))
         return jax.jit(lambda tree: tree, out_shardings=self.shardings.params)(params)
 
     def on_whole_params(self, function: Function) -> Function:
@@ -217,10 +225,10 @@ def parameter_spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
     """How an array of `shape` is split over the axis "fsdp" of `fsdp` devices.
 
     By its longest axis among those that `fsdp` divides, the first of equals; not at all where there
-    is none, or where it has fewer than `SMALLEST_SHARDED` elements.
+    is none, for vectors, and for arrays of fewer than `SMALLEST_SHARDED` elements.
     """
     divisible = [axis for axis, length in enumerate(shape) if length % fsdp == 0]
-    if fsdp == 1 or math.prod(shape) < SMALLEST_SHARDED or not divisible:
+    if fsdp == 1 or len(shape) < 2 or math.prod(shape) < SMALLEST_SHARDED or not divisible:
         return PartitionSpec()
     chosen = max(divisible, key=lambda axis: shape[axis])
     return PartitionSpec(*(None,) * chosen, FSDP)

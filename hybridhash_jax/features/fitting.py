@@ -82,4 +82,5 @@ def fitted_values(
     if method.is_fitted:
         kernel, bias = method.fit(features.astype(np.float32), bits)
         values |= {"hash_head/kernel": kernel, "hash_head/bias": bias}
-    return {name: np.asarray(value, np.float32) for name, value in values.items()}
+    values = {name: np.asarray(value, np.float32) for name, value in values.items()}
+    return sharding.of_first_process(values)

@@ -305,7 +305,8 @@ def toy_layout(
         ((64, 64), 8, P("fsdp")),
         ((3, 3, 62, 64), 31, P(None, None, "fsdp")),
         ((62, 100), 8, P()),  # divided by neither
-        ((4095,), 5, P()),  # small
+        ((91, 45), 5, P()),  # small: 4,095
+        ((4096,), 8, P()),  # a vector
         ((64, 256), 1, P()),
     ],
 )
