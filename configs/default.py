@@ -55,7 +55,9 @@ def get_config() -> Any:
     config.model.head_kind = placeholder(str)
     config.model.head_width = 512
     config.model.head_dropout = 0.0
-    config.model.dtype = "auto"  # bfloat16 on accelerators, float32 on CPU; or name one of them
+    # bfloat16 on accelerators, float32 on CPU; or name one of them. On accelerators float32 is real
+    # only with JAX_DEFAULT_MATMUL_PRECISION=highest: else products are TF32 or one bfloat16 pass.
+    config.model.dtype = "auto"
 
     config.init = ConfigDict()
     # Weights to start from: timm's NesT or the authors' HybridHash (.pth, .safetensors), Google's

@@ -26,7 +26,7 @@ for name, usual in (("--actors", 1), ("--gpus", 0), ("--batch", 4096)):
     parser.add_argument(name, type=int, default=usual)
 given = parser.parse_args()
 root, out = os.fsencode(given.folder), Path(given.out)
-preparation = Preparation(Encoder.from_workdir(given.run).transform, hashes=True, thumbnails=True)
+preparation = Preparation(Encoder.transform_of(given.run), hashes=True, thumbnails=True)
 
 
 def decode(row):

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 from typing import NamedTuple, NoReturn
 
@@ -86,6 +87,8 @@ VERBS = {
         "hybridhash_jax.tools.convert_weights",
     ),
 }
+# Verbs that need little of a GPU's memory, of which JAX would take 75 % at once.
+_SMALL = ("search", "serve")
 # Modes of training that look like verbs.
 _OF_TRAIN = {
     "evaluate": "train --mode=evaluate",
@@ -113,6 +116,8 @@ def main() -> NoReturn:
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         print(f"error: {verb!r} is no verb.{hint} Verbs: {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(2)
+    if verb in _SMALL:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     sys.argv[0] = "hybridhash"  # with `python -m` it is this file's path, which results would show
     sys.exit(importlib.import_module(VERBS[verb].module).main(arguments))
 

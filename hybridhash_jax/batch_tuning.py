@@ -1,6 +1,7 @@
 """The largest training batch that fits into memory, and the fastest: found by trying."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -177,16 +178,22 @@ def planned_bytes(compiled: Any) -> int:
 
 
 def memory_limit(mesh: Mesh) -> float:
-    """Bytes that a program may plan with on one device; on CPU a share of what is free now."""
+    """Bytes that a program may plan with on one device; on CPU a share of what is free now.
+
+    Infinite where a device does not say: a batch that is too large fails there when it runs.
+    """
     device = mesh.local_devices[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit is None:
-        limit = _free_memory() / len(mesh.local_devices)
+        on_cpu = device.platform == "cpu"
+        limit = _free_memory() / len(mesh.local_devices) if on_cpu else math.inf
     return _SHARE * limit
 
 
 def limit_line(mesh: Mesh) -> str:
     """`memory_limit` in words: MiB, a share of what, and on a GPU how to raise it."""
+    if math.isinf(memory_limit(mesh)):
+        return "limit: unknown, for the device does not say how much memory it has"
     limit = f"limit: {memory_limit(mesh) / _MIB:,.0f} MiB a device, {_SHARE * 100:g} % of what "
     if mesh.local_devices[0].platform != "gpu":
         return f"{limit}is free"

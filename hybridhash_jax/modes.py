@@ -1,7 +1,6 @@
 """Runs the mode that the flags name, and turns expected errors into one message."""
 
 import os
-import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -32,18 +31,16 @@ from hybridhash_jax.workdir.config import load_config
 from hybridhash_jax.workdir.names import CHECKPOINTS
 from input_pipeline import signals
 from input_pipeline.errors import DataError
-from input_pipeline.messages import in_words, is_of_home
+from input_pipeline.messages import HELD, in_words, is_of_home, is_out_of_memory
 
 # Errors whose message is written for the user. A ValueError is one as well: every function here
 # that takes a user's value explains what it accepts. Anything else is a fault of ours.
 _EXPLAINED = (CheckpointError, TrainingDivergedError, DataError, OSError, ValueError)
-# What XLA says; the last is what a CPU's library for products says of an allocation that failed.
-_NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Out of memory allocating|YNNPACK operation failed")
 _OUT_OF_MEMORY = (
     "out of memory. Training: give a smaller --config.batch_size, a --config.accumulation_steps of "
     "2 or more, --config.model.remat=layers, or a smaller --config.model.variant; "
     "--mode=tune_batch finds the largest batch that fits. Evaluation: give a smaller "
-    "--config.evaluation.batch_size. What was saved before is intact"
+    f"--config.evaluation.batch_size. {HELD}. What was saved before is intact"
 )
 # What may differ between the machines of one run.
 _OF_THE_MACHINE = ("data.dir", "data.download", "data.num_workers")
@@ -60,7 +57,7 @@ def run_mode() -> None:
     except Interrupted as stop:
         _end(str(stop), stop.exit_code)
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             _end(f"error: {_OUT_OF_MEMORY}", 1)
         # A bucket or a download that cannot be reached is another matter. JAX raises a bare
         # ValueError for some failures of gloo.
@@ -87,6 +84,8 @@ def _start_mode() -> None:
         given.process_id,
         initialization_timeout=given.initialization_timeout,
     )
+    if given.codes is not None and not processes.are_several():
+        jax.config.update("jax_platforms", "cpu")  # all of it is computed on the host
     _find_devices()
     console.set_up(quiet=jax.process_index() > 0)
     workdir = Path(given.workdir).expanduser()
@@ -139,16 +138,6 @@ def _find_devices() -> None:
             if asked
             else f"JAX finds no device that it can use: {str(error).splitlines()[0]}"
         ) from error
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    while error is not None:
-        # JAX raises a bare ValueError for some failures.
-        of_jax = isinstance(error, jax.errors.JaxRuntimeError) or type(error) is ValueError
-        if isinstance(error, MemoryError) or (of_jax and _NO_MEMORY.search(str(error))):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _agree_on_run(workdir: Path) -> None:

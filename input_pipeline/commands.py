@@ -15,9 +15,21 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS
 from input_pipeline.images.formats import starts_as
 from input_pipeline.lists.listed import LIST_FILES
-from input_pipeline.messages import NO_HOME, discard_output, in_words, is_of_home
+from input_pipeline.messages import (
+    HELD,
+    NO_HOME,
+    discard_output,
+    in_words,
+    is_of_home,
+    is_out_of_memory,
+)
 from input_pipeline.splits import DATABASE_RULES
 from input_pipeline.threads import available_cores
+
+_OUT_OF_MEMORY = (
+    f"out of memory. {HELD}. Else take a device with more memory, or this machine's processor, with "
+    "JAX_PLATFORMS=cpu in the environment"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -140,7 +152,10 @@ def run_command(work: Callable[[], str | None], when_stopped: str) -> int:
             _print(text.encode(encoding, "backslashreplace").decode(encoding))
     except BrokenPipeError:  # `| head` has read enough
         discard_output()
-    except (DataError, ValueError, OSError, RuntimeError) as error:
+    except (DataError, ValueError, OSError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            print(f"error: {_OUT_OF_MEMORY}", file=sys.stderr)
+            return 1
         if isinstance(error, RuntimeError) and not is_of_home(error):
             raise
         print(f"error: {in_words(error)}", file=sys.stderr)

@@ -2,9 +2,16 @@
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
+from input_pipeline.errors import DataError
+
+# Of a GPU whose memory is full.
+HELD = "Another process, such as `hybridhash serve`, may hold a GPU's memory: nvidia-smi shows it"
+# What XLA says; the last is what a CPU's library for products says of an allocation that failed.
+_NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Out of memory allocating|YNNPACK operation failed")
 NO_HOME = "there is no home directory that ~ could mean"
 
 
@@ -50,6 +57,22 @@ def ensure_utf8() -> None:
     if encoding != "utf8" and not sys.flags.utf8_mode:
         os.environ["PYTHONUTF8"] = "1"  # also for processes that this one starts
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Does the error, or one that it came from, say that the host's or a device's memory is full?
+
+    Not where its own message is written for the user.
+    """
+    if isinstance(error, DataError | OSError | ValueError) and type(error) is not ValueError:
+        return False
+    while error is not None:
+        # By name, for JAX may not be imported. For some failures it raises a bare ValueError.
+        of_jax = type(error).__name__ in ("JaxRuntimeError", "ValueError")
+        if isinstance(error, MemoryError) or (of_jax and _NO_MEMORY.search(str(error))):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def is_of_home(error: BaseException) -> bool:

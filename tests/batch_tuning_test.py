@@ -14,6 +14,7 @@ from hybridhash_jax.batch_tuning import (
     Trial,
     largest_that_fits,
     limit_line,
+    memory_limit,
     run_trial,
     tune_batch,
 )
@@ -161,6 +162,14 @@ class Gpu:
 
     def memory_stats(self) -> dict[str, int]:
         return {"bytes_limit": 1000 * 2**20}
+
+
+def test_the_limit_of_a_device_that_does_not_say_is_unknown():
+    """The host's memory is not its own."""
+    device = types.SimpleNamespace(platform="gpu", memory_stats=lambda: None)
+    mesh = cast(Any, types.SimpleNamespace(local_devices=[device]))
+    assert memory_limit(mesh) == float("inf")
+    assert limit_line(mesh).startswith("limit: unknown")
 
 
 def test_the_limit_of_a_gpu_is_said_with_what_raises_it():

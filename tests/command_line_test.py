@@ -7,15 +7,19 @@ import re
 import resource
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
 import pytest
 
 from configs import default
-from hybridhash_jax import modes
+from hybridhash_jax import __main__, modes
 from hybridhash_jax.__main__ import VERBS
 from hybridhash_jax.workdir.config import load_config
+from input_pipeline import messages, signals
+from input_pipeline.commands import run_command
+from input_pipeline.errors import DataError
 from input_pipeline.messages import NO_HOME
 from tests.runs.main_process import run_main
 from tests.runs.small_run import CONFIG, ENVIRONMENT, MAIN, ROOT, flags
@@ -437,6 +441,58 @@ def test_too_little_memory_is_explained(monkeypatch, capsys, error):
     message = capsys.readouterr().err
     for part in ("out of memory", "batch_size", "accumulation_steps", "--mode=tune_batch"):
         assert part in message
+    assert "`hybridhash serve`, may hold a GPU's memory: nvidia-smi" in message
+
+
+@pytest.mark.parametrize("error", NO_MEMORY.values(), ids=NO_MEMORY)
+def test_every_verb_explains_too_little_memory(capsys, error):
+
+    def fail() -> None:
+        raise error
+
+    assert run_command(fail, "nothing was written") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: out of memory. Another process, such as `hybridhash serve`")
+    assert "JAX_PLATFORMS=cpu" in message
+
+
+def test_too_little_memory_for_a_file_is_explained_in_the_words_of_its_reader(capsys):
+
+    def fail() -> None:
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise DataError("a.npz does not fit") from error
+
+    assert run_command(fail, "nothing was written") == 1
+    assert capsys.readouterr().err == "error: a.npz does not fit\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "expected"),
+    [("serve", None, "false"), ("search", None, "false"), ("search", "true", "true"), ("encode", None, None)],
+)  # fmt: skip
+def test_verbs_that_only_search_leave_the_memory_of_a_gpu_to_others(
+    monkeypatch, verb, given, expected
+):
+    name, found = "XLA_PYTHON_CLIENT_PREALLOCATE", []
+    monkeypatch.setattr(os, "environ", {name: given} if given else {})
+    monkeypatch.setattr(sys, "argv", ["hybridhash", verb])
+    module = types.SimpleNamespace(main=lambda arguments: found.append(os.environ.get(name)))
+    monkeypatch.setattr(importlib, "import_module", lambda _: module)
+    monkeypatch.setattr(signals, "listen", lambda: None)
+    monkeypatch.setattr(messages, "ensure_utf8", lambda: None)
+    with pytest.raises(SystemExit):
+        __main__.main()
+    assert found == [expected]
+
+
+def test_codes_are_measured_without_a_device(tmp_path):
+    """Whatever the machine has, even where JAX can use nothing of it."""
+    environment = ENVIRONMENT | {"JAX_PLATFORMS": "cuda"}
+    words = ["--mode=evaluate", "--codes=nowhere", f"--workdir={tmp_path / 'w'}"]
+    done = subprocess.run([*MAIN[:2], *words], env=environment, capture_output=True, text=True)
+    assert "there is no nowhere" in refused(done)
 
 
 def test_train_is_main_py(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import logging
 import os
 import socket
 import threading
@@ -11,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hybridhash_jax.runtime.console import logger
-
+logger = logging.getLogger("hybridhash_jax")  # console's, whose module loads JAX
 # A holder on another machine touches its file so often; one that has not for so long is dead.
 _BEAT_SECONDS = 15.0
 _DEAD_SECONDS = 90.0

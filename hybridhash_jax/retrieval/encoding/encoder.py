@@ -14,10 +14,11 @@ from hybridhash_jax.encode import EncodedBatch
 from hybridhash_jax.retrieval.encoding import label_free
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
-from hybridhash_jax.retrieval.encoding.trained import Parts, trained_parts
+from hybridhash_jax.retrieval.encoding.trained import Parts, trained_parts, transform_of
 from hybridhash_jax.retrieval.index.records import Model
 from hybridhash_jax.retrieval.names import shown
 from input_pipeline.errors import UnreadableImage
+from input_pipeline.images.transforms import ImageTransform
 from input_pipeline.threads import available_cores, map_in_threads
 
 if TYPE_CHECKING:
@@ -61,6 +62,15 @@ class Encoder:
           EncoderError: there is no such run or checkpoint, or it gives no codes of images.
         """
         return cls(trained_parts(Path(path).expanduser(), str(checkpoint)))
+
+    @staticmethod
+    def transform_of(path: str | os.PathLike[str]) -> ImageTransform:
+        """The `transform` of a run's encoder, without its parameters and without a device.
+
+        Raises:
+          EncoderError: there is no such run, or it gives no codes of images.
+        """
+        return transform_of(Path(path).expanduser())
 
     @classmethod
     def from_index(cls, index: "Index", workdir: str | os.PathLike[str] | None = None) -> "Encoder":
@@ -171,9 +181,8 @@ class Encoder:
         """Codes uint8 [N, ceil(bits / 8)], as `codes.pack` makes them.
 
         `images` are paths of files, or pixels uint8 [h, w, 3], or an array [N, h, w, 3]. They are
-        decoded by `num_workers` threads, and go through the network a batch at a time. For an
-        answer that is to be `quick` few images need not wait for a whole batch: that moves outputs
-        by some 1e-6, and of some ten thousand codes one by a bit.
+        decoded by `num_workers` threads, and go through the network a batch at a time. `quick`: see
+        `start`.
 
         Raises:
           UnreadableImage: names the first that cannot be read.
@@ -194,8 +203,14 @@ class Encoder:
         return np.concatenate(found) if found else empty
 
     def start(self, crops: np.ndarray, *, quick: bool = False) -> EncodedBatch:
-        """Begins to encode at most `batch_size` crops, uint8 [n, S, S, 3] of `transform`."""
-        return self.program.start(crops, quick=quick)
+        """Begins to encode at most `batch_size` crops, uint8 [n, S, S, 3] of `transform`.
+
+        `quick`: on a CPU in float32 few need not be filled up to a whole batch. That moves outputs
+        by some 1e-6, and of some ten thousand codes one by a bit. In bfloat16 it would turn bits of
+        many codes, so elsewhere `quick` changes nothing.
+        """
+        small = quick and (self.model.backend, self.model.dtype) == ("cpu", "float32")
+        return self.program.start(crops, quick=small)
 
     def fetch(self, batch: EncodedBatch, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Waits for it: packed codes of the first `count`, and whether the network gave NaN."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from hybridhash_jax.retrieval import index as index_room
 from hybridhash_jax.retrieval.encoding import label_free
-from hybridhash_jax.retrieval.encoding.encoder import Encoder
+from hybridhash_jax.retrieval.encoding.encoder import Encoder, in_batches
 from hybridhash_jax.retrieval.encoding.job import SEGMENT, FolderJob
 from hybridhash_jax.retrieval.encoding.path_list import PathList
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
@@ -116,15 +116,19 @@ def compare_backends(
         rows = index.sample()
         kept = index.packed(rows)
         preparation = Preparation(encoder.transform)
-        images = differing = 0
+        crops, codes = list[np.ndarray](), list[np.ndarray]()
         for entry, code in zip(index.entries(rows), kept, strict=True):
             try:
                 crop = preparation.of_file(os.path.join(os.fsencode(root), entry.path)).crop
             except UnreadableImage:
                 continue
-            found, _ = encoder.fetch(encoder.start(crop[None], quick=True), 1)
-            images += 1
-            differing += int(np.bitwise_count(found[0] ^ code).sum())
+            crops.append(crop)
+            codes.append(code)
+        images = len(crops)
+        differing = 0
+        for batch in in_batches(zip(crops, codes, strict=True), encoder.batch_size):
+            found, _ = encoder.fetch(encoder.start(np.stack([x for x, _ in batch])), len(batch))
+            differing += int(np.bitwise_count(found ^ [code for _, code in batch]).sum())
         if images:
             writer.note_backend(here.backend, here.dtype, images, differing)
     images, differing = writer.index.backends.get((here.backend, here.dtype), (0, 0))

@@ -29,8 +29,8 @@ class Program:
     """Codes of batches of one shape, by the programs that `--mode=evaluate` compiles.
 
     Attributes:
-      batch_size: the batches' one. XLA adds up in another order for another shape, which moves
-        outputs by some 1e-6, and now and then a bit.
+      batch_size: the batches' one. XLA adds up in another order for another shape. In float32 that
+        moves outputs by some 1e-6, and now and then a bit; in bfloat16 it turns bits of many codes.
       params: the network's.
       plan: what is kept of an image in place of its pixels, if anything.
     """

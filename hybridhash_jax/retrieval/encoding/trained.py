@@ -19,7 +19,7 @@ from hybridhash_jax.config_fields import Config
 from hybridhash_jax.distributed.mesh import make_mesh
 from hybridhash_jax.features.plan import Plan, choose_plan
 from hybridhash_jax.image_sources import decode_options
-from hybridhash_jax.models import GIVEN
+from hybridhash_jax.models import GIVEN, Network
 from hybridhash_jax.pretrained.errors import WeightFileError
 from hybridhash_jax.pretrained.workdirs import RunParameters, read_run
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
@@ -66,10 +66,7 @@ def trained_parts(workdir: Path, checkpoint: str, dtype: str | None = None) -> P
             config.model.dtype = dtype
     run = _read(workdir, checkpoint)
     method = configured.create_method(config)
-    key = jax.random.key(0)
-    network = nnx.eval_shape(
-        lambda: configured.network_that_encodes(config, method, config.bits[0], None, key)
-    )
+    network = _abstract_network(config)
     plan = _plan(config, method, network, workdir)
     batch_size = config.evaluation.batch_size
     program = Program(network, run.arrays, batch_size, _mesh(config), plan)
@@ -99,6 +96,21 @@ def trained_parts(workdir: Path, checkpoint: str, dtype: str | None = None) -> P
         source=source,
     )
     return Parts(program, transform, model, tuple(notes))
+
+
+def transform_of(workdir: Path) -> ImageTransform:
+    """How a run's images are cropped. Reads no checkpoint and opens no device; see `trained_parts`."""
+    config = _config_of(workdir)
+    with config.unlocked():
+        config.model.dtype = "float32"  # "auto" would look at the device
+    return _transform(config, _abstract_network(config).image_size)[0]
+
+
+def _abstract_network(config: Config) -> Network:
+    method, bits = configured.create_method(config), config.bits[0]
+    return nnx.eval_shape(
+        lambda: configured.network_that_encodes(config, method, bits, None, jax.random.key(0))
+    )
 
 
 def _config_of(workdir: Path) -> Config:

@@ -1,21 +1,29 @@
 """Codes of image files are those of the run's own evaluation, however they are asked for."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 from configs import lists
 from hybridhash_jax.codes.files import load_code_sets
+from hybridhash_jax.distributed.mesh import make_mesh
 from hybridhash_jax.features import kept
 from hybridhash_jax.features.plan import features_of
+from hybridhash_jax.models import create_network
+from hybridhash_jax.parameters import by_path
 from hybridhash_jax.retrieval.encoding import network
 from hybridhash_jax.retrieval.encoding.encoder import Encoder
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
-from hybridhash_jax.retrieval.index import create_index, open_index
+from hybridhash_jax.retrieval.encoding.trained import Parts
+from hybridhash_jax.retrieval.index import Model, create_index, open_index
 from hybridhash_jax.run import train
 from hybridhash_jax.runtime import lock_file
 from input_pipeline.errors import UnreadableImage
@@ -115,6 +123,16 @@ def test_a_fingerprint_is_of_the_parameters_and_of_what_is_done_to_images(run, t
     assert Encoder.from_workdir(moved).model.fingerprint != model.fingerprint
 
 
+def test_how_a_run_crops_images_is_known_without_a_device(run):
+    encoder = Encoder.from_workdir(run)
+    code = f"import sys; from {Encoder.__module__} import Encoder as E; print(E.transform_of(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run)],
+        env=os.environ | {"JAX_PLATFORMS": "nothing"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == repr(encoder.transform), done.stderr
+
+
 def test_the_checkpoint_is_named_and_may_be_chosen(run):
     steps = sorted(int(path.name) for path in (run / "checkpoints").iterdir())
     assert f"checkpoint {steps[-1]} of" in Encoder.from_workdir(run, "latest").model.name
@@ -154,6 +172,25 @@ def test_a_quick_answer_is_nearly_always_the_same_code(run, directory):
     encoder = Encoder.from_workdir(run)
     paths = sorted((directory / "images").iterdir())[:5]
     assert (encoder.packed(paths, quick=True) == encoder.packed(paths)).mean() > 0.9
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_in_bfloat16_few_images_have_the_codes_that_they_have_among_many(count):
+    """A batch of another size would turn bits of some of them."""
+    encoder = Encoder(Parts(bfloat16_program(), ImageTransform(size=8, resize=8), BFLOAT16))
+    images = np.random.default_rng(0).integers(0, 256, (48, 8, 8, 3), np.uint8)
+    few = [encoder.packed(images[i : i + count], quick=True) for i in range(0, 48, count)]
+    np.testing.assert_array_equal(np.concatenate(few), encoder.packed(images))
+
+
+BFLOAT16 = Model("", 64, "random", "bfloat16", "cpu", {})
+
+
+def bfloat16_program():
+    sizes = {"image_size": 8, "patch_size": 2, "embed_dims": (64, 64), "depths": (1, 1)}
+    options = {"num_heads": (2, 2), "token_heads": 2, "dtype": "bfloat16"}
+    built = create_network(outputs=64, rngs=nnx.Rngs(0), **sizes, **options)
+    return network.Program(built, by_path(nnx.split(built)[1]), 16, make_mesh(1))
 
 
 def write_config(folder, **changes):

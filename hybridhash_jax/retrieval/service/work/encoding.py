@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # it needs JAX
 
 _SECONDS = 0.005  # that an image waits for others to come along
 _IMAGES = 16  # of a batch
-_FEW = 8  # that an encoder takes as a small batch of its own
 _STARTING = "the network is still being made ready; try again in a second"
 
 
@@ -135,7 +134,7 @@ class EncoderThread:
         # A batch is filled up, and on a processor each of its images takes its time: tiny_32px 4 ms
         # alone and 32 ms as a batch of 8. Accelerators take as long for all as for one.
         if encoder.model.backend != "cpu":
-            self._together = _batch_size(encoder)
+            self._together = min(encoder.batch_size, _IMAGES)
         # Of an image that is no crop yet: what makes one of it is loaded, too.
         pixels = np.zeros((2 * encoder.transform.size + 1,) * 2 + (3,), np.uint8)
         crop = Preparation(encoder.transform).of_pixels(pixels).crop
@@ -180,8 +179,3 @@ class EncoderThread:
                 one.code.set_exception(Problem(500, f"the network gives NaN for this image, which has no code: look for a diverged training run of {encoder.model.name}"))  # fmt: skip
             else:
                 one.code.set_result(words)
-
-
-def _batch_size(encoder: "Encoder") -> int:
-    """Of the encoder's own batches, where they are small; else of its small ones."""
-    return encoder.batch_size if encoder.batch_size <= _IMAGES else _FEW
