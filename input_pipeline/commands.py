@@ -27,8 +27,7 @@ from input_pipeline.splits import DATABASE_RULES
 from input_pipeline.threads import available_cores
 
 _OUT_OF_MEMORY = (
-    f"out of memory. {HELD}. Else take a device with more memory, or this machine's processor, with "
-    "JAX_PLATFORMS=cpu in the environment"
+    f"out of memory. {HELD}, and JAX_PLATFORMS=cpu in the environment takes the processor instead"
 )
 
 

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 from input_pipeline.errors import DataError
 
-# Of a GPU whose memory is full.
-HELD = "Another process, such as `hybridhash serve`, may hold a GPU's memory: nvidia-smi shows it"
+# Of memory that is full.
+HELD = (
+    "On a GPU another process, such as `hybridhash serve`, may hold its memory: nvidia-smi shows it"
+)
 # What XLA says; the last is what a CPU's library for products says of an allocation that failed.
 _NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Out of memory allocating|YNNPACK operation failed")
 NO_HOME = "there is no home directory that ~ could mean"

@@ -441,7 +441,7 @@ def test_too_little_memory_is_explained(monkeypatch, capsys, error):
     message = capsys.readouterr().err
     for part in ("out of memory", "batch_size", "accumulation_steps", "--mode=tune_batch"):
         assert part in message
-    assert "`hybridhash serve`, may hold a GPU's memory: nvidia-smi" in message
+    assert "`hybridhash serve`, may hold its memory: nvidia-smi" in message
 
 
 @pytest.mark.parametrize("error", NO_MEMORY.values(), ids=NO_MEMORY)
@@ -452,7 +452,7 @@ def test_every_verb_explains_too_little_memory(capsys, error):
 
     assert run_command(fail, "nothing was written") == 1
     message = capsys.readouterr().err
-    assert message.startswith("error: out of memory. Another process, such as `hybridhash serve`")
+    assert message.startswith("error: out of memory. On a GPU another process, such as `hybridhash")
     assert "JAX_PLATFORMS=cpu" in message
 
 

@@ -2,31 +2,25 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 
-def count_gpus(environ: Mapping[str, str]) -> int:
-    """NVIDIA GPUs that this process may use."""
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    return len([*Path("/dev").glob("nvidia[0-9]*")])
+def choose_gpus(environ: Mapping[str, str]) -> list[int] | None:
+    """Numbers of this process's GPUs among those it sees; None leaves the choice to JAX.
 
-
-def choose_gpus(environ: Mapping[str, str], gpus: int) -> list[int] | None:
-    """Numbers of this process's GPUs among the `gpus` it may use; None leaves the choice to JAX.
-
-    JAX gives the processes of one launcher the GPU of their number on the host, but all of them every
-    GPU if they were started with flags, and one alone on its host only the first of them.
+    JAX gives the processes of a launcher that it asks the GPU of their number on the host, also one
+    that is alone there. Those that flags name, for which `processes` has it ask none, get all.
     """
-    if environ.get("JAX_LOCAL_DEVICE_IDS") or not gpus:
-        return None
     number, processes = _place(environ)
-    if number is None:
+    if environ.get("JAX_LOCAL_DEVICE_IDS") or number is None:
         return None
-    if gpus == 1:
-        return [0]  # the launcher has bound it
-    return [number] if processes > 1 else [*range(gpus)]
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [number] if processes > 1 else None
+    gpus = len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    if not gpus:
+        return None
+    # Fewer than processes: the launcher shows each those that are its own.
+    return [number] if 1 < processes <= gpus else [*range(gpus)]
 
 
 def _place(environ: Mapping[str, str]) -> tuple[int | None, int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from hybridhash_jax.distributed.local_gpus import choose_gpus, count_gpus
+from hybridhash_jax.distributed.local_gpus import choose_gpus
 from input_pipeline import signals
 
 # A process that sends no heartbeat for so long counts as dead, and JAX ends the others.
@@ -178,7 +178,7 @@ def start(
                 coordinator_address,
                 num_processes,
                 process_id,
-                local_device_ids=choose_gpus(os.environ, count_gpus(os.environ)),
+                local_device_ids=choose_gpus(os.environ),
                 # JAX's own end of waiting is an abort; the deadline comes before it.
                 initialization_timeout=initialization_timeout + 60,
                 heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,

@@ -12,11 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hybridhash_jax.distributed.agreement import check_same
 from hybridhash_jax.distributed.mesh import AXES, FSDP, batch_sharded, replicated
 from hybridhash_jax.models.remat import gathered_by
 from hybridhash_jax.state import TrainState
-from hybridhash_jax.workdir.fingerprints import model_fingerprint
 
 Tree = TypeVar("Tree")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -43,13 +41,7 @@ class Layout:
         return jax.tree.map(lambda leaf: leaf.sharding, self.state)
 
     def place_params(self, params: Tree) -> Tree:
-        """Parameters where this layout has them.
-
-        Raises:
-          DisagreementError: processes have different ones, from different files of one path.
-        """
-        if jax.process_count() > 1:
-            check_same("the parameters to start from (init.weights)", model_fingerprint(params))
+        """Parameters that are the same in all processes, where this layout has them."""
         return jax.jit(lambda tree: tree, out_shardings=self.shardings.params)(params)
 
     def on_whole_params(self, function: Function) -> Function:

@@ -4,14 +4,17 @@ import collections
 import os
 from collections.abc import Sequence
 
+import jax
 from flax import nnx
 
+from hybridhash_jax.distributed.agreement import check_same
 from hybridhash_jax.models import Network
 from hybridhash_jax.parameters import with_values
 from hybridhash_jax.pretrained.account import Loaded
 from hybridhash_jax.pretrained.fitting import fit
 from hybridhash_jax.pretrained.network import describe_network, shapes_of
 from hybridhash_jax.pretrained.sources import read_source
+from hybridhash_jax.workdir.fingerprints import fingerprint_on_host
 
 
 def load_pretrained(
@@ -29,8 +32,12 @@ def load_pretrained(
     Raises:
       WeightFileError: the file is missing, broken, or nothing of the kind.
       IncompatibleWeightsError: what is unexplained, all of it; `model` is unchanged.
+      DisagreementError: processes of one run found other arrays at this path.
     """
     source, target = read_source(path, checkpoint), describe_network(model)
+    if jax.process_count() > 1:
+        total = sum(fingerprint_on_host(source.arrays).values())
+        check_same(f"the arrays in {path}", f"{total % 2**32:08x}")
     patterns = (allow_missing,) if isinstance(allow_missing, str) else allow_missing
     fitted = fit(source, target, patterns)
     params = nnx.state(model, nnx.Param)

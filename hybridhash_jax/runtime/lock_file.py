@@ -5,6 +5,7 @@ import datetime
 import json
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -165,7 +166,8 @@ def _touched(path: Path) -> float | None:
 
 def _age(path: Path) -> float:
     """Seconds since a file was touched, by the clock of its own file system."""
-    probe = path.with_name(f".{path.name}.{os.getpid()}.age")
+    # In containers all may have one number, and touch the folder at once.
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(8)}.age")
     try:
         probe.touch()
         return probe.stat().st_mtime - path.stat().st_mtime

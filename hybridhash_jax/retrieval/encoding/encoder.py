@@ -209,8 +209,7 @@ class Encoder:
         by some 1e-6, and of some ten thousand codes one by a bit. In bfloat16 it would turn bits of
         many codes, so elsewhere `quick` changes nothing.
         """
-        small = quick and (self.model.backend, self.model.dtype) == ("cpu", "float32")
-        return self.program.start(crops, quick=small)
+        return self.program.start(crops, quick=quick and self.model.allows_small_batches)
 
     def fetch(self, batch: EncodedBatch, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Waits for it: packed codes of the first `count`, and whether the network gave NaN."""

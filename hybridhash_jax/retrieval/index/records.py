@@ -25,6 +25,11 @@ class Model:
     backend: str
     source: Mapping[str, Any]
 
+    @property
+    def allows_small_batches(self) -> bool:
+        """Has an image nearly always the same code in a batch of any size?"""
+        return (self.backend, self.dtype) == ("cpu", "float32")
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:

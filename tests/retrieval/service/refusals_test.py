@@ -274,9 +274,10 @@ def test_what_waits_is_encoded_together_and_told_apart(index):
     assert encoder.batches == [1, 12]
 
 
-def test_on_a_processor_images_go_one_by_one(index):
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 1), ("bfloat16", 4)])
+def test_on_a_processor_images_go_one_by_one_where_that_is_faster(index, dtype, most):
     encoder = HeldEncoder()
-    encoder.model = dataclasses.replace(encoder.model, backend="cpu")
+    encoder.model = dataclasses.replace(encoder.model, backend="cpu", dtype=dtype)
     encoder.may_go.set()
 
     async def work(client):
@@ -285,7 +286,8 @@ def test_on_a_processor_images_go_one_by_one(index):
         assert codes == [bytes([n, n, n]).hex() for n in range(20, 26)]
 
     in_loop(index, encoder, work)
-    assert encoder.batches == [1] * 6
+    assert sum(encoder.batches) == 6
+    assert max(encoder.batches) == most
 
 
 def test_more_than_may_wait_is_sent_away_and_the_rest_answered(index):

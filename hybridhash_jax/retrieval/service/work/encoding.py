@@ -132,8 +132,8 @@ class EncoderThread:
     def _warm_up(self, encoder: "Encoder") -> None:
         """Compiles, or loads, the programs that are needed."""
         # A batch is filled up, and on a processor each of its images takes its time: tiny_32px 4 ms
-        # alone and 32 ms as a batch of 8. Accelerators take as long for all as for one.
-        if encoder.model.backend != "cpu":
+        # alone and 32 ms as a batch of 8. Where every batch is filled up, all take as long as one.
+        if not encoder.model.allows_small_batches:
             self._together = min(encoder.batch_size, _IMAGES)
         # Of an image that is no crop yet: what makes one of it is loaded, too.
         pixels = np.zeros((2 * encoder.transform.size + 1,) * 2 + (3,), np.uint8)
