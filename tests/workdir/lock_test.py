@@ -74,10 +74,9 @@ def test_a_holder_on_another_host_counts_while_it_touches_its_file(tmp_path):
     assert os.listdir(tmp_path / "dead") == []
 
 
+@pytest.mark.slow
 def test_a_pod_that_was_killed_waits_for_its_own_lock_to_be_dead(tmp_path, caplog):
-    elsewhere(tmp_path / "w", 87.5)
-    with pytest.raises(WorkdirInUseError):
-        check_free(tmp_path / "w")
+    elsewhere(tmp_path / "w", 83)  # of 90
     with caplog.at_level(logging.INFO, "hybridhash_jax"):
         check_free(tmp_path / "w", watch=True)
     assert "was held by process 1 on node7; waiting for a sign of life, at most 90 s" in caplog.text
