@@ -192,9 +192,9 @@ def memory_limit(mesh: Mesh) -> float:
 
 def limit_line(mesh: Mesh) -> str:
     """`memory_limit` in words: MiB, a share of what, and on a GPU how to raise it."""
-    if math.isinf(memory_limit(mesh)):
+    if math.isinf(most := memory_limit(mesh)):
         return "limit: unknown, for the device does not say how much memory it has"
-    limit = f"limit: {memory_limit(mesh) / _MIB:,.0f} MiB a device, {_SHARE * 100:g} % of what "
+    limit = f"limit: {most / _MIB:,.0f} MiB a device, {_SHARE * 100:g} % of what "
     if mesh.local_devices[0].platform != "gpu":
         return f"{limit}is free"
     return (

@@ -86,19 +86,17 @@ def check_shared(workdir: Path, look_seconds: float = 15.0) -> None:
             token.unlink(missing_ok=True)
 
 
-def check_same(name: str, value: str) -> None:
-    """Raises in every process, once JAX computes, if one has another value of at most 32 letters.
+def check_same(name: str, checksum: int) -> None:
+    """Raises in every process, once JAX computes, if one has another checksum of 32 bits.
 
     Unlike `agree` it may be called again; every process must.
 
     Raises:
       DisagreementError: the same in every process.
     """
-    letters = np.frombuffer(value.encode().ljust(32), np.uint8)
-    rows = multihost_utils.process_allgather(letters).reshape(-1, 32)
-    texts = [bytes(row).decode().strip() for row in rows]
-    if len(set(texts)) > 1:
-        raise DisagreementError(describe_differences([{name: text} for text in texts]))
+    checksums = multihost_utils.process_allgather(np.uint32(checksum)).reshape(-1).tolist()
+    if len(set(checksums)) > 1:
+        raise DisagreementError(describe_differences([{name: f"{x:08x}"} for x in checksums]))
 
 
 def describe_differences(facts: Sequence[Mapping[str, str]]) -> str:

@@ -36,8 +36,8 @@ def load_pretrained(
     """
     source, target = read_source(path, checkpoint), describe_network(model)
     if jax.process_count() > 1:
-        total = sum(fingerprint_on_host(source.arrays).values())
-        check_same(f"the arrays in {path}", f"{total % 2**32:08x}")
+        checksum = sum(fingerprint_on_host(source.arrays).values()) % 2**32
+        check_same(f"the arrays in {path}", checksum)
     patterns = (allow_missing,) if isinstance(allow_missing, str) else allow_missing
     fitted = fit(source, target, patterns)
     params = nnx.state(model, nnx.Param)

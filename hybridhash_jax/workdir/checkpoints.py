@@ -216,9 +216,9 @@ def _raise_in_all(where: Path, problem: CheckpointError | None) -> None:
     if problem is not None and own == worst:
         raise problem
     if worst:
-        kind, what = [(DamagedCheckpointError, "is damaged"), (CheckpointError, "cannot be read")][
-            worst - 1
-        ]
+        kind, what = CheckpointError, "cannot be read"
+        if worst == 1:
+            kind, what = DamagedCheckpointError, "is damaged"
         which = ", ".join(map(str, np.flatnonzero(kinds == worst)))
         raise kind(f"checkpoint {where} {what}: see the output of process {which}") from problem
 

@@ -14,11 +14,11 @@ import json, os, sys
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
 number = int(os.environ["NUMBER"])
-jax.distributed.initialize("127.0.0.1:{port}", 2, number, cluster_detection_method="deactivate")
 from jax.experimental.multihost_utils import sync_global_devices
-from hybridhash_jax.distributed import mesh as sharding
+from hybridhash_jax.distributed import mesh as sharding, processes
 from hybridhash_jax.workdir.checkpoints import CheckpointStore
 
+processes.start("127.0.0.1:{port}", 2, number)
 mesh = sharding.make_mesh()
 layouts = {{"rows": sharding.batch_sharded(mesh), "weights": sharding.replicated(mesh)}}
 make = lambda step: {{"rows": jnp.arange(4096.0).reshape(256, 16) + step, "weights": jnp.ones(9)}}
@@ -29,7 +29,7 @@ for step in (5, 6):
 store.wait()
 {then}
 store.close()
-jax.distributed.shutdown()
+processes.finish()
 """
 DAMAGE = """
 if number == 1:  # the rows that this process wrote, and will read
