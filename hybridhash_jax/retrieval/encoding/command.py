@@ -63,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="INDEX",
         help="the encoder of another index, so that the two can be merged",
     )
-    add("--seed", type=int, default=0, help="of the sample that codes without labels are fitted to")
+    add(
+        "--seed",
+        type=int,
+        help="of the sample that codes without labels are fitted to (default 0)",
+    )
     group = parser.add_argument_group("which images")
     add = group.add_argument
     add(
@@ -143,8 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--{name}={value}; give {least} or more")
     if options.workdir and options.bits:
         parser.error("--bits is of codes without labels; a trained network has its own")
-    if options.like and (options.workdir or options.bits):
-        parser.error("--like names the encoder; leave --workdir and --bits out")
+    if options.workdir and options.seed is not None:
+        parser.error("--seed is of codes without labels; a trained network has nothing to draw")
+    if options.like and (options.workdir or options.bits or options.seed is not None):
+        parser.error("--like names the encoder; leave --workdir, --bits and --seed out")
     if options.checkpoint and not options.workdir:
         parser.error("--checkpoint is of a run: give its --workdir")
     return run_command(

@@ -94,7 +94,9 @@ class Encoder:
             fitted = label_free.from_bytes(data)
             label_free.check_weights(source["weights"])
             program = label_free.create_program(source["weights"], index.model.bits)
-            parts = label_free.parts_of(program, source["weights"], fitted, source["images"])
+            parts = label_free.parts_of(
+                program, source["weights"], fitted, source["images"], source.get("seed")
+            )
             encoder = cls(parts, {source["file"]: data})
         elif source.get("kind") == "workdir":
             encoder = cls._of_workdir_of(index, workdir or source["workdir"])
@@ -159,7 +161,7 @@ class Encoder:
                     on_images(len(batch))
 
         fitted = label_free.fit(program, bits, crops(), seed)
-        parts = label_free.parts_of(program, weights, fitted, used)
+        parts = label_free.parts_of(program, weights, fitted, used, seed)
         return cls(parts, {label_free.FILE: label_free.to_bytes(fitted)})
 
     def check(self, model: Model, where: str) -> None:

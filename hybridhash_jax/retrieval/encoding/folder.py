@@ -93,6 +93,12 @@ def _check_request(request: Request, model: "index_room.Model") -> None:
             f"{request.index} has codes of {model.bits} bits; leave --bits={request.bits} out, or "
             "make another index"
         )
+    seed = model.source.get("seed")
+    if request.seed not in (None, seed) and (seed is not None or "workdir" in model.source):
+        of = "of a trained network" if seed is None else f"fitted with seed {seed}"
+        raise EncoderError(
+            f"{request.index} has codes {of}; leave --seed={request.seed} out, or make another index"
+        )
     if request.workdir is not None and model.source.get("kind") != "workdir":
         raise EncoderError(
             f"{request.index} holds codes of {model.name}, not of a run; leave --workdir out, or "

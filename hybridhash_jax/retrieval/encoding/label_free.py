@@ -123,20 +123,31 @@ def _usual(most: int) -> int:
 
 
 def parts_of(
-    program: Program, weights: str, fitted: Mapping[str, np.ndarray], images: int
+    program: Program,
+    weights: str,
+    fitted: Mapping[str, np.ndarray],
+    images: int,
+    seed: int | None,
 ) -> Parts:
-    """The encoder with what `fit` found in so many images."""
+    """The encoder with what `fit` found in so many images; an old index does not know its seed."""
     bits = fitted["kernel"].shape[1]
     program = program.with_values({path: fitted[name] for name, path in _FITTED.items()})
     transform = transform_of(weights)
     facts = {"weights": weights, "crop": [transform.resize, transform.size], "orientation": True}
+    source = {
+        "kind": "label-free",
+        "weights": weights,
+        "file": FILE,
+        "images": images,
+        "seed": seed,
+    }
     model = Model(
         fingerprint=program.fingerprint(facts),
         bits=bits,
         name=f"{weights} features and ITQ of {bits} bits, fitted to {images:,} images",
         dtype="float32",
         backend=jax.default_backend(),
-        source={"kind": "label-free", "weights": weights, "file": FILE, "images": images},
+        source=source,
     )
     return Parts(program, transform, model)
 

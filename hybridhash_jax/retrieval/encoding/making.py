@@ -78,7 +78,7 @@ def _fitted(
         return Encoder.unsupervised(
             _Files(root, paths),
             bits,
-            seed=request.seed,
+            seed=request.seed or 0,
             num_workers=request.num_workers,
             on_images=told.update,
         )

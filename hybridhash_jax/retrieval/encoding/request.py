@@ -14,7 +14,7 @@ class Request:
     checkpoint: str | None = None
     bits: int | None = None
     like: Path | None = None
-    seed: int = 0
+    seed: int | None = None
     root: Path | None = None
     shard: tuple[int, int] = (1, 1)
     prune: bool = False

@@ -13,6 +13,7 @@ class FakeEncoder:
 
     def __init__(self, fingerprint: str = "abcd"):
         source = {"kind": "label-free", "weights": "none", "file": "encoder.npz", "images": 5}
+        source |= {"seed": 7}
         self.model = Model(fingerprint, 24, "means", "float32", "cpu", source)
         self.transform = ImageTransform(size=8, resize=8)
         self.batch_size, self.notes = 4, ()

@@ -350,6 +350,9 @@ def test_an_index_that_another_writes_to_or_that_has_other_codes_is_refused(
         run(root, tmp_path / "x.idx")
     with pytest.raises(EncoderError, match="codes of 24 bits"):
         run(root, tmp_path / "x.idx", bits=32)
+    with pytest.raises(EncoderError, match="codes fitted with seed 7; leave --seed=0 out"):
+        run(root, tmp_path / "x.idx", seed=0)
+    assert "0 encoded, 6 unchanged" in run(root, tmp_path / "x.idx", bits=24, seed=7)
     with pytest.raises(EncoderError, match="codes of means, not of a run"):
         run(root, tmp_path / "x.idx", workdir=tmp_path)
 
@@ -361,13 +364,18 @@ def test_the_command_says_what_is_wrong_in_one_line(root, tmp_path, encoder, cap
     assert command.main([str(tmp_path / "nowhere"), index]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
-    for bad in (["--shard=3/2"], ["--bits=0"], ["--bits=8", "--workdir=x"], ["--checkpoint=5"]):
+    seeds = (["--seed=0", "--workdir=x"], ["--seed=0", "--like=x"])
+    for bad in (
+        ["--shard=3/2"],
+        ["--bits=0"],
+        ["--bits=8", "--workdir=x"],
+        ["--checkpoint=5"],
+        *seeds,
+    ):
         with pytest.raises(SystemExit) as stopped:
             command.main([str(root), index, *bad])
         assert stopped.value.code == 2
-        assert re.search(
-            r"error: .*--(shard|bits|workdir|checkpoint|bits)", capsys.readouterr().err
-        )
+        assert re.search(r"error: .*--(shard|bits|checkpoint|seed)", capsys.readouterr().err)
 
 
 def test_jax_is_not_imported_where_nothing_is_to_do(root, tmp_path, encoder):

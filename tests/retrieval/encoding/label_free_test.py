@@ -86,6 +86,7 @@ def test_the_sample_is_drawn_by_the_seed(images, monkeypatch):
     assert models_[0] == models_[1]
     assert models_[0].fingerprint != models_[2].fingerprint
     assert "fitted to 30 images" in models_[0].name
+    assert models_[2].source["seed"] == 1
 
 
 def test_too_few_images_for_the_bits_are_told_with_what_would_do(images, tmp_path):
