@@ -42,12 +42,7 @@ class Level(nnx.Module):
         _, height, width, _ = x.shape
         x = blockify(x, self.block_side)  # [B, T, N, C]
         x = x + whole(self.position_embedding[...]).astype(x.dtype)
-        if self.remat != "none":
-            x = call_in_turn(self.layers, self.remat, x, scales)
-        else:
-            for i, layer in enumerate(self.layers):
-                own = None if scales is None or layer.drop_path_rate == 0 else scales[i]
-                x = call(layer, self.remat, x, own)
+        x = call_in_turn(self.layers, self.remat, x, scales)
         return unblockify(x, self.block_side, height, width)
 
 
