@@ -10,6 +10,8 @@ import pytest
 from flax import nnx
 
 from hybridhash_jax import models
+from hybridhash_jax.models.layers import Mlp
+from hybridhash_jax.models.remat import call_in_turn
 
 SIZES: dict[str, Any] = {
     "image_size": 8, "patch_size": 2, "embed_dims": (8, 16), "num_heads": (2, 4),
@@ -21,8 +23,9 @@ def images(count: int) -> jax.Array:
     return jax.random.normal(jax.random.key(1), (count, 8, 8, 3))
 
 
-def build_hashing(remat: str) -> models.Network:
-    return models.create_network(outputs=8, token_heads=2, remat=remat, rngs=nnx.Rngs(0), **SIZES)
+def build_hashing(remat: str, **other: Any) -> models.Network:
+    sizes = SIZES | other
+    return models.create_network(outputs=8, token_heads=2, remat=remat, rngs=nnx.Rngs(0), **sizes)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_keeping_less_takes_less_memory(measured):
     assert found["layers"] < 0.8 * found["none"]
 
 
-def _classify(graphdef, params, x):
+def _apply(graphdef, params, x):
     return nnx.merge(graphdef, params)(x)
 
 
@@ -71,11 +74,45 @@ def test_a_classifier_computes_again_as_well():
             models.create_network, head="classifier", outputs=3, remat=remat, **SIZES
         )
         graphdef, params = nnx.split(nnx.eval_shape(lambda build=build: build(rngs=nnx.Rngs(0))))
-        traces[remat] = str(
-            jax.make_jaxpr(_classify, static_argnums=0)(graphdef, params, images(2))
-        )
+        traces[remat] = str(jax.make_jaxpr(_apply, static_argnums=0)(graphdef, params, images(2)))
     assert "prevent_cse" in traces["layers"]
     assert "prevent_cse" not in traces["none"]
+
+
+@pytest.mark.parametrize("remat", ["none", "layers"])
+def test_equal_layers_are_traced_once(remat, monkeypatch):
+    calls, whole = [], Mlp.__call__
+    monkeypatch.setattr(Mlp, "__call__", lambda self, x: calls.append(x.shape) or whole(self, x))
+    sizes: Any = {"depths": (4, 3), "embed_dims": (8, 24)}
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: build_hashing(remat, **sizes)))
+    # No other test has five images, whose trace would be kept.
+    jax.make_jaxpr(_apply, static_argnums=0)(graphdef, params, images(5))
+    assert len(calls) == 2  # one a level
+
+
+def test_equal_layers_are_the_program_of_layers_one_by_one():
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: build_hashing("none", depths=(3, 1))))
+
+    def layers_of(params) -> Any:
+        network: Any = nnx.merge(graphdef, params)
+        return network.backbone.levels[0].layers
+
+    def in_turn(params, x, scales):
+        return call_in_turn(layers_of(params), "none", x, scales)
+
+    def one_by_one(params, x, scales):
+        for i, layer in enumerate(layers_of(params)):
+            x = layer(x, scales[i] if layer.drop_path_rate else None)
+        return x
+
+    def program(function):
+        def squares(*inputs):
+            return jnp.sum(function(*inputs) ** 2)
+
+        shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 1, 16, 8), (3, 2, 4))]
+        return jax.jit(jax.grad(squares)).lower(params, *shapes).as_text()
+
+    assert program(in_turn) == program(one_by_one)
 
 
 def test_an_unknown_choice_is_refused():
