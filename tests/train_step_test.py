@@ -1,6 +1,7 @@
 """The training step: the authors' trajectory, the same losses on 1 and 8 devices, purity."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,38 @@ def test_eight_steps_follow_the_authors_training(layout):
     np.testing.assert_allclose(encode(state.params, images), golden["codes_after"], atol=3e-3)
 
 
+@functools.cache  # traced and compiled once for all tests
+def small_program(
+    pairs: str, num_devices: int, frozen: tuple[str, ...], factors: tuple[str, ...]
+) -> tuple[jax.sharding.Mesh, Any, Callable[[], TrainState]]:
+    """A mesh, the step of a small network with stochastic depth on it, and what makes a state."""
+    options: dict[str, Any] = {
+        "image_size": 16, "patch_size": 2, "embed_dims": (16, 32), "num_heads": (2, 4),
+        "depths": (1, 1), "outputs": 8, "drop_path_rate": 0.3,
+    }  # fmt: skip
+    build = functools.partial(models.create_network, **options)
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(3))))
+    mesh = sharding.make_mesh(num_devices)
+    optimizer = make_optimizer(
+        params,
+        name="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.1,
+        frozen=frozen,
+        learning_rate_factors=factors,
+    )
+    mask = frozen_mask(params, frozen)
+    step = make_train_step(graphdef, optimizer, HybridHash(pairs), SmallRun.prepare, frozen=mask)
+
+    def first() -> TrainState:
+        bank = create_bank(40, 8, 5) if pairs == "bank" else None
+        return first_state(nnx.split(build(rngs=nnx.Rngs(3)))[1], optimizer, bank)
+
+    return mesh, compile_train_step(step, mesh), first
+
+
 class SmallRun:
-    """A small network with stochastic depth and augmentation, and batches to train it on."""
+    """A small network in training with augmentation, and batches to train it on."""
 
     def __init__(
         self,
@@ -75,31 +106,7 @@ class SmallRun:
         frozen: tuple[str, ...] = (),
         factors: tuple[str, ...] = (),
     ):
-        options: dict[str, Any] = {
-            "image_size": 16, "patch_size": 2, "embed_dims": (16, 32), "num_heads": (2, 4),
-            "depths": (1, 1), "outputs": 8, "drop_path_rate": 0.3,
-        }  # fmt: skip
-        build = functools.partial(models.create_network, **options)
-        self.graphdef, params = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(3))))
-        self.mesh = sharding.make_mesh(num_devices)
-        optimizer = make_optimizer(
-            params,
-            name="adamw",
-            learning_rate=1e-3,
-            weight_decay=0.1,
-            frozen=frozen,
-            learning_rate_factors=factors,
-        )
-        mask = frozen_mask(params, frozen)
-        step = make_train_step(
-            self.graphdef, optimizer, HybridHash(pairs), self.prepare, frozen=mask
-        )
-        self.step = compile_train_step(step, self.mesh)
-
-        def first() -> TrainState:
-            bank = create_bank(40, 8, 5) if pairs == "bank" else None
-            return first_state(nnx.split(build(rngs=nnx.Rngs(3)))[1], optimizer, bank)
-
+        self.mesh, self.step, first = small_program(pairs, num_devices, frozen, factors)
         self.state = create_state(first, sharding.replicated(self.mesh))
         self.key = jax.device_put(jax.random.key(1), sharding.replicated(self.mesh))
         self.random = np.random.RandomState(0)
@@ -192,8 +199,7 @@ def test_the_backward_pass_of_a_frozen_prefix_is_not_computed():
     def flops(frozen):
         run = SmallRun("batch", 1, frozen=frozen)
         batch = sharding.put_batch(run.batch(np.arange(16)), run.mesh)
-        step: Any = run.step
-        return step.lower(run.state, batch, run.key).cost_analysis()["flops"]
+        return run.step.lower(run.state, batch, run.key).cost_analysis()["flops"]
 
     everything = flops(())
     assert flops(PREFIX) < 0.75 * everything

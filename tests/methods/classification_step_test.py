@@ -29,7 +29,9 @@ def plain(images, keys):
     return preprocess.normalize(images)
 
 
-def make_run(num_devices, augment, mixing, ema_decay=0.0, frozen=()):
+@functools.cache  # traced and compiled once for all tests
+def program(num_devices, augment, mixing, ema_decay, frozen):
+    """The step, what makes a state, the mesh and the network."""
     graphdef, params = nnx.split(nnx.eval_shape(lambda: BUILD(rngs=nnx.Rngs(0))))
     mesh = sharding.make_mesh(num_devices)
     optimizer = make_optimizer(params, name="sgd", learning_rate=0.05, frozen=frozen)
@@ -46,8 +48,12 @@ def make_run(num_devices, augment, mixing, ema_decay=0.0, frozen=()):
         params = nnx.split(BUILD(rngs=nnx.Rngs(0)))[1]
         return first_state(params, optimizer, None, averaged=ema_decay > 0)
 
-    state = create_state(first, sharding.replicated(mesh))
-    return compile_train_step(step, mesh), state, mesh, graphdef
+    return compile_train_step(step, mesh), first, mesh, graphdef
+
+
+def make_run(num_devices, augment, mixing, ema_decay=0.0, frozen=()):
+    run, first, mesh, graphdef = program(num_devices, augment, mixing, ema_decay, frozen)
+    return run, create_state(first, sharding.replicated(mesh)), mesh, graphdef
 
 
 def make_batch(count=16, real=16):
@@ -91,14 +97,14 @@ def test_the_seed_and_the_step_decide_all_randomness():
 
 
 def test_the_average_is_of_the_parameters_after_each_step():
-    run, state, mesh, _ = make_run(1, plain, (), 0.5)
+    run, state, mesh, _ = make_run(1, AUGMENT, (0.8, 1.0), 0.9)
     first = {name: np.array(x) for name, x in flatten(state).items()}
     _, states = take_steps(run, state, mesh, make_batch(), 4)
     name = "head/kernel/value"
     expected = first[f"ema/{name}"]
     np.testing.assert_array_equal(expected, first[f"params/{name}"])
     for step, after in enumerate(states):
-        decay = float(decay_at(jnp.asarray(step), 0.5))
+        decay = float(decay_at(jnp.asarray(step), 0.9))
         expected = decay * expected + (1 - decay) * after[f"params/{name}"]
         np.testing.assert_allclose(after[f"ema/{name}"], expected, rtol=1e-4, atol=1e-7)
 
