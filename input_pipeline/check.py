@@ -25,7 +25,13 @@ from input_pipeline.dataset import one_hot
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import FileReader
-from input_pipeline.images.image_checks import ImageFacts, check_images, odd_images, same_files
+from input_pipeline.images.image_checks import (
+    ImageFacts,
+    check_images,
+    image_table,
+    odd_images,
+    same_files,
+)
 from input_pipeline.lists.label_lists import (
     LabelList,
     parse_list,
@@ -212,28 +218,14 @@ def _same_file_notices(
     return notices
 
 
-def image_table(names: Sequence[str], facts: Sequence[ImageFacts], seconds: float) -> str:
-    """How many images were checked, their bytes, the smallest and the largest, and the time."""
-    good = [i for i, fact in enumerate(facts) if fact.reason is None]
-    size = sum(fact.num_bytes for fact in facts)
-    speed = len(facts) / seconds if seconds > 0 else 0
-    counts = f"images: {len(facts):,} checked, {len(facts) - len(good):,} unreadable"
-    lines = [f"{counts}; {size:,} bytes; {seconds:.1f} s, {speed:,.0f} images/s"]
-    if good:
-        by_area = sorted(good, key=lambda i: facts[i].width * facts[i].height)
-        ends = (("smallest", by_area[0]), ("largest", by_area[-1]))
-        told = (f"{what} {facts[i].width} x {facts[i].height} ({names[i]!r})" for what, i in ends)
-        lines.append(", ".join(told))
-    return "\n".join(lines)
-
-
 def _report(findings: Findings, out: str, written: bool) -> str:
     """The text for the screen."""
     problems = [f"problem: {problem.summary}" for problem in findings.problems]
     lines = [*findings.tables, *(f"notice: {notice.summary}" for notice in findings.notices)]
     if not problems:
         noticed = f", {counted(len(findings.notices), 'notice')}" if findings.notices else ""
-        where = f"; every notice, pair by pair, is in {out}" if written else ""
+        older = f"; {out} is of an earlier check" if os.path.exists(out) else ""
+        where = f"; every notice, pair by pair, is in {out}" if written else older
         return "\n".join([*lines, f"no problems{noticed}{where}"])
     last = f"{counted(len(problems), 'problem')}; all of them, image by image, are in {out}"
     return "\n".join([*lines, shortened(problems, _SHOWN, "\n"), last])

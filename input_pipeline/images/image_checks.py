@@ -125,3 +125,18 @@ def same_files(
             owners.setdefault(facts[row].digest, row)
     digests = ((row, facts[row].digest) for row in first.tolist())
     return [(row, owners[digest]) for row, digest in digests if owners.get(digest, row) != row]
+
+
+def image_table(names: Sequence[str], facts: Sequence[ImageFacts], seconds: float) -> str:
+    """How many images were checked, their bytes, the smallest and the largest, and the time."""
+    good = [i for i, fact in enumerate(facts) if fact.reason is None]
+    size = sum(fact.num_bytes for fact in facts)
+    speed = len(facts) / seconds if seconds > 0 else 0
+    counts = f"images: {len(facts):,} checked, {len(facts) - len(good):,} unreadable"
+    lines = [f"{counts}; {size:,} bytes; {seconds:.1f} s, {speed:,.0f} images/s"]
+    if good:
+        by_area = sorted(good, key=lambda i: facts[i].width * facts[i].height)
+        ends = (("smallest", by_area[0]), ("largest", by_area[-1]))
+        told = (f"{what} {facts[i].width} x {facts[i].height} ({names[i]!r})" for what, i in ends)
+        lines.append(", ".join(told))
+    return "\n".join(lines)

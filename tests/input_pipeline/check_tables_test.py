@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from input_pipeline.check import image_table
-from input_pipeline.images.image_checks import ImageFacts
+from input_pipeline.images.image_checks import ImageFacts, image_table
 from input_pipeline.lists.label_lists import LabelList
 from input_pipeline.lists.list_tables import list_table
 

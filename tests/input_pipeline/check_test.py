@@ -79,6 +79,18 @@ def test_all_problems_are_gathered_in_one_run(folder, capsys):
     assert "  'images/3.jpg' (" in everything  # an overlap that the summary might leave out
 
 
+def test_a_clean_check_says_that_the_file_of_problems_is_an_older_one(folder, capsys):
+    sound = (folder / "images" / "5.jpg").read_bytes()
+    (folder / "images" / "5.jpg").write_bytes(b"no image")
+    assert run(folder) == 1
+    assert "earlier check" not in capsys.readouterr().out
+    (folder / "images" / "5.jpg").write_bytes(sound)
+    assert run(folder) == 0
+    assert capsys.readouterr().out.endswith(
+        "no problems; check_problems.txt is of an earlier check\n"
+    )
+
+
 def test_the_first_twenty_are_shown_and_all_are_in_the_file(folder, capsys):
     lines = "".join(f"missing/{i}.jpg 1 0\n" for i in range(30))
     append(folder / "database.txt", lines)
