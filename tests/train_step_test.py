@@ -105,8 +105,10 @@ class SmallRun:
         batch_size: int = 16,
         frozen: tuple[str, ...] = (),
         factors: tuple[str, ...] = (),
+        traced_anew: bool = False,
     ):
-        self.mesh, self.step, first = small_program(pairs, num_devices, frozen, factors)
+        make = small_program.__wrapped__ if traced_anew else small_program
+        self.mesh, self.step, first = make(pairs, num_devices, frozen, factors)
         self.state = create_state(first, sharding.replicated(self.mesh))
         self.key = jax.device_put(jax.random.key(1), sharding.replicated(self.mesh))
         self.random = np.random.RandomState(0)
@@ -148,7 +150,7 @@ def test_one_and_eight_devices_give_the_same_losses():
 
 @pytest.mark.slow
 def test_the_step_is_a_function_of_seed_and_step():
-    first, second = SmallRun("batch", 1), SmallRun("batch", 1)
+    first, second = SmallRun("batch", 1), SmallRun("batch", 1, traced_anew=True)
     assert first.losses() == second.losses()
     jax.tree.map(np.testing.assert_array_equal, first.state.params, second.state.params)
 
@@ -210,7 +212,7 @@ def test_the_backward_pass_of_a_frozen_prefix_is_not_computed():
 @pytest.mark.thorough
 def test_frozen_parts_and_factors_go_through_a_checkpoint(tmp_path):
     options: Any = {"frozen": PREFIX, "factors": ("^hash_head=1", ".=0.1")}
-    first, second = SmallRun("bank", 1, **options), SmallRun("bank", 1, **options)
+    first, second = (SmallRun("bank", 1, traced_anew=anew, **options) for anew in (False, True))
     first.losses(steps=2)
     store = CheckpointStore(tmp_path / "checkpoints")
     store.save(2, first.state, {})

@@ -25,6 +25,22 @@ SMALLEST_SHARDED = 4096
 
 
 @dataclasses.dataclass(frozen=True)
+class _Gather:
+    """Makes parameters whole. Equal for equal meshes: what is traced with it is kept for it."""
+
+    mesh: Mesh
+
+    def __call__(self, params: Tree) -> Tree:
+        return jax.tree.map(self._whole, params)
+
+    def _whole(self, param: jax.Array) -> jax.Array:
+        split = NamedSharding(self.mesh, parameter_spec(param.shape, self.mesh.shape[FSDP]))
+        if split.is_fully_replicated:
+            return param
+        return _resharded(param, replicated(self.mesh), split)
+
+
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """How the state of a run lies on its mesh. Made by `make_layout`.
 
@@ -56,16 +72,10 @@ class Layout:
 
         @functools.wraps(function)
         def gathering(*args: Any, **kwargs: Any) -> Any:
-            with gathered_by(lambda params: jax.tree.map(self._gather, params)):
+            with gathered_by(_Gather(self.mesh)):
                 return function(*args, **kwargs)
 
         return cast(Function, gathering)
-
-    def _gather(self, param: jax.Array) -> jax.Array:
-        split = NamedSharding(self.mesh, parameter_spec(param.shape, self.mesh.shape[FSDP]))
-        if split.is_fully_replicated:
-            return param
-        return _resharded(param, replicated(self.mesh), split)
 
     @property
     def _rows_are_whole(self) -> bool:

@@ -143,12 +143,10 @@ class TransformerLayer(nnx.Module):
         channels: int,
         num_heads: int,
         mlp_ratio: float,
-        drop_path_rate: float,
         *,
         options: LayerOptions,
         rngs: nnx.Rngs,
     ):
-        self.drop_path_rate = drop_path_rate
         self.norm1 = options.norm(channels, rngs=rngs)
         self.attention = Attention(channels, num_heads, qkv_bias=True, options=options, rngs=rngs)
         self.norm2 = options.norm(channels, rngs=rngs)

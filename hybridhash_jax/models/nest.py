@@ -25,10 +25,12 @@ class Level(nnx.Module):
         self,
         interaction: InteractionModule | None,
         layers: Sequence[TransformerLayer],
+        drop_path_rates: Sequence[float],
         block_side: int,
         position_shape: tuple[int, int, int, int],
         remat: str,
     ):
+        self.drop_path_rates = tuple(drop_path_rates)
         self.block_side = block_side
         self.remat = remat
         self.interaction = interaction
@@ -42,7 +44,7 @@ class Level(nnx.Module):
         _, height, width, _ = x.shape
         x = blockify(x, self.block_side)  # [B, T, N, C]
         x = x + whole(self.position_embedding[...]).astype(x.dtype)
-        x = call_in_turn(self.layers, self.remat, x, scales)
+        x = call_in_turn(self.layers, self.remat, x, scales, self.drop_path_rates)
         return unblockify(x, self.block_side, height, width)
 
 
@@ -103,7 +105,7 @@ class NestBackbone(nnx.Module):
         self.image_size = image_size
         self.pool_padding = pool_padding
         self.remat = remat
-        rates = iter(np.linspace(0.0, drop_path_rate, sum(depths)).tolist())
+        rates = np.linspace(0.0, drop_path_rate, sum(depths)).tolist()
         grid, levels, module = image_size // patch_size, [], None
         self.patch_embed = options.patches(3, embed_dims[0], patch_size, rngs=rngs)
         for i, (channels, heads, depth) in enumerate(
@@ -118,13 +120,13 @@ class NestBackbone(nnx.Module):
                 module = InteractionModule(*wider, branch, pool_padding, options=options, rngs=rngs)
                 grid //= 2
             layers = [
-                TransformerLayer(
-                    channels, heads, mlp_ratio, next(rates), options=options, rngs=rngs
-                )
+                TransformerLayer(channels, heads, mlp_ratio, options=options, rngs=rngs)
                 for _ in range(depth)
             ]
+            first = sum(depths[:i])
+            own = rates[first : first + depth]
             position_shape = (1, (grid // block_side) ** 2, block_side**2, channels)
-            levels.append(Level(module, layers, block_side, position_shape, remat))
+            levels.append(Level(module, layers, own, block_side, position_shape, remat))
         self.levels = nnx.List(levels)
         self.norm = options.norm(embed_dims[-1], rngs=rngs)
         self.width, self.grid = embed_dims[-1], grid
@@ -150,7 +152,7 @@ class NestBackbone(nnx.Module):
         """
         if after == "features":
             return {"features": x}
-        rates = [layer.drop_path_rate for level in self.levels for layer in level.layers]
+        rates = [rate for level in self.levels for rate in level.drop_path_rates]
         scales = None if key is None else branch_scales(rates, key, len(x))
         if after is None:
             self._check_images(x)

@@ -55,19 +55,24 @@ def whole(params: Tree) -> Tree:
 
 
 def call_in_turn(
-    layers: Sequence[Any], remat: str, x: jax.Array, scales: jax.Array | None
+    layers: Sequence[Any],
+    remat: str,
+    x: jax.Array,
+    scales: jax.Array | None,
+    rates: Sequence[float],
 ) -> jax.Array:
-    """Calls layers that differ in their parameters alone one after the other, as `call`.
+    """Calls layers one after the other, as `call`.
 
-    Each gets (x, its entry of `scales` or None). The first is traced for all of them, and XLA gets
-    the same program. With `remat` they are the body of one loop: otherwise XLA may recompute all of
-    them at once, and then no memory is saved.
+    Each gets (x, its entry of `scales`, or None where its rate is 0). Those that differ in their
+    parameters alone are traced once, and XLA gets the same program. With `remat` all have to be such
+    ones, and are the body of one loop: otherwise XLA may recompute all of them at once, and then no
+    memory is saved.
     """
     if remat == "none":
-        first, _ = nnx.split(layers[0])
         for i, layer in enumerate(layers):
-            own = None if scales is None or layer.drop_path_rate == 0 else scales[i]
-            x = _traced_once(first, _gather.get(), nnx.split(layer)[1], x, own)
+            graphdef, params = nnx.split(layer)
+            own = None if scales is None or rates[i] == 0 else scales[i]
+            x = _traced_once(graphdef, _gather.get(), params, x, own)
         return x
     if len(layers) == 1:
         return call(layers[0], remat, x, None if scales is None else scales[0])

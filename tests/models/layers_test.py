@@ -62,7 +62,7 @@ def test_a_width_that_the_heads_do_not_divide_is_refused():
 
 
 def test_a_layer_with_both_branches_dropped_is_the_identity():
-    module = TransformerLayer(8, 2, 4.0, 0.5, options=LayerOptions(), rngs=nnx.Rngs(0))
+    module = TransformerLayer(8, 2, 4.0, options=LayerOptions(), rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 1, 4, 8))
     y = randomized(module)(x, jnp.asarray([[0.0, 2.0], [0.0, 2.0]]))
     np.testing.assert_array_equal(y[0], x[0])
@@ -72,7 +72,7 @@ def test_a_layer_with_both_branches_dropped_is_the_identity():
 @pytest.mark.parametrize("gelu", ["exact", "tanh"])
 def test_a_layer_equals_its_definition_written_out(gelu):
     module = randomized(
-        TransformerLayer(8, 2, 2.0, 0.0, options=LayerOptions(gelu=gelu), rngs=nnx.Rngs(0))
+        TransformerLayer(8, 2, 2.0, options=LayerOptions(gelu=gelu), rngs=nnx.Rngs(0))
     )
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 8))
 

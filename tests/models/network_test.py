@@ -157,5 +157,5 @@ def test_images_of_another_size_are_refused():
 
 def test_stochastic_depth_rises_linearly_over_the_layers():
     model = nnx.eval_shape(lambda: build(depths=(2, 3), drop_path_rate=0.5))
-    rates = [layer.drop_path_rate for level in model.backbone.levels for layer in level.layers]
+    rates = [rate for level in model.backbone.levels for rate in level.drop_path_rates]
     np.testing.assert_allclose(rates, [0, 0.125, 0.25, 0.375, 0.5])

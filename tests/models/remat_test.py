@@ -11,7 +11,7 @@ from flax import nnx
 
 from hybridhash_jax import models
 from hybridhash_jax.models.layers import Mlp
-from hybridhash_jax.models.remat import call_in_turn
+from hybridhash_jax.models.remat import call_in_turn, gathered_by
 
 SIZES: dict[str, Any] = {
     "image_size": 8, "patch_size": 2, "embed_dims": (8, 16), "num_heads": (2, 4),
@@ -85,24 +85,53 @@ def test_equal_layers_are_traced_once(remat, monkeypatch):
     monkeypatch.setattr(Mlp, "__call__", lambda self, x: calls.append(x.shape) or whole(self, x))
     sizes: Any = {"depths": (4, 3), "embed_dims": (8, 24)}
     graphdef, params = nnx.split(nnx.eval_shape(lambda: build_hashing(remat, **sizes)))
-    # No other test has five images, whose trace would be kept.
-    jax.make_jaxpr(_apply, static_argnums=0)(graphdef, params, images(5))
+    jax.clear_caches()
+    jax.make_jaxpr(_apply, static_argnums=0)(graphdef, params, images(2))
     assert len(calls) == 2  # one a level
+    jax.clear_caches()
+
+
+def test_what_was_traced_without_gathering_is_not_taken_with_it():
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: build_hashing("none", depths=(3, 2))))
+
+    def trace() -> None:
+        jax.make_jaxpr(lambda params: nnx.merge(graphdef, params)(images(2)))(params)
+
+    def gathered() -> int:
+        """How often parameters are gathered in a trace."""
+        calls = []
+        with gathered_by(lambda params: calls.append(params) or params):
+            trace()
+        return len(calls)
+
+    jax.clear_caches()
+    alone = gathered()
+    trace()
+    assert gathered() == alone > 2
+
+
+def test_a_layer_that_was_changed_is_traced_by_itself():
+    network: Any = build_hashing("none", depths=(3, 1))
+    before = network(images(2))
+    network.backbone.levels[0].layers[1].mlp.gelu = "tanh"
+    assert np.abs(network(images(2)) - before).max() > 0
 
 
 def test_equal_layers_are_the_program_of_layers_one_by_one():
     graphdef, params = nnx.split(nnx.eval_shape(lambda: build_hashing("none", depths=(3, 1))))
+
+    rates = (0.0, 0.1, 0.2)
 
     def layers_of(params) -> Any:
         network: Any = nnx.merge(graphdef, params)
         return network.backbone.levels[0].layers
 
     def in_turn(params, x, scales):
-        return call_in_turn(layers_of(params), "none", x, scales)
+        return call_in_turn(layers_of(params), "none", x, scales, rates)
 
     def one_by_one(params, x, scales):
         for i, layer in enumerate(layers_of(params)):
-            x = layer(x, scales[i] if layer.drop_path_rate else None)
+            x = layer(x, scales[i] if rates[i] else None)
         return x
 
     def program(function):

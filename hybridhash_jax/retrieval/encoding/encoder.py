@@ -161,7 +161,7 @@ class Encoder:
                     on_images(len(batch))
 
         fitted = label_free.fit(program, bits, crops(), seed)
-        parts = label_free.parts_of(program, weights, fitted, used, seed)
+        parts = label_free.parts_of(program, weights, fitted, used, int(seed))
         return cls(parts, {label_free.FILE: label_free.to_bytes(fitted)})
 
     def check(self, model: Model, where: str) -> None:

@@ -94,8 +94,13 @@ def _check_request(request: Request, model: "index_room.Model") -> None:
             "make another index"
         )
     seed = model.source.get("seed")
-    if request.seed not in (None, seed) and (seed is not None or "workdir" in model.source):
-        of = "of a trained network" if seed is None else f"fitted with seed {seed}"
+    if request.seed not in (None, seed):
+        of = (
+            "fitted with a seed that it does not tell"
+            if seed is None
+            else f"fitted with seed {seed}"
+        )
+        of = "of a trained network" if "workdir" in model.source else of
         raise EncoderError(
             f"{request.index} has codes {of}; leave --seed={request.seed} out, or make another index"
         )

@@ -16,7 +16,7 @@ from hybridhash_jax.retrieval.encoding.errors import EncoderError
 from hybridhash_jax.retrieval.encoding.prepare import Preparation, thumbnail
 from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.retrieval.encoding.unreadable import FILE, read_unreadable
-from hybridhash_jax.retrieval.index import IndexFileError, open_index, open_writer
+from hybridhash_jax.retrieval.index import IndexFileError, create_index, open_index, open_writer
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions, decode_image
 from input_pipeline.images.transforms import ImageTransform
@@ -355,6 +355,22 @@ def test_an_index_that_another_writes_to_or_that_has_other_codes_is_refused(
     assert "0 encoded, 6 unchanged" in run(root, tmp_path / "x.idx", bits=24, seed=7)
     with pytest.raises(EncoderError, match="codes of means, not of a run"):
         run(root, tmp_path / "x.idx", workdir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "codes"),
+    [
+        ({"kind": "label-free"}, "fitted with a seed that it does not tell"),
+        ({"kind": "label-free", "seed": None}, "fitted with a seed that it does not tell"),
+        ({"kind": "workdir", "workdir": "w", "checkpoint": 1}, "of a trained network"),
+    ],
+)
+def test_a_seed_that_cannot_be_compared_is_refused(root, tmp_path, source, codes):
+    made = FakeEncoder()
+    model = dataclasses.replace(made.model, source=source)
+    create_index(tmp_path / "x.idx", model, root, made.files)
+    with pytest.raises(EncoderError, match=f"codes {codes}; leave --seed=0 out"):
+        run(root, tmp_path / "x.idx", seed=0)
 
 
 def test_the_command_says_what_is_wrong_in_one_line(root, tmp_path, encoder, capsys):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from flax import nnx
 from hybridhash_jax import models
 from hybridhash_jax.methods.unsupervised import ITQ
 from hybridhash_jax.parameters import by_path
-from hybridhash_jax.retrieval.encoding import label_free
+from hybridhash_jax.retrieval.encoding import label_free, making
 from hybridhash_jax.retrieval.encoding.encoder import Encoder
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
+from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.retrieval.index import IndexFileError, create_index, open_index
 from input_pipeline.images.transforms import ImageTransform
+from tests.retrieval.encoding.fakes import FakeEncoder
 
 program_of = functools.cache(label_free.create_program)
 
@@ -87,6 +90,22 @@ def test_the_sample_is_drawn_by_the_seed(images, monkeypatch):
     assert models_[0].fingerprint != models_[2].fingerprint
     assert "fitted to 30 images" in models_[0].name
     assert models_[2].source["seed"] == 1
+
+
+def test_the_seed_that_is_asked_for_is_taken(tmp_path, monkeypatch):
+    asked: list[int] = []
+
+    def unsupervised(files, bits, seed, **options):
+        asked.append(seed)
+        return FakeEncoder()
+
+    monkeypatch.setattr(Encoder, "unsupervised", unsupervised)
+    monkeypatch.setattr(making, "keep_programs", lambda workdir: None)
+    paths: Any = [b"a.png"] * 40
+    for seed in (None, 7):
+        request = Request(str(tmp_path), tmp_path / "x.idx", bits=16, seed=seed)
+        making.new_encoder(request, tmp_path, paths, lambda line: None)
+    assert asked == [0, 7]
 
 
 def test_too_few_images_for_the_bits_are_told_with_what_would_do(images, tmp_path):
