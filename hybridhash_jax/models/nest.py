@@ -105,7 +105,7 @@ class NestBackbone(nnx.Module):
         self.image_size = image_size
         self.pool_padding = pool_padding
         self.remat = remat
-        rates = np.linspace(0.0, drop_path_rate, sum(depths)).tolist()
+        rates = iter(np.linspace(0.0, drop_path_rate, sum(depths)).tolist())
         grid, levels, module = image_size // patch_size, [], None
         self.patch_embed = options.patches(3, embed_dims[0], patch_size, rngs=rngs)
         for i, (channels, heads, depth) in enumerate(
@@ -123,8 +123,7 @@ class NestBackbone(nnx.Module):
                 TransformerLayer(channels, heads, mlp_ratio, options=options, rngs=rngs)
                 for _ in range(depth)
             ]
-            first = sum(depths[:i])
-            own = rates[first : first + depth]
+            own = [next(rates) for _ in layers]
             position_shape = (1, (grid // block_side) ** 2, block_side**2, channels)
             levels.append(Level(module, layers, own, block_side, position_shape, remat))
         self.levels = nnx.List(levels)

@@ -119,7 +119,6 @@ def test_a_layer_that_was_changed_is_traced_by_itself():
 
 def test_equal_layers_are_the_program_of_layers_one_by_one():
     graphdef, params = nnx.split(nnx.eval_shape(lambda: build_hashing("none", depths=(3, 1))))
-
     rates = (0.0, 0.1, 0.2)
 
     def layers_of(params) -> Any:

@@ -95,12 +95,12 @@ def _check_request(request: Request, model: "index_room.Model") -> None:
         )
     seed = model.source.get("seed")
     if request.seed not in (None, seed):
-        of = (
-            "fitted with a seed that it does not tell"
-            if seed is None
-            else f"fitted with seed {seed}"
-        )
-        of = "of a trained network" if "workdir" in model.source else of
+        if model.source.get("kind") == "workdir":
+            of = "of a trained network"
+        elif seed is None:
+            of = "fitted with a seed that it does not tell"
+        else:
+            of = f"fitted with seed {seed}"
         raise EncoderError(
             f"{request.index} has codes {of}; leave --seed={request.seed} out, or make another index"
         )

@@ -380,13 +380,13 @@ def test_the_command_says_what_is_wrong_in_one_line(root, tmp_path, encoder, cap
     assert command.main([str(tmp_path / "nowhere"), index]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
-    seeds = (["--seed=0", "--workdir=x"], ["--seed=0", "--like=x"])
     for bad in (
         ["--shard=3/2"],
         ["--bits=0"],
         ["--bits=8", "--workdir=x"],
         ["--checkpoint=5"],
-        *seeds,
+        ["--seed=0", "--workdir=x"],
+        ["--seed=0", "--like=x"],
     ):
         with pytest.raises(SystemExit) as stopped:
             command.main([str(root), index, *bad])
