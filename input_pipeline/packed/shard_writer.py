@@ -55,8 +55,10 @@ def write_shard(
     """
     digest, count, left_out = hashlib.sha256(), 0, []
     part = path.with_name(path.name + INCOMPLETE_SUFFIX)
-    writer = ArrayRecordWriter(os.fspath(part), _WRITER_OPTIONS)
+    writer = None
     try:
+        # In the block: Ctrl-C may come in the moment in which the file is made.
+        writer = ArrayRecordWriter(os.fspath(part), _WRITER_OPTIONS)
         for image, data in images:
             if isinstance(data, UnreadableImage):
                 left_out.append((image, str(data)))
@@ -82,7 +84,7 @@ def write_shard(
         return shard
     finally:
         with contextlib.suppress(RuntimeError, OSError):
-            if writer.is_open():
+            if writer is not None and writer.is_open():
                 writer.close()
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.decode import DecodeOptions
+from input_pipeline.packed import shard_writer
 from input_pipeline.packed.shard_writer import complete_shard, prepare_image, write_shard
 from tests.input_pipeline.packed.packed_sets import make_image
 
@@ -68,6 +69,17 @@ def test_a_shard_with_an_unreadable_image_is_not_written_but_seen_through(tmp_pa
     shard = write_shard(tmp_path / "shard", images(), encode, skip=False)
     assert shard.left_out == ((1, "broken"), (3, "broken"))
     assert seen == [0, 1, 2, 3]
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_while_the_file_is_made_leaves_none(tmp_path, monkeypatch):
+    def make_and_interrupt(path, options):
+        Path(path).touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shard_writer, "ArrayRecordWriter", make_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_shard(tmp_path / "shard", [(0, b"image")], encode, skip=False)
     assert not list(tmp_path.iterdir())
 
 
