@@ -199,7 +199,7 @@ def limit_line(mesh: Mesh) -> str:
         return f"{limit}is free"
     return (
         f"{limit}JAX may take: 75 % of a GPU's memory, unless the environment variable "
-        "XLA_PYTHON_CLIENT_MEM_FRACTION gives another share, for example 0.95"
+        "XLA_CLIENT_MEM_FRACTION gives another share, for example 0.95"
     )
 
 

@@ -116,6 +116,8 @@ def check_outputs(parser: argparse.ArgumentParser, **files: str | None) -> None:
     """Refuses files that cannot be written, images, and one file for two; before the work."""
     given = {name: file for name, file in files.items() if file}
     for name, file in given.items():
+        if file == "-":
+            parser.error(f"--{name}=-; give a file, or /dev/stdout for standard output")
         # A file is replaced by one that is written beside it; a device or a pipe is written to.
         special = is_special(file)
         written = file if special else os.path.dirname(file) or "."

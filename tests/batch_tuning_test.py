@@ -175,4 +175,4 @@ def test_the_limit_of_a_device_that_does_not_say_is_unknown():
 def test_the_limit_of_a_gpu_is_said_with_what_raises_it():
     line = limit_line(cast(Any, types.SimpleNamespace(local_devices=[Gpu()])))
     assert line.startswith("limit: 900 MiB a device, 90 % of what JAX may take: 75 % of a GPU")
-    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" in line
+    assert " XLA_CLIENT_MEM_FRACTION " in line

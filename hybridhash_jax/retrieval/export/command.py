@@ -19,6 +19,11 @@ from input_pipeline.atomic_file import is_special
 from input_pipeline.commands import Parser, expanded, make_parser, run_command
 
 URL = "HYBRIDHASH_EXPORT_URL"
+# Flags of some targets alone.
+_ONLY_OF = {
+    SERVERS: ("url", "name", "batch", "replace"),
+    ("faiss", *SERVERS): ("kind", "lists", "probes"),
+}
 _MOST = 10_000  # Milvus gives at most 16,384
 _EXAMPLES = """\
   hybridhash export --index=pictures.idx --to=parquet --output=codes.parquet
@@ -103,6 +108,11 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
             parser.error(f"--to={options.to} needs --{name}")
     if server and options.output:
         parser.error(f"--to={options.to} writes no file; leave --output out")
+    for targets, names in _ONLY_OF.items():
+        given = [x for x in names if getattr(options, x) != parser.get_default(x)]
+        if given and options.to not in targets:
+            flags = ", ".join(f"--{name}" for name in given)
+            parser.error(f"--to={options.to} does not use {flags}; leave that out")
     for name, least in (("batch", 1), ("check", 0), ("k", 1), ("lists", 1), ("probes", 1)):
         value = getattr(options, name)
         if value is not None and value < least:

@@ -19,6 +19,13 @@ from tests.retrieval.index.made import MODEL, make
         (["--to=npz", "--output=/dev/null"], "is no file; give one that can be read again"),
         (["--to=npz", "--output=x.npz", "--columns=path,size"], "accepted: path, label"),
         (["--to=faiss", "--output=x", "--kind=exact", "--lists=4"], "are of --kind=ivf"),
+        (["--to=npz", "--output=-"], "--output=-; give a file, or /dev/stdout"),
+        (["--to=npz", "--output=x", "--url=http://me:h1dden@x"], "npz does not use --url; leave"),
+        (["--to=parquet", "--output=x", "--kind=exact"], "parquet does not use --kind; leave"),
+        (
+            ["--to=faiss", "--output=x", "--name=t", "--replace"],
+            "faiss does not use --name, --repl",
+        ),
         (["--to=npz", "--output=x", "--k=0"], "--k=0; give 1 or more"),
         (["--to=milvus", "--url=http://x", "--name=a-b"], "letters, digits and _"),
         (["--to=milvus", "--ulr=http://me:h1dden@x"], "unrecognized arguments: --ulr=http://***@x"),

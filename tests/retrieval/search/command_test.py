@@ -245,6 +245,12 @@ def test_the_run_may_have_moved(index, tmp_path, blue, capsys, monkeypatch):
     assert "elsewhere is no folder" in capsys.readouterr().err
 
 
+def test_a_page_on_standard_output_has_a_name(index, blue, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(f"--index={index}", blue, "--html=-")
+    assert "--html=-; give a file, or /dev/stdout for standard output" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["--html", "--output"])
 def test_an_answer_does_not_replace_an_image(index, blue, option, capsys):
     before = Path(blue).read_bytes()
