@@ -50,11 +50,25 @@ def create_method(config: Config, total_steps: int | None = None) -> Method:
     return kind(**{name: value for name, value in given.items() if name in names})
 
 
+# Of the optimizer's fields, what "published" has where the recipe of a method does not say.
+_PLAIN = {
+    "optimizer.schedule": "constant",
+    "optimizer.warmup_epochs": 0.0,
+    "optimizer.weight_decay_exclude": (),
+    "optimizer.clip_norm": None,
+    "optimizer.momentum": 0.9,
+    "optimizer.nesterov": False,
+    "optimizer.beta1": 0.9,
+    "optimizer.beta2": 0.999,
+    "optimizer.learning_rate_factors": (),
+}
+
+
 def with_recipe(config: Config, given: Collection[str] = ()) -> Config:
     """A copy in which the fields that method.recipe stands for are filled in, and it is None.
 
-    Fields in `given`, by dotted name, stay as they are. A ConfigError for a recipe that the method
-    does not have.
+    Fields in `given`, by dotted name, stay as they are. "published" leaves nothing of the optimizer
+    to the configuration but what is frozen. A ConfigError for a recipe that the method does not have.
     """
     name, kind = config.method.recipe, METHODS.get(config.method.name)
     if name not in (None, *RECIPES):
@@ -68,7 +82,8 @@ def with_recipe(config: Config, given: Collection[str] = ()) -> Config:
             f"method.name={config.method.name} has no recipe {name!r}; these have: {', '.join(has)}"
         )
     filled.method.recipe = None
-    for field, value in kind.recipes.get(name, {}).items():
+    plain = _PLAIN if name == "published" else {}
+    for field, value in (plain | kind.recipes.get(name, {})).items():
         if field not in given:
             group, _, last = field.rpartition(".")
             (filled[group] if group else filled)[last] = value

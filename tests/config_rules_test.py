@@ -256,6 +256,27 @@ def test_a_recipe_fills_in_what_no_flag_gives():
     assert (published.optimizer.name, published.batch_size) == ("adam", config.batch_size)
 
 
+@pytest.mark.parametrize("base", [cifar10_features, digits])
+@pytest.mark.parametrize("name", [x for x in METHODS if "published" in METHODS[x].recipes])
+def test_a_published_recipe_is_the_same_on_every_configuration(base, name):
+    """What one warms up, clips or leaves without decay for its own recipe is not the authors'."""
+    found, plain = [], default.get_config()
+    for config in (base.get_config(), plain):
+        config.method.name, config.method.recipe = name, "published"
+        found.append(with_recipe(config).optimizer.to_dict())
+    for optimizer in found:
+        # Used by other optimizers or schedules than this recipe's.
+        for field in ("frozen", "step_epochs", "step_factor"):
+            if field == "frozen" or optimizer["schedule"] != "step":
+                del optimizer[field]
+    assert found[0] == found[1]
+    kept = base.get_config()
+    kept.method.name, kept.method.recipe = name, "published"
+    assert with_recipe(kept, {"optimizer.warmup_epochs"}).optimizer.warmup_epochs == (
+        kept.optimizer.warmup_epochs
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "recipe", "why"),
     [

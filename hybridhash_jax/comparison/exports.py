@@ -86,11 +86,13 @@ def _cell(cell: Mapping[str, Any] | None) -> str:
         return "--"
     mean = f"{cell['mean']:.3f}"
     mean = rf"\textbf{{{mean}}}" if cell["leads"] else mean
-    return mean if cell["deviation"] is None else rf"{mean} $\pm$ {cell['deviation']:.3f}"
+    spread = "" if cell["deviation"] is None else rf" $\pm$ {cell['deviation']:.3f}"
+    partly = f" ({cell['partly']})" if cell["partly"] else ""
+    return f"{mean}{spread}{partly}"
 
 
 def to_text(comparison: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]]) -> str:
-    """The table in a terminal; * marks a lead that exceeds the deviations."""
+    """The table in a terminal; * marks a lead that exceeds the deviations, ? seeds that are missing."""
     rows = [("", *(f"{bits} bits" for bits in comparison["lengths"]))]
     for block in blocks:
         rows.append((f"[{block['name']}]",))
@@ -101,6 +103,8 @@ def to_text(comparison: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]]) 
     lines = [f"{row[0]:<{width}}" + "".join(f"{x:>18}" for x in row[1:]) for row in rows]
     if any("*" in line for line in lines):
         lines.append("* leads its group by more than both deviations")
+    if any("?" in line for line in lines):
+        lines.append("? of fewer seeds than asked for, so it leads nothing")
     return "\n".join([f"{comparison['title']}, {comparison['measure']}", *lines])
 
 
@@ -108,7 +112,7 @@ def _plain_cell(cell: Mapping[str, Any] | None) -> str:
     if cell is None:
         return "-"
     spread = "" if cell["deviation"] is None else f" +- {cell['deviation']:.4f}"
-    return f"{cell['mean']:.4f}{spread}{'*' if cell['leads'] else ' '}"
+    return f"{cell['mean']:.4f}{spread}{'?' if cell['partly'] else '*' if cell['leads'] else ' '}"
 
 
 def escape(text: str) -> str:

@@ -20,7 +20,8 @@ def make_blocks(cells: Cells, lengths: Sequence[int]) -> list[dict[str, Any]]:
     Returns:
       Blocks with supervision, name and rows, the best row first (by the mean over all lengths,
       those that lack a length after the others). A row has method, title, paper, and cells: those
-      of `cells` by length, None where there is none, each with `leads`, see `leaders`.
+      of `cells` by length, None where there is none, each with `leads`, see `leaders`, and
+      `partly`, such as "2 of 3 seeds", empty where none is missing.
     """
     blocks: list[dict[str, Any]] = []
     for supervision, name in BLOCKS.items():
@@ -45,17 +46,24 @@ def _row(
     return {
         **{name: first[name] for name in ("method", "title", "paper")},
         "cells": [
-            dict(own[bits]) | {"leads": ahead.get(bits) == method} if bits in own else None
+            _shown(own[bits], leads=ahead.get(bits) == method) if bits in own else None
             for bits in lengths
         ],
         "found": [cell["mean"] for cell in own.values()],
     }
 
 
+def _shown(cell: Mapping[str, Any], *, leads: bool) -> dict[str, Any]:
+    found, missing = len(cell["values"]), cell["seeds_missing"]
+    partly = f"{found} of {found + missing} seeds" if missing else ""
+    return {**cell, "leads": leads, "partly": partly}
+
+
 def leaders(cells: Cells) -> dict[int, str]:
     """By length the method whose lead over the second exceeds the larger of both deviations.
 
-    Where that is not so, where a deviation is not known, or where there is only one, none leads.
+    Where that is not so, where a deviation is not known, where there is only one, or where the best
+    lacks seeds (those that diverged, perhaps), none leads.
     """
     found: dict[int, str] = {}
     for bits in {cell["bits"] for cell in cells}:
@@ -64,6 +72,8 @@ def leaders(cells: Cells) -> dict[int, str]:
         if not others:
             continue
         spreads = [one["deviation"] for one in (best, others[0])]
+        if best["seeds_missing"]:
+            continue
         if None not in spreads and best["mean"] - others[0]["mean"] > max(spreads):
             found[bits] = best["method"]
     return found

@@ -169,7 +169,9 @@ class KeptFeatures:
             with store.writing():
                 missing = store.missing(sums)  # another process may have added some
                 if len(missing):
-                    self._fill(store, params, rows[missing], sums[missing], batches, should_stop)
+                    self._fill(
+                        store, params, names, rows[missing], sums[missing], batches, should_stop
+                    )
         places = np.full(len(self.dataset.labels), -1, np.int64)
         # Images that could not be decoded have none.
         absent = {sums[position].tobytes() for position in store.missing(sums).tolist()}
@@ -183,6 +185,7 @@ class KeptFeatures:
         self,
         store: FeatureStore,
         params: Any,
+        names: Sequence[str],
         rows: np.ndarray,
         sums: np.ndarray,
         batches: Callable[[np.ndarray], Any],
@@ -205,7 +208,8 @@ class KeptFeatures:
                 images = sharding.put_batch({"image": batch["image"]}, self.mesh)["image"]
                 count = min(len(batch["mask"]), len(rows) - done)
                 found = np.asarray(self._compute(params, images))[:count]
-                own, mask = sums[done : done + count], batch["mask"][:count]
-                store.append(own[mask], found[mask])
+                now, mask = slice(done, done + count), batch["mask"][:count]
+                told_of = [names[row] for row in rows[now][mask]]
+                store.append(sums[now][mask], found[mask], told_of)
                 done += count
                 told.update(count)

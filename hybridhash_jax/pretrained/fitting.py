@@ -42,15 +42,22 @@ def fit(source: Source, target: Target, allow_missing: Sequence[str] = ()) -> Fi
         Row(_UNEXPLAINED, name, "nothing this program knows", f"{shape} in the file")
         for name, shape in source.unknown.items()
     ]
+    # Two kinds of hash head have paths in common, which mean different things.
+    other_head = _other_hash_head(source, target)
+    shared = {
+        path
+        for path in source.arrays
+        if path in target.shapes and not (other_head and path.startswith("hash_head/"))
+    }
     for path in source.arrays:
-        if path not in target.shapes:
+        if path not in shared:
             rows.append(_without_place(path, source, target))
             continue
         row, array = _place(path, source, target)
         rows.append(row)
         if array is not None:
             arrays[path] = np.asarray(array, np.float32)
-    rows += [_drawn(path, source, target) for path in target.shapes if path not in source.arrays]
+    rows += [_drawn(path, source, target) for path in target.shapes if path not in shared]
     return Fitted(_allow(rows, source, target, allow_missing), arrays)
 
 

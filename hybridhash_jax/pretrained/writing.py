@@ -75,14 +75,18 @@ def encode(
         else:
             kept[name] = array
     heads = source.heads
-    if ending == ".flax" or not source.heads_fastest:
-        heads = _all_heads(source, kept, num_heads)
     if ending == ".flax":
         kind = "Google NesT"
-        ordered = _reorder(kept, heads, layouts.heads_slowest) if source.heads_fastest else kept
+        # HybridHash's own branch has no place there, so its heads need not be known.
+        plain = {path: array for path, array in kept.items() if "/global_branch/" not in path}
+        heads = _all_heads(source, plain, num_heads)
+        ordered = _reorder(plain, heads, layouts.heads_slowest) if source.heads_fastest else plain
         tensors, homeless = google_names.to_theirs(ordered, heads)
+        homeless = [*homeless, *(path for path in kept if path not in plain)]
         data = google_files.write(tensors)
     else:
+        if not source.heads_fastest:
+            heads = _all_heads(source, kept, num_heads)
         ordered = kept if source.heads_fastest else _reorder(kept, heads, layouts.heads_fastest)
         tensors, homeless = _to_torch(ordered)
         hybrid = any(map(torch_names.is_of_hybridhash, tensors))

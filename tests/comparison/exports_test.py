@@ -71,6 +71,17 @@ def test_a_line_break_in_a_name_ends_no_comment():
     assert text.splitlines()[0].startswith("% cifar10 100% 50%")
 
 
+def test_missing_seeds_are_marked_in_latex_and_in_the_terminal():
+    cells = [cell("a", 16, [0.5, 0.5], seeds_missing=1), cell("b", 16, [0.3, 0.4, 0.5])]
+    blocks = make_blocks(cells, [16])
+    text = exports.to_latex(comparison(cells), blocks)
+    assert r"A & 0.500 $\pm$ 0.000 (2 of 3 seeds) \\" in text
+    assert r"B & 0.400 $\pm$ 0.100 \\" in text
+    *_, row, other, legend = exports.to_text(comparison(cells), blocks).splitlines()
+    assert row.split() == ["A", "0.5000", "+-", "0.0000?"] and other.endswith("0.1000 ")
+    assert legend.startswith("? of fewer seeds")
+
+
 def test_the_terminal_marks_a_lead_and_gaps():
     cells = [cell("a", 16, [0.5, 0.5]), cell("b", 16, [0.3, 0.4]), cell("b", 32, [0.3, 0.4])]
     lines = exports.to_text(comparison(cells), make_blocks(cells, [16, 32])).splitlines()

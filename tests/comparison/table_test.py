@@ -24,6 +24,15 @@ def test_the_best_leads_only_by_more_than_both_deviations(best, second, leads):
     assert leaders(cells) == ({16: "b"} if leads else {})
 
 
+def test_a_method_that_lacks_seeds_leads_nothing_and_says_so():
+    cells = [cell("a", 16, [0.7, 0.7], seeds_missing=1), cell("b", 16, [0.5, 0.5, 0.5])]
+    assert leaders(cells) == {}
+    first, second = make_blocks(cells, [16])[0]["rows"]
+    assert (first["cells"][0]["partly"], second["cells"][0]["partly"]) == ("2 of 3 seeds", "")
+    cells = [cell("a", 16, [0.4, 0.4], seeds_missing=1), cell("b", 16, [0.5, 0.5, 0.5])]
+    assert leaders(cells) == {16: "b"}
+
+
 def test_one_method_alone_leads_nothing():
     assert leaders([cell("a", 16, [0.5, 0.5])]) == {}
 

@@ -154,6 +154,15 @@ def test_what_google_s_format_cannot_hold_is_refused_unless_left_out(capsys, run
     assert set(loaded.names("newly initialised")) == {"head/kernel", "head/bias"}
 
 
+def test_what_has_no_place_is_named_before_its_heads_are_asked_for(capsys, tmp_path):
+    """The authors' files do not tell the heads of the global branch, which Google's cannot hold."""
+    tensors = load_file(GOLDEN / "tiny16_spatial.safetensors")
+    save_file(tensors, tmp_path / "untold.safetensors")
+    heads = "--num_heads=1,2,4"
+    message = refused(capsys, tmp_path / "untold.safetensors", tmp_path / "x.flax", heads)
+    assert "global_branch" in message and "--leave_out" in message
+
+
 def test_a_hash_net_without_global_branches_keeps_the_authors_names(capsys, runs, tmp_path):
     out = tmp_path / "x.safetensors"
     converted(capsys, runs / "plain", out)

@@ -13,6 +13,8 @@ from hybridhash_jax.configured import MethodParameters
 from hybridhash_jax.parameters import parameter_paths
 from hybridhash_jax.pretrained import positions
 from hybridhash_jax.pretrained.account import ACTIONS, LEFT_OUT, LOADED, NEW, TRANSFORMED, group
+from hybridhash_jax.pretrained.fitting import fit
+from hybridhash_jax.pretrained.network import describe_network
 from hybridhash_jax.pretrained.writing import encode
 from tests.pretrained.pretrained_files import (
     assert_same,
@@ -116,6 +118,19 @@ def test_other_bits_draw_only_the_last_layer_anew(folder):
     for path, array in parameters(model).items():
         expected = drawn if path.startswith("hash_head/to_bits") else original
         np.testing.assert_array_equal(array, expected[path], err_msg=path)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("layer_norm_tanh", "batch_norm"), ("batch_norm", "layer_norm_tanh"), ("linear", "batch_norm")],
+)
+def test_of_a_hash_head_of_another_kind_nothing_is_taken(theirs, ours):
+    """Also not what has the same name and shape in both."""
+    file = fit(source_of(small_network(head=theirs)), describe_network(small_network(head=ours)))
+    rows = [row for row in file.rows if row.name.startswith("hash_head/")]
+    assert {row.action for row in rows} == {LEFT_OUT, NEW}
+    assert not any(path.startswith("hash_head/") for path in file.arrays)
+    assert any(path.startswith("levels/") for path in file.arrays)
 
 
 def test_a_plain_nest_fills_all_but_what_hybridhash_adds(folder):

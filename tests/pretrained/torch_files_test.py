@@ -6,6 +6,7 @@ PyTorch is no requirement here, so the files are built from the pickle opcodes i
 import io
 import pathlib
 import pickle
+from typing import IO, cast
 
 import ml_dtypes
 import numpy as np
@@ -35,6 +36,33 @@ from tests.pretrained.torch_pickles import (
 @pytest.fixture(name="path")
 def fixture_path(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "weights.bin"
+
+
+class Bucket:
+    """A file as a bucket gives it: no path of this machine."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+    def open(self, mode: str) -> IO[bytes]:
+        return cast(IO[bytes], self._path.open(mode))
+
+    def read_bytes(self) -> bytes:
+        return self._path.read_bytes()
+
+
+def test_a_safetensors_file_in_a_bucket_keeps_its_metadata(path):
+    metadata = {"num_heads": "1,2,4", "gelu": "tanh"}
+    safetensors.numpy.save_file({"a": VALUES}, path, metadata)
+    for place in (path, Bucket(path)):
+        found = torch_files.read_tensors(place)
+        assert found.metadata == metadata
+        np.testing.assert_array_equal(found.tensors["a"], VALUES)
+    safetensors.numpy.save_file({"a": VALUES}, path)
+    assert torch_files.read_tensors(Bucket(path)).metadata == {}
 
 
 VALUES = np.arange(12, dtype=np.float32)

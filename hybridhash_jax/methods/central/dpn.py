@@ -7,7 +7,8 @@ of several labels one target, by bit what most of their targets have, as CSQ doe
 
 Targets may follow the codes: after every few epochs a class's target becomes the sign of the sum of
 its images' signs, 0 where they are even, of all its images or of those nearest to the old target;
-in DeepHash-pytorch outputs within the margin have no say. Here an image's sign is the last one that training saw; the authors encode all images anew.
+in DeepHash-pytorch outputs within the margin have no say. Here an image's sign is the last one that
+training saw, where the authors encode all images anew, and a target keeps what nobody has a say in.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
@@ -134,9 +135,12 @@ class DPN(Method):
         bank, share = state.bank, self.update_share
         labels = jnp.where(bank.seen[:, None], bank.labels, 0)
         least = self.margin if self.variant == "deephash" else 0.0
-        codes = updated_targets(bank.embeddings, labels, state.codes, share=share, least=least)
-        due = (state.epochs % self.update_epochs == 0) & jnp.any(labels > 0, axis=0)
-        return dataclasses.replace(state, codes=jnp.where(due[:, None], codes, state.codes))
+        codes, decided = updated_targets(
+            bank.embeddings, labels, state.codes, share=share, least=least
+        )
+        # DeepHash-pytorch makes 0 of what is not decided: early in a run that is all of all targets.
+        changed = decided & (state.epochs % self.update_epochs == 0)
+        return dataclasses.replace(state, codes=jnp.where(changed, codes, state.codes))
 
 
 def hinge_loss(
@@ -178,24 +182,26 @@ def updated_targets(
     *,
     share: float = 1.0,
     least: float = 0.0,
-) -> Float[Array, "classes K"]:
+) -> tuple[Float[Array, "classes K"], Bool[Array, "classes K"]]:
     """Each class's target as the sign of the sum of its images' signs; 0 where they are even.
 
-    With `share` below 1, of that share of its images whose signs are nearest to its old target.
-    Outputs nearer to 0 than `least` have no say.
+    With `share` below 1, of that share of its images, at least one, whose signs are nearest to its
+    old target. Outputs nearer to 0 than `least` have no say. Also returned is where any had one.
     """
     votes = jnp.where(jnp.abs(outputs) < least, 0, jnp.where(outputs >= 0, 1, -1))
     votes = votes.astype(outputs.dtype)
     present = labels > 0
     if share == 1:
-        return jnp.sign(product(present.astype(votes.dtype).T, votes.T))
+        members = present.astype(votes.dtype).T
+        return jnp.sign(product(members, votes.T)), product(members, jnp.abs(votes).T) > 0
 
-    def of_class(target_and_members: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def of_class(target_and_members: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         target, members = target_and_members
         agreement = jnp.where(members, jnp.sum(votes * target[None], axis=1), -jnp.inf)
         order = jnp.argsort(-agreement)  # stable
         count = jnp.floor(share * jnp.sum(members, dtype=votes.dtype)).astype(jnp.int32)
-        chosen = members[order] & (jnp.arange(len(order), dtype=jnp.int32) < count)
-        return jnp.sign(jnp.sum(jnp.where(chosen[:, None], votes[order], 0), axis=0))
+        chosen = members[order] & (jnp.arange(len(order), dtype=jnp.int32) < jnp.maximum(count, 1))
+        chosen_votes = jnp.where(chosen[:, None], votes[order], 0)
+        return jnp.sign(jnp.sum(chosen_votes, axis=0)), jnp.any(chosen_votes != 0, axis=0)
 
-    return cast(jax.Array, jax.lax.map(of_class, (targets, present.T)))
+    return cast(tuple[jax.Array, jax.Array], jax.lax.map(of_class, (targets, present.T)))

@@ -83,7 +83,9 @@ class CNNH(Method):
         outputs, mask, index = examples.rows.gather(batch)
         z = wide(outputs)
         values = z if self.variant == "deephash" else jnp.tanh(z)
-        return code_loss(values, rows_at(index, state, examples.rows), mask), state
+        codes = rows_at(index, state, examples.rows)
+        has_code = jnp.any(codes != 0, axis=1)  # an unreadable image's replacement has none
+        return code_loss(values, codes, mask & has_code), state
 
 
 def code_loss(

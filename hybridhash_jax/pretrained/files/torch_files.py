@@ -1,6 +1,7 @@
 """Reads weights that PyTorch users publish, without PyTorch and without running their pickles."""
 
 import io
+import json
 import os
 import pathlib
 import zipfile
@@ -68,7 +69,12 @@ def read_tensors(path: str | os.PathLike[str]) -> TensorFile:
 def _read_safetensors(place: pathlib.Path) -> TensorFile:
     try:
         if not isinstance(place, pathlib.Path):
-            return TensorFile(safetensors.numpy.load(place.read_bytes()), [], {})
+            data = place.read_bytes()
+            tensors = safetensors.numpy.load(data)
+            # Only for files on a disk the package gives the metadata: they are in the JSON header,
+            # whose length the first 8 bytes tell.
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            return TensorFile(tensors, [], header.get("__metadata__") or {})
         with safetensors.safe_open(place, "np") as file:
             metadata = file.metadata() or {}
         return TensorFile(safetensors.numpy.load_file(place), [], metadata)

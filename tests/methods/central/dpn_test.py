@@ -72,7 +72,7 @@ def test_changed_targets_equal_the_authors_code(rate, share):
         jnp.asarray(GOLDEN[name], jnp.float32)
         for name in ("update_codes", "update_labels", "centroids")
     )
-    changed = updated_targets(codes, labels, old, share=share)
+    changed, _ = updated_targets(codes, labels, old, share=share)
     np.testing.assert_array_equal(changed, GOLDEN[f"update_rate{rate}"])
 
 
@@ -80,7 +80,7 @@ def test_changed_targets_equal_the_authors_code(rate, share):
 def test_changed_targets_equal_deephash_pytorch(kind):
     outputs = np.concatenate([GOLDEN[f"dh_{kind}{number}_u"] for number in range(3)])
     labels = np.concatenate([GOLDEN[f"dh_{kind}{number}_y"] for number in range(3)])
-    changed = updated_targets(
+    changed, _ = updated_targets(
         jnp.asarray(outputs, jnp.float32),
         jnp.asarray(labels, jnp.float32),
         jnp.asarray(GOLDEN[f"dh_{kind}_targets"], jnp.float32),
@@ -102,6 +102,27 @@ def test_targets_change_after_the_epochs_asked_for_and_classes_unseen_keep_their
     second = method.end_epoch(first, step, WholeRows())
     np.testing.assert_array_equal(second.codes[:2], [[1, -1, 0, -1], [-1, 1, 1, 1]])
     np.testing.assert_array_equal(second.codes[2], state.codes[2])
+
+
+@pytest.mark.parametrize(
+    ("method", "outputs"),
+    [
+        (DPN(update_epochs=1, update_share=0.5), [[1.0, -1, 1, -1], [2, -2, -1, -3], [-1, 1, 1, 1]]),
+        (DPN(update_epochs=1, variant="deephash"), [[0.3, -0.2, 0.1, 0.5]] * 3),
+        (DPN(update_epochs=1, variant="deephash", update_share=0.5), [[0.3, -0.2, 0.1, 0.5]] * 3),
+    ],
+)
+def test_no_target_is_lost_by_a_vote_of_nobody(method, outputs):
+    """A class of one image has no half; an output within the margin has no say."""
+    labels = jax.nn.one_hot(jnp.asarray([0, 0, 1]), 2)
+    state = method.init_state(labels, 4, jax.random.key(0))
+    examples = Examples(labels, labels, jnp.ones(3, bool), jnp.arange(3))
+    step = jnp.zeros((), jnp.int32)
+    _, seen = method.loss(jnp.asarray(outputs), examples, state, step)
+    changed = method.end_epoch(seen, step, WholeRows()).codes
+    expected = state.codes if method.variant == "deephash" else np.sign(outputs)[[0, 2]]
+    np.testing.assert_array_equal(jnp.abs(changed), 1)
+    np.testing.assert_array_equal(changed[1], expected[1])
 
 
 def test_targets_are_of_the_kind_asked_for():

@@ -95,3 +95,19 @@ def test_codes_are_the_images_own():
         jnp.asarray(20 * codes[order]), examples, jnp.asarray(codes), golden_files.NO_STEP
     )
     assert float(loss) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_replacement_of_an_unreadable_image_does_not_count():
+    """It counts in a batch, but its index, n, is no row: it has no code to learn."""
+    labels, codes = np.eye(2)[[0, 1, 0]], np.asarray([[1, -1.0], [-1, 1], [1, 1]])
+    outputs = jnp.asarray([[0.5, -0.2], [0.9, 0.9]])
+    losses = [
+        CNNH().loss(
+            outputs[:count],
+            golden_files.examples_of(labels[:count], np.asarray([0, 3][:count])),
+            jnp.asarray(codes),
+            golden_files.NO_STEP,
+        )[0]
+        for count in (1, 2)
+    ]
+    assert float(losses[1]) == pytest.approx(float(losses[0]))
