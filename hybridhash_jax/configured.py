@@ -19,7 +19,7 @@ from hybridhash_jax.config_fields import Config, ConfigError
 from hybridhash_jax.config_rules import check_config
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, make_layout
-from hybridhash_jax.methods import METHODS, RECIPES, Method
+from hybridhash_jax.methods import METHODS, PLAIN, RECIPES, Method
 from hybridhash_jax.optimizer import frozen_mask, make_optimizer, make_schedule
 from hybridhash_jax.parameters import (
     constants,
@@ -50,25 +50,11 @@ def create_method(config: Config, total_steps: int | None = None) -> Method:
     return kind(**{name: value for name, value in given.items() if name in names})
 
 
-# Of the optimizer's fields, what "published" has where the recipe of a method does not say.
-_PLAIN = {
-    "optimizer.schedule": "constant",
-    "optimizer.warmup_epochs": 0.0,
-    "optimizer.weight_decay_exclude": (),
-    "optimizer.clip_norm": None,
-    "optimizer.momentum": 0.9,
-    "optimizer.nesterov": False,
-    "optimizer.beta1": 0.9,
-    "optimizer.beta2": 0.999,
-    "optimizer.learning_rate_factors": (),
-}
-
-
 def with_recipe(config: Config, given: Collection[str] = ()) -> Config:
     """A copy in which the fields that method.recipe stands for are filled in, and it is None.
 
-    Fields in `given`, by dotted name, stay as they are. "published" leaves nothing of the optimizer
-    to the configuration but what is frozen. A ConfigError for a recipe that the method does not have.
+    Fields in `given`, by dotted name, stay. "published" leaves nothing of the optimizer to `config`
+    but what is frozen. A ConfigError for a recipe that the method does not have.
     """
     name, kind = config.method.recipe, METHODS.get(config.method.name)
     if name not in (None, *RECIPES):
@@ -82,7 +68,7 @@ def with_recipe(config: Config, given: Collection[str] = ()) -> Config:
             f"method.name={config.method.name} has no recipe {name!r}; these have: {', '.join(has)}"
         )
     filled.method.recipe = None
-    plain = _PLAIN if name == "published" else {}
+    plain = PLAIN if name == "published" else {}
     for field, value in (plain | kind.recipes.get(name, {})).items():
         if field not in given:
             group, _, last = field.rpartition(".")

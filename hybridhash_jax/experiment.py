@@ -101,7 +101,7 @@ class Experiment:
         """Computes the features that are kept, or finds them, before the first batch is made."""
         if self.kept:
             batches = functools.partial(self._batches_of, self.sources)
-            self.kept.open(params, self.sources.names, self.unreadable, batches, should_stop)
+            self.kept.open(params, self.sources, self.unreadable, batches, should_stop)
 
     @property
     def vectors_id(self) -> str | None:

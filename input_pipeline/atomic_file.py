@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -49,6 +50,8 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
         with open(part, "wb") as file:
             yield file
+            file.flush()
+            sync(file.fileno())  # or a power cut might leave the new name without the content
         if target.exists():
             shutil.copymode(target, part)
         os.replace(part, target)
@@ -57,6 +60,15 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def sync(file: int) -> None:
+    """Waits until the disk holds what was written; OSError, but not where a disk cannot say so."""
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
 
 
 def is_special(path: str | os.PathLike[str]) -> bool:

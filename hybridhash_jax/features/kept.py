@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class KeptFeatures:
     def open(
         self,
         params: Any,
-        names: Sequence[str],
+        of_images: Sources,
         unreadable: Unreadable,
         batches: Callable[[np.ndarray], Any],
         should_stop: Callable[[], bool],
@@ -122,7 +122,7 @@ class KeptFeatures:
 
         Args:
           params: of the network; what is frozen never changes.
-          names: of the images, for messages.
+          of_images: the sources of the images, for their names.
           unreadable: what is known of images that cannot be read.
           batches: makes evaluation batches of some rows of the data set.
           should_stop: asked before each batch; True raises EvaluationStopped.
@@ -134,7 +134,7 @@ class KeptFeatures:
         opened = _OPENED.setdefault(self.dataset, {})
         if store.path not in opened:
             opened[store.path] = self._sources(
-                store, params, names, unreadable, batches, should_stop
+                store, params, of_images, unreadable, batches, should_stop
             )
         self.sources = opened[store.path]
         if plan.stage == "features" and len(plan.shape) == 1:
@@ -144,7 +144,7 @@ class KeptFeatures:
         self,
         store: FeatureStore,
         params: Any,
-        names: Sequence[str],
+        of_images: Sources,
         unreadable: Unreadable,
         batches: Callable[[np.ndarray], Any],
         should_stop: Callable[[], bool],
@@ -170,7 +170,7 @@ class KeptFeatures:
                 missing = store.missing(sums)  # another process may have added some
                 if len(missing):
                     self._fill(
-                        store, params, names, rows[missing], sums[missing], batches, should_stop
+                        store, params, of_images, rows[missing], sums[missing], batches, should_stop
                     )
         places = np.full(len(self.dataset.labels), -1, np.int64)
         # Images that could not be decoded have none.
@@ -179,13 +179,13 @@ class KeptFeatures:
         places[rows[there]] = store.rows(sums[there])
         reasons |= unreadable.reasons
         one = functools.partial(FeatureSource, store.array, places, reasons)
-        return Sources(one(), one(view=0), True, names)
+        return Sources(one(), one(view=0), True, of_images.names)
 
     def _fill(
         self,
         store: FeatureStore,
         params: Any,
-        names: Sequence[str],
+        of_images: Sources,
         rows: np.ndarray,
         sums: np.ndarray,
         batches: Callable[[np.ndarray], Any],
@@ -209,7 +209,7 @@ class KeptFeatures:
                 count = min(len(batch["mask"]), len(rows) - done)
                 found = np.asarray(self._compute(params, images))[:count]
                 now, mask = slice(done, done + count), batch["mask"][:count]
-                told_of = [names[row] for row in rows[now][mask]]
-                store.append(sums[now][mask], found[mask], told_of)
+                called = of_images.names_of(rows[now][mask]).tolist()
+                store.append(sums[now][mask], found[mask], called)
                 done += count
                 told.update(count)

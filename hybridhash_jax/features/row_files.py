@@ -5,7 +5,6 @@ checksum of the image, and a CRC-32 of it and the row together, which says that 
 whole. A row counts once its entry in the index is there.
 """
 
-import errno
 import itertools
 import os
 import zlib
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from input_pipeline.atomic_file import sync
 from input_pipeline.threads import available_cores, map_in_threads
 
 ROWS = "features.f16"
@@ -101,11 +101,7 @@ def _append(path: Path, data: np.ndarray) -> None:
         rest = np.ascontiguousarray(data).data.cast("B")
         while rest:
             rest = rest[os.write(file, rest) :]
-        try:
-            os.fsync(file)  # a row must be on the disk before its entry is
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOSYS):  # a file system that has none
-                raise
+        sync(file)  # a row must be on the disk before its entry is
 
 
 @contextmanager

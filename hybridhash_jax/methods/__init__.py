@@ -1,5 +1,7 @@
 """The methods by name, and what a method is."""
 
+from typing import Any
+
 from hybridhash_jax.methods.asymmetric.admh_reconstructed import ADMHReconstructed
 from hybridhash_jax.methods.asymmetric.adsh import ADSH
 from hybridhash_jax.methods.asymmetric.jldsh_reconstructed import JLDSHReconstructed
@@ -48,9 +50,20 @@ METHODS: dict[str, type[Method]] = {
 }
 
 RECIPES = ("published", "features")  # what `Method.recipes` may be called
+# What "published" has of the optimizer where the recipe of a method does not say.
+PLAIN: dict[str, Any] = {
+    "optimizer.schedule": "constant",
+    "optimizer.warmup_epochs": 0.0,
+    "optimizer.weight_decay_exclude": (),
+    "optimizer.clip_norm": None,
+    "optimizer.momentum": 0.9,
+    "optimizer.nesterov": False,
+    "optimizer.learning_rate_factors": (),
+}
 
 __all__ = [
     "METHODS",
+    "PLAIN",
     "RECIPES",
     "Classification",
     "Epoch",

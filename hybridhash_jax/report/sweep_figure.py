@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -51,9 +52,9 @@ def plot_over_bits(sweep: Mapping[str, Any], path: Target) -> None:
         for one, style in zip(baselines, itertools.cycle(("--", ":", "-."))):
             name = "\n".join(wording.lines(one["name"], 42, 2))
             axes.axhline(one["map_expected"], color=GREY, linestyle=style, label=name)
-        for (label, points), (marker, colour) in zip(published.items(), _markers(), strict=False):
+        for (label, points), (marker, colour) in zip(published, _markers(), strict=False):
             axes.plot(*zip(*points, strict=True), marker, color=colour, ms=8, label=label)
-        ticks = sorted({*bits, *(x for points in published.values() for x, _ in points)})
+        ticks = sorted({*bits, *(x for _, points in published for x, _ in points)})
         axes.set(xlabel="bits", ylabel=wording.map_name(sweep["top_k"]), xticks=ticks)
         axes.set_ylim(*_room(axes.dataLim.y0, axes.dataLim.y1))
         axes.margins(x=0.08)
@@ -71,13 +72,20 @@ def _draw_tie_band(axes: Axes, bits: Sequence[int], maps: Sequence[Mapping[str, 
     axes.plot(bits, expected, color=BLUE, marker="o", zorder=4, label=name)
 
 
-def _by_run(published: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Points of published numbers under their legend's label, which says how they were chosen."""
-    runs: dict[str, list[tuple[int, float]]] = {}
+def _by_run(published: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Published numbers of one run or table each: the legend's label, and the points."""
+    runs: dict[tuple[str, ...], list[tuple[int, float]]] = {}
     for entry in published:
-        label = "\n".join(wording.lines(f"{entry['method']}: {entry['chosen']}", 42, 3))
-        runs.setdefault(label, []).append((entry["bits"], entry["map"]))
-    return runs
+        key = tuple(entry[name] for name in ("method", "backbone", "chosen", "source"))
+        runs.setdefault(key, []).append((entry["bits"], entry["map"]))
+    alike = collections.Counter(key[:3] for key in runs)
+    found: list[tuple[str, list[tuple[int, float]]]] = []
+    for (method, backbone, chosen, source), points in runs.items():
+        text = f"{method}, {backbone}: {chosen}"
+        if alike[method, backbone, chosen] > 1:
+            text += f" ({source})"
+        found.append(("\n".join(wording.lines(text, 42, 4)), points))
+    return found
 
 
 def _markers() -> Iterable[tuple[str, str]]:

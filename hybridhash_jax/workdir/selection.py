@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from configs import default
 from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.checkpoints import (
     CheckpointError,
@@ -64,8 +65,8 @@ def choose_step(workdir: Path, which: str) -> int:
                 f"{explained(newest, error)} There are: {steps}; name one with --checkpoint=STEP"
             ) from error
         config = read_config(workdir)  # whatever else a run of an earlier version had
-        selected_by = config["evaluation"]["selected_by"]
-        step = selected_step(history, selected_by, config.get("task", "hash"))
+        own = {**default.get_config().evaluation, **config.get("evaluation", {})}
+        step = selected_step(history, own["selected_by"], config.get("task", "hash"))
         step = steps[-1] if step is None else step  # stopped before its first evaluation
     elif which.isdigit():
         step = int(which)

@@ -12,7 +12,7 @@ from pathlib import Path
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from input_pipeline.atomic_file import write_atomically
+from input_pipeline.atomic_file import sync, write_atomically
 from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.decode import DecodeOptions, decode_image, fits_in_memory
 from input_pipeline.images.transforms import shorter_side
@@ -75,7 +75,7 @@ def write_shard(
         with _explained(path):
             writer.close()  # only here errors of writing are seen
             with open(part, "rb+") as file:
-                os.fsync(file.fileno())
+                sync(file.fileno())
             size = part.stat().st_size
             shard = Shard(path.name, count, size, digest.hexdigest(), tuple(left_out))
             # Before the shard has its name: a shard with a name is a complete one.

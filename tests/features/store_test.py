@@ -231,9 +231,11 @@ def test_a_disk_that_fails_is_named(tmp_path, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     store = opened(tmp_path)
-    monkeypatch.setattr(row_files.os, "fsync", fail)
-    with store.writing(), pytest.raises(DataError, match=r"\(Input/output error\); name another"):
-        store.append(images(2), features(images(2)))
+    with store.writing():
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(DataError, match=r"\(Input/output error\); name another"):
+            store.append(images(2), features(images(2)))
+    monkeypatch.undo()
     assert len(opened(tmp_path)) == 0
 
 

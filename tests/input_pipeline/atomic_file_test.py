@@ -1,5 +1,6 @@
 """Files appear whole, replace older ones, and leave nothing behind where they cannot."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -29,6 +30,26 @@ def test_an_older_file_survives_a_write_that_fails(tmp_path, monkeypatch):
         write_atomically(tmp_path / "a.txt", b"new")
     assert (tmp_path / "a.txt").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_the_disk_has_the_content_before_the_name(tmp_path, monkeypatch):
+    """Else a power cut might leave an empty file in place of the older one."""
+    done = []
+    rename = os.replace
+
+    def sync(file: int) -> None:
+        done.append(os.fstat(file).st_size)
+        raise OSError(errno.EINVAL, "a disk that cannot say so")
+
+    def replace(*names: str) -> None:
+        done.append("renamed")
+        rename(*names)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    write_atomically(tmp_path / "a.txt", b"new")
+    assert done == [3, "renamed"]
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -122,7 +122,11 @@ def test_other_bits_draw_only_the_last_layer_anew(folder):
 
 @pytest.mark.parametrize(
     ("theirs", "ours"),
-    [("layer_norm_tanh", "batch_norm"), ("batch_norm", "layer_norm_tanh"), ("linear", "batch_norm")],
+    [
+        ("layer_norm_tanh", "batch_norm"),
+        ("batch_norm", "layer_norm_tanh"),
+        ("linear", "batch_norm"),
+    ],
 )
 def test_of_a_hash_head_of_another_kind_nothing_is_taken(theirs, ours):
     """Also not what has the same name and shape in both."""

@@ -41,6 +41,16 @@ def test_the_chosen_checkpoint_is_loaded(workdir, checkpoint, step):
     assert loaded.kind == "own run"
 
 
+def test_a_run_that_does_not_say_which_evaluation_counts_has_the_default(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    del config["evaluation"]
+    file.write_text(json.dumps(config))
+    _, loaded = load(tmp_path / "run", checkpoint="selected")
+    assert loaded.notes == ("checkpoint of step 10 (selected)",)
+
+
 def test_a_checkpoint_can_be_named_by_its_folder(workdir):
     model, loaded = load(workdir / "checkpoints" / "20")
     assert_same(model, small_network(seed=20))

@@ -110,6 +110,26 @@ def test_the_sweep_figure_gains_a_marker_for_each_published_number(tmp_path):
     assert after.shape[1] == before.shape[1] == 920
 
 
+@pytest.mark.parametrize(
+    ("protocol", "top_k", "method"),
+    [("cifar10-1", None, "adsh"), ("imagenet100", 1000, "csq"), ("nuswide_21", 5000, "hashnet")],
+)
+def test_a_series_of_published_numbers_is_of_one_network_and_source(
+    protocol, top_k, method, tmp_path, monkeypatch
+):
+    """These methods have numbers of several of both, some at one length."""
+    series = []
+    monkeypatch.setattr(
+        sweep_figure, "legend_below", lambda drawn, axes, columns: series.extend(axes.lines)
+    )
+    rows = published.published_for(protocol, top_k, method)
+    sweep_figure.plot_over_bits(cases.sweep() | {"published": rows}, tmp_path / "m.png")
+    lengths = [list(line.get_xdata()) for line in series]
+    assert all(len(set(one)) == len(one) for one in lengths)
+    labels = [line.get_label() for line in series if not str(line.get_label()).startswith("_")]
+    assert len(set(labels)) == len(labels) > 4
+
+
 def test_the_sweep_figure_gains_a_line_for_a_baseline(tmp_path):
     sweep = cases.sweep()
     before = drawn(sweep_figure.plot_over_bits, sweep, path=tmp_path / "m.png")

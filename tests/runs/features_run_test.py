@@ -15,6 +15,7 @@ from hybridhash_jax.features.store import FeatureStore
 from hybridhash_jax.metrics import cosine_average_precisions
 from hybridhash_jax.run import train
 from hybridhash_jax.runtime.interrupt import Interrupted
+from input_pipeline.errors import DataError
 from tests.runs.small_run import StopAt, make_config, outcome
 
 pytestmark = pytest.mark.slow
@@ -191,6 +192,19 @@ def test_a_network_for_images_refuses_embeddings(vectors, tmp_path):
         train(config, tmp_path / "run", StopAt())
     with pytest.raises(ValueError, match="takes embeddings, and data.name=digits are images"):
         train(make_config(model__variant="embeddings"), tmp_path / "other", StopAt())
+
+
+def test_an_image_whose_features_are_too_large_is_named(tmp_path, monkeypatch):
+    keep = FeatureStore.append
+
+    def too_large(self, sums, features, names):
+        features = features.astype(np.float32)
+        features[3] = 1e6
+        keep(self, sums, features, names)
+
+    monkeypatch.setattr(FeatureStore, "append", too_large)
+    with pytest.raises(DataError, match=r"the features of 1 of .* reach 1e\+06.*\(image \d+\)"):
+        train(frozen_config(tmp_path), tmp_path / "run", StopAt())
 
 
 def test_features_that_are_all_there_are_read_from_a_folder_that_cannot_be_written(

@@ -29,6 +29,13 @@ def test_a_saved_configuration_comes_back_with_its_tuples(tmp_path):
     assert found.bits == (8, 16)
 
 
+@pytest.mark.parametrize("content", ['{"bits": 5, "data": 3}', '{"data": {}, "evaluation": [1]}'])
+def test_a_group_that_is_none_is_refused(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.json is no configuration of this program"):
+        load_config(tmp_path)
+
+
 def test_fields_that_came_later_have_their_defaults(tmp_path):
     values = json.loads(to_json(make_config()))
     del values["evaluation"]["report"], values["checkpoint"]

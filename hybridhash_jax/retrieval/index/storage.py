@@ -45,8 +45,6 @@ def write_synced(path: Path, data: bytes | memoryview) -> None:
     """Writes a file beside, syncs it and moves it into place."""
     with open_atomically(path) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     sync_folder(path.parent)
 
 

@@ -16,6 +16,7 @@ from hybridhash_jax.retrieval.index.header import Header, digest, read_header
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Entry, Model
 from hybridhash_jax.retrieval.index.words import to_words
+from input_pipeline.atomic_file import sync
 
 _NO_FILES: Mapping[str, bytes] = {}
 
@@ -50,7 +51,7 @@ def create_index(
 def finish(path: Path, new: Header) -> None:
     """Syncs a catalogue, then lets index.json name it."""
     with open(path / new.catalogue, "rb") as file:
-        os.fsync(file.fileno())
+        sync(file.fileno())
     storage.sync_folder(path)
     storage.write_synced(path / header.NAME, new.to_json())
 

@@ -107,7 +107,10 @@ def test_targets_change_after_the_epochs_asked_for_and_classes_unseen_keep_their
 @pytest.mark.parametrize(
     ("method", "outputs"),
     [
-        (DPN(update_epochs=1, update_share=0.5), [[1.0, -1, 1, -1], [2, -2, -1, -3], [-1, 1, 1, 1]]),
+        (
+            DPN(update_epochs=1, update_share=0.5),
+            [[1.0, -1, 1, -1], [2, -2, -1, -3], [-1, 1, 1, 1]],
+        ),
         (DPN(update_epochs=1, variant="deephash"), [[0.3, -0.2, 0.1, 0.5]] * 3),
         (DPN(update_epochs=1, variant="deephash", update_share=0.5), [[0.3, -0.2, 0.1, 0.5]] * 3),
     ],
