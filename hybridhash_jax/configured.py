@@ -69,7 +69,7 @@ def with_recipe(config: Config, given: Collection[str] = ()) -> Config:
         )
     filled.method.recipe = None
     plain = PLAIN if name == "published" else {}
-    for field, value in (plain | kind.recipes.get(name, {})).items():
+    for field, value in {**plain, **kind.recipes.get(name, {})}.items():
         if field not in given:
             group, _, last = field.rpartition(".")
             (filled[group] if group else filled)[last] = value
