@@ -170,6 +170,7 @@ def _check_flags(rest: Sequence[str]) -> None:
     for name in ("workdir", "output", "codes", "compilation_cache"):
         _check_path(name, values[name].value)
     _check_workdir(Path(values.workdir).expanduser(), writes=values.mode != "evaluate")
+    _check_codes(values)
     if values.config is None and values.mode != "evaluate":
         place = Path(values.workdir).expanduser()
         if (place / names.ALL_CHOICES).exists():
@@ -181,7 +182,6 @@ def _check_flags(rest: Sequence[str]) -> None:
             "--config=FILE is missing, for example --config=configs/digits.py, and "
             f"--workdir={values.workdir} has no {names.CONFIG} to go on with; see --help"
         )
-    _check_codes(values)
     if values.config is not None:
         values.config.to_dict()  # raises the error of a file that could not be read
 

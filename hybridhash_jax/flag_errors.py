@@ -62,6 +62,11 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         name, value = match.groups()
         expected = _EXPECTED.get(_type_of(name))
         return f"--config.{name}={value}; accepted: {expected}" if expected else text
+    if isinstance(error, AttributeError) and re.search(r"'(get_config|to_dict)'", text):
+        return (
+            "the file of --config needs a function get_config() that gives a ConfigDict, as "
+            f"configs/digits.py has ({text})"
+        )
     if text.startswith("Unknown command line flag 'config."):
         return "fields of --config are not for --codes, which are measured without a network"
     if match := _UNKNOWN.match(text):

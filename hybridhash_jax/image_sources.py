@@ -129,13 +129,15 @@ def _existing(data: Config) -> str | None:
     return str(folder)
 
 
-def check_enough(dataset: Dataset, batch_size: int, *, searches: bool, trains: bool = True) -> None:
+def check_enough(
+    dataset: Dataset, batch_size: int | None, *, searches: bool, trains: bool = True
+) -> None:
     """Refuses a data set that a run can make nothing of, before anything is built.
 
     Raises:
       ValueError: a split is empty (the database only where the run `searches`, the training images
         where it does or `trains`), or, where it trains, there are fewer than two classes to tell
-        apart, or a batch is larger than the training set.
+        apart, or a batch is larger than the training set (None: it does not train in batches).
     """
     splits = dataset.splits
     needed = {"train": searches or trains, "query": True, "database": searches}
@@ -155,7 +157,7 @@ def check_enough(dataset: Dataset, batch_size: int, *, searches: bool, trains: b
             f"{'es' * (classes != 1)}, and two are needed to tell apart (with one class every image "
             "is relevant, and mAP is 1 whatever the codes)"
         )
-    if batch_size > len(splits.train):
+    if batch_size is not None and batch_size > len(splits.train):
         raise ValueError(
             f"batch_size={batch_size} is more than the {len(splits.train):,} training images of "
             f"{dataset.name}; give --config.batch_size={len(splits.train)} or less"
@@ -168,7 +170,8 @@ def training_rows(
     """(rows that are trained on, rows that are held out); errors as `check_enough`."""
     splits = dataset.splits
     rows = splits.database if method.supervision == "database" else splits.train
-    check_enough(dataset, config.batch_size, searches=method.learns == "codes", trains=trains)
+    batch_size = None if method.is_fitted else config.batch_size
+    check_enough(dataset, batch_size, searches=method.learns == "codes", trains=trains)
     used = {"training": rows}
     if method.learns == "classes":
         used["query"] = splits.query

@@ -69,6 +69,8 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     if isinstance(error, DataError | OSError | ValueError) and type(error) is not ValueError:
         return False
     while error is not None:
+        if "No space left on device" in str(error):  # TensorStore: RESOURCE_EXHAUSTED, too
+            return False
         # By name, for JAX may not be imported. For some failures it raises a bare ValueError.
         of_jax = type(error).__name__ in ("JaxRuntimeError", "ValueError")
         if isinstance(error, MemoryError) or (of_jax and _NO_MEMORY.search(str(error))):

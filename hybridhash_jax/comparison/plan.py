@@ -128,7 +128,8 @@ def make_plan(shared: Shared, dataset: Dataset) -> Plan:
             left_out.append(LeftOut(name, None, str(error)))
             continue
         own = configured.checked_run(own)
-        check_enough(dataset, own.batch_size, searches=True)
+        fitted = METHODS[name].is_fitted
+        check_enough(dataset, None if fitted else own.batch_size, searches=True)
         if reason := _label_problem(own, dataset):
             left_out.append(LeftOut(name, None, reason))
             continue

@@ -70,11 +70,12 @@ def read_run(folder: Path, checkpoint: str = "selected") -> RunParameters:
         expected = read_meta(where)["fingerprint"]
         found = fingerprint_on_host(arrays)
     except Exception as error:
-        complete = committed_steps(workdir / names.CHECKPOINTS)
-        raise WeightFileError(
-            f"{explained(where, error)} Complete ones: {complete}; give one as "
-            "WORKDIR/checkpoints/STEP."
-        ) from error
+        others = [x for x in committed_steps(workdir / names.CHECKPOINTS) if x != step]
+        told = str(explained(where, error)).removesuffix(".")
+        if others:
+            told += f". Other steps: {others}; as weights one is WORKDIR/checkpoints/STEP, else "
+            told += "--checkpoint=STEP"
+        raise WeightFileError(f"{told}.") from error
     if any(expected.get(path) != value for path, value in found.items()):
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")
     named = {path.partition("/")[2].removesuffix("/value"): array for path, array in arrays.items()}
@@ -94,7 +95,10 @@ def _is_checkpoint(folder: Path) -> bool:
 def _restore(where: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """(parameters or their average, by their paths in the state; paths of other arrays)."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        stored = checkpointer.metadata(where / "state").item_metadata.tree
+        found = checkpointer.metadata(where / "state").item_metadata
+        if found is None:
+            raise FileNotFoundError(where / "state")  # what its arrays are cannot be read
+        stored = found.tree
         averaged = any(path.startswith(_AVERAGE) for path in stored)
         prefix = _AVERAGE if averaged else _PARAMETERS
         wanted = {

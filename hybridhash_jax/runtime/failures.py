@@ -11,7 +11,7 @@ from hybridhash_jax.runtime.console import logger
 
 # What TensorStore says of a file that is missing, cut short, or does not unpack.
 _DAMAGE = re.compile(r"\b(DATA_LOSS|NOT_FOUND|OUT_OF_RANGE|FAILED_PRECONDITION)\b")
-_CAUSE = re.compile(r"OS error (\d+)|\[Errno (\d+)\]")
+_CAUSE = re.compile(r"(?:OS error |\[Errno |os_error_code=')(\d+)")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -59,7 +59,7 @@ def _number(error: BaseException) -> int | None:
         if isinstance(one, OSError) and one.errno:
             return one.errno
         if match := _CAUSE.search(str(one)):
-            return int(match[1] or match[2])
+            return int(match[1])
     return None
 
 

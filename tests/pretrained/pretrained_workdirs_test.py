@@ -128,6 +128,17 @@ def test_a_damaged_checkpoint_is_refused_with_the_others(workdir, tmp_path):
     assert_same(model, small_network(seed=20))
 
 
+def test_a_checkpoint_whose_arrays_are_no_longer_described_is_damaged(workdir, tmp_path):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    for path in (run / "checkpoints" / "30" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(pretrained.WeightFileError) as error:
+        load(run, checkpoint="latest")
+    assert "30 is damaged" in str(error.value)
+    assert "Other steps: [10, 20]; as weights one is WORKDIR/checkpoints/STEP" in str(error.value)
+
+
 def test_arrays_that_do_not_match_their_fingerprint_are_refused(workdir, monkeypatch):
     restore = workdirs._restore
 

@@ -11,6 +11,7 @@ import pytest
 from hybridhash_jax.runtime.failures import is_damage, is_full_disk, reason
 from hybridhash_jax.workdir import checkpoints
 from hybridhash_jax.workdir.checkpoints import CheckpointError, CheckpointStore
+from input_pipeline.messages import is_out_of_memory
 
 
 def of_tensorstore(status: str, number: int | None = None) -> ValueError:
@@ -71,6 +72,14 @@ def test_data_that_were_read_and_are_wrong_are_damage(error):
 
 def test_a_full_disk_is_told_from_other_failures():
     assert is_full_disk(OSError(errno.ENOSPC, "No space left on device"))
+    for number in ("[OS error 28: ENOSPC No space left on device]", "[os_error_code='28']"):
+        text = f"RESOURCE_EXHAUSTED: Error writing x: No space left on device {number}"
+        assert is_full_disk(ValueError(text))
+        assert reason(ValueError(text)) == "No space left on device"
+        told = CheckpointError("could not write a checkpoint")
+        told.__cause__ = ValueError(text)
+        assert not is_out_of_memory(told) and not is_out_of_memory(ValueError(text))
+    assert is_out_of_memory(ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"))
     assert is_full_disk(of_tensorstore("RESOURCE_EXHAUSTED", errno.ENOSPC))
     assert not is_full_disk(PermissionError(errno.EACCES, "Permission denied"))
 

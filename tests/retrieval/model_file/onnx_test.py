@@ -1,7 +1,12 @@
 """The ONNX file of an encoder, written in an environment of its own; see requirements-onnx.txt."""
 
+import ast
+import importlib.metadata
+import json
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,8 +37,40 @@ def test_its_codes_in_onnxruntime_are_the_encoders(tmp_path):
     assert b"hybridhash" in out.read_bytes()
 
 
+def test_its_environment_has_what_our_code_imports():
+    """Where that environment is missing, the test above is skipped and would not tell."""
+    code = (
+        "import json, sys, hybridhash_jax.tools.to_onnx\n"
+        "from hybridhash_jax.retrieval.model_file import check, writing\n"
+        "print(json.dumps([m.__file__ for m in list(sys.modules.values()) if m.__name__"
+        ".startswith(('hybridhash_jax', 'input_pipeline', 'configs')) and m.__file__]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    imported: set[str] = set()
+    for file in json.loads(done.stdout):
+        for node in ast.parse(Path(file).read_text()).body:
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    own = {"hybridhash_jax", "input_pipeline", "configs"}
+    packages = importlib.metadata.packages_distributions()
+    needed = {packages[name][0] for name in imported - own - sys.stdlib_module_names}
+    lines = (ROOT / "requirements-onnx.txt").read_text().splitlines()
+    named = {re.split(r"[=<>; ]", line)[0] for line in lines}
+    assert "jax" in needed
+    assert {_normal(name) for name in needed} <= {_normal(name) for name in named}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def test_where_its_packages_are_missing_it_says_what_to_install(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(__import__("sys").modules, "jax2onnx", None)
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
     assert to_onnx.main(["--workdir=run", f"--out={tmp_path / 'x'}"]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: jax2onnx is not installed.") and "requirements-onnx.txt" in told
