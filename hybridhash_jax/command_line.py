@@ -169,15 +169,15 @@ def _check_flags(rest: Sequence[str]) -> None:
         raise flags.IllegalFlagValueError(f"--workdir=FOLDER {given}; see --help")
     for name in ("workdir", "output", "codes", "compilation_cache"):
         _check_path(name, values[name].value)
-    _check_workdir(Path(values.workdir).expanduser(), writes=values.mode != "evaluate")
+    place, evaluates = Path(values.workdir).expanduser(), values.mode == "evaluate"
+    _check_workdir(place, writes=not evaluates)
     _check_codes(values)
-    if values.config is None and values.mode != "evaluate":
-        place = Path(values.workdir).expanduser()
-        if (place / names.ALL_CHOICES).exists():
-            raise flags.IllegalFlagValueError(
-                f"--workdir={values.workdir} holds a comparison; go on with it by --mode=compare and "
-                "the --config and fields that it was begun with"
-            )
+    if values.config is None and values.codes is None and (place / names.ALL_CHOICES).exists():
+        how = "go on with it by --mode=compare and the --config and fields that it was begun with"
+        if evaluates:
+            how = f"evaluate one of its runs, such as {place / names.COMPARED}/METHOD/seed0/32bits"
+        raise flags.IllegalFlagValueError(f"--workdir={values.workdir} holds a comparison; {how}")
+    if values.config is None and not evaluates:
         raise flags.IllegalFlagValueError(
             "--config=FILE is missing, for example --config=configs/digits.py, and "
             f"--workdir={values.workdir} has no {names.CONFIG} to go on with; see --help"

@@ -377,6 +377,16 @@ def test_a_workdir_that_is_called_as_a_flag_is_a_workdir(tmp_path):
     assert done.stderr.startswith("error: --top_k is for --codes")  # its configuration was found
 
 
+@pytest.mark.parametrize(
+    ("mode", "how"),
+    [("train", "go on with it by --mode=compare"), ("evaluate", "runs/METHOD/seed0/32bits")],
+)
+def test_a_comparison_is_no_run(tmp_path, mode, how):
+    (tmp_path / "tuning.json").write_text("{}")
+    message = refused(run_main(f"--workdir={tmp_path}", f"--mode={mode}"))
+    assert f"--workdir={tmp_path} holds a comparison; " in message and how in message
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", '{"a": 1}'])
 def test_a_foreign_config_json_is_refused(tmp_path, content):
     workdir = saved_run(tmp_path)
