@@ -85,12 +85,17 @@ def augment(
     pixels on every side, cut back to H x W at one of (2 crop_padding + 1)^2 equally likely
     places, then mirrored with probability 1/2. Black is 0, so augment before `normalize`.
 
-    `images` [B, H, W, C], the global batch, keep their shape and dtype. Another shape, or a
-    negative `crop_padding`, is a ValueError.
+    `images` [B, H, W, C], the global batch, keep their shape and dtype. Another shape, a negative
+    `crop_padding`, or one that leaves crops without a pixel of the image is a ValueError.
     """
     _check_images(images, "augment")
     if crop_padding < 0:
         raise ValueError(f"crop_padding must be 0 or more; got {crop_padding}. 0 does not crop.")
+    if crop_padding >= (side := min(images.shape[1:3])):
+        raise ValueError(
+            f"crop_padding={crop_padding} would leave crops with nothing of an image, whose shorter "
+            f"side is {side} pixels; give less than that, for example {side // 8}"
+        )
     if not horizontal_flip and not crop_padding:
         return images
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(images.shape[0]))

@@ -237,3 +237,9 @@ def test_augment_accepts_legacy_keys_and_keeps_the_dtype():
 def test_a_negative_padding_is_refused():
     with pytest.raises(ValueError, match="crop_padding must be 0 or more; got -1"):
         augment(random_images(1, 4, 4, 3), padding=-1)
+
+
+def test_crops_without_a_pixel_of_the_image_are_refused():
+    with pytest.raises(ValueError, match="crop_padding=4 would leave crops with nothing"):
+        augment(random_images(1, 4, 6, 3), padding=4)
+    augment(random_images(1, 4, 6, 3), padding=3)
