@@ -151,7 +151,11 @@ def _class_names(
     directory: str, lists: Sequence[LabelList], findings: Findings
 ) -> tuple[str, ...] | None:
     """The lines of classes.txt beside the lists; None if there is none that fits."""
-    names = read_class_names(directory)
+    try:
+        names = read_class_names(directory)
+    except DataError as error:
+        findings.problems.append(ListProblem(str(error)))
+        return None
     if names is None:  # it need not be there
         return None
     wrong = {x.labels.shape[1] for x in lists if x.paths} - {len(names)}

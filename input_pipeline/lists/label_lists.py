@@ -17,6 +17,7 @@ from input_pipeline.lists.list_lines import (
     label_that_is_no_label,
     parse_line,
 )
+from input_pipeline.lists.texts import text_of
 from input_pipeline.messages import shortened
 
 FORMAT = "a line is a relative path and its labels, for example 'images/1.jpg 0 1 0'"
@@ -72,13 +73,16 @@ def read_list_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_class_names(directory: str | os.PathLike[str]) -> tuple[str, ...] | None:
-    """The lines of classes.txt in a folder, also on a bucket; None where there is none."""
+    """The lines of classes.txt in a folder, also on a bucket; None where there is none.
+
+    DataError if it is not UTF-8.
+    """
     from etils import epath
 
     path = epath.Path(directory) / "classes.txt"
     if not path.is_file():
         return None
-    lines = path.read_bytes().decode("utf-8-sig", "replace").splitlines()
+    lines = text_of(path.read_bytes(), f"{path}").splitlines()
     return tuple(line.strip() for line in lines if line.strip())
 
 
@@ -145,7 +149,7 @@ def _path_of(raw: bytes) -> str:
     if " " in path and (wrong := label_that_is_no_label(raw)):
         raise ValueError(f"the label {wrong!r} is not 0 or 1")
     if "\ufffd" in path:
-        raise ValueError(f"the path {path!r} is not UTF-8")
+        raise ValueError(f"the path {path!r} is text that is not UTF-8; save it as UTF-8")
     return path
 
 

@@ -21,7 +21,7 @@ from input_pipeline.packed.records import (
     PART_FILE,
     lists_checksum,
 )
-from input_pipeline.packed.shard_writer import SIDECAR_SUFFIX, Shard
+from input_pipeline.packed.shard_writer import SIDECAR_SUFFIX, Shard, is_whole, write_sidecar
 from input_pipeline.splits import Splits
 
 UNREADABLE_FILE = "unreadable.txt"
@@ -65,19 +65,52 @@ class Contents:
         }
 
 
-def already_packed(directory: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """`packing.json` if just this is there, complete; None if nothing, DataError if another."""
+def already_packed(
+    directory: Path, contents: Contents, settings: dict[str, Any]
+) -> dict[str, Any] | None:
+    """`packing.json` if just this is there, complete; None if nothing, DataError if another.
+
+    If some of its files are not whole it becomes an unfinished pack again; None then, too.
+    """
     if not (directory / INFO_FILE).exists():
         return None
     try:
         packing = json.loads((directory / PACKING_FILE).read_bytes())
         _check_same(packing["settings"], settings, directory)
+        whole = _are_whole(directory, packing)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{directory} holds a data set that {PACK} did not write, or a damaged one ({error}); "
             "choose another --name or --out, or remove that directory"
         ) from error
-    return packing
+    if whole:
+        return packing
+    _reopen(directory, contents, packing)
+    return None
+
+
+def _are_whole(directory: Path, packing: dict[str, Any]) -> bool:
+    """Are the shards and lists those of `packing.json`? The shards' contents are not read."""
+    paths = [directory / name for name in LIST_FILES.values()]
+    if not all(path.is_file() for path in paths):
+        return False
+    same_lists = lists_checksum(x.read_bytes() for x in paths) == packing["lists_sha256"]
+    return same_lists and all(
+        is_whole(directory / x["file"], x["images"], x["bytes"]) for x in packing["shards"]
+    )
+
+
+def _reopen(directory: Path, contents: Contents, packing: dict[str, Any]) -> None:
+    """Makes a finished pack an unfinished one, of which the whole shards are there."""
+    size = packing["settings"]["images_per_shard"]
+    places = {contents.names[row]: (i // size, row) for i, row in enumerate(contents.order())}
+    left_out = [(*places[image["name"]], image["reason"]) for image in packing["left_out"]]
+    for i, facts in enumerate(packing["shards"]):
+        lacking = tuple((row, reason) for shard, row, reason in left_out if shard == i)
+        write_sidecar(directory / facts["file"], Shard(**facts, left_out=lacking))
+    claim(directory, packing["settings"])
+    # Last: without it nothing takes the directory for a data set.
+    (directory / INFO_FILE).unlink()
 
 
 def claim(directory: Path, settings: dict[str, Any]) -> None:

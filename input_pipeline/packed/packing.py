@@ -114,7 +114,7 @@ def pack_images(
         except OSError as error:
             return row, UnreadableImage(str(error))
 
-    packing, reused = already_packed(directory, settings), None
+    packing, reused = already_packed(directory, contents, settings), None
     if packing is None:
         claim(directory, settings)
         skip = on_unreadable == "skip"

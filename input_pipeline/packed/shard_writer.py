@@ -79,7 +79,7 @@ def write_shard(
             size = part.stat().st_size
             shard = Shard(path.name, count, size, digest.hexdigest(), tuple(left_out))
             # Before the shard has its name: a shard with a name is a complete one.
-            write_atomically(_sidecar(path), (json.dumps(asdict(shard)) + "\n").encode())
+            write_sidecar(path, shard)
             os.replace(part, path)
         return shard
     finally:
@@ -95,11 +95,22 @@ def complete_shard(path: Path) -> Shard | None:
     try:
         found = json.loads(_sidecar(path).read_bytes())
         shard = Shard(**found | {"left_out": tuple(tuple(image) for image in found["left_out"])})
-        if path.stat().st_size != shard.bytes:
-            return None
-        return shard if count_records(os.fspath(path)) == shard.images else None
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None
+    return shard if is_whole(path, shard.images, shard.bytes) else None
+
+
+def is_whole(path: Path, images: int, size: int) -> bool:
+    """Is there a shard of so many records and bytes?"""
+    try:
+        return path.stat().st_size == size and count_records(os.fspath(path)) == images
+    except (OSError, RuntimeError):
+        return False
+
+
+def write_sidecar(path: Path, shard: Shard) -> None:
+    """Writes the small file by which `complete_shard` knows a shard."""
+    write_atomically(_sidecar(path), (json.dumps(asdict(shard)) + "\n").encode())
 
 
 def prepare_image(data: bytes, options: DecodeOptions, resize: int | None, quality: int) -> bytes:

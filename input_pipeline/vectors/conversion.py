@@ -40,7 +40,7 @@ def converted(
     The cache keeps one array a source, and makes it again when the file's size or time is another.
 
     Raises:
-      DataError: the cache cannot be written, or what `chunks` raises.
+      DataError: the cache cannot be written, a number is beyond `dtype`, or what `chunks` raises.
     """
     facts, place = source.stat(), hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:16]
     version = f"{facts.st_size}-{facts.st_mtime_ns}-{dtype.name}"
@@ -57,12 +57,26 @@ def converted(
     except OSError as error:
         raise DataError(_no_cache(cache, size, error)) from None
     try:
-        _write(path, shape, dtype, chunks)
+        _write(source, path, shape, dtype, chunks)
     except DataError as error:
         if isinstance(error.__cause__, OSError):
             raise DataError(_no_cache(cache, size, error.__cause__)) from None
         raise
     return map_array(path)
+
+
+def narrowed(rows: np.ndarray, dtype: np.dtype, what: str, first: int = 0) -> np.ndarray:
+    """Rows of numbers, numbered from `first`, as `dtype`; DataError for those it cannot hold."""
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(rows, dtype)
+    except FloatingPointError:
+        largest = np.finfo(dtype).max
+        beyond = (np.isfinite(rows) & (np.abs(rows) > largest)).any(axis=1)
+        raise DataError(
+            f"{what}: row {first + int(beyond.argmax())} has numbers beyond {dtype.name}'s range "
+            f"({largest:.1e}), and {rows.dtype.name} is read as {dtype.name}; scale the vectors"
+        ) from None
 
 
 def _tidy(cache: Path, place: str, path: Path) -> None:
@@ -87,6 +101,7 @@ def _kept(path: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray | N
 
 
 def _write(
+    source: Path,
     path: Path,
     shape: tuple[int, int],
     dtype: np.dtype,
@@ -96,12 +111,13 @@ def _write(
     told = Progress("converting the vectors", shape[0], "vectors")
     with open_atomically(path) as file, told:
         np.lib.format.write_array_header_1_0(file, header)
+        first = 0
         for chunk in chunks():
-            with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
-                rows = np.ascontiguousarray(chunk, dtype)
+            rows = narrowed(chunk, dtype, f"{source}", first)
             # Not through a map, which ends the process where the disk is full.
             file.write(rows.data)
             told.update(len(rows))
+            first += len(rows)
 
 
 def _no_cache(cache: Path, size: int, error: OSError) -> str:

@@ -23,8 +23,7 @@ def kind_of(head: bytes) -> str:
     for beginning, kind in _KINDS:
         if head.startswith(beginning):
             return kind
+    if any(byte < 32 and byte not in b"\t\n\v\f\r" or byte == 127 for byte in head):
+        return "of no kind that is known here"
     text = head.decode("utf-8", "ignore")  # the last letter may be cut
-    is_text = len(text.encode()) > len(head) - 4 and all(
-        x.isprintable() or x.isspace() for x in text
-    )
-    return "text" if is_text else "of no kind that is known here"
+    return "text" if len(text.encode()) > len(head) - 4 else "text that is not UTF-8"

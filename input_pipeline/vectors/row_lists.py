@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.errors import DataError
+from input_pipeline.lists.texts import text_of
 from input_pipeline.vectors.array_files import ArrayFileError, head_of, map_array, opened
 from input_pipeline.vectors.file_kinds import kind_of
 
@@ -33,7 +34,7 @@ def read_rows(path: Path) -> np.ndarray | list[str]:
             head = head_of(file)
             if head.startswith(b"\x93NUMPY"):
                 return map_array(path)
-            if kind_of(head) != "text":
+            if not kind_of(head).startswith("text"):
                 raise DataError(f"{path} is {_kind(head)}; {_ACCEPTED}")
             return _lines(file.read(), path)
     except ArrayFileError as error:
@@ -46,13 +47,8 @@ def _kind(head: bytes) -> str:
 
 def _lines(data: bytes, path: Path) -> list[str]:
     """Lines without the blanks around them; empty ones at the end are no rows."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}:{line}: these letters are not UTF-8; {_ACCEPTED}") from None
     # Not splitlines, which also parts at rare letters that a name may have.
-    lines = [line.strip() for line in text.split("\n")]
+    lines = [line.strip() for line in text_of(data, f"{path}").split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     return lines

@@ -15,7 +15,7 @@ from input_pipeline.vectors.array_files import (
     opened,
     read_arrays,
 )
-from input_pipeline.vectors.conversion import converted, say
+from input_pipeline.vectors.conversion import converted, narrowed, say
 from input_pipeline.vectors.file_kinds import kind_of
 from input_pipeline.vectors.parquet_files import ParquetVectors
 from input_pipeline.vectors.row_checks import rows_at_once
@@ -55,7 +55,8 @@ def open_vectors(path: Path, cache: Path) -> VectorFile:
     if head.startswith(b"PAR1"):
         return _open_parquet(path, cache)
     kind = kind_of(head)
-    advice = ", such as CSV: read it, and save it with numpy.save" if kind == "text" else ""
+    is_text = kind.startswith("text")
+    advice = ", such as CSV: read it, and save it with numpy.save" if is_text else ""
     raise DataError(f"{path} holds no vectors: it is {kind}{advice}. {FILES}")
 
 
@@ -94,8 +95,7 @@ def _usable(array: np.ndarray, path: Path, what: str, mapped: bool, cache: Path)
     }
     told = f"{', '.join(reason for reason, holds in reasons.items() if holds)} cannot be mapped"
     if not mapped:
-        with np.errstate(over="ignore"):
-            return np.ascontiguousarray(array, dtype)
+        return narrowed(array, dtype, what)
     return converted(path, told, array.shape, dtype, lambda: _chunks(array), cache)
 
 

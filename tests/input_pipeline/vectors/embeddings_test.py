@@ -359,11 +359,27 @@ def test_rows_that_cannot_be_used_are_counted_and_named(load, dtype):
     )
 
 
-def test_float64_beyond_float32_is_infinite(load):
+def test_float64_beyond_float32_is_to_be_scaled(load, tmp_path):
     array = vectors(np.float64)
     array[5] = 1e300
-    with pytest.raises(DataError, match=r"1 with infinite numbers \(row 5\)"):
+    told = r"row 5 has numbers beyond float32's range .*and float64 is read as float32; scale the v"
+    with pytest.raises(DataError, match=f"embeddings.npy: {told}"):
         load(array, labels=IDS)
+    np.savez_compressed(tmp_path / "x.npz", embeddings=array, labels=IDS)
+    with pytest.raises(DataError, match=f"x.npz: embeddings: {told}"):
+        load("x.npz")
+    table = {"embedding": pa.array(list(array), pa.list_(pa.float64())), "label": IDS}
+    pq.write_table(pa.table(table), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=f"x.parquet: {told}"):
+        load("x.parquet")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_the_row_beyond_float32_is_counted_over_the_whole_file(load):
+    many = np.ones((70_000, D))
+    many[69_999, 3] = -1e39
+    with pytest.raises(DataError, match=r"row 69999 has numbers beyond float32's range"):
+        load(many, labels=np.arange(70_000) % 2)
 
 
 BAD_ARRAYS = {
@@ -579,8 +595,34 @@ def test_text_that_is_not_utf8(load, tmp_path):
     with pytest.raises(DataError, match="labels.txt is UTF-16; accepted: .npy, or text in UTF-8"):
         load(vectors(), labels="labels.txt")
     (tmp_path / "labels.txt").write_bytes(b"a\nb\n\xe9\n" + b"x" * 999)
-    with pytest.raises(DataError, match="labels.txt.*UTF-8"):
+    with pytest.raises(DataError, match="labels.txt:3: text that is not UTF-8; save it as UTF-8"):
         load(vectors(), labels="labels.txt")
+    (tmp_path / "labels.txt").write_text("chat\nélève\n" * 30, encoding="latin-1")
+    with pytest.raises(DataError, match="labels.txt:2: text that is not UTF-8; save it as UTF-8"):
+        load(vectors(), labels="labels.txt")
+    (tmp_path / "classes.txt").write_text("chat\nélève\nthé\n", encoding="latin-1")
+    with pytest.raises(DataError, match="classes.txt:2: text that is not UTF-8; save it as UTF-8"):
+        load(vectors(), labels=IDS)
+    (tmp_path / "x.csv").write_text("élève,été\n" * 30, encoding="latin-1")
+    with pytest.raises(DataError, match="it is text that is not UTF-8, such as CSV: read it"):
+        load("x.csv", labels=IDS)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(load, tmp_path):
+    texts = {"labels": ["b", "a", "b"], "names": ["é", "y", "z"], "split_file": ["query", "train"]}
+    texts["split_file"] += ["database"]
+    files = {name: f"{name}.txt" for name in texts}
+    for name, lines in texts.items():
+        (tmp_path / files[name]).write_text("\r\n".join(lines * 20), encoding="utf-8-sig")
+    found = load(vectors(), **files)
+    assert found.class_names == ("a", "b")
+    assert found.images.names[:3] == texts["names"]
+    assert found.splits.query[0] == 0
+
+
+def test_text_with_letters_that_do_not_show_is_text(load):
+    family, soft = "\U0001f468\u200d\U0001f469", "a\u00adb"
+    assert load(vectors(), labels=[family, soft] * 30).class_names == (soft, family)
 
 
 def test_nothing_is_said_of_files_that_are_well(load, caplog):
