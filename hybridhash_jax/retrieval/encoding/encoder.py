@@ -13,6 +13,7 @@ from hybridhash_jax.codes import binary
 from hybridhash_jax.encode import EncodedBatch
 from hybridhash_jax.retrieval.encoding import label_free
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
+from hybridhash_jax.retrieval.encoding.given import wrong_image, wrong_images
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
 from hybridhash_jax.retrieval.encoding.trained import Parts, trained_parts, transform_of
 from hybridhash_jax.retrieval.index.records import Model
@@ -148,7 +149,7 @@ class Encoder:
 
         def crops() -> Iterator[np.ndarray]:
             nonlocal used
-            named = (images[i] for i in chosen)
+            named = ((i, images[i]) for i in chosen)
             read = map_in_threads(
                 functools.partial(_crop_or_none, preparation), named, _cores(num_workers)
             )
@@ -188,9 +189,10 @@ class Encoder:
 
         Raises:
           UnreadableImage: names the first that cannot be read.
+          ValueError: one is no image.
         """
-        if not isinstance(images, np.ndarray) and isinstance(images, str | bytes | os.PathLike):
-            raise ValueError(f"images must be several: [{os.fspath(images)!r}] for one")
+        if wrong := wrong_images(images):
+            raise ValueError(wrong)
         preparation = Preparation(self.transform)
         found: list[np.ndarray] = []
         read = map_in_threads(
@@ -232,11 +234,9 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 def _crop(preparation: Preparation, numbered: tuple[int, Any]) -> np.ndarray:
     number, image = numbered
+    if wrong := wrong_image(image):
+        raise ValueError(f"image {number}: {wrong}")
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(
-                f"image {number} is {image.dtype} {list(image.shape)}; pixels are uint8 [h, w, 3]"
-            )
         return preparation.of_pixels(image).crop
     try:
         return preparation.of_file(image).crop
@@ -244,9 +244,9 @@ def _crop(preparation: Preparation, numbered: tuple[int, Any]) -> np.ndarray:
         raise UnreadableImage(f"{shown(os.fsencode(image))}: {error}") from error
 
 
-def _crop_or_none(preparation: Preparation, image: Any) -> np.ndarray | None:
+def _crop_or_none(preparation: Preparation, numbered: tuple[int, Any]) -> np.ndarray | None:
     try:
-        return _crop(preparation, (0, image))
+        return _crop(preparation, numbered)
     except UnreadableImage:
         return None
 

@@ -189,6 +189,11 @@ def _brought_up_to_date(request: Request, place: Place, made: "Encoder | None", 
             with Progress(_doing(found), len(found.to_do), tell=tell) as told:
                 job.run(listing.paths, found.to_do, told.update)
             encoded, unreadable = job.encoded, job.unreadable
+            if lost_pictures := writer.lost_thumbnails:
+                tell(
+                    f"warning: the thumbnails of {counted(lost_pictures, 'image')} could not be kept: "
+                    f"{writer.lost_why}. Their codes are kept; pictures come from the image files"
+                )
         elif kept != before:
             write_unreadable(request.index, kept)
         unreadable += len(found.refused)

@@ -9,10 +9,11 @@ from urllib.parse import unquote, urlsplit
 from hybridhash_jax.retrieval.export.errors import ExportError
 
 TOKEN = "MILVUS_TOKEN"
+# Without @, before which `errors.masked` hides what an address has.
 _MILVUS = (
-    f"http://USER:PASSWORD@HOST:19530, or without USER:PASSWORD and {TOKEN} in the environment"
+    f"http://HOST:19530, and, if it asks for a user, {TOKEN} in the environment (USER:PASSWORD)"
 )
-_POSTGRESQL = "postgresql://USER@HOST:5432/DATABASE, the password in PGPASSWORD or ~/.pgpass"
+_POSTGRESQL = "postgresql://HOST:5432/DATABASE?user=USER, the password in PGPASSWORD or ~/.pgpass"
 
 
 def postgresql_place(url: str) -> str:

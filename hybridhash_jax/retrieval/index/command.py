@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hybridhash_jax.retrieval.index.errors import IndexFileError
 from hybridhash_jax.retrieval.index.maintenance import compact, merge, move
-from hybridhash_jax.retrieval.index.report import Description, describe, verify
+from hybridhash_jax.retrieval.index.report import Description, describe, notices, verify
 from hybridhash_jax.retrieval.index.writer import open_writer
 from hybridhash_jax.retrieval.names import listed, shown, shown_label
 from input_pipeline.commands import Parser, expanded, run_command
@@ -162,7 +162,8 @@ def _labels(facts: Description) -> str:
 def _verify(options: argparse.Namespace) -> str:
     problems = verify(options.index)
     options.found = bool(problems)
-    return "\n".join(problems) if problems else f"{shown(options.index)} is whole"
+    lines = problems or [f"{shown(options.index)} is whole"]
+    return "\n".join([*lines, *notices(options.index)])
 
 
 def _remove(options: argparse.Namespace) -> str:

@@ -64,7 +64,7 @@ def merge(
             new = Header(first.model, base, 0, old.files)
             _write(indexes, place, new)
             for index in indexes:
-                _copy_thumbnails(index.path, place)
+                warnings += _copy_thumbnails(index.path, place)
             finish(place, new)
     return warnings
 
@@ -244,7 +244,10 @@ def _last_of_each(images: Iterable[_Image]) -> Iterator[_Image]:
         yield last
 
 
-def _copy_thumbnails(source: Path, place: Path) -> None:
+def _copy_thumbnails(source: Path, place: Path) -> list[str]:
+    """Returns a warning where they cannot be kept."""
     pictures = thumbnails.all_in(source / storage.THUMBNAILS)
     while some := list(itertools.islice(pictures, _THUMBNAILS_AT_ONCE)):
-        thumbnails.keep(place / storage.THUMBNAILS, some)
+        if reason := thumbnails.keep(place / storage.THUMBNAILS, some):
+            return [f"not all thumbnails of {shown(source)} could be kept: {reason}"]
+    return []

@@ -197,13 +197,13 @@ class Index:
 
     def segment_records(self) -> list[catalogue.SegmentRecord]:
         """What the catalogue lists, damaged segments among them."""
-        with self._lock:
+        with self._reading():
             records = catalogue.segments(self._connection)
         return [record for record in records if record.first_row < self.num_rows]
 
     def catalogue_problems(self) -> list[str]:
         """Reads the whole catalogue; returns what is wrong in it, a sentence each."""
-        with self._lock:
+        with self._reading():
             return catalogue.problems(self._connection, self.path / self.header.catalogue)
 
     def thumbnail(self, row: int) -> bytes | None:

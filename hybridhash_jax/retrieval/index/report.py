@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hybridhash_jax.retrieval.index import storage
-from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
+from hybridhash_jax.retrieval.index import storage, thumbnails
+from hybridhash_jax.retrieval.index.errors import IndexFileError
 from hybridhash_jax.retrieval.index.header import NAME
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Model
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.progress import Progress
 
 
@@ -84,7 +85,18 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
       IndexFileError: it cannot be opened at all.
     """
     with open_index(path) as index:
-        return [*_wrong_files(index), *_wrong_segments(index), *_wrong_catalogue(index)]
+        return [*_wrong_files(index), *_wrong_segments(index), *index.catalogue_problems()]
+
+
+def notices(path: str | os.PathLike[str]) -> list[str]:
+    """What is damaged of what searching does without, a sentence each."""
+    file = Path(path).expanduser() / storage.THUMBNAILS
+    if not thumbnails.is_damaged(file):
+        return []
+    return [
+        f"notice: {shown(file)} is damaged; search is unaffected, but small pictures are lost. Delete "
+        "it: they come from the image files then"
+    ]
 
 
 def _sizes(index: Index) -> dict[str, int]:
@@ -114,11 +126,9 @@ def _wrong_files(index: Index) -> Iterator[str]:
 
 
 def _wrong_segments(index: Index) -> Iterator[str]:
-    with explained(index.path, "read"):
-        records = index.segment_records()
     names = [
         (record, name)
-        for record in records
+        for record in index.segment_records()
         for name in record[2:]
         # Of images that are all gone or were encoded again, nothing is lost.
         if name and (index.alive[record.first_row :][: record.rows].any() or name in index.damaged)
@@ -133,8 +143,3 @@ def _wrong_segments(index: Index) -> Iterator[str]:
             except IndexFileError as error:
                 yield f"{error}: rows {record.first_row:,} to {last:,}"
             progress.update(1)
-
-
-def _wrong_catalogue(index: Index) -> Iterator[str]:
-    with explained(index.path, "read"):
-        yield from index.catalogue_problems()

@@ -28,11 +28,16 @@ def load(file: Path, path: bytes) -> bytes | None:
 
 def keep(
     file: Path, pictures: Iterable[tuple[bytes, bytes | None]], max_bytes: int = MAX_BYTES
-) -> None:
-    """Keeps a JPEG, or forgets it where None is given, for each path; the oldest ones go first."""
+) -> str | None:
+    """Keeps a JPEG, or forgets it where None is given, for each path; the oldest ones go first.
+
+    Returns why they could not be kept: nothing makes them again unless their images are encoded
+    again. None where they are kept.
+    """
     changes = list(pictures)
     if not (file.exists() or any(jpeg for _, jpeg in changes)):
-        return
+        return None
+    reason = ""
     for _ in range(2):
         try:
             with _opened(file) as connection:
@@ -40,14 +45,25 @@ def keep(
                 connection.execute("BEGIN IMMEDIATE")
                 _change(connection, changes, max_bytes)
                 connection.execute("COMMIT")
-                return
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorname", "") not in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
-                return  # a full disk, say: thumbnails are made again when there is room
+                return None
+        except (sqlite3.DatabaseError, OSError) as error:
+            reason = str(error)
+            if not _is_damage(error):
+                break  # a full disk, say
             with contextlib.suppress(OSError):
                 file.unlink()
-        except OSError:
-            return
+    return reason
+
+
+def is_damaged(file: Path) -> bool:
+    """Is the cache there, but not a whole file of SQLite?"""
+    if not file.exists():
+        return False
+    try:
+        with _opened(file) as connection:
+            return connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok"
+    except sqlite3.DatabaseError as error:
+        return _is_damage(error)
 
 
 def all_in(file: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -55,6 +71,10 @@ def all_in(file: Path) -> Iterator[tuple[bytes, bytes]]:
     if file.exists():
         with contextlib.suppress(sqlite3.Error), _opened(file) as connection:
             yield from connection.execute("SELECT path, jpeg FROM thumbnails ORDER BY number")
+
+
+def _is_damage(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8, UInt64
@@ -62,6 +63,7 @@ class Writer:
     Attributes:
       path: its folder.
       model: that made the codes.
+      lost_thumbnails: how many could not be kept. lost_why: the last reason.
     """
 
     def __init__(self, path: Path, head: Header, connection: sqlite3.Connection):
@@ -69,11 +71,13 @@ class Writer:
         self.path, self.model = path, head.model
         self._header, self._connection = head, connection
         self._index: Index | None = None
+        self.lost_thumbnails, self.lost_why = 0, ""
 
     @property
     def index(self) -> Index:
         """The index as it is now."""
-        generation = self._header.generation + catalogue.changes(self._connection)
+        with explained(self.path, "read"):
+            generation = self._header.generation + catalogue.changes(self._connection)
         if self._index is None or self._index.generation != generation:
             self._index = open_index(self.path)
         return self._index
@@ -180,7 +184,10 @@ class Writer:
         return len(rows)
 
     def _keep(self, pictures: Iterable[tuple[bytes, bytes | None]]) -> None:
-        thumbnails.keep(self.path / storage.THUMBNAILS, pictures)
+        given = list(pictures)
+        if reason := thumbnails.keep(self.path / storage.THUMBNAILS, given):
+            self.lost_thumbnails += sum(jpeg is not None for _, jpeg in given)
+            self.lost_why = reason
 
 
 @contextlib.contextmanager
@@ -222,22 +229,22 @@ class _KnownFiles(Mapping[bytes, Known]):
         last = b""
         # In parts, so that the catalogue may be changed between two of them.
         while True:
-            found = self._connection.execute(
-                f"SELECT row, path FROM rows WHERE path > ? AND {ALIVE} ORDER BY path LIMIT 10000",
-                (last,),
-            ).fetchall()
+            found = self._rows("row, path", "path > ? ORDER BY path LIMIT 10000", last)
             if not found:
                 return
             last = found[-1][1]
             yield from (path for row, path in found if self._counts(row))
 
     def __getitem__(self, path: bytes) -> Known:
-        found = self._connection.execute(
-            f"SELECT row, size, modified_ns FROM rows WHERE path = ? AND {ALIVE}", (path,)
-        ).fetchone()
-        if found is None or not self._counts(found[0]):
+        found = self._rows("row, size, modified_ns", "path = ?", path)
+        if not found or not self._counts(found[0][0]):
             raise KeyError(path)
-        return Known(*found)
+        return Known(*found[0])
+
+    def _rows(self, columns: str, which: str, path: bytes) -> list[tuple[Any, ...]]:
+        query = f"SELECT {columns} FROM rows WHERE {ALIVE} AND {which}"
+        with explained(self._index.path, "read"):
+            return self._connection.execute(query, (path,)).fetchall()
 
     def _counts(self, row: int) -> bool:
         """Not in a damaged segment: its images are to be encoded again."""

@@ -12,6 +12,7 @@ from hybridhash_jax.preprocess.augmentation import prepare_images
 from hybridhash_jax.retrieval.encoding.network import Program
 from hybridhash_jax.retrieval.model_file.errors import NO_FLATBUFFERS, ModelFileError
 from hybridhash_jax.retrieval.model_file.facts import Facts
+from hybridhash_jax.retrieval.model_file.seal import sealed
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -49,7 +50,7 @@ def make_encode(
 
 
 def export_program(program: Program, facts: Facts) -> bytes:
-    """The program as `jax.export` keeps it: for `PLATFORMS`, and batches of any size.
+    """The program as `jax.export` keeps it, `sealed`: for `PLATFORMS`, and batches of any size.
 
     Raises:
       ModelFileError: flatbuffers is not installed.
@@ -61,6 +62,6 @@ def export_program(program: Program, facts: Facts) -> bytes:
     crops = jax.ShapeDtypeStruct((batch, facts.size, facts.size, 3), jnp.uint8)
     exported = export.export(jax.jit(encode), platforms=PLATFORMS)(crops)
     try:
-        return bytes(exported.serialize())
+        return sealed(bytes(exported.serialize()))
     except ImportError:
         raise ModelFileError(NO_FLATBUFFERS) from None

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hybridhash_jax.retrieval.encoding.given import wrong_image, wrong_images
 from hybridhash_jax.retrieval.encoding.prepare import Preparation
 from hybridhash_jax.retrieval.model_file.errors import NO_FLATBUFFERS, ModelFileError
 from hybridhash_jax.retrieval.model_file.facts import Facts
+from hybridhash_jax.retrieval.model_file.seal import check_seal
 from hybridhash_jax.retrieval.names import shown
 from input_pipeline.errors import UnreadableImage
 from input_pipeline.threads import available_cores, map_in_threads
@@ -53,6 +55,7 @@ class ModelFile:
         """Takes what is in the file; see `load`."""
         if batch_size < 1:
             raise ModelFileError(f"batch_size={batch_size}; give 1 or more")
+        check_seal(data)
         import jax
 
         exported = _deserialized(data)
@@ -71,10 +74,10 @@ class ModelFile:
         core). Crops that others made go to `of_crops`.
 
         Raises:
-          ModelFileError: names the first that cannot be read.
+          ModelFileError: names the first that cannot be read, or one is no image.
         """
-        if isinstance(images, str | bytes | os.PathLike):
-            raise ModelFileError(f"images must be several: [{os.fspath(images)!r}] for one")
+        if wrong := wrong_images(images):
+            raise ModelFileError(wrong)
         workers = available_cores() if num_workers is None else max(1, num_workers)
         crop = functools.partial(_crop, self._preparation)
         return self._in_batches(map_in_threads(crop, iter(images), workers))
@@ -118,11 +121,9 @@ def _deserialized(data: bytes):
 
 
 def _crop(preparation: Preparation, image: Path_ | np.ndarray) -> np.ndarray:
+    if wrong := wrong_image(image):
+        raise ModelFileError(wrong)
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ModelFileError(
-                f"an image is {image.dtype} {list(image.shape)}; pixels are uint8 [h, w, 3]"
-            )
         return preparation.of_pixels(image).crop
     try:
         return preparation.of_file(image).crop

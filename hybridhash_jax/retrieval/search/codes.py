@@ -110,9 +110,16 @@ def check_not_empty(
         )
     if not rows.any():
         given = " and ".join(f"{key}={value}" for key, value in wanted.where)
-        labels = shortened([name or "(none)" for name in index.labels()], 20)
-        hints = [f"its labels are: {labels}"] if "label" in dict(wanted.where) else []
+        hints = _labels(index) if "label" in dict(wanted.where) else []
         if "path" in dict(wanted.where):
             one = index.entries(np.flatnonzero(index.alive)[:1])[0].path
             hints.append(f"its paths are such as {shown_name(one)}")
         raise IndexFileError(f"no image of {shown} has {given}; {'; '.join(hints)}")
+
+
+def _labels(index: Index) -> list[str]:
+    """Which labels may be asked for; "" is that of images without a folder."""
+    labels = index.labels()
+    names = shortened([name for name in labels if name], 20)
+    hints = [f"its labels are: {names}"] if names else []
+    return [*hints, "label= finds images without a label"] if "" in labels else hints

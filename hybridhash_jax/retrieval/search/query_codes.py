@@ -50,7 +50,7 @@ def encode_each(
 
     Args:
       encoder: makes the codes.
-      images: paths, or uint8 [h, w, 3].
+      images: paths, or uint8 [h, w, 3], as `wrong_image` lets them through.
       num_workers: decoding threads; None is one a core.
       on_images: told how many were done since.
     """
@@ -67,11 +67,9 @@ def encode_each(
 
 def _crop(preparation: Preparation, image: Image) -> np.ndarray | UnreadableImage:
     try:
-        if not isinstance(image, np.ndarray):
-            return preparation.of_file(image).crop
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"pixels are uint8 [h, w, 3], not {image.dtype} {list(image.shape)}")
-        return preparation.of_pixels(image).crop
+        if isinstance(image, np.ndarray):
+            return preparation.of_pixels(image).crop
+        return preparation.of_file(image).crop
     except UnreadableImage as error:
         return error
 

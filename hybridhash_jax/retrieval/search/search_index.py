@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from jaxtyping import UInt8, UInt64
 
+from hybridhash_jax.retrieval.encoding.given import wrong_image
 from hybridhash_jax.retrieval.index import Index, Model, to_words
 from hybridhash_jax.retrieval.index import open_index as open_stored
 from hybridhash_jax.retrieval.index.filters import Where, conditions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # they need JAX
 
 Path_ = str | bytes | os.PathLike[str]
 Query = Path_ | np.ndarray
+_ACCEPTED = "a query is a file, an image uint8 [h, w, 3], or a code"
 
 
 class SearchIndex:
@@ -152,18 +154,8 @@ class SearchIndex:
         for number, query in enumerate(queries):
             if isinstance(query, np.ndarray) and query.ndim == 1:
                 packed[number] = self._packed(query)
-            elif isinstance(query, np.ndarray) and not query.size:
-                raise ValueError(f"an image has pixels; this array is {list(query.shape)}")
-            elif not isinstance(query, np.ndarray | str | bytes | os.PathLike):
-                raise ValueError(
-                    "a query is a file, an image uint8 [h, w, 3], or a code; this is "
-                    f"{type(query).__name__} (np.asarray(image) makes an array of PIL's)"
-                )
-            elif isinstance(query, bytes) and b"\0" in query:
-                raise ValueError(
-                    "a query is a file's name, not what is in it; "
-                    "np.asarray(PIL.Image.open(...).convert('RGB')) makes an array of an image"
-                )
+            elif wrong := wrong_image(query, _ACCEPTED):
+                raise ValueError(wrong)
             else:
                 images.append(number)
         if images:

@@ -103,6 +103,17 @@ def test_hashes_and_thumbnails_are_kept_unless_told_otherwise(root, tmp_path, en
         assert opened.thumbnail(0) is None
 
 
+def test_thumbnails_that_cannot_be_kept_are_told(root, tmp_path, encoder, capsys):
+    index = tmp_path / "x.idx"
+    create_index(index, encoder.model, root, encoder.files)
+    (index / "thumbnails.sqlite").mkdir()  # as good as a full disk
+    assert command.main([str(root), f"--index={index}", "--num_workers=1"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("6 image files: 6 encoded")
+    warning = "warning: the thumbnails of 6 images could not be kept: unable to open database file."
+    assert warning in printed.err and printed.err.count("thumbnails") == 1
+
+
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff"])
 def test_what_is_kept_of_a_turned_image_is_upright_and_the_network_sees_it_as_it_was_trained(
     tmp_path, kind

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from hybridhash_jax.retrieval.export import addresses, command
-from hybridhash_jax.retrieval.export.errors import ExportError
+from hybridhash_jax.retrieval.export.errors import ExportError, masked
 from hybridhash_jax.retrieval.index import create_index
 from tests.retrieval.index.made import MODEL, make
 
@@ -70,6 +70,11 @@ def test_no_part_of_a_password_is_shown_that_ends_an_address(password):
             shown = str(error)
             assert "no address of" in shown
         assert "h1dden" not in shown
+
+
+@pytest.mark.parametrize("advice", [addresses._MILVUS, addresses._POSTGRESQL])
+def test_what_an_address_looks_like_is_not_taken_for_a_password(advice):
+    assert masked(advice) == advice
 
 
 @pytest.mark.parametrize("to, package", [("pgvector", "psycopg"), ("milvus", "pymilvus")])

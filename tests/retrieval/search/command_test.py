@@ -195,6 +195,22 @@ def test_what_is_no_index_or_has_no_images(tmp_path, blue, capsys):
 
 
 @pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["sea/1.png", "top.png"], "its labels are: sea; label= finds images without a label"),
+        (["top.png"], "has label=(none); label= finds images without a label"),
+    ],
+)
+def test_images_without_a_label_are_asked_for_as_the_message_says(tmp_path, capsys, names, told):
+    index = make_index(tmp_path, {name: (0, 0, place) for place, name in enumerate(names)})
+    asked = [f"--index={index}", "--name=top.png", "--format=csv"]
+    assert run(*asked, "--where", "label=(none)") == 1
+    assert capsys.readouterr().err.endswith(f"{told}\n")
+    assert run(*asked, "--where", "label=") == 0
+    assert [line.split(",")[3] for line in capsys.readouterr().out.splitlines()[1:]] == ["top.png"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["--name=1.pgn"], "has no image 1.pgn"),
