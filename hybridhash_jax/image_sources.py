@@ -242,6 +242,11 @@ def create_sources(dataset: Dataset, config: Config, image_size: int) -> Sources
     """
     data, images = config.data, dataset.images
     if isinstance(images, np.ndarray):
+        if data.crop_padding >= (side := min(images.shape[1:3])):
+            raise ConfigError(
+                f"data.crop_padding={data.crop_padding} would leave crops with nothing of the images "
+                f"of {data.name}, whose shorter side is {side} pixels; give less"
+            )
         source = ArraySource(images)
         return Sources(source, source, True, ())
     if isinstance(images, Vectors):

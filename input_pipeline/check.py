@@ -276,7 +276,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--folder needs --dir, and goes without lists and --name")
     if not os.path.isdir(folder := os.path.dirname(options.out) or "."):
         parser.error(f"--out: there is no folder {folder}")  # now rather than after hours
-    if not os.access(folder, os.W_OK) or os.path.isdir(options.out):
+    if not os.access(folder, os.W_OK) or os.path.isdir(options.out) or options.out == "-":
         parser.error(f"--out={options.out} cannot be written; give another file")
     if os.path.exists(options.out) and options.out != parser.get_default("out"):
         parser.error(f"--out={options.out} exists; give another file, or remove it")

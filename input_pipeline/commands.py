@@ -117,7 +117,7 @@ def check_outputs(parser: argparse.ArgumentParser, **files: str | None) -> None:
     given = {name: file for name, file in files.items() if file}
     for name, file in given.items():
         if file == "-":
-            parser.error(f"--{name}=-; give a file, or /dev/stdout for standard output")
+            parser.error(f"--{name}=-; give the name of a file")
         # A file is replaced by one that is written beside it; a device or a pipe is written to.
         special = is_special(file)
         written = file if special else os.path.dirname(file) or "."

@@ -14,6 +14,8 @@ HELD = (
 )
 # What XLA says; the last is what a CPU's library for products says of an allocation that failed.
 _NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Out of memory allocating|YNNPACK operation failed")
+# TensorStore calls these RESOURCE_EXHAUSTED, too.
+_NO_MEMORY_BUT = re.compile("No space left on device|Disk quota exceeded|Too many open files")
 NO_HOME = "there is no home directory that ~ could mean"
 
 
@@ -69,7 +71,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     if isinstance(error, DataError | OSError | ValueError) and type(error) is not ValueError:
         return False
     while error is not None:
-        if "No space left on device" in str(error):  # TensorStore: RESOURCE_EXHAUSTED, too
+        if _NO_MEMORY_BUT.search(str(error)):
             return False
         # By name, for JAX may not be imported. For some failures it raises a bare ValueError.
         of_jax = type(error).__name__ in ("JaxRuntimeError", "ValueError")

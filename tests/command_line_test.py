@@ -89,7 +89,10 @@ def refused(done: subprocess.CompletedProcess) -> str:
             ["--process_id=2", "numbered from 0"],
         ),
         (["--codes=x"], ["--codes needs --mode=evaluate"]),
-        (["--config=main.py"], ["the file of --config needs a function get_config()", "digits.py"]),
+        (
+            ["--config=main.py"],
+            ["the file of --config cannot be used: it needs a function get_config()", "digits.py"],
+        ),
         (["--output=x"], ["--output needs --mode=evaluate"]),
         (["--checkpoint=4"], ["--checkpoint needs --mode=evaluate", "goes on from the newest"]),
         (["--config.init.weights="], ["the path of the weights is empty"]),

@@ -120,6 +120,16 @@ def test_fields_that_do_not_fit_are_explained(data, resized, why):
     assert isinstance(caught.value, ConfigError) or data == {"resize": 31}
 
 
+@pytest.mark.parametrize(("padding", "fits"), [(7, True), (8, False)])
+def test_crops_of_arrays_hold_something_of_the_image(padding, fits):
+    images, config = Images(np.zeros((2, 8, 9, 3), np.uint8)), config_with(crop_padding=padding)
+    if fits:
+        assert create_sources(images, config, 32).in_memory  # pyright: ignore
+        return
+    with pytest.raises(ConfigError, match="crop_padding=8 would leave crops with nothing"):
+        create_sources(images, config, 32)  # pyright: ignore
+
+
 def data_set(names, reader, rows, classes=2):
     splits = Splits(*(np.array(part, np.int64) for part in rows))
     labels = one_hot(np.arange(len(names)) % classes, classes)

@@ -94,7 +94,7 @@ def augment(
     if crop_padding >= (side := min(images.shape[1:3])):
         raise ValueError(
             f"crop_padding={crop_padding} would leave crops with nothing of an image, whose shorter "
-            f"side is {side} pixels; give less than that, for example {side // 8}"
+            f"side is {side} pixels; give less"
         )
     if not horizontal_flip and not crop_padding:
         return images

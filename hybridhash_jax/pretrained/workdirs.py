@@ -73,8 +73,10 @@ def read_run(folder: Path, checkpoint: str = "selected") -> RunParameters:
         others = [x for x in committed_steps(workdir / names.CHECKPOINTS) if x != step]
         told = str(explained(where, error)).removesuffix(".")
         if others:
-            told += f". Other steps: {others}; as weights one is WORKDIR/checkpoints/STEP, else "
-            told += "--checkpoint=STEP"
+            told += (
+                f". Other steps: {others}; give one as WORKDIR/checkpoints/STEP where weights are "
+            )
+            told += "asked for, else by --checkpoint=STEP"
         raise WeightFileError(f"{told}.") from error
     if any(expected.get(path) != value for path, value in found.items()):
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")

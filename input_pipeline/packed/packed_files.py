@@ -24,6 +24,7 @@ from input_pipeline.packed.records import (
 from input_pipeline.packed.shard_writer import SIDECAR_SUFFIX, Shard, is_whole, write_sidecar
 from input_pipeline.splits import Splits
 
+_OF_TFDS = "features.json"
 UNREADABLE_FILE = "unreadable.txt"
 # What decides the bytes of a shard.
 PACKAGES = ("array_record", "pillow", "simplejpeg", "tensorflow-datasets")
@@ -77,22 +78,22 @@ def already_packed(
     try:
         packing = json.loads((directory / PACKING_FILE).read_bytes())
         _check_same(packing["settings"], settings, directory)
-        whole = _are_whole(directory, packing)
+        if _are_whole(directory, packing):
+            return packing
+        _reopen(directory, contents, packing)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{directory} holds a data set that {PACK} did not write, or a damaged one ({error}); "
             "choose another --name or --out, or remove that directory"
         ) from error
-    if whole:
-        return packing
-    _reopen(directory, contents, packing)
     return None
 
 
 def _are_whole(directory: Path, packing: dict[str, Any]) -> bool:
     """Are the shards and lists those of `packing.json`? The shards' contents are not read."""
     paths = [directory / name for name in LIST_FILES.values()]
-    if not all(path.is_file() for path in paths):
+    others = (directory / name for name in (CLASSES_FILE, _OF_TFDS))
+    if not all(path.is_file() for path in (*paths, *others)):
         return False
     same_lists = lists_checksum(x.read_bytes() for x in paths) == packing["lists_sha256"]
     return same_lists and all(

@@ -136,7 +136,7 @@ def test_a_checkpoint_whose_arrays_are_no_longer_described_is_damaged(workdir, t
     with pytest.raises(pretrained.WeightFileError) as error:
         load(run, checkpoint="latest")
     assert "30 is damaged" in str(error.value)
-    assert "Other steps: [10, 20]; as weights one is WORKDIR/checkpoints/STEP" in str(error.value)
+    assert "Other steps: [10, 20]; give one as WORKDIR/checkpoints/STEP" in str(error.value)
 
 
 def test_arrays_that_do_not_match_their_fingerprint_are_refused(workdir, monkeypatch):

@@ -140,7 +140,7 @@ def test_a_baseline_stands_below_the_table_with_what_each_length_keeps():
         ("cifar10-2", None, ("greedyhash", "AlexNet", 48, 0.932)),
         ("nuswide_21", 5000, ("hyp2", "AlexNet", 36, 0.831)),
         ("nuswide_21_m", 5000, ("csq", "ResNet-50", 64, 0.844)),
-        ("imagenet100", 1000, ("cnnh", "as in the table, not read", 64, 0.554)),
+        ("imagenet100", 1000, ("cnnh", "a network that was not read", 64, 0.554)),
         ("coco", 5000, ("csq", "ResNet-50", 32, 0.838)),
         ("mirflickr", None, ("dpsh", "AlexNet", 48, 0.781)),
     ],

@@ -79,6 +79,8 @@ def test_a_full_disk_is_told_from_other_failures():
         told = CheckpointError("could not write a checkpoint")
         told.__cause__ = ValueError(text)
         assert not is_out_of_memory(told) and not is_out_of_memory(ValueError(text))
+    for text in ("Disk quota exceeded [OS error 122: EDQUOT]", "Too many open files [OS error 24]"):
+        assert not is_out_of_memory(ValueError(f"RESOURCE_EXHAUSTED: Error writing x: {text}"))
     assert is_out_of_memory(ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"))
     assert is_full_disk(of_tensorstore("RESOURCE_EXHAUSTED", errno.ENOSPC))
     assert not is_full_disk(PermissionError(errno.EACCES, "Permission denied"))

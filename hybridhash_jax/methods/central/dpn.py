@@ -8,7 +8,8 @@ of several labels one target, by bit what most of their targets have, as CSQ doe
 Targets may follow the codes: after every few epochs a class's target becomes the sign of the sum of
 its images' signs, 0 where they are even, of all its images or of those nearest to the old target;
 in DeepHash-pytorch outputs within the margin have no say. Here an image's sign is the last one that
-training saw, where the authors encode all images anew, and a target keeps what nobody has a say in.
+training saw, where the authors encode all images anew, and a target keeps the bits that no image
+votes on.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
@@ -138,7 +139,7 @@ class DPN(Method):
         codes, decided = updated_targets(
             bank.embeddings, labels, state.codes, share=share, least=least
         )
-        # DeepHash-pytorch makes 0 of what is not decided: early in a run that is all of all targets.
+        # DeepHash-pytorch makes 0 of what is not decided: early in a run that would be every target.
         changed = decided & (state.epochs % self.update_epochs == 0)
         return dataclasses.replace(state, codes=jnp.where(changed, codes, state.codes))
 
@@ -186,7 +187,7 @@ def updated_targets(
     """Each class's target as the sign of the sum of its images' signs; 0 where they are even.
 
     With `share` below 1, of that share of its images, at least one, whose signs are nearest to its
-    old target. Outputs nearer to 0 than `least` have no say. Also returned is where any had one.
+    old target. Outputs nearer to 0 than `least` have no say. The second array says where any had one.
     """
     votes = jnp.where(jnp.abs(outputs) < least, 0, jnp.where(outputs >= 0, 1, -1))
     votes = votes.astype(outputs.dtype)

@@ -94,8 +94,8 @@ def notices(path: str | os.PathLike[str]) -> list[str]:
     if not thumbnails.is_damaged(file):
         return []
     return [
-        f"notice: {shown(file)} is damaged; search is unaffected, but small pictures are lost. Delete "
-        "it: they come from the image files then"
+        f"notice: {shown(file)} is damaged; search is unaffected, but its thumbnails are lost. Delete "
+        "it, and pictures come from the image files"
     ]
 
 

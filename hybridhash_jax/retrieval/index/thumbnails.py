@@ -40,7 +40,7 @@ def keep(
     reason = ""
     for _ in range(2):
         try:
-            with _opened(file) as connection:
+            with _opened(file, seconds=60) as connection:
                 connection.executescript(_TABLES)
                 connection.execute("BEGIN IMMEDIATE")
                 _change(connection, changes, max_bytes)
@@ -78,9 +78,9 @@ def _is_damage(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+def _opened(file: Path, seconds: float = 5) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(
-        sqlite3.connect(os.fspath(file), timeout=5.0, isolation_level=None)
+        sqlite3.connect(os.fspath(file), timeout=seconds, isolation_level=None)
     ) as connection:
         yield connection
 

@@ -5,7 +5,6 @@ import hashlib
 from hybridhash_jax.retrieval.model_file.errors import ModelFileError
 
 _MAGIC = b"hybridhash sha256"
-_LENGTH = len(_MAGIC) + hashlib.sha256().digest_size
 
 
 def sealed(program: bytes) -> bytes:
@@ -19,6 +18,6 @@ def check_seal(data: bytes) -> None:
     Raises:
       ModelFileError: it has changed since.
     """
-    program, end = data[:-_LENGTH], data[-_LENGTH:]
-    if end.startswith(_MAGIC) and data != sealed(program):
+    end = data.rfind(_MAGIC)
+    if end >= 0 and data[end + len(_MAGIC) :] != hashlib.sha256(memoryview(data)[:end]).digest():
         raise ModelFileError("it is damaged; copy or export it again")

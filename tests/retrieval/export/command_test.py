@@ -19,7 +19,7 @@ from tests.retrieval.index.made import MODEL, make
         (["--to=npz", "--output=/dev/null"], "is no file; give one that can be read again"),
         (["--to=npz", "--output=x.npz", "--columns=path,size"], "accepted: path, label"),
         (["--to=faiss", "--output=x", "--kind=exact", "--lists=4"], "are of --kind=ivf"),
-        (["--to=npz", "--output=-"], "--output=-; give a file, or /dev/stdout"),
+        (["--to=npz", "--output=-"], "--output=-; give the name of a file"),
         (["--to=npz", "--output=x", "--url=http://me:h1dden@x"], "npz does not use --url; leave"),
         (["--to=parquet", "--output=x", "--kind=exact"], "parquet does not use --kind; leave"),
         (

@@ -38,6 +38,10 @@ def test_a_file_that_has_changed_is_refused(data: bytes, tmp_path: Path):
         file.write_bytes(data[:place] + changed + data[place + count :])
         with pytest.raises(ModelFileError, match=f"{file}: it is damaged; copy or export it again"):
             model_file.load(file)
+    for changed in (data + b"\0", data[:-1]):
+        file.write_bytes(changed)
+        with pytest.raises(ModelFileError, match="it is damaged"):
+            model_file.load(file)
     file.write_bytes(data[:half])
     with pytest.raises(ModelFileError, match="damaged"):
         model_file.load(file)

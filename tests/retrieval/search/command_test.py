@@ -264,7 +264,7 @@ def test_the_run_may_have_moved(index, tmp_path, blue, capsys, monkeypatch):
 def test_a_page_on_standard_output_has_a_name(index, blue, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(f"--index={index}", blue, "--html=-")
-    assert "--html=-; give a file, or /dev/stdout for standard output" in capsys.readouterr().err
+    assert "--html=-; give the name of a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--html", "--output"])
