@@ -1,5 +1,6 @@
 """A finished pack of which files are no longer whole is mended by the same command."""
 
+import json
 import os
 
 import pytest
@@ -10,7 +11,9 @@ from tests.input_pipeline.packed.packed_sets import Images, contents
 from tests.input_pipeline.packed.packing_test import BROKEN, interrupted
 
 
-@pytest.mark.parametrize("damage", ["cut off", "missing", "no records", "another list"])
+@pytest.mark.parametrize(
+    "damage", ["cut off", "missing", "no records", "another list", "features.json", "classes.txt"]
+)
 def test_what_is_not_whole_of_a_finished_pack_is_made_again_to_the_same_bytes(tmp_path, damage):
     images = Images()
     images.files[7] = BROKEN  # in the first shard, which stays
@@ -23,9 +26,11 @@ def test_what_is_not_whole_of_a_finished_pack_is_made_again_to_the_same_bytes(tm
         shard.unlink()
     elif damage == "no records":
         shard.write_bytes(bytes(shard.stat().st_size))
-    else:
+    elif damage == "another list":
         (summary.directory / "test.txt").write_text("a.jpg 1 0 0\n")
-    lists_only = damage == "another list"
+    else:
+        (summary.directory / damage).unlink()
+    lists_only = damage in ("another list", "features.json", "classes.txt")
     images.reads.clear()
     if not lists_only:
         with pytest.raises(KeyboardInterrupt):
@@ -39,3 +44,14 @@ def test_what_is_not_whole_of_a_finished_pack_is_made_again_to_the_same_bytes(tm
     assert sorted(images.reads) == ([] if lists_only else sorted(images.order[4:8]))
     assert [name for name, *_ in summary.left_out] == [images.names[7]]
     assert contents(tmp_path) == before
+
+
+def test_a_packing_json_that_lacks_something_is_explained(tmp_path):
+    images = Images()
+    directory = images.pack(tmp_path).directory
+    facts = json.loads((directory / "packing.json").read_text())
+    del facts["left_out"]
+    (directory / "packing.json").write_text(json.dumps(facts))
+    (directory / "classes.txt").unlink()
+    with pytest.raises(DataError, match=r"did not write, or a damaged one \('left_out'\)"):
+        images.pack(tmp_path)
