@@ -54,6 +54,18 @@ def test_the_page_is_balanced_and_links_to_the_reports_that_were_drawn():
     assert not {"script", "link", "iframe"} & {element.name for element in parsed.elements}
 
 
+def test_missing_seeds_are_told_and_only_methods_without_training_are_fitted():
+    cells = comparison()["cells"]
+    cells[0] |= {"seeds_missing": 1}
+    cells[5] |= {"train_seconds": None}  # of a run that went on after its last step
+    html = render(cells=cells)
+    text = Page(html).text
+    assert text.count("(2 of 3 seeds)") == 1
+    assert "<strong>0.9050</strong>" in html  # HybridHash leads at the other lengths
+    assert html.count("<strong>") == 2
+    assert text.count("fitted") == 1
+
+
 def test_cosine_stands_above_and_methods_without_labels_and_chance_below():
     text = Page(render()).text
     order = [
