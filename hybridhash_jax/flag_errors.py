@@ -64,8 +64,8 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         return f"--config.{name}={value}; accepted: {expected}" if expected else text
     if isinstance(error, AttributeError) and re.search(r"'(get_config|to_dict)'", text):
         return (
-            "the file of --config cannot be used: it needs a function get_config() that gives a ConfigDict, as "
-            f"configs/digits.py has ({text})"
+            "the file of --config cannot be used: it needs a function get_config() that gives a "
+            f"ConfigDict, as configs/digits.py has ({text})"
         )
     if text.startswith("Unknown command line flag 'config."):
         return "fields of --config are not for --codes, which are measured without a network"

@@ -13,7 +13,7 @@ from hybridhash_jax.distributed.agreement import agree
 from hybridhash_jax.methods import Method
 from hybridhash_jax.runtime.console import logger, progress
 from hybridhash_jax.workdir import names
-from input_pipeline.dataset import Dataset
+from input_pipeline.dataset import Dataset, empty_splits
 from input_pipeline.datasets import (
     EmbeddingFiles,
     FolderSplits,
@@ -141,13 +141,9 @@ def check_enough(
     """
     splits = dataset.splits
     needed = {"train": searches or trains, "query": True, "database": searches}
-    for name, rows in splits.by_name().items():
-        if not len(rows) and needed[name]:
-            sizes = ", ".join(f"{key} {len(x):,}" for key, x in splits.by_name().items())
-            raise ValueError(
-                f"the {name} split of {dataset.name} has no images ({sizes}); take fewer for the "
-                "others, or choose another --config.data.database"
-            )
+    for name, reason in empty_splits(dataset).items():
+        if needed[name]:
+            raise ValueError(reason)
     if not trains:
         return
     classes = int(dataset.labels[splits.train].any(axis=0).sum())

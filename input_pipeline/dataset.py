@@ -37,6 +37,18 @@ def one_hot(class_ids: np.ndarray, num_classes: int) -> np.ndarray:
     return np.eye(num_classes, dtype=np.uint8)[class_ids]
 
 
+def empty_splits(dataset: Dataset) -> dict[str, str]:
+    """What is to be said of each split that has no images, by its name."""
+    splits = dataset.splits.by_name()
+    sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in splits.items())
+    return {
+        name: f"the {name} split of {dataset.name} has no images ({sizes}); take fewer for the others, "
+        "or choose another --config.data.database"
+        for name, rows in splits.items()
+        if not len(rows)
+    }
+
+
 def checksum(*arrays: np.ndarray, names: Sequence[str] = ()) -> str:
     """The first 16 hex digits of a SHA-256 over names and arrays with their shapes."""
     digest = hashlib.sha256("\n".join(names).encode())

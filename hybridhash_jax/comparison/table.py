@@ -69,11 +69,9 @@ def leaders(cells: Cells) -> dict[int, str]:
     for bits in {cell["bits"] for cell in cells}:
         of_length = [cell for cell in cells if cell["bits"] == bits]
         best, *others = sorted(of_length, key=lambda cell: cell["mean"], reverse=True)
-        if not others:
+        if not others or best["seeds_missing"]:
             continue
         spreads = [one["deviation"] for one in (best, others[0])]
-        if best["seeds_missing"]:
-            continue
         if None not in spreads and best["mean"] - others[0]["mean"] > max(spreads):
             found[bits] = best["method"]
     return found

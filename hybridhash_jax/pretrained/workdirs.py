@@ -71,13 +71,12 @@ def read_run(folder: Path, checkpoint: str = "selected") -> RunParameters:
         found = fingerprint_on_host(arrays)
     except Exception as error:
         others = [x for x in committed_steps(workdir / names.CHECKPOINTS) if x != step]
+        other = (
+            f". Other steps: {others}; give one as WORKDIR/checkpoints/STEP where weights are asked "
+            "for, else by --checkpoint=STEP"
+        )
         told = str(explained(where, error)).removesuffix(".")
-        if others:
-            told += (
-                f". Other steps: {others}; give one as WORKDIR/checkpoints/STEP where weights are "
-            )
-            told += "asked for, else by --checkpoint=STEP"
-        raise WeightFileError(f"{told}.") from error
+        raise WeightFileError(f"{told}{other if others else ''}.") from error
     if any(expected.get(path) != value for path, value in found.items()):
         raise WeightFileError(f"checkpoint {where} is damaged: its arrays have changed")
     named = {path.partition("/")[2].removesuffix("/value"): array for path, array in arrays.items()}

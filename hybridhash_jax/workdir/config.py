@@ -71,10 +71,12 @@ def read_config(place: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
         raise ConfigError(f"{path} cannot be read ({reason})") from None
-    if not isinstance(content, dict) or not content.keys() & {"bits", "model", "data"}:
-        raise ConfigError(f"{path} is no configuration of this program")
     groups = (name for name, value in default.get_config().items() if isinstance(value, ConfigDict))
-    if not all(isinstance(content.get(name, {}), dict) for name in groups):
+    if (
+        not isinstance(content, dict)
+        or not content.keys() & {"bits", "model", "data"}
+        or not all(isinstance(content.get(name, {}), dict) for name in groups)
+    ):
         raise ConfigError(f"{path} is no configuration of this program")
     return content
 

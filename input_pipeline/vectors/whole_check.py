@@ -1,6 +1,6 @@
 """Whether files of vectors can be used, and what they hold."""
 
-from input_pipeline.dataset import Dataset
+from input_pipeline.dataset import empty_splits
 from input_pipeline.errors import DataError
 from input_pipeline.images.vectors import Vectors
 from input_pipeline.lists.label_lists import LabelList
@@ -25,16 +25,4 @@ def check_vectors(files: EmbeddingFiles, directory: str | None) -> tuple[list[st
     assert isinstance(data.images, Vectors)
     tables = [data.provenance, list_table(lists, data.class_names)]
     useless = why_useless(data.images.array, data.labels[data.splits.train])
-    return tables, [*_empty_splits(data), *useless]
-
-
-def _empty_splits(data: Dataset) -> list[str]:
-    """What a run says of each split without a row."""
-    splits = data.splits.by_name()
-    sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in splits.items())
-    return [
-        f"the {name} split of {data.name} has no images ({sizes}); take fewer for the others, or "
-        "choose another --config.data.database"
-        for name, rows in splits.items()
-        if not len(rows)
-    ]
+    return tables, [*empty_splits(data).values(), *useless]

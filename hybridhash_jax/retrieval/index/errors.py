@@ -10,6 +10,8 @@ from pathlib import Path
 from hybridhash_jax.retrieval.names import shown
 from input_pipeline.errors import DataError
 
+DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")  # of a file that is damaged, or none of SQLite's
+
 
 class IndexFileError(ValueError):
     """An index is missing, damaged, in use, full, or of another model; says which, and what to do."""
@@ -37,7 +39,7 @@ def _reason(error: Exception) -> str:
     code = getattr(cause, "sqlite_errorname", "")
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or code == "SQLITE_FULL":
         return "the disk is full; nothing of this was kept, so make room and start again"
-    if code in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+    if code in DAMAGE:
         return "its catalogue is damaged; restore a copy, or encode the images into a new index"
     if code.startswith("SQLITE_BUSY"):
         return "another process has kept its catalogue locked for a minute"

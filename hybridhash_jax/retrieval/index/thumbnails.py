@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hybridhash_jax.retrieval.index.errors import DAMAGE
+
 MAX_BYTES = 512 * 2**20
 _TABLES = """
 PRAGMA page_size = 8192;
@@ -74,7 +76,7 @@ def all_in(file: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _is_damage(error: Exception) -> bool:
-    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+    return getattr(error, "sqlite_errorname", "").startswith(DAMAGE)
 
 
 @contextlib.contextmanager
