@@ -1,18 +1,21 @@
 """What a file is that is not what was expected, by its first bytes."""
 
+import re
+
+# A text may begin with the letters PK, RIFF or MATLAB, so more than these counts.
 _KINDS = (
-    (b"\x93NUMPY", "an array of NumPy"),
-    (b"PK", "a zip archive"),
-    (b"\x89PNG", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"GIF8", "a GIF image"),
-    (b"RIFF", "a RIFF file, such as a WebP image"),
-    (b"%PDF", "a PDF document"),
-    (b"PAR1", "a Parquet file"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"MATLAB", "a MATLAB file"),
-    (b"\x1f\x8b", "a gzip file"),
-    *((bytes([0x80, protocol]), "a Python pickle") for protocol in range(2, 6)),
+    (rb"\x93NUMPY", "an array of NumPy"),
+    (rb"PK[\x01-\x08]{2}", "a zip archive"),
+    (rb"\x89PNG", "a PNG image"),
+    (rb"\xff\xd8\xff", "a JPEG image"),
+    (rb"GIF8[79]a", "a GIF image"),
+    (rb"RIFF.{4}(WEBP|WAVE|AVI )", "a RIFF file, such as a WebP image"),
+    (rb"%PDF-", "a PDF document"),
+    (rb"PAR1", "a Parquet file"),
+    (rb"\x89HDF", "an HDF5 file"),
+    (rb"MATLAB \d\.\d MAT-file", "a MATLAB file"),
+    (rb"\x1f\x8b", "a gzip file"),
+    (rb"\x80[\x02-\x05]", "a Python pickle"),
 )
 
 
@@ -21,7 +24,7 @@ def kind_of(head: bytes) -> str:
     if not head:
         return "empty"
     for beginning, kind in _KINDS:
-        if head.startswith(beginning):
+        if re.match(beginning, head, re.DOTALL):
             return kind
     if any(byte < 32 and byte not in b"\t\n\v\f\r" or byte == 127 for byte in head):
         return "of no kind that is known here"

@@ -590,6 +590,28 @@ def test_columns_far_into_a_file_are_checked(load):
         load(np.ones((70_000, 2), np.float16), labels=labels)
 
 
+@pytest.mark.parametrize("word", ["PK", "RIFF", "MATLAB", "GIF8", "%PDF"])
+def test_a_label_that_binary_files_also_begin_with(load, word):
+    data = load(vectors(), labels=[f"{word} one", "other"] * 30)
+    assert set(data.class_names) == {f"{word} one", "other"}
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"PK\x05\x06" + bytes(18), "a zip archive"),
+        (b"RIFF\x24\x00\x00\x00WEBPVP8 ", "a RIFF file"),
+        (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", "a MATLAB file"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"GIF89a", "a GIF image"),
+    ],
+)
+def test_labels_that_are_another_kind_of_file(load, tmp_path, content, kind):
+    (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(DataError, match=f"labels.txt is {kind}.*; accepted: .npy, or text"):
+        load(vectors(), labels="labels.txt")
+
+
 def test_text_that_is_not_utf8(load, tmp_path):
     (tmp_path / "labels.txt").write_bytes("a\nb\n".encode("utf-16"))
     with pytest.raises(DataError, match="labels.txt is UTF-16; accepted: .npy, or text in UTF-8"):
