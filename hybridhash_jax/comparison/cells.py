@@ -26,6 +26,7 @@ _OF_RESULTS = (
     "database",
     "variant",
 )
+_NUMBERS = ("map_expected", "queries", "database")  # that the table is made of
 _OF_CONFIG = ("init.weights", "init.checkpoint", "model.image_size", "model.dtype", "data.resize")
 
 
@@ -44,19 +45,35 @@ def finished_entry(
     if not folder.exists():
         return None
     check_occupied(shared.of_run(run, choice.values), folder, MAY_CHANGE)
-    return read_entry(folder)
+    entry = read_entry(folder)
+    if entry is not None:
+        own = {"method": run.cell.method, "bits": run.cell.bits, "seed": run.seed}
+        for name, value in own.items():
+            if (there := entry.get(name)) != value:
+                raise ValueError(
+                    f"{folder / names.RESULTS} is of another run: its {name} is {there!r}, not "
+                    f"{value!r}; remove it, and the run is finished again"
+                )
+    return entry
 
 
 def read_entry(folder: Path) -> dict[str, Any] | None:
     """The entry of results.json of a run; None where there is none yet."""
+    path = folder / names.RESULTS
+    again = f"{path} cannot be read; remove it, and the run is finished again"
     try:
-        return json.loads((folder / names.RESULTS).read_text())[0]
+        entry = json.loads(path.read_text())[0]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError):
-        raise ValueError(
-            f"{folder / names.RESULTS} cannot be read; remove it, and the run is finished again"
-        ) from None
+    except (OSError, ValueError, LookupError, TypeError):
+        raise ValueError(again) from None
+    if not isinstance(entry, dict) or not all(map(_is_number, map(entry.get, _NUMBERS))):
+        raise ValueError(again)
+    return entry
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_report(folder: Path) -> dict[str, Any]:

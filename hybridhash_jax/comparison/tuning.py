@@ -24,6 +24,7 @@ from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.evaluators import create_evaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.methods import METHODS
+from hybridhash_jax.runtime.console import logger
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.config import differences, has_config, save_config
@@ -33,7 +34,7 @@ from input_pipeline.splits import Splits, hold_out
 
 RATE = "optimizer.learning_rate"
 TRIALS = "trials.json"
-_SHARE, _MOST = 0.1, 500  # of the training images that are held out
+_SHARE, _MOST, _FEW = 0.1, 500, 20  # of the training images that are held out
 _SEED = 0  # of the trials
 _Made = list[dict[str, Any]]  # trials: values, score (None: it diverged), seconds
 
@@ -80,9 +81,12 @@ class Tuning:
         return self.shared.config.comparison.trials > 0 and not METHODS[method].is_fitted
 
     def check(self) -> None:
-        """Refuses, before anything trains, a batch that is larger than what is trained on."""
+        """Refuses, before anything trains, what cannot be chosen: see the messages."""
         left = len(self.dataset.splits.train)
-        for method in filter(self.is_needed, self.plan.methods):
+        needed = [method for method in self.plan.methods if self.is_needed(method)]
+        if needed:
+            self._check_queries()
+        for method in needed:
             own, folder = self._config(method), self.folder(method)
             different = differences(own, folder, MAY_CHANGE) if has_config(folder) else []
             if different:
@@ -98,6 +102,21 @@ class Tuning:
                     "are left when hyper-parameters are chosen on some of them; give a smaller "
                     "--config.batch_size, or --config.comparison.trials=0"
                 )
+
+    def _check_queries(self) -> None:
+        """Refuses held-out images that find nothing, and warns of few that find something."""
+        labels, splits = self.dataset.labels, self.dataset.splits
+        found = labels[splits.query] & labels[splits.database].any(axis=0)
+        useful = int(found.any(axis=1).sum())
+        told = (
+            f"{useful} of {len(splits.query)} training images that are held out to choose "
+            "hyper-parameters share a label with one of the others; give more training images a "
+            "class, or --config.comparison.trials=0, which takes every method's own values"
+        )
+        if not useful:
+            raise ValueError(told)
+        if useful < _FEW:  # a choice by chance
+            logger.warning("only %s", told)
 
     def next_values(self, method: str) -> Values | None:
         """What to try next; None when all is tried."""

@@ -123,6 +123,7 @@ def test_what_a_flag_gives_no_recipe_changes(folder, monkeypatch):
 ENTRY = {
     "dataset_checksum": "aa", "protocol": "embeddings", "split_seed": 0, "top_k": None,
     "queries": 10, "database": 20, "train_images": 30, "variant": "embeddings", "features": "f",
+    "method": "hybridhash", "bits": 8, "seed": 0, "map_expected": 0.5,
 }  # fmt: skip
 
 
@@ -166,6 +167,29 @@ def test_a_finished_run_of_another_configuration_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="optimizer.learning_rate: 0.1 there, 0.2 here"):
         cells.finished_entry(shared, run, _choice(0.2), tmp_path)
     assert cells.finished_entry(shared, run, _choice(0.1), tmp_path) == ENTRY
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"bits": 16}, "of another run: its bits is 16, not 8"),
+        ({"seed": 1}, "of another run: its seed is 1, not 0"),
+        ({"method": "csq"}, "of another run: its method is 'csq', not 'hybridhash'"),
+        ({"map_expected": "0.9"}, "cannot be read"),
+        ({"map_expected": None}, "cannot be read"),
+        ({"queries": [10]}, "cannot be read"),
+        (5, "cannot be read"),
+    ],
+)
+def test_results_that_were_copied_or_changed_by_hand_are_refused(folder, tmp_path, changed, told):
+    shared, run = make_shared(folder), Run(Cell("hybridhash", 8), 0)
+    place = folder_of(tmp_path, run)
+    save_config(place, shared.of_run(run, {}))
+    content = [ENTRY | changed] if isinstance(changed, dict) else changed
+    (place / "results.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"results.json .*{told}") as error:
+        cells.finished_entry(shared, run, _choice(shared.config.optimizer.learning_rate), tmp_path)
+    assert "remove it, and the run is finished again" in str(error.value)
 
 
 def _choice(rate: float):

@@ -65,6 +65,19 @@ def test_at_most_500_are_held_out(folder):
     assert (len(own.query), len(own.train)) == (500, 8500)
 
 
+def test_held_out_images_that_find_nothing_are_no_ground_for_a_choice(folder, tmp_path, caplog):
+    found = tuning_of(folder, tmp_path)
+    labels, splits = np.zeros_like(found.dataset.labels), found.dataset.splits
+    labels[splits.database, 0] = 1
+    labels[splits.query, 1] = 1
+    found.dataset = dataclasses.replace(found.dataset, labels=labels)
+    with pytest.raises(ValueError, match=r"^0 of \d+ training images .*comparison.trials=0"):
+        found.check()
+    labels[splits.query[:3], 0] = 1
+    found.check()
+    assert f"only 3 of {len(splits.query)} training images" in caplog.text
+
+
 def test_a_trial_never_sees_queries_or_database(folder, tmp_path):
     shared = make_shared(folder)
     dataset = create_dataset(shared.config)
