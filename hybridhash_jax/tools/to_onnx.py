@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not (options.workdir or options.index):
         parser.error("nothing to write; give --workdir=RUN or --index=INDEX")
+    if options.out.suffix.lower() == ".stablehlo":
+        parser.error(
+            f"--out={options.out} would be ONNX; `hybridhash export-model` writes StableHLO"
+        )
     outputs.check_outputs(parser, out=str(options.out))
     return run_command(lambda: _write(options), "nothing was written")
 

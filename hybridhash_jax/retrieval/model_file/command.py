@@ -27,6 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("nothing to export; give --workdir=RUN or --index=INDEX")
     if options.checkpoint and options.index:
         parser.error("--checkpoint is of a run; an index names its own")
+    if options.out.suffix.lower() == ".onnx":
+        parser.error(
+            f"--out={options.out} would be StableHLO; `python -m hybridhash_jax.tools.to_onnx` "
+            "writes ONNX"
+        )
     outputs.check_outputs(parser, out=str(options.out))
     return run_command(lambda: _run(options), "nothing was written")
 

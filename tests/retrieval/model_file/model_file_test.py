@@ -287,6 +287,10 @@ def test_images_of_another_kind_are_refused(exported):
         (["--index=i", "--checkpoint=3"], "--checkpoint is of a run"),
         (["--workdir=w", "--dtype=int8"], "invalid choice: 'int8'"),
         (["--workdir=w", "--out=no/such/folder/x"], "cannot be written"),
+        (
+            ["--workdir=w", "--out=x.onnx"],
+            "x.onnx would be StableHLO; `python -m hybridhash_jax.to",
+        ),
     ],
 )
 def test_wrong_usage_is_told_at_once(given, said, capsys, tmp_path):

@@ -72,3 +72,9 @@ def test_where_its_packages_are_missing_it_says_what_to_install(tmp_path, monkey
     assert to_onnx.main(["--workdir=run", f"--out={tmp_path / 'x'}"]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: jax2onnx is not installed.") and "requirements-onnx.txt" in told
+
+
+def test_a_name_of_the_other_kind_of_file_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        to_onnx.main(["--workdir=w", "--out=x.stablehlo"])
+    assert "x.stablehlo would be ONNX; `hybridhash export-model`" in capsys.readouterr().err
