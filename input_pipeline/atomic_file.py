@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
 import sys
@@ -45,10 +46,11 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             raise DataError(f"cannot write {os.fspath(path)} ({error})") from error
         return
     target = Path(os.path.realpath(path))
-    # A name of its own, so that two processes on one disk do not write into one file.
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    # A name of its own, so that two processes on one disk do not write into one file. Not by the
+    # number of the process: in containers that share a disk all may have the same.
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(part, "wb") as file:
+        with open(part, "xb") as file:
             yield file
             file.flush()
             sync(file.fileno())  # or a power cut might leave the new name without the content

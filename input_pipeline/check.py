@@ -22,7 +22,6 @@ from input_pipeline.commands import (
     run_command,
 )
 from input_pipeline.dataset import one_hot
-from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.images.encoded import FileReader
 from input_pipeline.images.image_checks import (
@@ -32,23 +31,20 @@ from input_pipeline.images.image_checks import (
     odd_images,
     same_files,
 )
-from input_pipeline.lists.label_lists import (
-    LabelList,
-    parse_list,
-    read_class_names,
-    read_list_bytes,
-)
+from input_pipeline.lists.folder_splits import FolderSplits, draw_splits
+from input_pipeline.lists.label_lists import LabelList
 from input_pipeline.lists.list_tables import list_table
 from input_pipeline.lists.listed import (
     LIST_FILES,
     ListProblem,
+    fitting_class_names,
     label_use_problems,
-    list_path,
     list_problems,
+    parse_lists,
 )
-from input_pipeline.messages import counted, ensure_utf8, shortened
+from input_pipeline.messages import counted, ensure_utf8, one_line, shortened
 from input_pipeline.progress import Progress
-from input_pipeline.sets.folders import scan_folder
+from input_pipeline.sets.folders import FolderImages, scan_folder
 from input_pipeline.sets.published import PUBLISHED, check_published
 from input_pipeline.splits import LIST_PROTOCOLS
 from input_pipeline.vectors.embeddings import EmbeddingFiles
@@ -90,10 +86,13 @@ def check(options: argparse.Namespace) -> Findings:
         (_check_folder if options.folder else _check_embeddings)(options, findings)
         return findings
     expected = LIST_PROTOCOLS[options.name]
-    lists = train, query, database = _read_lists(options, findings)
-    findings.problems += list_problems(train, query, database, expected)
-    findings.problems += label_use_problems(lists)
-    class_names = _class_names(options.lists or options.dir, lists, findings)
+    place = options.lists or options.dir
+    names = (options.train_list, options.query_list, options.database_list)
+    lists, problems = parse_lists(place, names, expected.num_classes)
+    class_names, of_names = fitting_class_names(place, lists)
+    train, query, database = lists
+    findings.problems += problems + list_problems(train, query, database, expected)
+    findings.problems += label_use_problems(lists) + of_names
     findings.tables.append(list_table(dict(zip(LIST_FILES, lists, strict=True)), class_names))
     if not options.no_images:
         _check_images(options, lists, findings)
@@ -101,20 +100,17 @@ def check(options: argparse.Namespace) -> Findings:
 
 
 def _check_folder(options: argparse.Namespace, findings: Findings) -> None:
-    """The same of a folder with a subfolder a class, whatever splits are drawn from it."""
-    found = scan_folder(options.dir)
-    labels = one_hot(found.class_ids, len(found.class_names))
-    listed = LabelList(found.names, labels, options.dir)
-    findings.tables.append(list_table({"images": listed}, found.class_names))
+    """The same of a folder with a subfolder a class, or of images without classes."""
+    found = scan_folder(options.dir, without_classes=True)
     findings.notices += [ListProblem(f"left out: {words}") for words in found.left_out()]
-    if reason := found.one_class_only():
-        findings.problems.append(ListProblem(reason))
-    counts = labels.sum(axis=0, dtype=np.int64)
-    if few := [found.class_names[i] for i in np.flatnonzero(counts < 2)]:
-        text = "classes with one image, which a query and a training image cannot be drawn from"
-        findings.problems.append(ListProblem(f"{text}: {shortened(few, 20)}", tuple(few)))
+    if found.class_names:
+        _check_classes(options.dir, found, findings)
+    else:
+        text = "no subfolder has images, so these have no classes: they can be encoded and searched"
+        findings.notices.append(ListProblem(f"{text}, and not trained on"))
     if options.no_images:
         return
+    listed = LabelList(found.names, np.zeros((len(found.names), 0), np.uint8), options.dir)
     facts = _check_images(options, [listed], findings)
     rows = np.arange(len(found.names))
     pairs = [pair for pair in same_files(facts, rows, rows) if pair[0] != pair[1]]
@@ -124,48 +120,33 @@ def _check_folder(options: argparse.Namespace, findings: Findings) -> None:
         findings.notices.append(ListProblem(text, details))
 
 
+def _check_classes(directory: str, found: FolderImages, findings: Findings) -> None:
+    """What a run refuses, whatever splits are drawn, and where its usual ones leave no database."""
+    labels = one_hot(found.class_ids, len(found.class_names))
+    listed = LabelList(found.names, labels, directory)
+    findings.tables.append(list_table({"images": listed}, found.class_names))
+    if reason := found.one_class_only():
+        findings.problems.append(ListProblem(reason))
+    counts = np.bincount(found.class_ids)
+    if few := [one_line(found.class_names[i]) for i in np.flatnonzero(counts < 2)]:
+        text = "classes with one image, which a query and a training image cannot be drawn from"
+        findings.problems.append(ListProblem(f"{text}: {shortened(few, 20)}", tuple(few)))
+        return
+    splits = draw_splits(directory, found.class_ids, found.class_names, 0, FolderSplits())
+    if not len(splits.database):
+        text = (
+            "a tenth of each class as queries and half of it for training leave no image to search "
+        )
+        text += "in: add images, or train with --config.data.database=train"
+        findings.problems.append(ListProblem(text))
+
+
 def _check_embeddings(options: argparse.Namespace, findings: Findings) -> None:
     """What files of vectors hold, with the splits that a run would draw from seed 0."""
     given = (options.embeddings, options.labels, options.names, options.split_file)
     tables, reasons = check_vectors(EmbeddingFiles(*given), options.dir)
     findings.tables += tables
     findings.problems += [ListProblem(reason) for reason in reasons]
-
-
-def _read_lists(options: argparse.Namespace, findings: Findings) -> list[LabelList]:
-    """The three lists; empty where one cannot be read at all."""
-    lists = []
-    num_classes = LIST_PROTOCOLS[options.name].num_classes
-    for name in (options.train_list, options.query_list, options.database_list):
-        file = list_path(options.lists or options.dir, name)
-        try:
-            found, problems = parse_list(read_list_bytes(file), file, num_classes)
-        except DataError as error:
-            found, problems = LabelList([], np.zeros((0, 1), np.uint8), file), [str(error)]
-        lists.append(found)
-        findings.problems += [ListProblem(text) for text in problems]
-    return lists
-
-
-def _class_names(
-    directory: str, lists: Sequence[LabelList], findings: Findings
-) -> tuple[str, ...] | None:
-    """The lines of classes.txt beside the lists; None if there is none that fits."""
-    try:
-        names = read_class_names(directory)
-    except DataError as error:
-        findings.problems.append(ListProblem(str(error)))
-        return None
-    if names is None:  # it need not be there
-        return None
-    wrong = {x.labels.shape[1] for x in lists if x.paths} - {len(names)}
-    if not wrong:
-        return names
-    widths = " and ".join(map(str, sorted(wrong)))
-    file = list_path(directory, "classes.txt")
-    text = f"{file}: names {len(names)} classes, but there are {widths} labels a line"
-    findings.problems.append(ListProblem(text))
-    return None
 
 
 def _check_images(
@@ -248,7 +229,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("input_pipeline.check", __doc__, _EXAMPLES)
     add = parser.add_argument
     add("--dir", type=expanded, metavar="IMAGES", help="folder that the paths in lists start from")
-    add("--folder", action="store_true", help="no lists: a subfolder of IMAGES is a class")
+    add("--folder", action="store_true", help="no lists: a subfolder of IMAGES is a class, if any")
     add("--embeddings", type=expanded, metavar="FILE", help="vectors: see docs/embeddings.md")
     for name in _BESIDE:
         add(f"--{name}", type=expanded, metavar="FILE", help=f"{name}, where in a file of its own")

@@ -61,6 +61,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """The type of a flag: a whole number that random numbers can start from."""
+    if not text.isdecimal() or int(text) >= 2**64:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 0 to 2**64 - 1, got {text!r}"
+        )
+    return int(text)
+
+
 def given(text: str) -> str:
     """The type of a flag: a text that is not empty."""
     if not text:

@@ -41,9 +41,11 @@ def empty_splits(dataset: Dataset) -> dict[str, str]:
     """What is to be said of each split that has no images, by its name."""
     splits = dataset.splits.by_name()
     sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in splits.items())
+    of_file = isinstance(dataset.images, Vectors)
     return {
-        name: f"the {name} split of {dataset.name} has no images ({sizes}); take fewer for the others, "
-        "or choose another --config.data.database"
+        name: f"the {name} split of {dataset.name} has no images ({sizes}); "
+        + (f"a file that says the splits needs rows `{name}`; of drawn ones, " if of_file else "")
+        + "take fewer for the others, or choose another --config.data.database"
         for name, rows in splits.items()
         if not len(rows)
     }

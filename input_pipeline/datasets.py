@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterable
 
 from input_pipeline.dataset import Dataset, checksum, one_hot
+from input_pipeline.lists.folder_splits import FolderSplits
 from input_pipeline.options import Option
 from input_pipeline.sets import arrays, image_sets
-from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.sets.image_sets import ListFiles
 from input_pipeline.sets.published import read_published
 from input_pipeline.splits import DATABASE_RULES, LIST_PROTOCOLS, PROTOCOLS, protocol_splits

@@ -22,11 +22,12 @@ from input_pipeline.commands import (
     make_parser,
     positive,
     run_command,
+    seed,
 )
 from input_pipeline.dataset import one_hot
 from input_pipeline.lists.split_files import OUTPUTS, DrawnSplits, table, write_splits
 from input_pipeline.lists.split_rules import generator_splits, permutation_splits
-from input_pipeline.messages import ensure_utf8, shortened
+from input_pipeline.messages import ensure_utf8, one_line, shortened
 from input_pipeline.sets.folders import scan_folder
 from input_pipeline.splits import class_splits
 
@@ -67,7 +68,7 @@ def draw_folder(options: argparse.Namespace) -> DrawnSplits:
     train, query = options.train_per_class, options.query_per_class
     counts = np.bincount(images.class_ids, minlength=len(images.class_names))
     short = [
-        f"{name} ({n})"
+        f"{one_line(name)} ({n})"
         for name, n in zip(images.class_names, counts, strict=True)
         if n < train + query
     ]
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--out", type=local_path, required=True, metavar="DIR", help="where the files go"
         )
-        one.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
+        one.add_argument("--seed", type=seed, default=0, help="0 or more (default 0)")
         one.add_argument("--overwrite", action="store_true", help="replace files that differ")
     folder = sets.choices["folder"]
     folder.add_argument(

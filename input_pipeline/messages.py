@@ -32,6 +32,14 @@ def shortened(names: Sequence[str], shown: int = 5, separator: str = ", ") -> st
     return f"{separator.join(names[:shown])}{last}and {len(names) - shown:,} more"
 
 
+def one_line(name: str) -> str:
+    r"""A name with \n, \x1b and the like for what is no printable letter."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
+
+
 def show_any_letter() -> None:
     """From now on, output shows a letter that its encoding lacks as an escape instead of failing."""
     for stream in (sys.stdout, sys.stderr):
@@ -55,8 +63,12 @@ def discard_output() -> None:
 def ensure_utf8() -> None:
     """Starts this program again in Python's UTF-8 mode where the locale has another encoding.
 
-    Otherwise files whose names have accents could not be opened, and some letters not printed.
+    Otherwise files whose names have accents could not be opened, and some letters not printed. What
+    is printed to a closed stream (`2>&-`) goes nowhere from now on.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # and the file that is opened next would get its number
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     encoding = sys.getfilesystemencoding().lower().replace("-", "")
     if encoding != "utf8" and not sys.flags.utf8_mode:
         os.environ["PYTHONUTF8"] = "1"  # also for processes that this one starts

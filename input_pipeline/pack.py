@@ -22,6 +22,7 @@ from input_pipeline.commands import (
     make_parser,
     positive,
     run_command,
+    seed,
 )
 from input_pipeline.dataset import Dataset
 from input_pipeline.datasets import unused_fields
@@ -29,12 +30,12 @@ from input_pipeline.errors import DataError
 from input_pipeline.images.decode import MAX_PIXELS, DecodeOptions
 from input_pipeline.images.encoded import EncodedImages
 from input_pipeline.images.unreadable import ON_UNREADABLE
+from input_pipeline.lists.folder_splits import FolderSplits
 from input_pipeline.lists.listed import LIST_FILES
 from input_pipeline.messages import ensure_utf8, shortened
 from input_pipeline.packed.packing import PackingSummary, pack_images
 from input_pipeline.packed.records import PACKING_FILE
 from input_pipeline.progress import Progress
-from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.sets.image_sets import (
     ListFiles,
     load_class_folders,
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     folder.add_argument("--train_per_class", type=positive, help="default half of each")
     folder.add_argument("--query_per_class", type=positive, help="default a tenth of each")
     add_database_option(folder)
-    folder.add_argument("--seed", type=int, default=0, help="0 or more (default 0)")
+    folder.add_argument("--seed", type=seed, default=0, help="0 or more (default 0)")
     written = parser.add_argument_group("what is written")
     add = written.add_argument
     add("--resize", type=int, metavar="PX", help="bring the shorter side to this; default: keep")

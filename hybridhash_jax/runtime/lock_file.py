@@ -93,8 +93,7 @@ def held(path: Path) -> Iterator[None]:
 
 def _make(path: Path, holder: dict[str, Any]) -> None:
     """Makes the file with its content in one step: one killed between the two would block others."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
-    aside.unlink(missing_ok=True)
+    aside = _aside(path)
     try:
         _write(aside, holder)
         try:
@@ -115,13 +114,18 @@ def _write(path: Path, holder: dict[str, Any]) -> None:
 
 def _remove(path: Path, holder: dict[str, Any]) -> None:
     """Removes the file of this holder, but not that of one who was faster to take it over."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    aside = _aside(path)
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, aside)
         if _read(aside) in (holder, None):
             aside.unlink()
         else:
             os.rename(aside, path)
+
+
+def _aside(path: Path) -> Path:
+    # Not by the process's number: in containers that share a disk all may have the same.
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
 
 
 def _own() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from input_pipeline.lists.list_lines import (
     label_that_is_no_label,
     parse_line,
 )
-from input_pipeline.lists.texts import text_of
+from input_pipeline.lists.texts import ONLY_CR, has_only_cr, text_of
 from input_pipeline.messages import shortened
 
 FORMAT = "a line is a relative path and its labels, for example 'images/1.jpg 0 1 0'"
@@ -103,6 +103,8 @@ def parse_list(
     width, explanation = _find_width(lines, num_classes)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         width, explanation = 0, "the file is UTF-16; save it as UTF-8"
+    elif has_only_cr(data):
+        width, explanation = 0, ONLY_CR
     problems = [f"{file}:1: {explanation}"] if explanation else []
     places: dict[str, int] = {}
     digits = []

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from input_pipeline.lists.label_lists import LabelList
+from input_pipeline.messages import one_line
 
 
 def list_table(lists: Mapping[str, LabelList], class_names: Sequence[str] | None) -> str:
@@ -22,10 +23,10 @@ def _list_line(split: str, listed: LabelList, class_names: Sequence[str] | None)
     labels = listed.labels
     counts = labels.sum(axis=0, dtype=np.int64)
     least, most = int(counts.argmin()), int(counts.argmax())
-    name = (class_names or [f"class {i}" for i in range(len(counts))]).__getitem__
+    names = class_names or [f"class {i}" for i in range(len(counts))]
     unlabelled = int((~labels.any(axis=1)).sum())
     return (
         f"{split:<10}{len(labels):>10,}{labels.shape[1]:>9,}{unlabelled:>12,}   least "
-        f"{counts[least]:,} ({name(least)}), median {np.median(counts):,.0f}, "
-        f"most {counts[most]:,} ({name(most)})"
+        f"{counts[least]:,} ({one_line(names[least])}), median {np.median(counts):,.0f}, "
+        f"most {counts[most]:,} ({one_line(names[most])})"
     )

@@ -8,7 +8,13 @@ from itertools import combinations
 import numpy as np
 
 from input_pipeline.errors import DataError
-from input_pipeline.lists.label_lists import LabelList, read_list
+from input_pipeline.lists.label_lists import (
+    LabelList,
+    parse_list,
+    read_class_names,
+    read_list,
+    read_list_bytes,
+)
 from input_pipeline.messages import shortened
 from input_pipeline.splits import ListProtocol, Splits
 
@@ -45,6 +51,41 @@ def load_lists(
 ) -> list[LabelList]:
     """Reads the train, query and database list of a folder, also on a bucket, by these names."""
     return [read_list(list_path(directory, name), num_classes) for name in names]
+
+
+def parse_lists(
+    directory: str | os.PathLike[str], names: Sequence[str], num_classes: int | None = None
+) -> tuple[list[LabelList], list[ListProblem]]:
+    """As `load_lists`, with the problems told; a list is empty where it cannot be read at all."""
+    lists, problems = [], []
+    for name in names:
+        file = list_path(directory, name)
+        try:
+            found, texts = parse_list(read_list_bytes(file), file, num_classes)
+        except DataError as error:
+            found, texts = LabelList([], np.zeros((0, 1), np.uint8), file), [str(error)]
+        lists.append(found)
+        problems += [ListProblem(text) for text in texts]
+    return lists, problems
+
+
+def fitting_class_names(
+    directory: str, lists: Sequence[LabelList]
+) -> tuple[tuple[str, ...] | None, list[ListProblem]]:
+    """The lines of classes.txt beside the lists, or None; and why it does not fit them."""
+    try:
+        names = read_class_names(directory)
+    except DataError as error:
+        return None, [ListProblem(str(error))]
+    if names is None:  # it need not be there
+        return None, []
+    wrong = {x.labels.shape[1] for x in lists if x.paths} - {len(names)}
+    if not wrong:
+        return names, []
+    widths = " and ".join(map(str, sorted(wrong)))
+    file = list_path(directory, "classes.txt")
+    text = f"{file}: names {len(names)} classes, but there are {widths} labels a line"
+    return None, [ListProblem(text)]
 
 
 def list_path(directory: str | os.PathLike[str], name: str) -> str:
@@ -92,11 +133,17 @@ def list_problems(
 
 
 def label_use_problems(lists: Sequence[LabelList]) -> list[ListProblem]:
-    """Training images without a single label, and labels of queries that the database lacks."""
+    """Training images with no label or one alone, and labels of queries that the database lacks."""
     train, query, database = lists
     problems = []
-    if train.paths and not train.labels.any():
+    used = np.flatnonzero(train.labels.any(axis=0))
+    if train.paths and not len(used):
         problems.append(f"{train.file}: not one training image has a label")
+    elif len(used) == 1:
+        problems.append(
+            f"{train.file}: the training images have one class, label {used[0] + 1} (column, counted "
+            "from 1), and two are needed to tell apart"
+        )
     if query.paths and database.paths and query.labels.shape[1] == database.labels.shape[1]:
         lacking = np.flatnonzero(query.labels.any(axis=0) & ~database.labels.any(axis=0))
         if len(lacking):

@@ -15,6 +15,7 @@ from input_pipeline.annotations.annotation_files import RawAnnotations
 from input_pipeline.errors import DataError
 from input_pipeline.lists.label_lists import write_list
 from input_pipeline.lists.listed import LIST_FILES
+from input_pipeline.messages import one_line
 from input_pipeline.splits import Splits
 
 CLASSES, SUMMARY = "classes.txt", "summary.json"
@@ -63,7 +64,7 @@ def table(summary: dict[str, Any]) -> str:
     splits = summary["splits"]
     lines = [[summary["data_set"], *splits]]
     lines += [
-        [name, *(f"{splits[split]['per_class'][name]:,}" for split in splits)]
+        [one_line(name), *(f"{splits[split]['per_class'][name]:,}" for split in splits)]
         for name in splits["train"]["per_class"]
     ]
     for total in ("images", "unlabelled"):
@@ -80,9 +81,12 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def write_splits(drawn: DrawnSplits, out: Path, overwrite: bool) -> dict[str, Any]:
-    """Writes the five files into the folder `out`, all of them or none; returns the summary.
+    """Writes the five files into the folder `out`; returns the summary.
 
-    DataError for files that differ without `overwrite`, or a name that no list can hold.
+    All are made before the first is moved to its place, the summary last, whose SHA-256 is that of
+    its lists: one that is killed in between may leave new lists beside older ones, and again with
+    `overwrite` replaces the rest. DataError for files that differ without it, or a name that no
+    list can hold.
     """
     _check_writable(drawn)
     existed = out.is_dir()

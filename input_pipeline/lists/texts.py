@@ -2,6 +2,13 @@
 
 from input_pipeline.errors import DataError
 
+ONLY_CR = "its lines end with CR, as old Macs wrote them; save it with LF"
+
+
+def has_only_cr(data: bytes) -> bool:
+    """Would all lines be read as one?"""
+    return b"\n" not in data and b"\r" in data.rstrip()
+
 
 def text_of(data: bytes, file: str) -> str:
     """The text without its mark; DataError, with the line, if it is not UTF-8."""

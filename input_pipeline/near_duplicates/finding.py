@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,6 +23,7 @@ _PAIRS_AT_ONCE = 512  # that a thread verifies
 # that much of what is asked for. Blur and noise take it from images with little in them.
 _NEAR_BITS, _NEAR_SHARE = 4, 0.75
 _AS_GOOD = 0.03  # difference of similarities that says nothing
+_ALL_WITH_ALL = 10_000  # most pairs of equal images of one side with equal ones of the other
 _TRIED = 3  # views of a pair, those of the nearest hashes
 
 
@@ -54,7 +56,9 @@ class Found(NamedTuple):
       views: int64 [P], of `VIEWS[view]()`.
       reversed: bool [P]: the first shows a view of the second, and not the second of the first.
       exact: bool [P]: hash and picture are equal. Among three or more equal ones, only the first is
-        paired with each other one, and it alone with those that are similar.
+        paired with each other one, and it alone with those that are similar. Of two sides, all
+        equal ones are paired with those of the other; where that would be more than 10,000 pairs,
+        the first two of each side with all of the other.
     """
 
     first: np.ndarray
@@ -257,15 +261,22 @@ def _take(found: Found, which: np.ndarray) -> Found:
 def _with_copies(found: Found, own: _Side, other: _Side) -> Found:
     """Adds the pairs of images that equal a paired one of their side."""
     rows = [_rows_by_owner(side.owner) for side in (own, other)]
-    places, first, second = [], [], []
+    places, pairs = [], []
     for k, (a, b) in enumerate(zip(found.first.tolist(), found.second.tolist(), strict=True)):
-        for one in rows[0][a]:
-            for another in rows[1][b]:
-                places.append(k)
-                first.append(one)
-                second.append(another)
+        more = _paired(rows[0][a], rows[1][b])
+        pairs += more
+        places += [k] * len(more)
     found = _take(found, np.array(places, np.int64))
-    return found._replace(first=np.array(first, np.int64), second=np.array(second, np.int64))
+    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+    return found._replace(first=first, second=second)
+
+
+def _paired(rows: list[int], others: list[int]) -> list[tuple[int, int]]:
+    """All with all; where these are too many, each with two, for one may be the very same file."""
+    if len(rows) * len(others) <= _ALL_WITH_ALL:
+        return list(itertools.product(rows, others))
+    few = [*itertools.product(rows[:2], others), *itertools.product(rows, others[:2])]
+    return list(dict.fromkeys(few))
 
 
 def _rows_by_owner(owner: np.ndarray) -> dict[int, list[int]]:

@@ -1,7 +1,10 @@
 """What lies beside the shards of a packed data set: its lists, its settings and TFDS's metadata."""
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +69,34 @@ class Contents:
         }
 
 
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Makes the directory, and keeps other processes from packing into it inside the block.
+
+    DataError if it cannot be used, or another process packs into it.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"cannot use {directory} ({error}); choose another --out") from error
+    try:
+        # Ends with the process, however that ends: a pack that was killed can go on at once.
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise DataError(
+            f"another process packs into {directory}: wait until it has ended, or choose another "
+            "--name or --out"
+        ) from None
+    except OSError:
+        pass  # such as some network disks; the names of parts keep two packs there apart
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def already_packed(
     directory: Path, contents: Contents, settings: dict[str, Any]
 ) -> dict[str, Any] | None:
@@ -115,10 +146,9 @@ def _reopen(directory: Path, contents: Contents, packing: dict[str, Any]) -> Non
 
 
 def claim(directory: Path, settings: dict[str, Any]) -> None:
-    """Makes the directory, or takes over what an earlier run with just these settings left."""
+    """Begins a pack, or takes over what an earlier run with just these settings left."""
     part = directory / PART_FILE
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         begun = json.loads(part.read_bytes()) if part.exists() else None
     except (OSError, ValueError) as error:
         raise DataError(f"cannot use {directory} ({error}); choose another --out") from error

@@ -27,6 +27,7 @@ from input_pipeline.packed.packed_files import (
     already_packed,
     claim,
     clean_up,
+    held,
     write_lists_and_packing,
 )
 from input_pipeline.packed.records import VERSION, lists_checksum
@@ -88,7 +89,8 @@ def pack_images(
 
     Raises:
       DataError: unreadable images (`unreadable.txt` in the directory names all of them), a full
-        disk, or another data set in that place, also one begun with other settings.
+        disk, or another data set in that place, also one begun with other settings, or one that
+        another process packs.
     """
     start = time.perf_counter()
     contents = Contents(names, labels, splits, tuple(class_names))
@@ -114,12 +116,15 @@ def pack_images(
         except OSError as error:
             return row, UnreadableImage(str(error))
 
-    packing, reused = already_packed(directory, contents, settings), None
-    if packing is None:
-        claim(directory, settings)
-        skip = on_unreadable == "skip"
-        packing, reused = _pack(contents, settings, directory, prepare, skip, num_workers, progress)
-    clean_up(directory, packing)
+    with held(directory):
+        packing, reused = already_packed(directory, contents, settings), None
+        if packing is None:
+            claim(directory, settings)
+            skip = on_unreadable == "skip"
+            packing, reused = _pack(
+                contents, settings, directory, prepare, skip, num_workers, progress
+            )
+        clean_up(directory, packing)
     return PackingSummary(
         directory=directory,
         num_images=packing["num_images"],

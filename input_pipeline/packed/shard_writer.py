@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,9 +55,13 @@ def write_shard(
     DataError if it cannot be written, for example because the disk is full.
     """
     digest, count, left_out = hashlib.sha256(), 0, []
-    part = path.with_name(path.name + INCOMPLETE_SUFFIX)
+    # A name of its own, so that no other process writes into the file, or into what it becomes.
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{INCOMPLETE_SUFFIX}")
     writer = None
     try:
+        with _explained(path):
+            for left in path.parent.glob(f"{path.name}*{INCOMPLETE_SUFFIX}"):  # by a killed process
+                left.unlink(missing_ok=True)
         # In the block: Ctrl-C may come in the moment in which the file is made.
         writer = ArrayRecordWriter(os.fspath(part), _WRITER_OPTIONS)
         for image, data in images:

@@ -8,6 +8,7 @@ from input_pipeline.dataset import Dataset, checksum, one_hot
 from input_pipeline.errors import DataError
 from input_pipeline.lists.label_lists import read_class_names
 from input_pipeline.splits import Splits
+from input_pipeline.vectors.array_files import ArrayFileError, map_array
 
 _PARTS = ("train", "val")
 
@@ -49,15 +50,12 @@ def load_arrays(name: str, directory: str) -> Dataset:
 
 def _load(path: Path) -> np.ndarray:
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return map_array(path)
+    except ArrayFileError as error:
         raise DataError(
-            f"cannot read {path} ({error}); the folder needs train_images.npy, train_labels.npy, "
-            "val_images.npy and val_labels.npy. Say where it is with --config.data.dir=FOLDER"
+            f"{error}; the folder needs train_images.npy, train_labels.npy, val_images.npy and "
+            "val_labels.npy. Say where it is with --config.data.dir=FOLDER"
         ) from error
-    if not isinstance(loaded, np.ndarray):
-        raise DataError(f"{path} is an archive of several arrays; write one array with numpy.save")
-    return loaded
 
 
 def _check(path: Path, images: np.ndarray, labels: np.ndarray, size: tuple[int, ...]) -> None:

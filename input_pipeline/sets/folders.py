@@ -14,7 +14,7 @@ from input_pipeline.images.formats import (
     accepted_formats,
     starts_as,
 )
-from input_pipeline.messages import counted, shortened
+from input_pipeline.messages import counted, one_line, shortened
 
 # What storage boxes, archives and systems leave in folders of photographs.
 _JUNK = (
@@ -34,7 +34,7 @@ class FolderImages:
 
     names: list[str]  # paths with `/` relative to the folder; each starts with its class's name
     class_ids: np.ndarray  # int64 [N], rows of `class_names`
-    class_names: tuple[str, ...]  # the subfolders with images
+    class_names: tuple[str, ...]  # the subfolders with images; none of a folder without classes
     ignored: tuple[str, ...]
 
     def one_class_only(self) -> str | None:
@@ -42,8 +42,8 @@ class FolderImages:
         classes = list(self.class_names)
         if len(classes) > 1:
             return None
-        name = classes[0]
-        below = sorted({path.split("/")[1] for path in self.names if path.count("/") > 1})
+        name = one_line(classes[0])
+        below = sorted({one_line(x.split("/")[1]) for x in self.names if x.count("/") > 1})
         hint = (
             f"; its subfolders {shortened(below)} may be the classes: give {name}" if below else ""
         )
@@ -67,9 +67,12 @@ class FolderImages:
         return words
 
 
-def scan_folder(directory: str | os.PathLike[str]) -> FolderImages:
+def scan_folder(
+    directory: str | os.PathLike[str], *, without_classes: bool = False
+) -> FolderImages:
     """Lists the images in every subfolder of `directory`, at any depth.
 
+    Where these have none, it takes those right in it if it may be `without_classes`.
     Each subfolder is a class. Hidden names and junk are passed over. A link to a folder is
     followed unless it leads back into `directory`, to a folder that contains the link, or to one
     that was reached before, so no image is counted twice and no loop is entered.
@@ -79,7 +82,11 @@ def scan_folder(directory: str | os.PathLike[str]) -> FolderImages:
         raise DataError(f"{root} is not a folder; give the one with a subfolder for each class")
     scan = _Scan(str(root))
     if not scan.found:
-        raise DataError(f"{root} {_why_empty(scan)}")
+        loose = [entry.name for entry in _visible(str(root)) if _is_image(entry)]
+        if without_classes and loose:
+            left_out = sorted(set(scan.ignored) - set(map(one_line, loose)))
+            return FolderImages(loose, np.zeros(len(loose), np.int64), (), tuple(left_out))
+        raise DataError(f"{root} {_why_empty(scan, len(loose))}")
     if len(scan.classes) > 1 and {name.lower() for name in scan.classes} <= set(_SPLIT_NAMES):
         raise DataError(
             f"{root} holds the folders {' and '.join(scan.classes)}, which look like splits and not "
@@ -110,14 +117,14 @@ class _Scan:
         self.classes: list[str] = []
         for entry in _visible(root):
             if not _is_folder(entry):
-                self.ignored.append(_shown(entry.name))
+                self.ignored.append(one_line(entry.name))
             elif self._enter(entry, entry.name):
                 self.classes.append(entry.name)
         for class_name in self.classes:
             before = len(self.found)
             self._collect(class_name)
             if len(self.found) == before:
-                self.ignored.append(_shown(class_name) + "/")
+                self.ignored.append(one_line(class_name) + "/")
 
     def _collect(self, class_name: str) -> None:
         waiting = [class_name]
@@ -130,7 +137,7 @@ class _Scan:
                 elif _is_image(entry):
                     self.found.append((name, class_name))
                 else:
-                    self.ignored.append(_shown(name))
+                    self.ignored.append(one_line(name))
 
     def _enter(self, entry: os.DirEntry[str], name: str) -> bool:
         """Whether to walk a folder; if not, it is noted as ignored."""
@@ -141,7 +148,7 @@ class _Scan:
             or _contains(real, os.path.realpath(os.path.dirname(entry.path)))
         )
         if leads_back or real in self.reached or not _is_text(entry.name):
-            self.ignored.append(_shown(name) + "/")
+            self.ignored.append(one_line(name) + "/")
             return False
         self.reached.add(real)
         return True
@@ -158,7 +165,7 @@ def _visible(folder: str) -> Iterator[os.DirEntry[str]]:
             ]
     except OSError as error:
         raise DataError(
-            f"cannot read the folder {_shown(folder)} ({error}); make it readable or move it away"
+            f"cannot read the folder {one_line(folder)} ({error}); make it readable or move it away"
         ) from error
     yield from sorted(visible, key=lambda entry: entry.name)
 
@@ -193,11 +200,7 @@ def _is_text(name: str) -> bool:
     return not any("\udc80" <= character <= "\udcff" for character in name)
 
 
-def _shown(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _why_empty(scan: _Scan) -> str:
+def _why_empty(scan: _Scan, num_loose: int) -> str:
     packed = [*Path(scan.root).glob("packing.json"), *Path(scan.root).glob("*/packing.json")]
     if packed:
         return "holds a packed data set: add --config.data.source=packed"
@@ -206,6 +209,5 @@ def _why_empty(scan: _Scan) -> str:
             f"has {len(scan.classes)} subfolders but no image in any of them; accepted: "
             f"{', '.join(accepted_formats())}"
         )
-    loose = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in scan.ignored)
-    images = f"{loose} images lie right in it; " if loose else ""
+    images = f"{num_loose} images lie right in it; " if num_loose else ""
     return f"has no subfolders; {images}put the images of each class into a subfolder of its own"

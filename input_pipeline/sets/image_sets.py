@@ -11,16 +11,16 @@ from input_pipeline.dataset import Dataset, checksum, one_hot
 from input_pipeline.errors import DataError
 from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.lists import listed
-from input_pipeline.lists.label_lists import LabelList, read_class_names
-from input_pipeline.lists.listed import LIST_FILES
-from input_pipeline.messages import shortened
-from input_pipeline.packed import records
-from input_pipeline.sets.folder_splits import (
+from input_pipeline.lists.folder_splits import (
     QUERY_SHARE,
     FolderSplits,
     draw_splits,
     per_class_or_share,
 )
+from input_pipeline.lists.label_lists import LabelList, read_class_names
+from input_pipeline.lists.listed import LIST_FILES
+from input_pipeline.messages import one_line, shortened
+from input_pipeline.packed import records
 from input_pipeline.sets.folders import FolderImages, scan_folder
 from input_pipeline.splits import LIST_PROTOCOLS, ListProtocol, Splits, class_splits
 
@@ -91,7 +91,7 @@ def load_class_folders(directory: str, seed: int, validation_per_class: int | No
     strange = sorted(set(val.class_names) - set(train.class_names))
     if strange:
         raise DataError(
-            f"{root / 'val'} has classes that {root / 'train'} has not: {shortened(strange)}; "
+            f"{root / 'val'} has classes that {root / 'train'} has not: {shortened(list(map(one_line, strange)))}; "
             "name the subfolders of both alike"
         )
     ids = {name: i for i, name in enumerate(train.class_names)}
@@ -116,7 +116,7 @@ def _held_out_folders(directory: str, seed: int, per_class: int | None) -> Datas
     if (counts <= drawn_of_each).any():
         least = int(counts.argmin())
         raise ValueError(
-            f"{directory}: class {found.class_names[least]} has {counts[least]} images, of which "
+            f"{directory}: class {one_line(found.class_names[least])} has {counts[least]} images, of which "
             f"{drawn_of_each[least]} would be "
             "held out for validation and none left to train on; give a smaller "
             "--config.data.query_per_class"

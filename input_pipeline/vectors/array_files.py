@@ -4,6 +4,7 @@ import io
 import math
 import os
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -102,13 +103,14 @@ def _array_in(file: io.BufferedIOBase, what: str) -> np.ndarray:
     _header_of(file, what)
     file.seek(start)
     try:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        array = np.lib.format.read_array(file, allow_pickle=False)
     except MemoryError:
         raise ArrayFileError(
             f"{what} does not fit into this machine's memory; save it with numpy.save"
         ) from None
     except _DAMAGE:
         raise ArrayFileError(_damaged(what)) from None
+    return _with_letters(array, what)
 
 
 def _header_of(file: io.BufferedIOBase, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -135,7 +137,16 @@ def _map(file: io.BufferedReader, path: Path, what: str) -> np.ndarray:
     if not size:
         return np.zeros(shape, dtype)
     order = "F" if columns_first else "C"
-    return np.asarray(np.memmap(path, dtype, "r", start, shape, order))
+    return _with_letters(np.asarray(np.memmap(path, dtype, "r", start, shape, order)), what)
+
+
+def _with_letters(array: np.ndarray, what: str) -> np.ndarray:
+    """The array, unless its texts have numbers that are no letters: Python would fail over them."""
+    if array.dtype.kind == "U" and array.nbytes:
+        numbers = array.ravel("K").view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if numbers.max() > sys.maxunicode:
+            raise ArrayFileError(_damaged(what))
+    return array
 
 
 def _start_of(file: io.BufferedReader, member: zipfile.ZipInfo) -> int:

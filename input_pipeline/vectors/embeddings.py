@@ -11,9 +11,9 @@ from input_pipeline.dataset import Dataset, checksum
 from input_pipeline.errors import DataError
 from input_pipeline.images.encoded import EncodedImages, FileReader
 from input_pipeline.images.vectors import Vectors
+from input_pipeline.lists.folder_splits import FolderSplits
 from input_pipeline.lists.label_lists import read_class_names
 from input_pipeline.messages import counted, shortened
-from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.vectors.conversion import DEFAULT_CACHE, say
 from input_pipeline.vectors.labels import RowLabels, make_labels
 from input_pipeline.vectors.row_checks import check_rows

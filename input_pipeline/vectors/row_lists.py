@@ -1,5 +1,6 @@
 """Files with a line or an entry a row: labels, names, splits."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.errors import DataError
-from input_pipeline.lists.texts import text_of
+from input_pipeline.lists.texts import ONLY_CR, has_only_cr, text_of
 from input_pipeline.vectors.array_files import ArrayFileError, head_of, map_array, opened
+from input_pipeline.vectors.conversion import say
 from input_pipeline.vectors.file_kinds import kind_of
 
 _LINES_THAT_TELL = 10  # fewer may begin with different labels by chance
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # that people write; commas are read
+_COLUMNS = re.compile(r"[01](?:[\s;|][01])+")
 _ACCEPTED = "accepted: .npy, or text in UTF-8 with a line a row"
 
 
@@ -47,6 +51,8 @@ def _kind(head: bytes) -> str:
 
 def _lines(data: bytes, path: Path) -> list[str]:
     """Lines without the blanks around them; empty ones at the end are no rows."""
+    if has_only_cr(data):
+        raise DataError(f"{path}: {ONLY_CR}")
     # Not splitlines, which also parts at rare letters that a name may have.
     lines = [line.strip() for line in text_of(data, f"{path}").split("\n")]
     while lines and not lines[-1]:
@@ -72,7 +78,10 @@ def as_words(given: np.ndarray | Sequence[str], what: str) -> Sequence[str]:
 
 
 def labels_of_lines(lines: Sequence[str], what: str) -> LabelLists:
-    """The labels of text lines, several of them parted by commas; DataError for names in front."""
+    """The labels of text lines, several of them parted by commas; DataError for names in front.
+
+    Lines that seem to be parted by something else are told of.
+    """
     parts = [[label.strip() for label in line.split(",")] for line in lines]
     firsts = {labels[0] for labels in parts if len(labels) > 1}
     if len(firsts) == len(lines) >= _LINES_THAT_TELL:
@@ -81,6 +90,23 @@ def labels_of_lines(lines: Sequence[str], what: str) -> LabelLists:
             "line holds the labels of a row and nothing else; names go into a file of their own, "
             "--config.data.names=FILE"
         )
+    _tell_other_separators(lines, what)
     kept = [(row, label) for row, labels in enumerate(parts) for label in labels if label]
     rows = np.array([row for row, _ in kept], np.int64)
     return LabelLists(np.array([label for _, label in kept], np.str_), rows, len(lines))
+
+
+def _tell_other_separators(lines: Sequence[str], what: str) -> None:
+    """No error, for names may hold such letters."""
+    found = {
+        "of 0 and 1; if these are columns, save them with numpy.save, integers [N, classes]": [
+            line for line in lines if _COLUMNS.fullmatch(line)
+        ]
+    }
+    for letter, words in _SEPARATORS.items():
+        told = f"with {words}; if these part labels, write commas instead"
+        found[told] = [line for line in lines if letter in line]
+    for told, some in found.items():
+        if 2 * len(some) > len(lines):
+            say(f"{what}: most lines, such as {some[0]!r}, are read as one label {told}")
+            return

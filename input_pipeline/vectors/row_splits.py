@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from input_pipeline.errors import DataError
+from input_pipeline.lists.folder_splits import QUERY_SHARE, TRAIN_SHARE, FolderSplits, draw_splits
 from input_pipeline.lists.split_rules import permutation_splits
 from input_pipeline.messages import counted
-from input_pipeline.sets.folder_splits import QUERY_SHARE, TRAIN_SHARE, FolderSplits, draw_splits
 from input_pipeline.splits import Splits, database_rows
 from input_pipeline.vectors.labels import RowLabels
 

@@ -3,9 +3,9 @@
 from input_pipeline.dataset import empty_splits
 from input_pipeline.errors import DataError
 from input_pipeline.images.vectors import Vectors
+from input_pipeline.lists.folder_splits import FolderSplits
 from input_pipeline.lists.label_lists import LabelList
 from input_pipeline.lists.list_tables import list_table
-from input_pipeline.sets.folder_splits import FolderSplits
 from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 from input_pipeline.vectors.row_checks import why_useless
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from input_pipeline.atomic_file import write_atomically
+from input_pipeline.atomic_file import open_atomically, write_atomically
 from input_pipeline.errors import DataError
 
 
@@ -29,6 +29,18 @@ def test_an_older_file_survives_a_write_that_fails(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"a\.txt.*disk full"):
         write_atomically(tmp_path / "a.txt", b"new")
     assert (tmp_path / "a.txt").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_writers_of_one_process_number_do_not_write_into_one_file(tmp_path):
+    """In containers that share a disk, each may be process 1."""
+    with open_atomically(tmp_path / "a.txt") as slow:
+        slow.write(b"sl")
+        slow.flush()
+        write_atomically(tmp_path / "a.txt", b"fast")
+        assert (tmp_path / "a.txt").read_bytes() == b"fast"
+        slow.write(b"ow")
+    assert (tmp_path / "a.txt").read_bytes() == b"slow"
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
@@ -76,7 +88,7 @@ def test_links_stay_pipes_are_written_to_and_permissions_are_kept(tmp_path):
 
 def test_what_a_process_has_open_is_added_to(tmp_path):
     code = (
-        "import sys; from input_pipeline.atomic_file import write_atomically; print('before'); "
+        "import sys; from input_pipeline.atomic_file import open_atomically, write_atomically; print('before'); "
         "write_atomically('/dev/stdout', b'data\\n'); write_atomically('/dev/fd/2', b'told\\n'); "
         "print('after')"
     )

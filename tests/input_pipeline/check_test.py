@@ -174,7 +174,7 @@ def test_labels_that_lead_nowhere_are_problems(folder, capsys):
 def test_a_folder_of_classes_is_checked_without_lists(folder, capsys):
     for name in ("cat", "dog"):
         (folder / "classes" / name).mkdir(parents=True)
-    for i in range(4):
+    for i in range(6):
         (folder / f"images/{i}.jpg").rename(folder / f"classes/{('cat', 'dog')[i % 2]}/{i}.jpg")
     twice = (folder / "classes/cat/0.jpg").read_bytes()
     (folder / "classes/dog/copy.jpg").write_bytes(twice)
@@ -196,6 +196,49 @@ def test_what_a_run_refuses_in_a_folder_is_a_problem(folder, capsys):
     printed = capsys.readouterr().out
     assert "there is one class, cat, and two are needed" in printed
     assert "classes with one image" in printed
+
+
+def test_a_folder_whose_splits_leave_nothing_to_search_in_is_a_problem(folder, capsys):
+    for i in range(4):
+        (folder / f"classes/{i % 2}").mkdir(parents=True, exist_ok=True)
+        (folder / f"images/{i}.jpg").rename(folder / f"classes/{i % 2}/{i}.jpg")
+    assert check.main([f"--dir={folder / 'classes'}", "--folder"]) == 1
+    assert "leave no image to search in" in capsys.readouterr().out
+
+
+def test_lists_whose_training_images_have_one_class_are_a_problem(folder, capsys):
+    (folder / "train.txt").write_text("images/0.jpg 0 1\nimages/1.jpg 0 1\n")
+    (folder / "database.txt").write_text("images/2.jpg 1 1\nimages/3.jpg 0 1\n")
+    assert run(folder, "--no_images") == 1
+    shown = capsys.readouterr().out
+    assert "train.txt: the training images have one class, label 2 (column" in shown
+    assert "\n1 problem; " in shown
+
+
+def test_images_without_classes_are_checked(folder, capsys):
+    images = folder / "images"
+    (images / "notes.txt").write_text("no image")
+    (images / "empty").mkdir()
+    assert check.main([f"--dir={images}", "--folder"]) == 0
+    shown = capsys.readouterr().out
+    assert "images: 6 checked, 0 unreadable" in shown and "so these have no classes" in shown
+    assert "1 .txt file (notes.txt)" in shown and ".jpg file" not in shown
+    (images / "6.jpg").write_bytes((images / "5.jpg").read_bytes())
+    (images / "0.jpg").write_bytes(b"no image")
+    assert check.main([f"--dir={images}", "--folder", "--near_duplicates"]) == 1
+    shown = capsys.readouterr().out
+    assert "'0.jpg': not an image" in shown and "1 problem; " in shown
+    assert "1 pair of near-duplicates" in shown
+
+
+def test_names_of_classes_are_shown_in_one_line(folder, capsys):
+    for i, name in enumerate(("a\nb", "red\x1b[31m")):
+        (folder / "classes" / name).mkdir(parents=True)
+        (folder / f"images/{i}.jpg").rename(folder / "classes" / name / "0.jpg")
+    assert check.main([f"--dir={folder / 'classes'}", "--folder", "--no_images"]) == 1
+    shown = capsys.readouterr().out
+    assert "cannot be drawn from: a\\nb, red\\x1b[31m\n" in shown
+    assert "least 1 (a\\nb)" in shown and "\x1b" not in shown
 
 
 def test_a_place_that_cannot_take_the_problems_is_refused_first(folder, capsys):

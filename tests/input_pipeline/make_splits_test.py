@@ -202,7 +202,6 @@ def test_other_lists_are_replaced_only_when_asked(raw, tmp_path, capsys):
         ("nowhere", [], "is not a folder"),
         ("folder", ["--train_per_class=6"], "fewer in: dog (7)"),
         ("folder", ["--train_per_class=8", "--query_per_class=1"], "fewer in: dog (7)"),
-        ("folder", ["--seed=-1"], "seeds"),
     ],
 )
 def test_what_cannot_be_drawn_is_explained_and_leaves_nothing(
@@ -266,6 +265,8 @@ def test_ctrl_c_leaves_nothing_behind(raw, tmp_path, capsys, monkeypatch):
         (["folder", "--raw=a", "--out=b", "--train_per_class=x"], "1 or more, got 'x'"),
         (["folder", "--raw=a", "--out=b", *SIZES, "--database=all"], "train_and_rest"),
         (["voc2012", "--raw=a", "--out=b", "--seed=one"], "'one'"),
+        (["mirflickr", "--raw=a", "--out=b", "--seed=-1"], "--seed: must be a whole number from 0"),
+        (["voc2012", "--raw=a", "--out=b", f"--seed={2**64}"], "--seed: must be a whole number"),
     ],
 )
 def test_wrong_flags_end_with_code_2(arguments, part, capsys):

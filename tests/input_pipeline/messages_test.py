@@ -3,7 +3,10 @@
 import io
 import sys
 
-from input_pipeline.messages import shortened, show_any_letter
+import pytest
+
+from input_pipeline.commands import run_command
+from input_pipeline.messages import ensure_utf8, one_line, shortened, show_any_letter
 
 
 def test_letters_that_a_terminal_lacks_are_shown_as_escapes(monkeypatch):
@@ -12,6 +15,26 @@ def test_letters_that_a_terminal_lacks_are_shown_as_escapes(monkeypatch):
     show_any_letter()
     print("caf\u00e9 \udce9 a", flush=True)
     assert shown.getvalue().split() == [rb"caf\xe9", rb"\udce9", b"a"]
+
+
+def test_what_is_printed_to_closed_streams_goes_nowhere(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    ensure_utf8()
+    print("an error", file=sys.stderr)  # to None it would go to standard output
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys, "stdout", None)
+    ensure_utf8()
+    assert run_command(lambda: "a result", "") == 0
+    for stream in (sys.stdout, sys.stderr):
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [("m\u00e8re 2", "m\u00e8re 2"), ("a\nb\x1b[1m", r"a\nb\x1b[1m"), ("\udce9\n", r"\xe9\n")],
+)
+def test_a_name_fits_in_one_line(name, shown):
+    assert one_line(name) == shown
 
 
 def test_few_names_are_all_given_and_many_are_counted():

@@ -118,6 +118,12 @@ def test_a_class_has_one_image_of_a_split_at_least(lists, tmp_path, capsys, flag
     assert f"argument {flag}: must be a whole number of 1 or more" in capsys.readouterr().err
 
 
+def test_a_seed_that_cannot_be_is_named(lists, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run("--dir", lists, "--name", "x", "--out", tmp_path / "out", "--folder", "--seed=-1")
+    assert "argument --seed: must be a whole number from 0" in capsys.readouterr().err
+
+
 def test_messages_name_the_options_of_this_command(tmp_path, capsys):
     for i in range(4):
         path = tmp_path / "photos" / f"class {i % 2}" / f"{i}.png"

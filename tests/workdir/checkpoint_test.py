@@ -74,17 +74,21 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path):
     assert CheckpointStore(tmp_path / "c").steps() == [2, 4, 5]
 
 
-def test_what_is_beside_the_arrays_is_replaced_or_stays(tmp_path):
+def test_what_is_beside_the_arrays_is_replaced_or_stays(tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path / "c", keep_latest=1)
     store.save(5, make_state(1), {"history": [1]})
     store.replace_meta(5, {"history": [1, 2]})
     state, meta = store.restore(5, make_state())
     assert_equal(state, make_state(1))
     assert meta == {"history": [1, 2]}
-    in_the_way = tmp_path / "c" / "5" / "meta" / f".metadata.{os.getpid()}.part"
-    in_the_way.mkdir()
-    with pytest.raises(CheckpointError, match="could not write a checkpoint .*intact: step 5"):
-        store.replace_meta(5, {"history": [3]})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(CheckpointError, match="could not write a checkpoint .*intact: step 5"):
+            store.replace_meta(5, {"history": [3]})
     assert store.restore(5, make_state())[1] == {"history": [1, 2]}
 
 

@@ -49,7 +49,7 @@ def summary(content: dict[str, Any]) -> str:
     if flat := sum(side["flat"] for side in sides):
         parts.append(f"{counted(flat, 'image')} of one colour, of which only equal ones are found")
     if unreadable := sum(len(side["unreadable"]) for side in sides):
-        parts.append(f"{counted(unreadable, 'image')} unreadable")
+        parts.append(f"{counted(unreadable, 'image')} left out")
     return "; ".join(parts)
 
 

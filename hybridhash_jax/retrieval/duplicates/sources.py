@@ -62,21 +62,27 @@ def read_source(place: str, options: DecodeOptions, num_workers: int) -> Source:
     path = Path(place).expanduser()
     if not path.is_dir():
         raise DataError(f"{shown(place)} is neither a folder of images nor an index")
-    read = _read_index if (path / "index.json").is_file() else _read_folder
+    # Not Path.is_file, which raises where the folder is closed.
+    read = _read_index if os.path.isfile(path / "index.json") else _read_folder
     source = read(place, path, options, num_workers)
     if not source.names:
         name, reason = source.unreadable[0]
         raise DataError(
-            f"none of {counted(len(source.unreadable), 'image')} of {shown(place)} can be read, so "
-            f"nothing was compared; {shown(name)}: {reason}"
+            f"none of {counted(len(source.unreadable), 'image')} of {shown(place)} can be compared; "
+            f"{shown(name)}: {reason}"
         )
     return source
 
 
 def _read_folder(place: str, path: Path, options: DecodeOptions, num_workers: int) -> Source:
-    names = image_files(path)
+    closed: dict[str, str] = {}
+    names = image_files(path, closed)
+    left_out = [f"the folder {shown(name)} is left out: {why}" for name, why in closed.items()]
     if not names:
-        raise DataError(f"{shown(place)} has no image files, nor have its folders")
+        if (path / "segments").is_dir():
+            open_index(path)  # says what is wrong with it
+        found = "".join(f"; {one}" for one in left_out)
+        raise DataError(f"{shown(place)} has no image files, nor have its folders{found}")
     reader = FileReader(os.fspath(path), names)
     with Progress(f"reading {shown(place)}", len(names)) as told:
         read = read_pictures(
@@ -88,7 +94,7 @@ def _read_folder(place: str, path: Path, options: DecodeOptions, num_workers: in
         read.pictures,
         read.sizes,
         [(names[row], reason) for row, reason in read.unreadable.items()],
-        (),
+        left_out,
         _Some(reader, read.rows),
         path,
     )
@@ -130,6 +136,7 @@ def _read_index(place: str, path: Path, options: DecodeOptions, num_workers: int
             num_workers=num_workers,
             progress=told.update,
             hashes=index.hashes(rows),
+            files=reader.files,
         )
     sizes = np.array([(entry.width, entry.height) for entry in entries], np.int64)[read.rows]
     return Source(
@@ -154,16 +161,20 @@ def _warnings(index: Index, lacking: int) -> list[str]:
 
 
 class _OfIndex:
-    """Thumbnails of an index; the image itself where there is none."""
+    """Thumbnails of an index; the image itself where there is none.
+
+    Attributes:
+      files: reads the images themselves; None where the index knows no folder of them.
+    """
 
     def __init__(self, index: Index, rows: np.ndarray, names: Sequence[str]):
         self._index, self._rows = index, rows
-        self._files = None if index.root is None else FileReader(os.fspath(index.root), names)
+        self.files = None if index.root is None else FileReader(os.fspath(index.root), names)
 
     def read(self, row: int) -> bytes:
         thumbnail = self._index.thumbnail(int(self._rows[row]))
         if thumbnail is not None:
             return thumbnail
-        if self._files is None:
+        if self.files is None:
             raise UnreadableImage("the index keeps no thumbnail of it, and knows no folder of it")
-        return self._files.read(row)
+        return self.files.read(row)

@@ -61,7 +61,8 @@ def write_parquet(rows: Rows, path: str, wanted: Wanted) -> Searched:
                 arrays = [pyarrow.array(columns[name], kind) for name, kind in kinds.items()]
                 writer.write_table(pyarrow.table(arrays, schema=schema))
                 told.update(len(batch))
-    table = parquet.read_table(path, columns=["id", *words])
+    with open(path, "rb") as file:  # Arrow takes no name that is not UTF-8
+        table = parquet.read_table(file, columns=["id", *words])
     codes = np.stack([table[name].to_numpy() for name in words], axis=1)
     return _Read(path, table["id"].to_numpy(), codes)
 
@@ -89,7 +90,9 @@ def write_faiss(rows: Rows, path: str, wanted: Wanted) -> Searched:
         _write_arrays(rows, f"{path}.names.npz", wanted, with_codes=False)
     with open_atomically(path) as file:
         file.write(faiss.serialize_index_binary(index).data)
-    return _Faiss(path, faiss.read_index_binary(path), lists, rows.index.words)
+    with open(path, "rb") as file:  # faiss takes no name that is not UTF-8
+        read = faiss.read_index_binary(faiss.PyCallbackIOReader(file.read))
+    return _Faiss(path, read, lists, rows.index.words)
 
 
 class _Faiss:

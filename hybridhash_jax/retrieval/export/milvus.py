@@ -173,10 +173,11 @@ class MilvusTable:
         ]
 
     def advice(self) -> str:
-        """A call of pymilvus."""
+        """A call of pymilvus, whose answers have ids in any case."""
+        fields = ', output_fields=["path"]' if "path" in self._wanted.columns else ""
         return (
             f'client.search("{self._name}", [packed_code.tobytes()], anns_field="{_FIELD}", '
-            f'limit=100, search_params={self._parameters()}, output_fields=["path"])'
+            f"limit=100, search_params={self._parameters()}{fields})"
         )
 
     def _parameters(self) -> dict[str, Any]:

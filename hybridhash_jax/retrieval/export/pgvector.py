@@ -157,8 +157,9 @@ class PgTable:
     def advice(self) -> str:
         """The settings of a session, and a query."""
         settings = "".join(f"SET {setting}; " for setting in self._settings())
+        column = "path" if "path" in self._wanted.columns else "id"
         return (
-            f'{settings}SELECT path FROM "{self._wanted.name}" ORDER BY code <~> '
+            f'{settings}SELECT {column} FROM "{self._wanted.name}" ORDER BY code <~> '
             f"'0101...'::bit({self._wanted.bits}) LIMIT 100;"
         )
 

@@ -144,6 +144,12 @@ def test_utf_16_is_named():
     assert "UTF-16; save it as UTF-8" in problem
 
 
+def test_the_line_ends_of_old_macs_are_named():
+    (problem,) = problems_of(b"a.jpg 1 0\rb.jpg 0 1\r")
+    assert problem == "train.txt:1: its lines end with CR, as old Macs wrote them; save it with LF"
+    assert not problems_of(b"a.jpg 1 0\r\nb.jpg 0 1\r\n")
+
+
 def test_the_number_of_classes_must_be_positive():
     with pytest.raises(ValueError, match="num_classes must be 1 or more, got 0"):
         parse_list(PLAIN, "train.txt", 0)

@@ -156,6 +156,19 @@ def test_against_others_every_copy_is_named():
     assert pairs == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
+@pytest.mark.parametrize("change", [lambda x: x, jpeg])
+def test_of_very_many_copies_each_is_named_with_others_but_not_with_all(change):
+    one, other = pictures([scene(0)]), pictures([change(scene(0))])
+    given, others = one.take(np.zeros(1500, np.int64)), other.take(np.zeros(1200, np.int64))
+    found = near_duplicates(given, others, Options("plain"))
+    pairs = list(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert len(pairs) == len(set(pairs)) == 2 * 1500 + 2 * 1200 - 4
+    # As where a folder is compared with one that it is in.
+    of_two_files = [pair for pair in pairs if pair[0] != pair[1]]
+    assert {a for a, _ in of_two_files} == set(range(1500))
+    assert {b for _, b in of_two_files} == set(range(1200))
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_equal_images_of_two_sides_are_exact(view):
     faint = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) // 4 + 100, (30, 1)))

@@ -1,4 +1,6 @@
+import inspect
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -29,6 +31,17 @@ def test_image_files_are_listed_below_the_folder_and_not_out_of_it(tmp_path):
     (inside / "in.png").symlink_to(inside / "a" / "c.jpg")
     (inside / "gone.png").symlink_to(inside / "nothing")
     assert image_files(inside) == ["a b,\n.png", "a/c.jpg", "in.png", "\udcff.png"]
+
+
+def test_folders_may_lie_deeper_than_functions_may_call_each_other(tmp_path):
+    save(tmp_path.joinpath(*["d"] * 150, "a.png"))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)  # not deeper folders, which pytest removes
+    try:
+        found = image_files(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found == [150 * "d/" + "a.png"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -100,6 +100,21 @@ def test_a_killed_pack_goes_on_to_the_same_bytes(tmp_path):
     assert contents(cut) == contents(tmp_path / "whole")
 
 
+def test_two_packs_do_not_write_into_one_directory(tmp_path):
+    images, refused = Images(), []
+
+    def read(row: int) -> bytes:
+        with pytest.raises(DataError, match="another process packs into .*things.*wait") as error:
+            Images().pack(tmp_path / "one")
+        refused.append(error)
+        return images.files[row]
+
+    images.pack(tmp_path / "one", read=read)
+    assert len(refused) == 9
+    Images().pack(tmp_path / "whole")
+    assert contents(tmp_path / "one") == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("change", ["cut off", "replaced"])
 def test_a_shard_of_another_size_than_was_written_is_written_again(tmp_path, change):
     images = Images()

@@ -10,7 +10,7 @@ from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.decode import DecodeOptions
 from input_pipeline.packed import shard_writer
 from input_pipeline.packed.shard_writer import complete_shard, prepare_image, write_shard
-from tests.input_pipeline.packed.packed_sets import make_image
+from tests.input_pipeline.packed.packed_sets import contents, make_image
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,30 @@ def test_a_shard_with_an_unreadable_image_is_not_written_but_seen_through(tmp_pa
     assert shard.left_out == ((1, "broken"), (3, "broken"))
     assert seen == [0, 1, 2, 3]
     assert not list(tmp_path.iterdir())
+
+
+def test_of_two_writers_of_a_shard_the_later_one_counts(tmp_path):
+    """As on a disk that knows no locks."""
+    others = [(1, b"other"), (2, b"more")]
+    for folder in ("alone", "both"):
+        (tmp_path / folder).mkdir()
+    alone, both = tmp_path / "alone" / "shard", tmp_path / "both" / "shard"
+    shard = write_shard(alone, others, encode, skip=False)
+
+    def images():
+        yield 0, b"image"
+        assert write_shard(both, others, encode, skip=False) == shard
+        yield 3, b"last"
+
+    with pytest.raises(DataError, match="cannot write .*shard .*run the same command again"):
+        write_shard(both, images(), encode, skip=False)
+    assert contents(tmp_path / "both") == contents(tmp_path / "alone")
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    (tmp_path / "shard.0a1b2c3d.incomplete").write_bytes(b"half")
+    write_shard(tmp_path / "shard", [(0, b"image")], encode, skip=False)
+    assert {file.name for file in tmp_path.iterdir()} == {"shard", "shard.json"}
 
 
 def test_ctrl_c_while_the_file_is_made_leaves_none(tmp_path, monkeypatch):

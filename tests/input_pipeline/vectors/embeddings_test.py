@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -13,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from input_pipeline.dataset import empty_splits
 from input_pipeline.errors import DataError
 from input_pipeline.images.vectors import Vectors
-from input_pipeline.sets.folder_splits import FolderSplits
+from input_pipeline.lists.folder_splits import FolderSplits
 from input_pipeline.sources import ArraySource
 from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 from input_pipeline.vectors.row_checks import check_rows
@@ -306,6 +308,36 @@ def test_splits_that_are_given(load):
         load(vectors(), labels=IDS, split_file=words)
 
 
+@pytest.mark.parametrize(
+    ("letter", "words"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (" ", ""), (",", "")]
+)
+def test_lines_that_seem_to_be_parted_by_something_else_are_told(load, caplog, letter, words):
+    load(vectors(), labels=[f"cat{letter}{'abc'[i]}" for i in IDS])
+    told = f"are read as one label with {words}; if these part labels, write commas"
+    assert (told in caplog.text) if words else not caplog.text
+    caplog.clear()
+    load(vectors(), labels=["cat;a", "dog", "cow"] * 20)  # a name may have such a letter
+    assert not caplog.text
+
+
+def test_columns_in_a_text_are_told(load, caplog):
+    rows = [" ".join(map(str, row)) for row in np.eye(3, dtype=int)[IDS].tolist()]
+    load(vectors(), labels=rows)
+    assert "such as '1 0 0', are read as one label of 0 and 1; if these are columns" in caplog.text
+
+
+def test_a_text_with_the_line_ends_of_old_macs_is_named(load, tmp_path):
+    (tmp_path / "x.txt").write_bytes(b"cat\rdog\r" * 30)
+    with pytest.raises(DataError, match=r"x.txt: its lines end with CR.*; save it with LF"):
+        load(vectors(), labels="x.txt")
+
+
+def test_a_split_that_a_file_leaves_empty_is_told_as_such(load):
+    words = ["database", "database", "train", "train"] * 15
+    (reason,) = empty_splits(load(vectors(), labels=IDS, split_file=words)).values()
+    assert "a file that says the splits needs rows `query`" in reason
+
+
 def test_the_checksum_is_that_of_vectors_labels_names_and_splits(load):
     first = load(vectors(), labels=IDS).checksum
     changed = vectors()
@@ -572,6 +604,23 @@ def test_parquet_text_that_is_not_utf8(load, tmp_path):
     write_parquet(tmp_path / "x.parquet", name=names)
     with pytest.raises(DataError, match="x.parquet cannot be read: it is damaged or not whole"):
         load("x.parquet")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_text_of_a_damaged_file_is_refused(load, tmp_path, order):
+    """Python makes strings of such numbers, and fails wherever these are used."""
+    damaged = np.array([f"{i}.jpg" for i in range(N)], f"{order}U6")
+    damaged.view(f"{order}u4")[7] = sys.maxunicode + 1
+    arrays = {"labels": IDS, "embeddings": vectors()}
+    np.savez(tmp_path / "x.npz", names=damaged, **arrays)
+    np.savez_compressed(tmp_path / "y.npz", names=damaged, **arrays)
+    told = r"{} cannot be read: it is damaged"
+    for name in ("x.npz", "y.npz"):
+        with pytest.raises(DataError, match=told.format(f"{name}: names")):
+            load(name)
+    for name in ("names", "labels", "split_file"):
+        with pytest.raises(DataError, match=told.format(f"{name}.npy")):
+            load(vectors(), **{"labels": IDS, name: damaged})
 
 
 def test_a_row_far_into_a_file_is_named_by_its_number(load):

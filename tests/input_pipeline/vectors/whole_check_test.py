@@ -5,7 +5,7 @@ import pytest
 
 from hybridhash_jax.image_sources import check_enough
 from input_pipeline import check
-from input_pipeline.sets.folder_splits import FolderSplits
+from input_pipeline.lists.folder_splits import FolderSplits
 from input_pipeline.vectors.embeddings import EmbeddingFiles, load_embeddings
 
 

@@ -196,6 +196,65 @@ def test_unreadable_images_are_told_and_left_out(folder, capfdbinary):
     assert paths(content) == EXPECTED and content["first"]["unreadable"][0]["path"] == "bad.png"
 
 
+def save_deep(path: Path, seed: int) -> None:
+    """A scene of 16 bits a pixel, none of them below 256."""
+    Image.fromarray((np.asarray(scene(seed).convert("L"), np.uint16) + 2) * 200).save(path)
+
+
+def test_different_images_that_cut_levels_make_white_are_not_called_equal(
+    folder, tmp_path, capfdbinary
+):
+    names = ["deep5.png", "deep6.png"]
+    for name in names:
+        save_deep(folder / name, int(name[4]))
+    index = make_index(tmp_path / "pictures.idx", folder)
+    for place in (str(folder), str(index)):
+        assert main([place, "--format=json"]) == 0
+        out, err = capfdbinary.readouterr()
+        content = json.loads(out)
+        assert paths(content) == EXPECTED
+        assert [one["path"] for one in content["first"]["unreadable"]] == names
+        assert b"left out: deep5.png: its grey levels are of more than 8 bits" in err
+    assert b"5 images; 2 images left out" in printed(capfdbinary, str(folder))
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_the_others_are_compared(
+    folder, monkeypatch, capfdbinary
+):
+    closed, scandir, stat = [str(folder / "copies")], os.scandir, os.stat
+
+    def listed(place):
+        if str(place) in closed:
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    def looked_at(place, **options):
+        if os.path.dirname(str(place)) in closed:
+            raise PermissionError(13, "Permission denied", str(place))
+        return stat(place, **options)
+
+    monkeypatch.setattr(os, "scandir", listed)
+    monkeypatch.setattr(os, "stat", looked_at)
+    save(folder / "again.png", scene(0))
+    assert main([str(folder), "--format=json"]) == 0
+    out, err = capfdbinary.readouterr()
+    assert paths(json.loads(out)) == {frozenset({"0.png", "again.png"})}
+    assert err.decode() == "warning: the folder copies is left out: Permission denied\n"
+    closed.append(str(folder))
+    assert main([str(folder)]) == 1
+    assert (
+        f"cannot read the folder {folder} (Permission denied)"
+        in capfdbinary.readouterr().err.decode()
+    )
+
+
+def test_an_index_that_lost_its_header_is_called_no_folder_of_images(folder, tmp_path, capfdbinary):
+    index = make_index(tmp_path / "pictures.idx", folder)
+    (index / "index.json").unlink()
+    assert main([str(index)]) == 1
+    assert "is no index: it is a folder without index.json" in capfdbinary.readouterr().err.decode()
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

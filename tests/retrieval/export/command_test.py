@@ -1,10 +1,12 @@
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import pytest
 
-from hybridhash_jax.retrieval.export import addresses, command
+from hybridhash_jax.retrieval.export import addresses, command, milvus, pgvector
 from hybridhash_jax.retrieval.export.errors import ExportError, masked
+from hybridhash_jax.retrieval.export.table import Wanted
 from hybridhash_jax.retrieval.index import create_index
 from tests.retrieval.index.made import MODEL, make
 
@@ -115,3 +117,19 @@ def test_the_file_may_be_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert command.main([f"--index={index}", "--to=npz", "--output=~/x.npz"]) == 0
     assert (tmp_path / "x.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "columns, of_sql, of_call",
+    [(("label", "path"), "path", 'output_fields=["path"]'), (("label",), "id", ""), ((), "id", "")],
+)
+def test_the_query_that_is_shown_asks_for_what_the_table_has(monkeypatch, columns, of_sql, of_call):
+    for name in ("psycopg", "pymilvus"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    wanted, server = Wanted("photos", 32, "m", columns), MagicMock()
+    server.execute.return_value.fetchone.return_value = (None, False)  # there is no table yet
+    advice = pgvector.PgTable(server, "photos", wanted).advice()
+    assert advice.startswith(f'SELECT {of_sql} FROM "photos" ORDER BY code <~> ')
+    server.has_collection.return_value = False
+    call = milvus.MilvusTable(server, "photos", wanted).advice()
+    assert call.endswith(f"{of_call})") and ("output_fields" in call) == bool(of_call)

@@ -1,3 +1,4 @@
+import os
 from typing import Any
 
 import duckdb
@@ -83,6 +84,14 @@ def test_faiss(kind, tmp_path, capsys):
         assert dict(zip(names["id"].tolist(), names["path"].tolist(), strict=True)) == {
             id_of(path): path for path in paths
         }
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz", "faiss"])
+def test_a_file_may_have_a_name_that_is_not_utf_8(kind, index, tmp_path, capsys):
+    file = os.fsencode(tmp_path) + b"/\xff.codes"
+    assert export(index, kind, os.fsdecode(file)) == 0
+    assert "\\xff.codes: 4 codes\ncompared with exact answers: 100.00%" in capsys.readouterr().out
+    assert os.path.isfile(file)
 
 
 def test_duckdb_finds_what_we_find(tmp_path):

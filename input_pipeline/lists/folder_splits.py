@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from input_pipeline.messages import shortened
+from input_pipeline.messages import one_line, shortened
 from input_pipeline.splits import DatabaseRule, Splits, class_splits
 
 QUERY_SHARE, TRAIN_SHARE = 0.1, 0.5
@@ -48,7 +48,7 @@ def _check_counts(
     short = np.flatnonzero(counts < query + train)
     if not len(short):
         return
-    listed = shortened([f"{names[i]} {counts[i]:,}" for i in short.tolist()], 20)
+    listed = shortened([f"{one_line(names[i])} {counts[i]:,}" for i in short.tolist()], 20)
     least = int(counts.min())
     fits = (
         f"sizes that fit: --config.data.query_per_class={max(1, least // 6)} "
