@@ -18,7 +18,7 @@ from hybridhash_jax.configured import create_method, with_recipe
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
-from hybridhash_jax.runtime.console import logger
+from hybridhash_jax.runtime.console import logger, quieter
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.workdir import names
 from input_pipeline.atomic_file import write_json
@@ -145,7 +145,8 @@ def run_trial(config: Config, dataset: Dataset, batch_size: int, remat: str, par
     own: Any = ConfigDict(config.to_dict())
     own.batch_size, own.accumulation_steps, own.model.remat = batch_size, parts, remat
     own.features.keep = "never"  # what is frozen is computed too: the batch fits either way
-    plan = create_experiment(own, dataset)
+    with quieter():  # what it tells of its training is the same in every trial
+        plan = create_experiment(own, dataset)
     mib = speed = None
     try:
         state: TrainState = plan.create_state()

@@ -5,6 +5,7 @@ Nothing here takes long to import: help and mistakes are answered before JAX is 
 
 import contextlib
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 import configs
-from hybridhash_jax.flag_errors import did_you_mean, explain
+from hybridhash_jax.flag_errors import check_fields, did_you_mean, explain
 from hybridhash_jax.workdir import names, saved_config
 from hybridhash_jax.workdir.config import has_config, load_config
 from input_pipeline.atomic_file import nearest_existing
@@ -78,7 +80,17 @@ def main(arguments: Sequence[str], program: str = "hybridhash train") -> NoRetur
 
 
 def _run_mode(_: list[str]) -> None:
-    from hybridhash_jax import modes  # takes seconds, so not before the flags are right
+    try:  # takes seconds, so not before the flags are right
+        importlib.import_module("jax")
+    except ValueError as error:  # of a variable that JAX reads when it is imported
+        given = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("JAX_")]
+        print(
+            f"error: JAX cannot use the environment ({', '.join(given)}): {error}. Leave out the "
+            "variable that is wrong, or give it another value",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    from hybridhash_jax import modes
 
     modes.run_mode()
 
@@ -89,6 +101,7 @@ def _make_parser(program: str) -> Callable[[Sequence[str]], list[str]]:
             of_flags = flags.FLAGS.module_help(__name__).replace(__name__, "Flags", 1).lstrip()
             print_help(f"{USAGE.format(program=program)}\n{of_flags}")
             sys.exit(0)
+        absl_logging.set_verbosity(absl_logging.ERROR)  # what is wrong with a file is told below
         try:
             found = _find_config(arguments)
             with _as_command_line(found):  # where ml_collections reads the fields
@@ -177,6 +190,11 @@ def _check_flags(rest: Sequence[str]) -> None:
         if evaluates:
             how = f"evaluate one of its runs, such as {place / names.COMPARED}/METHOD/seed0/32bits"
         raise flags.IllegalFlagValueError(f"--workdir={values.workdir} holds a comparison; {how}")
+    if values.config is None and values["config"].present:
+        raise flags.IllegalFlagValueError(
+            f"{config_flags.get_config_filename(values['config'])} cannot be used: its get_config() "
+            "gives nothing; does it end with `return config`?"
+        )
     if values.config is None and not evaluates:
         raise flags.IllegalFlagValueError(
             "--config=FILE is missing, for example --config=configs/digits.py, and "
@@ -184,6 +202,11 @@ def _check_flags(rest: Sequence[str]) -> None:
         )
     if values.config is not None:
         values.config.to_dict()  # raises the error of a file that could not be read
+        file = config_flags.get_config_filename(values["config"])
+        place = file.removeprefix(f"{saved_config.__file__}:")
+        # What a workdir's run was told is not judged again: it goes on as it began.
+        if place == file or place.endswith(".json"):
+            check_fields(values.config, place)
 
 
 def _check_path(name: str, given: str | None) -> None:

@@ -8,16 +8,22 @@ from hybridhash_jax import accumulation, models, optimizer
 from hybridhash_jax.config_fields import Config, ConfigError, flat_fields
 from hybridhash_jax.distributed import mesh
 from hybridhash_jax.features import options
-from hybridhash_jax.methods import METHODS, RECIPES, Classification
+from hybridhash_jax.methods import METHODS, RECIPES, Classification, Method
+from hybridhash_jax.methods.method import normalises_by_batch
 from hybridhash_jax.preprocess import pixels, rand_augment
 from hybridhash_jax.workdir import checkpoints, selection
 from input_pipeline import datasets, sources
 from input_pipeline.images import decode, transforms, unreadable
+from input_pipeline.messages import counted
 from input_pipeline.options import Option
 
 
+def _is_number(value: Any, kind: Any = int) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def _bits_problem(bits: Any) -> str | None:
-    good = isinstance(bits, tuple) and bits and all(isinstance(b, int) for b in bits)
+    good = isinstance(bits, tuple) and bits and all(_is_number(b) for b in bits)
     if not good or min(bits) < 1 or max(bits) > 1024 or len(set(bits)) < len(bits):
         return "give different code lengths from 1 to 1024, such as 32 or 16,32,64"
     return None
@@ -44,14 +50,14 @@ def _methods_problem(given: Any) -> str | None:
 
 
 def _seeds_problem(seeds: Any) -> str | None:
-    good = seeds and all(isinstance(seed, int) and 0 <= seed < 2**63 for seed in seeds)
+    good = seeds and all(_is_number(seed) and 0 <= seed < 2**63 for seed in seeds)
     if not good or len(set(seeds)) < len(seeds):
         return "give one whole number or several different ones, such as 0 or 0,1,2"
     return None
 
 
 def _rates_problem(rates: Any) -> str | None:
-    good = rates and all(isinstance(rate, int | float) and 0 < rate < math.inf for rate in rates)
+    good = rates and all(_is_number(rate, int | float) and 0 < rate < math.inf for rate in rates)
     if not good or len(set(rates)) < len(rates):
         return "give different learning rates above 0, such as 3e-4,1e-3,3e-3"
     return None
@@ -119,6 +125,20 @@ MAY_CHANGE = {
 }
 
 
+def check_batch(config: Config, method: Method) -> None:
+    """Refuses a training batch, or its parts, of so few images that the method learns nothing."""
+    # Pairs are of the whole batch, however it is computed; a batch norm sees one part of it.
+    parts = config.accumulation_steps if normalises_by_batch(method.head) else 1
+    if (images := config.batch_size // parts) < method.fewest_images:
+        given = f"batch_size={config.batch_size}"
+        given += f" in accumulation_steps={parts} parts" if parts > 1 else ""
+        raise ConfigError(
+            f"{given} shows {method.title} {counted(images, 'image')} at once, and it learns "
+            f"nothing from fewer than {method.fewest_images}; give "
+            f"--config.batch_size={method.fewest_images * parts} or more"
+        )
+
+
 def check_config(config: Config) -> None:
     """Refuses impossible values, all of them in one message.
 
@@ -148,7 +168,7 @@ def check_config(config: Config) -> None:
             "taken where parameters are split; leave mesh.fsdp out, or use batch_norm='frozen'"
         )
     norm = METHODS[name].head if (name := fields["method.name"]) in METHODS else ""
-    if norm.startswith("batch_norm") and (fields["mesh.fsdp"] or 1) > 1:
+    if normalises_by_batch(norm) and (fields["mesh.fsdp"] or 1) > 1:
         problems.append(
             f"method.name={name!r} has a head with batch norm, whose statistics are not taken where "
             f"parameters are split: leave mesh.fsdp={fields['mesh.fsdp']} out"

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from hybridhash_jax import models
 from hybridhash_jax.accumulation import check_parts
 from hybridhash_jax.config_fields import Config, ConfigError
-from hybridhash_jax.config_rules import check_config
+from hybridhash_jax.config_rules import check_batch, check_config
 from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, make_layout
 from hybridhash_jax.methods import METHODS, PLAIN, RECIPES, Method
@@ -203,14 +203,17 @@ def configured_augment(
     )
 
 
-def checked_run(config: Config) -> Config:
+def checked_run(config: Config, *, trains: bool = True) -> Config:
     """The configuration with its recipe filled in, see `with_recipe`.
 
-    Refuses what no run can have (ConfigError) or these devices cannot run (ValueError).
+    Refuses what no run can have (ConfigError) or these devices cannot run (ValueError); where it
+    `trains`, also a batch that nothing is learned from.
     """
     check_config(config)
     config = with_recipe(config)
     check_config(config)
+    if trains:
+        check_batch(config, create_method(config))
     configured_mesh(config)
     return config
 

@@ -17,6 +17,7 @@ from hybridhash_jax.evaluators import Evaluation, Evaluator, create_evaluator
 from hybridhash_jax.experiment import Experiment, create_experiment
 from hybridhash_jax.image_sources import create_dataset
 from hybridhash_jax.pretrained.account import NEW, Loaded
+from hybridhash_jax.report.cautions import cautions
 from hybridhash_jax.report.files import report_content, write_report
 from hybridhash_jax.report.findings import describe_retrieval
 from hybridhash_jax.runtime.console import logger
@@ -54,7 +55,7 @@ def evaluate_weights(config: Config, workdir: Path, output: Path | None = None) 
     Raises:
       ValueError: the weights do not fit, or do not have all that is to be evaluated.
     """
-    config = checked_run(config)
+    config = checked_run(config, trains=False)
     if config.task == "hash" and len(config.bits) > 1:
         raise ConfigError(
             f"bits={config.bits}; give the one code length of the weights, such as "
@@ -153,7 +154,7 @@ def evaluate_checkpoint(
       output: where results go; None is the workdir's folder `evaluation`, of another checkpoint
         than the selected one `evaluation-STEP`.
     """
-    config = checked_run(config)
+    config = checked_run(config, trains=False)
     check_one_length(config, workdir)
     if not has_config(workdir):
         choose_step(workdir, which)  # says that there is no run
@@ -262,6 +263,8 @@ def evaluate_code_files(
         run=results.run_facts(),
     )
     if jax.process_index() == 0:
+        for sentence in cautions(report):
+            logger.warning("%s", sentence)
         page = write_report(folder, report, {}, draw=True)
         logger.info("%s\nreport: %s", results.measured_line(report), page)
     return report

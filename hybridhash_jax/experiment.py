@@ -19,7 +19,7 @@ from hybridhash_jax.distributed import mesh as sharding
 from hybridhash_jax.distributed.state_sharding import Layout, compile_on_batches
 from hybridhash_jax.features import fitting
 from hybridhash_jax.features.kept import KeptFeatures, plan_features
-from hybridhash_jax.image_sources import Sources, create_sources, training_rows
+from hybridhash_jax.image_sources import Sources, create_sources, fitting_batches, training_rows
 from hybridhash_jax.methods import Method
 from hybridhash_jax.parameters import num_trainable, with_values
 from hybridhash_jax.preprocess.augmentation import prepare_images
@@ -237,14 +237,14 @@ def create_experiment(
 ) -> Experiment:
     """Builds everything for one run; nothing is trained or written yet.
 
-    `length` is the bits of a code, None the first of config.bits; a classifier has none. What does
-    not train takes any number of training images, of a classifier also none. `devices` that are only
-    described, in place of this run's, are for compiling.
+    `length` is the bits of a code, None the first of config.bits. What does not train takes any number
+    of training images, of a classifier also none. `devices` that are only described are for compiling.
 
     Raises:
       ValueError: sizes, batch, labels or patterns that do not fit; the message says what would.
     """
     mesh = configured.configured_mesh(config, devices)
+    config = fitting_batches(config, dataset, mesh.size)
     method = configured.create_method(config)
     train_rows, held_out = training_rows(config, method, dataset, trains=trains)
     num_classes = dataset.labels.shape[1]

@@ -1,8 +1,10 @@
 """From a configuration to a data set, and to what makes the images of batches."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,6 +34,7 @@ from input_pipeline.messages import counted, shortened
 from input_pipeline.sources import ArraySource, DecodedSource, Source
 from input_pipeline.splits import hold_out
 
+_MOST_UNFILLED = 1024  # images; that of the shipped configurations at most
 _READING_SECONDS = 4 * 3600  # that one process may read its data longer than another
 
 
@@ -180,6 +183,26 @@ def training_rows(
         fraction = config.evaluation.validation_fraction
         return hold_out(rows, fraction, config.data.split_seed)
     return rows, np.zeros(0, np.int64)
+
+
+def fitting_batches(config: Config, dataset: Dataset, devices: int) -> Config:
+    """A copy whose evaluation.batch_size is not far beyond what the data set fills.
+
+    A batch has its whole size, whatever there is to encode. Up to `_MOST_UNFILLED` it stays as it
+    is, since codes may differ in a bit by the batch's size; `devices` divide it.
+    """
+    images = max(len(rows) for rows in (*dataset.splits.by_name().values(), range(_MOST_UNFILLED)))
+    most = -(-images // devices) * devices
+    if config.evaluation.batch_size <= most:
+        return config
+    logger.info(
+        "evaluation.batch_size is %d, not %d, which the images do not fill",
+        most,
+        config.evaluation.batch_size,
+    )
+    fitting: Any = copy.deepcopy(config)
+    fitting.evaluation.batch_size = most
+    return fitting
 
 
 def check_headers(dataset: Dataset, config: Config) -> None:

@@ -113,9 +113,10 @@ def _start_mode() -> None:
 
 
 def unused_options(config: Config, fields: Iterable[str]) -> Iterator[str]:
-    """What is said of given fields that are another method's, or of a bank that is not there."""
-    groups = {method.group: name for name, method in METHODS.items() if method.learns == "codes"}
-    name = config.method.name
+    """What is said of given fields that are another method's or mode's, or of a bank not there."""
+    groups = {method.group: name for name, method in METHODS.items()}
+    groups |= {"pretraining": "task=classify", "comparison": "--mode=compare"}
+    name = "task=classify" if config.task == "classify" else config.method.name
     # An unknown method is told later, with those that there are.
     method = create_method(config) if name in METHODS else None
     without_bank = isinstance(method, BankMethod) and not method.uses_bank

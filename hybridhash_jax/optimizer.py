@@ -32,11 +32,17 @@ def _factors_problem(entries: Any) -> str | None:
     return None
 
 
+def _epochs_problem(epochs: Any) -> str | None:
+    numbers = all(isinstance(x, int | float) and 0 < x < math.inf for x in epochs)
+    return None if numbers else "give numbers of epochs above 0, such as (8, 12)"
+
+
 OPTIONS = (
     Option("name", "optimizer", OPTIMIZERS),
     Option("schedule", "of the learning rate", SCHEDULES),
     Option("learning_rate", "highest learning rate", above=0),
     Option("warmup_epochs", "linear rise of the learning rate", at_least=0),
+    Option("step_epochs", "after which the rate drops", problem=_epochs_problem),
     Option("step_factor", "what each step multiplies the rate by", above=0),
     Option("weight_decay", "strength of the decay", at_least=0),
     Option("clip_norm", "largest norm of the gradient", above=0),

@@ -22,7 +22,7 @@ from hybridhash_jax.runtime.failures import only_tells
 from hybridhash_jax.runtime.interrupt import StopRequest
 from hybridhash_jax.state import TrainState
 from hybridhash_jax.train import TrainingLoop
-from hybridhash_jax.workdir import init_note, names, results
+from hybridhash_jax.workdir import init_note, log, names, results
 from hybridhash_jax.workdir.checkpoints import (
     CheckpointError,
     CheckpointStore,
@@ -96,8 +96,9 @@ def train_length(
       And as `create_experiment` and `TrainingLoop.run`.
     """
     experiment = create_experiment(config, dataset, bits)
+    own = config_of_length(experiment.config, bits)
     with held(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
-        return _train_held(experiment, config_of_length(config, bits), workdir, stop)
+        return _train_held(experiment, own, workdir, stop)
 
 
 def _train_held(experiment: Experiment, own: Config, workdir: Path, stop: StopRequest) -> Finished:
@@ -107,6 +108,11 @@ def _train_held(experiment: Experiment, own: Config, workdir: Path, stop: StopRe
     if warning := warning_at_start(own):
         logger.warning("%s", warning)
     if not committed_steps(workdir / names.CHECKPOINTS):
+        if log.read_log(workdir):
+            logger.warning(
+                "%s has the log of a run but no checkpoint to go on from: it starts again at step 0",
+                workdir,
+            )
         # A signal ends it at once, and what was computed is kept.
         experiment.open_features(state.params)
     evaluator = create_evaluator(experiment)

@@ -20,6 +20,7 @@ from hybridhash_jax.batch_tuning import (
 )
 from hybridhash_jax.experiment import create_experiment
 from hybridhash_jax.image_sources import create_dataset
+from hybridhash_jax.runtime import console
 from hybridhash_jax.workdir import names
 from tests.distributed.process_pair import start_two, wait_for_two
 from tests.runs.main_process import run_main
@@ -75,6 +76,13 @@ def test_a_trial_measures_memory_and_speed(config):
     assert trial.flags == (
         "--config.batch_size=16 --config.model.remat=none --config.accumulation_steps=2"
     )
+
+
+def test_what_is_the_same_in_every_trial_is_not_told_in_each(config, capsys):
+    console.set_up()
+    config.optimizer.warmup_epochs = 50.0
+    run_trial(config, create_dataset(config), 8, "none", 1)
+    assert "warm-up" not in capsys.readouterr().out
 
 
 def test_a_step_that_does_not_fit_is_explained(config, tmp_path, monkeypatch):

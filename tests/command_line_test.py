@@ -112,6 +112,83 @@ def test_a_mistake_is_explained(tmp_path, arguments, parts):
     assert not (tmp_path / "w").exists()  # nothing was written for a run that cannot be
 
 
+def own_file(folder: Path, *lines: str) -> Path:
+    """A configuration of a user's own, made of a shipped one by these lines."""
+    place = folder / "own.py"
+    begin = ["from configs import digits", "def get_config():", "  c = digits.get_config()"]
+    place.write_text("\n".join([*begin, *(f"  {line}" for line in lines)]) + "\n")
+    return place
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("c.method.nam = 'csq'", ["own.py cannot be used", "method.nam: there is no such field. Did you mean method.name?"]),
+        ("c.num_epoch = 50", ["num_epoch: there is no such field. Did you mean num_epochs"]),
+        ("c.optimizer.lr = 3", ["Did you mean optimizer.learning_rate?"]),
+        ("c.evaluation.topk = 5", ["Did you mean evaluation.top_k?"]),
+        ("c.comparison.method = ('csq',)", ["Did you mean comparison.methods? Fields: comparison"]),
+        ("c.comparison.seed = (0,)", ["Did you mean comparison.seeds? Fields: comparison"]),
+        ("c.optimiser = type(c)({'name': 'adam'})", ["optimiser: there is no such field"]),
+        ("c.init['from'] = 'w.pth'", ["init.from is now init.weights"]),
+        ("c.data.decoder = 'fast'", ["data.decoder is no longer there"]),
+        ("c.loss = None", ["loss is a group of fields; give one of them: loss.alpha"]),
+        ("c.loss = 3", ["own.py, line 4: loss is a group of fields"]),
+        ("c.loss = {'pairs': 'bank'}", ["loss.alpha, loss.batch_weight, loss.unseen: missing"]),
+        ("c.method.name = None", ["method.name=None; accepted: a text"]),
+        ("c.bits = 16", ["own.py, line 4: bits=16; accepted: values in brackets, such as (64,)"]),
+        ("c.bits = '16'", ["own.py, line 4: bits='16'; accepted: values in brackets"]),
+        ("c.bits = (True,)", ["bits=(True,)", "such as 32 or 16,32,64"]),
+        ("c.num_epochs = '4'", ["own.py, line 4: num_epochs='4'; accepted: a whole number"]),
+        ("c.data.query_per_class = 3.7", ["data.query_per_class=3.7; accepted: a whole number"]),
+        ("c.optimizer.frozen = '^a'", ["optimizer.frozen='^a'; accepted: values in brackets, such as ('^a',)"]),
+        ("c.bits = False", ["bits=False; accepted: values in brackets"]),
+        ("c.data.name = 3", ["own.py, line 4: name=3; accepted: a text, in quotes"]),
+        ("c.evaluation.top_k = True", ["evaluation.top_k=True; accepted: a whole number"]),
+        ("c.optimizer.step_epochs = ('a',)", ["step_epochs=('a',)", "numbers of epochs above 0"]),
+        ("c.lock().seeds = 3", ['Key "seeds" does not exist']),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_mistake_in_a_file_is_explained(tmp_path, line, parts):
+    place = own_file(tmp_path, line, "return c")
+    message = refused(run_main(f"--config={place}", f"--workdir={tmp_path / 'w'}"))
+    for part in parts:
+        assert part in message
+    assert len(message) < 1500
+    assert not (tmp_path / "w").exists()
+
+
+def test_all_mistakes_in_a_file_are_told_at_once(tmp_path):
+    place = own_file(tmp_path, "c.method.nam = 'csq'", "c.batch_size = True", "return c")
+    message = refused(run_main(f"--config={place}", f"--workdir={tmp_path / 'w'}"))
+    assert "method.nam: there is no" in message and "batch_size=True; accepted" in message
+
+
+def test_a_file_whose_function_gives_nothing_is_told_so(tmp_path):
+    message = refused(run_main(f"--config={own_file(tmp_path)}", f"--workdir={tmp_path / 'w'}"))
+    assert message.startswith(
+        f"error: {tmp_path / 'own.py'} cannot be used: its get_config() gives"
+    )
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "tune_batch", "compare"])
+def test_no_mode_ignores_a_field_that_there_is_not(tmp_path, mode):
+    place = own_file(tmp_path, "c.bits = (8, 16)", "c.evaluation.topk = 5", "return c")
+    given = [f"--config={place}", f"--workdir={tmp_path / 'w'}", f"--mode={mode}"]
+    assert "evaluation.topk: there is no such field" in refused(run_main(*given))
+
+
+def test_a_field_that_there_is_not_stops_no_workdir_but_a_config_json_that_is_given(tmp_path):
+    method = {**default.get_config().method.to_dict(), "nam": "csq"}
+    workdir = saved_run(tmp_path, method=method)
+    unknown = "--config.data.name=nothing"  # what is found wrong of a configuration that is read
+    for given in ([], [f"--config={workdir}"]):
+        assert "accepted: cifar10" in refused(run_main(f"--workdir={workdir}", *given, unknown))
+    given = [f"--workdir={tmp_path / 'new'}", f"--config={workdir}/config.json"]
+    assert "method.nam: there is no such field" in refused(run_main(*given))
+
+
 MODES = {
     "hash": [],
     "classify": ["--config.task=classify", "--config.evaluation.selected_by=last"],
@@ -404,6 +481,15 @@ def test_a_device_that_is_absent_is_named(tmp_path):
     environment = ENVIRONMENT | {"JAX_PLATFORMS": "cuda"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert "JAX cannot use the devices of JAX_PLATFORMS=cuda" in refused(done)
+
+
+def test_an_environment_that_jax_cannot_use_is_told(tmp_path):
+    command = [*MAIN, f"--workdir={tmp_path}/w"]
+    environment = ENVIRONMENT | {"JAX_DEFAULT_MATMUL_PRECISION": "bogus"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    message = refused(done)
+    assert "JAX cannot use the environment" in message and len(message.splitlines()) == 1
+    assert "JAX_DEFAULT_MATMUL_PRECISION=bogus" in message
 
 
 OTHER_LOCALE = ENVIRONMENT | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -10,7 +10,7 @@ import configs
 from configs import cifar10, cifar10_features, default, digits
 from hybridhash_jax.config_fields import ConfigError, flat_fields, to_json
 from hybridhash_jax.config_rules import MAY_CHANGE, check_config
-from hybridhash_jax.configured import create_method, with_recipe
+from hybridhash_jax.configured import checked_run, create_method, with_recipe
 from hybridhash_jax.methods import METHODS
 from hybridhash_jax.methods.bank_pairs import BankMethod
 from hybridhash_jax.workdir.config import check_same_run, load_config
@@ -78,6 +78,11 @@ def test_cifar10_is_the_published_recipe():
         ("bits", (32, 32), "different code lengths"),
         ("bits", ("long",), "different code lengths"),
         ("bits", (0,), "different code lengths"),
+        ("bits", (True,), "different code lengths"),
+        ("comparison.seeds", (True,), "give one whole number or several"),
+        ("comparison.rates", (True,), "give different learning rates"),
+        ("optimizer.step_epochs", ("8",), "give numbers of epochs above 0"),
+        ("optimizer.step_epochs", (0, 8), "give numbers of epochs above 0"),
         ("evaluation.validation_fraction", 1.0, "above 0 and below 1"),
         ("checkpoint.keep_latest", 0, "at least 1"),
         ("task", "cluster", "accepted: hash, classify"),
@@ -126,6 +131,46 @@ def test_options_of_a_fitted_method_matter_to_it_alone(tmp_path):
             check_same_run(config, tmp_path, MAY_CHANGE)
     with pytest.raises(ConfigError, match="itq.iterations: 50 there, 20 here"):
         check_same_run(config, tmp_path, MAY_CHANGE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "least"),
+    [
+        ({"loss.pairs": "batch"}, 2),
+        ({"loss.pairs": "bank"}, 1),
+        ({"method.name": "dsh"}, 2),
+        ({"method.name": "dsh", "dsh.variant": "deephash"}, 1),
+        ({"method.name": "dtsh"}, 2),
+        ({"method.name": "dtsh", "dtsh.variant": "official"}, 1),
+        ({"method.name": "dnnh"}, 3),
+        ({"method.name": "hashnet"}, 2),
+        ({"method.name": "dch"}, 2),
+        ({"method.name": "orthohash"}, 2),
+        ({"method.name": "mdshc"}, 2),
+        ({"method.name": "csq"}, 1),
+        ({"method.name": "itq"}, 1),
+        ({"task": "classify", "evaluation.selected_by": "last"}, 1),
+    ],
+)
+def test_a_batch_that_nothing_is_learned_from_is_refused(fields, least):
+    config = digits.get_config()
+    config.update_from_flattened_dict(fields | {"batch_size": least, "num_devices": 1})
+    checked_run(config)
+    if least > 1:
+        config.batch_size = least - 1
+        checked_run(config, trains=False)
+        with pytest.raises(ConfigError, match=f"give --config.batch_size={least} or more"):
+            checked_run(config)
+
+
+def test_a_part_of_one_image_is_too_little_for_batch_norm_and_enough_for_pairs():
+    config = digits.get_config()
+    config.batch_size, config.accumulation_steps, config.loss.pairs = 4, 4, "batch"
+    config.num_devices = 1
+    checked_run(config)
+    config.method.name = "orthohash"
+    with pytest.raises(ConfigError, match="accumulation_steps=4 parts .*batch_size=8 or more"):
+        checked_run(config)
 
 
 def test_a_method_of_hashing_is_refused_where_classes_are_learned():

@@ -1,6 +1,7 @@
 """From the configuration's data fields to transforms."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hybridhash_jax.image_sources import (
     check_headers,
     create_dataset,
     create_sources,
+    fitting_batches,
     training_rows,
 )
 from hybridhash_jax.methods import Classification
@@ -223,3 +225,22 @@ def test_a_classifier_trains_on_the_training_images():
 def test_data_fields_are_checked_before_anything_is_read(tmp_path, data, why):
     with pytest.raises((ConfigError, DataError), match=why):
         create_dataset(config_of_files(tmp_path, **data))
+
+
+@pytest.mark.parametrize(
+    ("images", "given", "devices", "taken"),
+    [
+        (200, 128, 1, 128),
+        (200, 1024, 1, 1024),  # as it was before: codes may differ in a bit by the batch's size
+        (200, 10**6, 1, 1024),
+        (2000, 1998, 1, 1998),
+        (2000, 10**6, 1, 2000),
+        (2001, 10**6, 8, 2008),
+    ],
+)
+def test_a_batch_that_the_images_cannot_fill_is_smaller(images, given, devices, taken):
+    rows = np.arange(images)
+    dataset = types.SimpleNamespace(splits=Splits(rows[:10], rows[:20], rows))
+    config = make_config(evaluation__batch_size=given)
+    fitting = fitting_batches(config, dataset, devices)  # pyright: ignore
+    assert (fitting.evaluation.batch_size, config.evaluation.batch_size) == (taken, given)

@@ -19,7 +19,7 @@ from hybridhash_jax.evaluators.baseline import cosine_baseline
 from hybridhash_jax.evaluators.collapse import advice_for, collapse_warning
 from hybridhash_jax.evaluators.evaluator import Evaluation, Evaluator, OnImages, ShouldStop
 from hybridhash_jax.experiment import Experiment
-from hybridhash_jax.report.cautions import no_gain
+from hybridhash_jax.report.cautions import cautions
 from hybridhash_jax.report.files import report_content, write_report
 from hybridhash_jax.report.findings import describe_retrieval, shown_images
 from hybridhash_jax.runtime import compilation_cache
@@ -234,8 +234,8 @@ class CodeEvaluator(Evaluator):
         if config.evaluation.report:
             images = load_thumbnails(dataset.images, shown_images(findings))
         page = write_report(workdir, report, images, draw=config.evaluation.report)
-        if warning := no_gain(report):
-            logger.warning("%s", warning)
+        for sentence in cautions(report | {"collapse": []}):  # which was told when it was found
+            logger.warning("%s", sentence)
         logger.info("report: %s", page)
         return report
 

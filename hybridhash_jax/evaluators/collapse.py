@@ -6,7 +6,9 @@ from typing import Any
 from hybridhash_jax import metrics
 from hybridhash_jax.config_fields import Config
 from hybridhash_jax.configured import create_method
+from hybridhash_jax.methods import METHODS
 from hybridhash_jax.methods.bank_pairs import BankMethod
+from input_pipeline.messages import counted
 
 
 def bank_alone(config: Config) -> str | None:
@@ -34,6 +36,8 @@ def warning_at_start(config: Config) -> str | None:
 
 def advice_for(config: Config) -> list[str]:
     """What may help against a collapse, of what is not set already."""
+    if METHODS[config.method.name].is_fitted:
+        return ["features that tell images apart", "another --config.method.name"]
     advice = ["a lower --config.optimizer.learning_rate"]
     if field := bank_alone(config):
         advice.insert(0, f"--config.{field}=1")
@@ -47,7 +51,15 @@ def advice_for(config: Config) -> list[str]:
 
 
 def collapse_warning(record: Mapping[str, Any], bits: int, advice: Sequence[str]) -> str | None:
-    """Says in plain words that the codes have collapsed, and what to try; None if they have not."""
+    """Says in plain words that the codes have collapsed, and what to try; None if they have not.
+
+    Where there are more classes than codes of so many `bits`, it says that instead.
+    """
+    if 2**bits < (classes := record["database_classes"]):
+        return (
+            f"codes of {counted(bits, 'bit')} are too short: there are {2**bits} of them for "
+            f"{classes:,} classes. Give more --config.bits."
+        )
     symptoms = metrics.collapse_symptoms(
         bits,
         record["database_classes"],

@@ -99,6 +99,11 @@ class HybridHash(BankMethod):
         """With `pairs` "bank"."""
         return self.pairs == "bank"
 
+    @property
+    def fewest_images(self) -> int:
+        """Those of a pair, unless there is a bank."""
+        return 1 if self.uses_bank else 2
+
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> MemoryBank | None:
         """An empty bank; None with pairs="batch"."""
         del key

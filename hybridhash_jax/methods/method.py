@@ -98,6 +98,11 @@ def mean_where(values: jax.Array, kept: jax.Array) -> jax.Array:
     return jax.numpy.sum(jax.numpy.where(kept, values, 0)) / jax.numpy.maximum(count, 1)
 
 
+def normalises_by_batch(head: str) -> bool:
+    """Has this head a batch norm, whose outputs of a single image say nothing of it?"""
+    return head.startswith("batch_norm")
+
+
 def everywhere(is_row: bool, state: Any) -> Any:
     """A pytree like the state with `is_row` in place of every array."""
     return jax.tree.unflatten(jax.tree.structure(state), [is_row] * len(jax.tree.leaves(state)))
@@ -137,6 +142,11 @@ class Method(abc.ABC):
     def momentum(self) -> float:
         """Of the parameters behind `second` "momentum": how much of them a step keeps."""
         return 0.9
+
+    @property
+    def fewest_images(self) -> int:
+        """Images that it takes at once to learn anything, such as the two of a pair."""
+        return 2 if normalises_by_batch(self.head) else 1
 
     @property
     def supervision(self) -> str:

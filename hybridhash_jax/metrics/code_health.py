@@ -72,11 +72,12 @@ def collapse_symptoms(
     """Says in plain words why codes have collapsed; empty where they have not.
 
     Collapsed: half of the items share one code, or a quarter of the bits never changes, or there
-    are fewer distinct codes than classes that the items have. The arguments by name are those of
+    are fewer distinct codes than classes that the items have. Of two codes, or two classes, one may
+    well have half of the items: there it takes three quarters. The arguments by name are those of
     `CodeStatistics`.
     """
     symptoms: list[str] = []
-    if largest_share >= 0.5:
+    if largest_share >= (0.5 if min(2**bits, num_classes) > 2 else 0.75):
         symptoms.append(f"{largest_share:.0%} of the database has one and the same code")
     if constant_bits >= max(1, bits / 4):
         symptoms.append(f"{constant_bits} of {bits} bits never change")

@@ -48,6 +48,22 @@ def test_a_collapse_is_said_in_plain_words_with_what_to_try():
         assert part in message
 
 
+def test_fewer_codes_than_classes_ask_for_more_bits():
+    signs = np.where(np.arange(100) % 2, 1, -1).astype(np.int8)[:, None]
+    message = collapse_warning(record_of(signs), bits=1, advice=["a lower rate"])
+    assert message == (
+        "codes of 1 bit are too short: there are 2 of them for 4 classes. Give more --config.bits."
+    )
+
+
+@pytest.mark.parametrize("method", ["lsh", "pca", "itq"])
+def test_what_is_fitted_is_not_advised_to_train_otherwise(method):
+    config = digits.get_config()
+    config.method.name = method
+    advice = advice_for(config)
+    assert advice and not any("optimizer" in one or "model" in one for one in advice)
+
+
 @pytest.mark.parametrize(
     ("fields", "advised"),
     [

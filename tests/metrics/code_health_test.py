@@ -52,3 +52,10 @@ def test_constant_bits_and_single_codes_correlate_with_nothing():
 def test_a_collapse_is_named_by_each_of_its_symptoms(health, collapsed):
     healthy = {"constant_bits": 0, "distinct_codes": 500, "largest_share": 0.1}
     assert len(metrics.collapse_symptoms(32, 10, **healthy | health)) == collapsed
+
+
+@pytest.mark.parametrize(("bits", "classes"), [(1, 10), (64, 2)])
+def test_of_two_codes_or_classes_one_may_have_more_than_half(bits, classes):
+    health = {"constant_bits": 0, "distinct_codes": 10}
+    assert not metrics.collapse_symptoms(bits, classes, largest_share=0.6, **health)
+    assert metrics.collapse_symptoms(bits, classes, largest_share=0.75, **health)

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import embeddings
 from hybridhash_jax import codes, metrics
 from hybridhash_jax.codes.files import CodeFileError, CodeSet, save_codes
-from hybridhash_jax.evaluation_run import evaluate_code_files
+from hybridhash_jax.evaluation_run import evaluate_checkpoint, evaluate_code_files
+from hybridhash_jax.run import train
 from hybridhash_jax.runtime import console
+from hybridhash_jax.workdir.config import load_config
+from tests.runs.small_run import StopAt
 
 
 def sides():
@@ -67,6 +71,34 @@ def test_codes_of_another_program_give_the_same(own_codes, arrays, tmp_path):
     for measured in ("map", "chance", "radius_2", "curves", "code_health"):
         assert own[measured] == other[measured]
     assert evaluate_code_files(arrays, tmp_path / "all")["map"]["expected"] == expected_map(None)
+
+
+NOTHING = "20 of 20 queries have no relevant item in the database"
+
+
+def test_queries_with_nothing_to_find_are_warned_of(arrays, tmp_path, capsys):
+    console.set_up()
+    np.save(tmp_path / "query_labels.npy", np.full(20, 7))
+    evaluate_code_files(arrays, tmp_path / "out")
+    assert f"warning: {NOTHING}" in capsys.readouterr().out
+
+
+def test_a_run_whose_queries_have_nothing_to_find_is_warned_of(tmp_path, capsys):
+    console.set_up()
+    vectors = np.random.default_rng(0).normal(size=(80, 8)).astype(np.float32)
+    splits, classes = np.repeat(["query", "train", "database"], (20, 30, 30)), np.arange(80) % 3
+    labels = np.where(splits == "query", 7, classes)
+    np.savez(tmp_path / "x.npz", embeddings=vectors, labels=labels, split=splits)
+    config = embeddings.get_config()
+    config.data.embeddings, config.method.name = str(tmp_path / "x.npz"), "pca"
+    config.bits, config.batch_size, config.num_devices = (4,), 10, 1
+    config.evaluation.report, config.evaluation.batch_size = False, 10**6
+    train(config, tmp_path / "run", StopAt())
+    assert f"warning: {NOTHING}" in capsys.readouterr().out
+    # What codes are made with, and what an index fills up to.
+    assert load_config(tmp_path / "run").evaluation.batch_size == 1024
+    evaluate_checkpoint(load_config(tmp_path / "run"), tmp_path / "run")
+    assert f"warning: {NOTHING}" in capsys.readouterr().out
 
 
 def test_a_page_and_its_pictures_are_written_without_images(arrays, tmp_path):

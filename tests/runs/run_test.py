@@ -115,6 +115,17 @@ def test_starting_a_finished_run_again_changes_nothing(finished):
     assert outcome(finished) == before
 
 
+def test_a_run_whose_checkpoints_are_gone_says_that_it_starts_again(finished, tmp_path, capsys):
+    console.set_up()
+    alone = Path(shutil.copytree(finished, tmp_path / "w"))
+    shutil.rmtree(alone / "checkpoints")
+    for workdir in (alone, tmp_path / "new"):
+        with pytest.raises(Interrupted):
+            train(make_config(), workdir, StopAt(0))
+        told = "has the log of a run but no checkpoint to go on from" in capsys.readouterr().out
+        assert told == (workdir == alone)
+
+
 def test_a_checkpoint_is_evaluated_as_it_was_in_training(finished, tmp_path, capsys):
     console.set_up()
     (entry,) = json.loads((finished / "results.json").read_text())

@@ -68,6 +68,11 @@ class DCH(Method):
     }
     grid: ClassVar = {"gamma": (10.0, 20.0, 40.0)}
 
+    @property
+    def fewest_images(self) -> int:
+        """Those of a pair."""
+        return 2
+
     def loss(
         self, outputs: jax.Array, examples: Examples, state: None, step: jax.Array
     ) -> tuple[jax.Array, None]:

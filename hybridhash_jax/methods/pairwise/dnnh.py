@@ -60,6 +60,11 @@ class DNNH(Method):
     }
     grid: ClassVar = {"margin": (1.0, 2.0, 4.0)}
 
+    @property
+    def fewest_images(self) -> int:
+        """Those of a triplet."""
+        return 3
+
     def loss(
         self, outputs: jax.Array, examples: Examples, state: None, step: jax.Array
     ) -> tuple[jax.Array, None]:

@@ -79,6 +79,11 @@ class DSH(BankMethod):
         """With "deephash"."""
         return self.variant == "deephash"
 
+    @property
+    def fewest_images(self) -> int:
+        """Those of a pair, unless there is a bank."""
+        return 1 if self.uses_bank else 2
+
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> MemoryBank | None:
         """An empty bank with "deephash", else None."""
         del key

@@ -74,6 +74,11 @@ class DTSH(Method):
     }
     grid: ClassVar = {"quantization": (0.01, 0.1, 1.0)}
 
+    @property
+    def fewest_images(self) -> int:
+        """An image and one that is dissimilar, unless there is a bank."""
+        return 1 if self.variant == "official" else 2
+
     def init_state(self, labels: jax.Array, bits: int, key: jax.Array) -> MemoryBank | None:
         """An empty bank with "official", else None."""
         del key

@@ -73,6 +73,11 @@ class HashNet(Method):
     }
     grid: ClassVar = {"alpha": ("3/bits", "10/bits", "30/bits")}
 
+    @property
+    def fewest_images(self) -> int:
+        """Those of a pair."""
+        return 2
+
     def loss(
         self, outputs: jax.Array, examples: Examples, state: None, step: jax.Array
     ) -> tuple[jax.Array, None]:
