@@ -15,8 +15,8 @@ def cautions(report: Mapping[str, Any]) -> list[str]:
     dataset, found = report["dataset"], []
     if symptoms := report["collapse"]:
         found.append(
-            f"The codes have collapsed: {'; '.join(symptoms)}. Such codes cannot tell images "
-            "apart, and order at equal distance decides most of the numbers below."
+            f"The codes cannot tell images apart: {'; '.join(symptoms)}. Order at equal distance "
+            "decides most of the numbers."
         )
     if text := no_gain(report):
         found.append(text)

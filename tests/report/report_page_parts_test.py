@@ -19,7 +19,7 @@ def test_every_symptom_of_a_collapse_is_a_caution():
     assert page.cautions(report) == []
     report["collapse"] = ["one symptom", "another"]
     (found,) = page.cautions(report)
-    assert "The codes have collapsed: one symptom; another." in found
+    assert "The codes cannot tell images apart: one symptom; another." in found
 
 
 def test_training_without_a_gain_is_a_caution():
