@@ -10,7 +10,7 @@ from typing import Any
 from hybridhash_jax.runtime.console import logger
 
 DEFAULT_DIRECTORY = "~/.cache/hybridhash_jax/features"
-VERSION = 1
+VERSION = 2
 FACTS = "facts.json"
 LOCK = "lock.json"
 ELSEWHERE = (

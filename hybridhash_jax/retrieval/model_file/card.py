@@ -57,7 +57,7 @@ def _preprocessing(facts: Facts) -> str:
     )
     upright = "    image = ImageOps.exif_transpose(image)\n" if facts.upright else ""
     return f"""\
-The first frame is decoded to RGB as Pillow does, {turn}. The shorter side is brought to {facts.resize}
+The first frame is decoded to RGB as Pillow does, {turn}; what is transparent is white. The shorter side is brought to {facts.resize}
 pixels with Pillow's bilinear filter, the longer one in proportion, its fraction cut off. The centre of
 {facts.size} x {facts.size} is taken, halves rounded to even. In Pillow, to the same bytes:
 
@@ -67,8 +67,10 @@ from PIL import Image, ImageOps
 
 def crop(path):
     image = Image.open(path)
-{upright}    transparent = image.mode == "P" and "transparency" in image.info
-    image = (image.convert("RGBA") if transparent else image).convert("RGB")
+{upright}    if image.has_transparency_data and image.mode != "I;16":
+        image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        image = Image.composite(image, Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
     w, h = image.size
     w, h = ({facts.resize}, int({facts.resize} * h / w)) if w <= h else (int({facts.resize} * w / h), {facts.resize})
     left, top = round((w - {facts.size}) / 2), round((h - {facts.size}) / 2)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -47,6 +47,7 @@ def create_app(settings: Settings, make_encoder: "Callable[[Index], Encoder]") -
         summary="Search in an index of images.",
         version=__version__,
         lifespan=lifespan,
+        dependencies=[Depends(problems.check_given_once)],
         docs_url=None,  # it would load scripts of another origin
         redoc_url=None,
         redirect_slashes=False,
@@ -55,7 +56,13 @@ def create_app(settings: Settings, make_encoder: "Callable[[Index], Encoder]") -
     add_routes(app, service)
     _add_refusals(app)
     app.add_middleware(Access, token=settings.token, hosts=settings.hosts)
-    if settings.origins:
+    app.add_middleware(
+        Guard,
+        metrics=service.metrics,
+        seconds=settings.seconds,
+        same_origin=not settings.origins,
+    )
+    if settings.origins:  # around all others, whose refusals are to be read as well
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.origins,
@@ -63,12 +70,6 @@ def create_app(settings: Settings, make_encoder: "Callable[[Index], Encoder]") -
             allow_headers=["authorization"],
             expose_headers=["retry-after"],
         )
-    app.add_middleware(
-        Guard,
-        metrics=service.metrics,
-        seconds=settings.seconds,
-        same_origin=not settings.origins,
-    )
     return app
 
 

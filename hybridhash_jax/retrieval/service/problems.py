@@ -54,6 +54,20 @@ def body_of(status: int, detail: str) -> bytes:
     return as_json({"type": "about:blank", "title": title, "status": status, "detail": detail})
 
 
+async def check_given_once(request: Request) -> None:
+    """Refuses a query that gives a parameter twice, of which the framework would take the last."""
+    seen: set[str] = set()
+    for name, _ in request.query_params.multi_items():
+        if name in seen:
+            raise given_twice(name)
+        seen.add(name)
+
+
+def given_twice(name: str) -> Problem:
+    """A parameter or field of a request counts once."""
+    return Problem(422, f"{_short(name)} is given twice; give it once")
+
+
 def of_framework(request: Request, error: HTTPException) -> Problem:
     """What the framework refuses, in our words."""
     place = _short(request.url.path)

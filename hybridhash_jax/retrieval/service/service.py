@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # it needs JAX
 
 _REFRESH_SECONDS = 1.0
 _FILE_THREADS = 4
+_END_SECONDS = 0.5  # for work that runs when nobody waits for it any more
 _LARGEST_FILE = 50_000_000  # bytes of an original that a thumbnail is made of
 
 
@@ -59,7 +60,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Works inside the block; at its end what runs is finished."""
+        """Works inside the block; at its end what was asked for has been answered."""
         self._measure()
         self.encoder.start()
         watching = asyncio.create_task(self._watch())
@@ -198,7 +199,7 @@ class Service:
 
     def _close(self) -> None:
         for pool in (self._decoding, self._scanning, self._files):
-            pool.close()
+            pool.close(_END_SECONDS)
         self.encoder.stop()
         self.generations.close()
 

@@ -1,7 +1,8 @@
-"""Files become Pillow's pixels, or a reason why they do not."""
+"""Files become Pillow's pixels, with white where they are transparent, or a reason why not."""
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import warnings
@@ -51,7 +52,7 @@ FILES = {
     "one pixel": encoded(PHOTO.resize((1, 1))),
     "PNG": encoded(PHOTO, "PNG"),
     "palette PNG": encoded(PHOTO.convert("P"), "PNG"),
-    "palette PNG with transparency": encoded(PHOTO.convert("P"), "PNG", transparency=bytes(256)),
+    "palette PNG with opaque alpha": encoded(PHOTO.convert("P"), "PNG", transparency=b"\xff" * 256),
     "RGBA PNG": encoded(PHOTO.convert("RGBA"), "PNG"),
     "grey PNG with alpha": encoded(PHOTO.convert("LA"), "PNG"),
     "16-bit PNG": encoded(GREY_16, "PNG"),
@@ -71,17 +72,88 @@ def test_every_kind_of_file_becomes_the_pixels_of_pillow(kind):
     np.testing.assert_array_equal(pixels, pillows(FILES[kind]))
 
 
-@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's own convert
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "1"])
 def test_a_large_image_becomes_the_pixels_of_pillow(mode):
-    photo = PHOTO.resize((2053, 2049)).convert(mode)
-    options = {"transparency": bytes(256)} if mode == "P" else {}
-    data = encoded(photo, "PNG", compress_level=1, **options)
+    data = encoded(PHOTO.resize((2053, 2049)).convert(mode), "PNG", compress_level=1)
     np.testing.assert_array_equal(decode_image(data), pillows(data))
 
 
-def test_a_palette_with_transparency_is_read_without_a_warning():
-    decode_image(FILES["palette PNG with transparency"])  # a warning would be an error here
+ALPHA = np.arange(77 * 101, dtype=np.uint8).reshape(77, 101)  # of every strength
+GREY = PHOTO.convert("L")
+
+
+def with_alpha(mode: str, alpha: np.ndarray) -> Image.Image:
+    image = PHOTO.resize(alpha.shape[::-1]).convert(mode)
+    image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("mode", "file_format", "options"),
+    [
+        ("RGB", "PNG", {}),
+        ("L", "PNG", {}),
+        ("RGB", "TIFF", {}),
+        ("L", "TIFF", {}),
+        ("RGB", "WEBP", {"lossless": True, "exact": True}),
+    ],
+)
+def test_what_is_transparent_lies_on_white(mode, file_format, options):
+    image = with_alpha(mode, ALPHA)
+    strength = ALPHA[..., None] / 255
+    expected = np.rint(np.asarray(image.convert("RGB")) * strength + 255 * (1 - strength))
+    np.testing.assert_array_equal(decode_image(encoded(image, file_format, **options)), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_large_transparent_image_lies_on_white(mode):
+    """In parts; what a client sends may be as large as that."""
+    alpha = np.zeros((2049, 2053), np.uint8)
+    alpha[1000:] = 255
+    image = with_alpha(mode, alpha)
+    expected = np.where(alpha[..., None] == 255, np.asarray(image.convert("RGB")), 255)
+    data = encoded(image, "PNG", compress_level=1)
+    np.testing.assert_array_equal(decode_image(data), expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "file_format"),
+    [(PHOTO, "PNG"), (GREY, "PNG"), (ImageOps.invert(GREY).convert("1"), "PNG"),
+     (PHOTO.convert("P"), "PNG"), (PHOTO.convert("P"), "GIF"), (GREY, "GIF")],
+)  # fmt: skip
+def test_a_colour_that_counts_as_transparent_is_white(image, file_format):
+    """A warning of Pillow's, which palettes with transparency may get, would be an error here."""
+    plain = encoded(image, file_format)
+    given = image.getpixel((0, 0))
+    pixels, opaque = decode_image(encoded(image, file_format, transparency=given)), pillows(plain)
+    clear = (opaque == opaque[0, 0]).all(2)
+    assert 0 < clear.mean() < 1
+    np.testing.assert_array_equal(pixels, np.where(clear[..., None], 255, opaque))
+
+
+def test_a_palette_that_is_missing_is_black_as_in_pillow():
+    data = bytearray(encoded(PHOTO.convert("P"), "PNG"))
+    start = data.index(b"PLTE") - 4
+    del data[start : start + 12 + int.from_bytes(data[start : start + 4])]
+    np.testing.assert_array_equal(decode_image(bytes(data)), np.zeros((77, 101, 3), np.uint8))
+
+
+def test_grey_of_16_bits_has_no_transparent_level():
+    """Pillow would find it by its last byte, so in other levels."""
+    data = encoded(GREY_16, "PNG", transparency=int(np.asarray(GREY_16).min()) + 256)
+    np.testing.assert_array_equal(decode_image(data), decode_image(FILES["16-bit PNG"]))
+
+
+def test_alpha_that_is_multiplied_in_already_lies_on_white():
+    """As some TIFF have it."""
+    data = bytearray(encoded(with_alpha("L", ALPHA), "TIFF"))
+    kind = struct.pack("<HHIHH", 338, 3, 1, 2, 0)  # which kind of alpha
+    at = data.index(kind)
+    data[at : at + len(kind)] = struct.pack("<HHIHH", 338, 3, 1, 1, 0)
+    pixels = decode_image(bytes(data))
+    assert (pixels[ALPHA == 0] == 255).all()
+    opaque = ALPHA == 255
+    np.testing.assert_array_equal(pixels[opaque], np.asarray(GREY.convert("RGB"))[opaque])
 
 
 def test_orientation_is_applied_only_when_asked():

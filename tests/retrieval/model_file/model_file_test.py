@@ -106,7 +106,10 @@ def test_its_codes_of_files_and_pixels_are_the_encoders(run, directory, exported
 def test_the_cards_lines_give_the_same_codes_without_our_code(run, directory, exported, tmp_path):
     text = model_file_card(exported)
     use, crop = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    files = [directory / "images/000.jpg", turned(directory)]
+    files = [directory / "images/000.jpg", turned(directory), tmp_path / "transparent.png"]
+    picture = Image.open(files[0]).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    picture.save(files[2])
     shutil.copy(exported, tmp_path)
     lines = [
         crop,
@@ -122,8 +125,8 @@ def test_the_cards_lines_give_the_same_codes_without_our_code(run, directory, ex
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     codes = Encoder.from_workdir(run).packed(files)
-    between = int(np.bitwise_count(codes[0] ^ codes[1]).sum())
-    assert done.stdout.strip() == f"{codes.tolist()} {[[0, between], [between, 0]]}"
+    between = np.bitwise_count(codes[:, None] ^ codes).sum(axis=2, dtype=int)
+    assert done.stdout.strip() == f"{codes.tolist()} {between.tolist()}"
 
 
 def model_file_card(exported):

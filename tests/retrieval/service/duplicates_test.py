@@ -1,6 +1,8 @@
 """Groups of near-duplicates, found by a process of their own."""
 
+import asyncio
 import os
+import tempfile
 import time
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 
 from hybridhash_jax.retrieval.encoding.prepare import thumbnail
 from hybridhash_jax.retrieval.index import create_index, open_writer
-from hybridhash_jax.retrieval.service.work.groups import with_distances, within
+from hybridhash_jax.retrieval.service.problems import Problem
+from hybridhash_jax.retrieval.service.work.generations import Generations
+from hybridhash_jax.retrieval.service.work.groups import DuplicateGroups, with_distances, within
 from input_pipeline.near_duplicates.hashing import perceptual_hash
 from tests.input_pipeline.images.photographs import photograph
 from tests.retrieval.search.pictured import FakeEncoder, entry_of, picture
@@ -59,6 +63,37 @@ def test_they_are_found_in_the_background_and_kept(index):
         assert group["images"][1]["relation"] == "equal" and group["images"][1]["similarity"] == 1
         assert client.get("/v1/duplicates?offset=1").json()["groups"] == []
         assert client.get("/v1/duplicates?radius=0").json()["total"] == 1
+
+
+async def status_of(groups: DuplicateGroups) -> int:
+    """Of an answer, once what looks for them has had its turn."""
+    try:
+        groups.groups(12)
+    except Problem as problem:
+        await asyncio.sleep(0.01)
+        return problem.status
+    return 200
+
+
+def test_a_failure_is_told_for_a_minute_and_then_tried_again(index, monkeypatch, caplog):
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    generations = Generations(index)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", fail)
+    now, passed = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+
+    async def run() -> None:
+        groups = DuplicateGroups(index, generations)
+        assert [await status_of(groups) for _ in range(3)] == [503, 500, 500]
+        assert "No space left" in caplog.text
+        passed[0] = 61.0
+        assert [await status_of(groups) for _ in range(2)] == [503, 500]
+        await groups.close()
+
+    asyncio.run(run())
+    generations.close()
 
 
 def test_a_smaller_radius_leaves_images_out():

@@ -311,6 +311,21 @@ def test_a_signal_lets_what_runs_finish_and_nothing_new_begin(tmp_path, number):
     assert code == 0 and said == "stopping: what runs is finished first\n"
 
 
+def test_what_a_client_sends_wrongly_is_told_to_the_client_alone(tmp_path):
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    tiff = io.BytesIO()
+    Image.new("RGB", (16, 12)).save(tiff, "TIFF")
+    cut = tiff.getvalue()[:116]  # it ends in its header, of which Pillow would warn
+    three, nine = (struct.pack("<HHIHH", 277, 3, 1, samples, 0) for samples in (3, 9))
+    deep = tiff.getvalue().replace(three, nine)  # and of this one its log would speak
+    with Process(make_index(tmp_path)) as served, httpx2.Client(base_url=served.url) as client:
+        wait_until_ready(served)
+        assert client.post("/v1/search", content=b"--y\r\n", headers=form).status_code == 400
+        for image in (cut, deep):
+            assert client.post("/v1/search", files=files(image)).status_code == 422
+        assert served.stop() == (0, "stopping: what runs is finished first\n")
+
+
 def test_a_new_generation_is_served_without_a_restart(tmp_path):
     index = make_index(tmp_path)
     colour = (200, 100, 50)

@@ -720,7 +720,10 @@ async function previewOf(file, name) {
     const bitmap = await createImageBitmap(file);
     const scale = Math.min(1, PREVIEW / Math.max(bitmap.width, bitmap.height));
     const canvas = make("canvas", { width: Math.ceil(bitmap.width * scale), height: Math.ceil(bitmap.height * scale) });
-    canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    const context = canvas.getContext("2d");
+    context.fillStyle = "white"; // what is transparent is searched with as white
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     told.facts = `${bitmap.width} × ${bitmap.height}, ${told.facts}`;
     told.preview = canvas.toDataURL("image/webp", 0.85);
     bitmap.close();

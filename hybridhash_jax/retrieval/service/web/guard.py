@@ -28,7 +28,7 @@ _DRAIN_SECONDS, _DRAIN_BYTES, _DRAIN_PAUSE = 1.0, 16_000_000, 0.02
 
 
 class Guard:
-    """The outermost layer of the application."""
+    """The layer around all others but that of other origins."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, seconds: float, *, same_origin: bool):
         """`seconds` are a request's; `same_origin` says that other pages may show nothing of it."""

@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 
 import uvicorn
@@ -76,7 +77,11 @@ def serve(app: FastAPI, sockets: list[socket.socket], seconds: float) -> None:
     Raises:
       DataError: the network that encodes images is not to be had.
     """
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # As of a malformed form, clients are told of a damaged image; nobody else need be.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="PIL")
     config = uvicorn.Config(
         app,
         http=Protocol,

@@ -8,7 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from hybridhash_jax.retrieval.service.problems import Problem, busy
+from hybridhash_jax.retrieval.service.problems import Problem, busy, given_twice
 
 _BESIDE = 65_536  # bytes of a body beside its image
 _FIELD_BYTES = 8192
@@ -85,7 +85,7 @@ async def read_form(request: Request, most: int, share: Share) -> Form:
     )
     try:
         form = await parser.parse()
-    except MultiPartException as error:
+    except (MultiPartException, UnicodeError) as error:  # the latter of a charset like "undefined"
         raise Problem(400, f"the form cannot be read; send one file as image, and at most {_FIELDS} other fields of at most {_FIELD_BYTES:,} bytes") from error  # fmt: skip
     try:
         return await _form(form.multi_items(), most)
@@ -98,7 +98,7 @@ async def _form(items: list[tuple[str, UploadFile | str]], most: int) -> Form:
     image = None
     for name, value in items:
         if name in fields or (name == "image" and image is not None):
-            raise Problem(422, f"{name[:60]!r} is given twice; give it once")
+            raise given_twice(name)
         if isinstance(value, str):
             fields[name] = value
         elif name == "image":

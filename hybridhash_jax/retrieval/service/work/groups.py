@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from input_pipeline.near_duplicates.finding import RADIUS
 
 _NICE = 10
 _RETRY_SECONDS = 5
+_KEPT_SECONDS = 60.0  # that a failure is told before they are looked for again
 # A process of its own: it takes memory and minutes, and may be ended at any time.
 _PROGRAM = (
     f"import os, sys; os.nice({_NICE}); "
@@ -28,6 +31,7 @@ class _Result(NamedTuple):
     generation: tuple[object, ...]
     content: dict[str, Any] | None
     error: str | None
+    since: float  # time.monotonic
 
 
 class DuplicateGroups:
@@ -43,7 +47,8 @@ class DuplicateGroups:
         """Those of the current generation, as `hybridhash duplicates` has them.
 
         Raises:
-          Problem: 409 where the index has no hashes, 503 while they are being looked for.
+          Problem: 409 where the index has no hashes, 503 while they are being looked for, 500 for a
+            minute where that failed.
         """
         with self._generations.current() as generation:
             if not has_hashes(generation):
@@ -51,9 +56,10 @@ class DuplicateGroups:
             identity = _identity(generation)
         result = self._result
         if result is not None and result.generation == identity:
-            if result.content is None:
-                raise Problem(500, f"near-duplicates cannot be found: {result.error}")
-            return within(result.content, radius)
+            if result.content is not None:
+                return within(result.content, radius)
+            if time.monotonic() < result.since + _KEPT_SECONDS:
+                raise Problem(500, f"near-duplicates cannot be found: {result.error}. After a minute they are looked for again")  # fmt: skip
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._find(identity))
         raise busy("near-duplicates are being looked for; of many images this takes minutes", _RETRY_SECONDS)  # fmt: skip
@@ -62,10 +68,19 @@ class DuplicateGroups:
         """Ends what still looks for them."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _find(self, identity: tuple[object, ...]) -> None:
+        content = error = None
+        try:
+            content, error = await self._found()
+        except Exception:  # such as no memory for a process; nobody waits for this task
+            logging.getLogger(__name__).exception("looking for near-duplicates failed")
+            error = "the service's log says why"
+        self._result = _Result(identity, content, error, time.monotonic())
+
+    async def _found(self) -> tuple[dict[str, Any] | None, str | None]:
+        """The groups, or why there are none."""
         with tempfile.TemporaryDirectory(prefix="hybridhash-") as folder:
             out = Path(folder) / "groups.json"
             code, said = await _run(
@@ -73,11 +88,9 @@ class DuplicateGroups:
             )
             if code:
                 lines = said.decode("utf-8", "replace").strip().splitlines()
-                error = lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
-                self._result = _Result(identity, None, error)
-                return
+                return None, lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
             content = await asyncio.to_thread(lambda: with_distances(json.loads(out.read_bytes())))
-        self._result = _Result(identity, content, None)
+        return content, None
 
 
 def has_hashes(generation: Generation) -> bool:
