@@ -61,8 +61,9 @@ class DecodeOptions:
 def decode_image(data: bytes, options: DecodeOptions = DecodeOptions()) -> np.ndarray:
     """Decodes a file's bytes as `PIL.Image.open(...).convert("RGB")` would, into uint8 [h, w, 3].
 
-    What is transparent is laid on white. Any of `formats.FORMATS`; the first frame counts. `UnreadableImage` for no image, one that is
-    damaged or cut off, larger than `options.max_pixels`, or more than memory holds.
+    What is transparent is laid on white. Any of `formats.FORMATS`; the first frame counts.
+    `UnreadableImage` for no image, one that is damaged or cut off, larger than
+    `options.max_pixels`, of too many parts, or more than memory holds.
     """
     if options.apply_orientation:
         return turned(*decode_with_orientation(data, options))
