@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
+from ml_collections import config_dict, config_flags
 
 import configs
 from hybridhash_jax.flag_errors import check_fields, did_you_mean, explain
@@ -84,6 +84,8 @@ def _run_mode(_: list[str]) -> None:
         importlib.import_module("jax")
     except ValueError as error:  # of a variable that JAX reads when it is imported
         given = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("JAX_")]
+        if not given:  # it is not installed as it should be
+            raise
         print(
             f"error: JAX cannot use the environment ({', '.join(given)}): {error}. Leave out the "
             "variable that is wrong, or give it another value",
@@ -110,6 +112,7 @@ def _make_parser(program: str) -> Callable[[Sequence[str]], list[str]]:
             return rest
         except (
             flags.Error, AttributeError, KeyError, OSError, SyntaxError, TypeError, ValueError,
+            config_dict.RequiredValueError,
         ) as error:  # fmt: skip
             print(f"error: {explain(error, arguments)}", file=sys.stderr)
             sys.exit(1)

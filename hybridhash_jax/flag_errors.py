@@ -2,13 +2,14 @@
 
 import difflib
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from configs import default
 from hybridhash_jax.config_fields import GONE, RENAMED, Config, ConfigError, flat_fields
@@ -53,6 +54,7 @@ _ASSIGNED = re.compile(
     r"<class '([\w.]+)'> and cannot be casted to type <class '([\w.]+)'>",
     re.DOTALL,
 )
+_LOCKED = re.compile(r'Key "(\w+)" does not exist and cannot be added')
 _PLACE = re.compile(r'^ *File "(.+)", line (\d+), in ', re.MULTILINE)
 _UNKNOWN = re.compile(r"Unknown command line flag '([^']+)'")
 
@@ -63,11 +65,17 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         line = f"{error.filename}, line {error.lineno}" if error.lineno else error.filename
         return f"--config takes a Python file, such as configs/digits.py; {line}: {error.msg}"
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    if " Other fields present: " in text:  # all of them, with their values
-        text = text.partition(" Other fields present: ")[0].lstrip("'")
+    place, fields = _line_of(error, text), _fields()
     if assigned := _ASSIGNED.search(text):
-        return f"{_line_of(text)}{_assigned(*assigned.groups())}"
-    fields = _fields()
+        return f"{place}{_assigned(*assigned.groups())}"
+    if locked := _LOCKED.search(text):
+        near = re.findall(r'Did you mean "(\w+)"', text)
+        return f"{place}{locked[1]}: there is no such field.{did_you_mean(near)}"
+    if isinstance(error, config_dict.RequiredValueError):
+        return "a field that the configuration requires has no value; give it: --config.FIELD=VALUE"
+    if place:  # another mistake in the file
+        more = text.strip("'\"").replace("\\n", "\n").replace("\n", " ")
+        return f"{place}{type(error).__name__}: {more}"
     given = re.findall(r"^--?config\.([\w.]+)", "\n".join(arguments), re.MULTILINE)
     unknown = [name for name in given if name not in fields]
     if unknown:
@@ -118,13 +126,15 @@ def _is_of(value: Any, kind: Any) -> bool:
     """Is it of a field's type? A bool is no number, and a whole number is one."""
     if isinstance(value, bool):
         return kind in (bool, object)
+    if kind is tuple:  # a group that is given as a whole may have lists
+        return isinstance(value, tuple | list)
     return isinstance(value, int | float if kind is float else kind)
 
 
 def _accepted(kind: Any, usual: Any, given: Any) -> str:
     """What a field takes, of its type and its value in configs/default.py."""
     if kind is tuple:
-        return f"values in brackets, such as {usual or (given,)!r}"
+        return f"values in brackets, such as {usual or (() if given is None else (given,))!r}"
     return _EXPECTED.get(kind, "a text, in quotes")
 
 
@@ -140,13 +150,19 @@ def _assigned(name: str, value: Any, given: str, wanted: str) -> str:
     if reader := {"int": int, "float": float, "bool": "True".__eq__}.get(given):
         value = reader(value)
     field = of_kind[0] if len(of_kind) == 1 else name
-    return f"{field}={value!r}; accepted: {_accepted(kinds[wanted], usual, value)}"
+    told = f"{field}={value!r}"
+    if given not in {kind.__name__ for kind in (*_KINDS, list)} | {"NoneType"}:
+        told = f"{field}: {value} is a {given}"
+    return f"{told}; accepted: {_accepted(kinds[wanted], usual, value)}"
 
 
-def _line_of(text: str) -> str:
-    """Where in a user's file ml_collections was at an error, by the traceback in its text."""
+def _line_of(error: Exception, text: str) -> str:
+    """Where in a user's get_config() an error was; empty for an error elsewhere."""
     library = str(Path(ml_collections.__file__).parent)
+    # ml_collections puts the traceback of some into its text.
     lines = [place for place in _PLACE.findall(text) if not place[0].startswith(library)]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines += [(frame.filename, frame.lineno) for frame in frames if frame.name == "get_config"]
     return "{}, line {}: ".format(*lines[-1]) if lines else ""
 
 

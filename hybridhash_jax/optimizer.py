@@ -33,7 +33,7 @@ def _factors_problem(entries: Any) -> str | None:
 
 
 def _epochs_problem(epochs: Any) -> str | None:
-    numbers = all(isinstance(x, int | float) and 0 < x < math.inf for x in epochs)
+    numbers = all(type(x) in (int, float) and 0 < x < math.inf for x in epochs)
     return None if numbers else "give numbers of epochs above 0, such as (8, 12)"
 
 

@@ -146,7 +146,11 @@ def own_file(folder: Path, *lines: str) -> Path:
         ("c.data.name = 3", ["own.py, line 4: name=3; accepted: a text, in quotes"]),
         ("c.evaluation.top_k = True", ["evaluation.top_k=True; accepted: a whole number"]),
         ("c.optimizer.step_epochs = ('a',)", ["step_epochs=('a',)", "numbers of epochs above 0"]),
-        ("c.lock().seeds = 3", ['Key "seeds" does not exist']),
+        ("c.lock().seeds = 3", ["own.py, line 4: seeds: there is no such field. Did you mean seed?"]),
+        ("c.data.dir = __import__('pathlib').Path('/x')", ["own.py, line 4: dir: /x is a pathlib.PosixPath; accepted: a text"]),
+        ("c.batch_size = {}['b']", ["own.py, line 4: KeyError: b"]),
+        ("c.batch_size = c.model.dtyp", ["own.py, line 4: ", 'Did you mean "dtype"']),
+        ("c.comparison = type(c)({**c.comparison.to_dict(), 'seeds': [-1]})", ["comparison.seeds=[-1]", "give one whole number"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip

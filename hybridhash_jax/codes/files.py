@@ -29,6 +29,7 @@ from jaxtyping import Integer, Shaped, UInt8
 
 from hybridhash_jax.codes.binary import Codes, Packed, pack, unpack
 from input_pipeline.atomic_file import write_atomically
+from input_pipeline.errors import DataError
 from input_pipeline.vectors.array_files import ArrayFileError, read_array, read_arrays
 
 SIDES = ("query", "database")
@@ -103,7 +104,10 @@ def save_codes(path: Path, codes: CodeSet) -> None:
     data = io.BytesIO()
     known = {name: value for name, value in optional.items() if value is not None}
     np.savez_compressed(data, codes=codes.packed, bits=codes.bits, labels=codes.labels, **known)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error})") from error
     write_atomically(path, data.getvalue())
 
 

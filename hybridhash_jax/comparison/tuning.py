@@ -115,8 +115,8 @@ class Tuning:
         )
         if not useful:
             raise ValueError(told)
-        if useful < _FEW:  # a choice by chance
-            logger.warning("only %s", told)
+        if useful < _FEW:
+            logger.warning("a choice by chance: only %s", told)
 
     def next_values(self, method: str) -> Values | None:
         """What to try next; None when all is tried."""

@@ -53,23 +53,25 @@ def advice_for(config: Config) -> list[str]:
 def collapse_warning(record: Mapping[str, Any], bits: int, advice: Sequence[str]) -> str | None:
     """Says in plain words that the codes have collapsed, and what to try; None if they have not.
 
-    Where there are more classes than codes of so many `bits`, it says that instead.
+    Where there are more classes than codes of so many `bits`, it says that, too.
     """
-    if 2**bits < (classes := record["database_classes"]):
-        return (
+    found, classes = [], record["database_classes"]
+    if 2**bits < classes:
+        found.append(
             f"codes of {counted(bits, 'bit')} are too short: there are {2**bits} of them for "
             f"{classes:,} classes. Give more --config.bits."
         )
+        classes = record["distinct_codes"]  # that there are fewer is said
     symptoms = metrics.collapse_symptoms(
         bits,
-        record["database_classes"],
+        classes,
         constant_bits=record["constant_bits"],
         distinct_codes=record["distinct_codes"],
         largest_share=record["largest_share"],
     )
-    if not symptoms:
-        return None
-    return (
-        f"the codes have collapsed at epoch {record['epoch']:g}: {'; '.join(symptoms)}. Such codes "
-        f"cannot tell images apart. Try {' or '.join(advice)}."
-    )
+    if symptoms:
+        found.append(
+            f"the codes have collapsed at epoch {record['epoch']:g}: {'; '.join(symptoms)}. Such "
+            f"codes cannot tell images apart. Try {' or '.join(advice)}."
+        )
+    return " And ".join(found) or None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from input_pipeline.errors import DataError, UnreadableFile, UnreadableImage
+from input_pipeline.errors import DataError, UnreadableImage
 from input_pipeline.images.decode import (
     DecodeOptions,
     decode_image,
@@ -66,8 +66,10 @@ def read_pictures(
             with fits_in_memory(width, height):
                 small = small_picture(pixels)
                 if _is_black_and_white(small):
-                    with contextlib.suppress(UnreadableFile):  # of a thumbnail, it may be gone
-                        _refuse_lost_levels((files or reader).read(row), options)
+                    mode = ""
+                    with contextlib.suppress(UnreadableImage):  # a thumbnail's may be another now
+                        mode = read_header((files or reader).read(row), options).mode
+                    _refuse_lost_levels(mode)
                 value = perceptual_hash(pixels) if hashes is None else hashes[row]
                 return value, small, width, height
         except UnreadableImage as error:
@@ -96,8 +98,7 @@ def _is_black_and_white(small: np.ndarray) -> bool:
     return ((small <= _NEAR_LEVELS) | (small >= 255 - _NEAR_LEVELS)).mean() >= _LOST
 
 
-def _refuse_lost_levels(data: bytes, options: DecodeOptions) -> None:
-    mode = read_header(data, options).mode
+def _refuse_lost_levels(mode: str) -> None:
     if mode == "F" or mode.startswith("I"):  # Pillow cuts these off at 255
         raise UnreadableImage(
             f"its grey levels are of more than 8 bits (Pillow's mode {mode}) and become nearly black "

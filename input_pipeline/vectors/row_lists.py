@@ -15,7 +15,7 @@ from input_pipeline.vectors.file_kinds import kind_of
 
 _LINES_THAT_TELL = 10  # fewer may begin with different labels by chance
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # that people write; commas are read
-_COLUMNS = re.compile(r"[01](?:[\s;|][01])+")
+_COLUMNS = re.compile(r"[01](?:[\s;|,]+[01])+")
 _ACCEPTED = "accepted: .npy, or text in UTF-8 with a line a row"
 
 
@@ -99,14 +99,13 @@ def labels_of_lines(lines: Sequence[str], what: str) -> LabelLists:
 def _tell_other_separators(lines: Sequence[str], what: str) -> None:
     """No error, for names may hold such letters."""
     found = {
-        "of 0 and 1; if these are columns, save them with numpy.save, integers [N, classes]": [
-            line for line in lines if _COLUMNS.fullmatch(line)
-        ]
+        "labels named 0 and 1; if they are columns, save them with numpy.save, integers "
+        "[N, classes]": [line for line in lines if _COLUMNS.fullmatch(line)]
     }
     for letter, words in _SEPARATORS.items():
-        told = f"with {words}; if these part labels, write commas instead"
-        found[told] = [line for line in lines if letter in line]
+        told = f"one label with {words}; if these part labels, write commas instead"
+        found[told] = [line for line in lines if letter in line and "," not in line]
     for told, some in found.items():
         if 2 * len(some) > len(lines):
-            say(f"{what}: most lines, such as {some[0]!r}, are read as one label {told}")
+            say(f"{what}: most lines, such as {some[0]!r}, are read as {told}")
             return

@@ -17,6 +17,7 @@ from hybridhash_jax.codes.files import (
     load_codes,
     save_codes,
 )
+from input_pipeline.errors import DataError
 
 
 def signs(count, bits, seed=0):
@@ -47,6 +48,12 @@ def test_a_set_comes_back_as_it_was_saved(tmp_path):
         assert getattr(found, name) == getattr(saved, name)
     assert found.name(0) == "ü.jpg"
     assert found.labels_of(1) == ["sky"]
+
+
+def test_a_file_where_the_folder_should_be_is_told(tmp_path):
+    (tmp_path / "codes").touch()
+    with pytest.raises(DataError, match=r"cannot write .*codes/query\.npz"):
+        save_codes(tmp_path / "codes" / "query.npz", code_set(2))
 
 
 def test_what_is_unknown_stays_unknown(tmp_path):

@@ -75,7 +75,7 @@ def test_held_out_images_that_find_nothing_are_no_ground_for_a_choice(folder, tm
         found.check()
     labels[splits.query[:3], 0] = 1
     found.check()
-    assert f"only 3 of {len(splits.query)} training images" in caplog.text
+    assert f"by chance: only 3 of {len(splits.query)} training images" in caplog.text
 
 
 def test_a_trial_never_sees_queries_or_database(folder, tmp_path):

@@ -56,6 +56,15 @@ def test_fewer_codes_than_classes_ask_for_more_bits():
     )
 
 
+def test_codes_that_are_too_short_may_have_collapsed_as_well():
+    message = collapse_warning(
+        record_of(np.ones((100, 1), np.int8)), bits=1, advice=["--config.a=1"]
+    )
+    assert message is not None
+    for part in ("too short", "100% of the database", "Try --config.a=1."):
+        assert part in message
+
+
 @pytest.mark.parametrize("method", ["lsh", "pca", "itq"])
 def test_what_is_fitted_is_not_advised_to_train_otherwise(method):
     config = digits.get_config()

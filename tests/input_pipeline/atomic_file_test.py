@@ -88,7 +88,7 @@ def test_links_stay_pipes_are_written_to_and_permissions_are_kept(tmp_path):
 
 def test_what_a_process_has_open_is_added_to(tmp_path):
     code = (
-        "import sys; from input_pipeline.atomic_file import open_atomically, write_atomically; print('before'); "
+        "import sys; from input_pipeline.atomic_file import write_atomically; print('before'); "
         "write_atomically('/dev/stdout', b'data\\n'); write_atomically('/dev/fd/2', b'told\\n'); "
         "print('after')"
     )

@@ -3,6 +3,7 @@
 import array
 import dataclasses
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -89,12 +90,11 @@ def file_facts(top: bytes, path: bytes) -> tuple[int, int]:
 
 
 def is_missing(path: bytes) -> bool:
-    """Is there nothing at this path? What cannot be looked at may be there."""
+    """Is there no file at this path? What cannot be looked at may be one."""
     try:
-        os.lstat(path)
+        return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError as error:
         return isinstance(error, (FileNotFoundError, NotADirectoryError))
-    return False
 
 
 def gone(known: Iterable[bytes], paths: Iterable[bytes], below: bytes) -> list[bytes]:

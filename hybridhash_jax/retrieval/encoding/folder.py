@@ -24,7 +24,7 @@ from hybridhash_jax.retrieval.encoding.unreadable import (
     read_unreadable,
     write_unreadable,
 )
-from hybridhash_jax.retrieval.names import inside
+from hybridhash_jax.retrieval.names import inside, shown
 from input_pipeline.atomic_file import nearest_existing
 from input_pipeline.errors import DataError
 from input_pipeline.messages import counted
@@ -54,6 +54,7 @@ def encode(request: Request, tell: Tell = lambda line: None) -> str:
     """
     model, root = _of_index(request.index)
     place = _listed(request, root)
+    _check_listed(request, place)
     if model is not None:
         _check_request(request, model)
         return _brought_up_to_date(request, place, None, tell)
@@ -157,6 +158,18 @@ def _listed(request: Request, root_of_index: Path | None) -> Place:
     return Place(root.absolute(), b"", read_list(data, start, root), False)
 
 
+def _check_listed(request: Request, place: Place) -> None:
+    """Refuses what is no list, or the list of another place, before its lines count as images."""
+    paths, top = place.listing.paths, os.fsencode(place.root)
+    if place.is_folder or request.prune or not len(paths):  # `--prune` has an error of its own
+        return
+    if not any(os.path.lexists(os.path.join(top, path)) for path in paths):
+        raise DataError(
+            f"{_named(request)} names no file that is there: the first of {counted(len(paths), 'path')} "
+            f"is {shown(os.path.join(top, paths[0]))}. Give a list with the path of an image a line"
+        )
+
+
 def _is_same(one: Path, other: Path | str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
@@ -186,14 +199,15 @@ def _brought_up_to_date(request: Request, place: Place, made: "Encoder | None", 
             making.compare_backends(encoder, writer, place.root, tell)
             job = making.job(request, encoder, writer, place.root)
             job.refused = kept
-            with Progress(_doing(found), len(found.to_do), tell=tell) as told:
-                job.run(listing.paths, found.to_do, told.update)
+            try:
+                with Progress(_doing(found), len(found.to_do), tell=tell) as told:
+                    job.run(listing.paths, found.to_do, told.update)
+            except index_room.IndexFileError as error:  # such as a full disk
+                kept_now = counted(len(writer.index), "image")
+                raise index_room.IndexFileError(f"{error}. The index has {kept_now}") from error
+            finally:
+                _tell_lost(writer, tell)
             encoded, unreadable = job.encoded, job.unreadable
-            if lost_pictures := writer.lost_thumbnails:
-                tell(
-                    f"warning: the thumbnails of {counted(lost_pictures, 'image')} could not be kept: "
-                    f"{writer.lost_why}. Their codes are kept; pictures come from the image files"
-                )
         elif kept != before:
             write_unreadable(request.index, kept)
         unreadable += len(found.refused)
@@ -209,6 +223,14 @@ def _brought_up_to_date(request: Request, place: Place, made: "Encoder | None", 
         if unreadable and unreadable == len(places):
             raise DataError(told)
         return told
+
+
+def _tell_lost(writer: "index_room.Writer", tell: Tell) -> None:
+    if count := writer.lost_thumbnails:
+        tell(
+            f"warning: the thumbnails of {counted(count, 'image')} could not be kept: "
+            f"{writer.lost_why}. Their codes are kept; pictures come from the image files"
+        )
 
 
 def _doing(found: Comparison) -> str:

@@ -3,6 +3,7 @@
 import codecs
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hybridhash_jax.retrieval.names import inside, listed, shown
 from input_pipeline.errors import DataError
 from input_pipeline.images.formats import HEIF_SUFFIXES, IMAGE_SUFFIXES
 
+_CONTROLS = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ENDS = tuple(map(os.fsencode, (*IMAGE_SUFFIXES, *HEIF_SUFFIXES)))
 
 
@@ -67,6 +69,21 @@ def list_folder(root: Path, below: bytes = b"", leave_out: Path | None = None) -
 
 def _walk(top: bytes, below: bytes, skipped: bytes | None, listing: Listing) -> Iterator[bytes]:
     """Paths in the order of their bytes: a folder is sorted by its name and the / behind it."""
+    # No function that calls itself: folders may lie deeper in each other than Python lets calls.
+    begun = [_sorted_paths(top, below, skipped, listing)]
+    while begun:
+        if (path := next(begun[-1], None)) is None:
+            begun.pop()
+        elif not path.endswith(b"/"):
+            yield path
+        elif not _is_index(os.path.join(top, path)):
+            begun.append(_sorted_paths(top, path[:-1], skipped, listing))
+
+
+def _sorted_paths(
+    top: bytes, below: bytes, skipped: bytes | None, listing: Listing
+) -> Iterator[bytes]:
+    """What is taken of one folder; the paths of folders in it end with /."""
     found: list[bytes] = []
     try:
         with os.scandir(os.path.join(top, below)) as entries:
@@ -75,14 +92,9 @@ def _walk(top: bytes, below: bytes, skipped: bytes | None, listing: Listing) -> 
                     found.append(name)
     except OSError as error:
         listing.closed[below] = error.strerror or str(error)
-        return
+        return iter(())
     start = below + b"/" if below else b""
-    found.sort()
-    for name in found:
-        if not name.endswith(b"/"):
-            yield start + name
-        elif not _is_index(os.path.join(top, start + name)):
-            yield from _walk(top, start + name[:-1], skipped, listing)
+    return (start + name for name in sorted(found))
 
 
 def _taken(
@@ -134,13 +146,18 @@ def read_list(data: bytes, start: Path, root: Path) -> Listing:
       root: what all of them lie below.
 
     Raises:
-      DataError: a path that is not below the root, with its line.
+      DataError: a path that is not below the root, with its line; or this is no list of paths.
     """
     paths: set[bytes] = set()
     for number, line in enumerate(listed(data.removeprefix(codecs.BOM_UTF8)), 1):
         if not line:
             continue
         whole = os.path.join(os.fsencode(start), line)
+        if _CONTROLS.search(line) and not os.path.lexists(whole):  # a name may hold any byte
+            raise DataError(
+                f"this is no list of paths: line {number} holds control characters, and no such file "
+                "is there. Give a folder, or a text file with the path of an image a line"
+            )
         path = inside(whole, root) or inside(_behind_links(whole), os.path.realpath(root))
         if not path:
             raise DataError(

@@ -3,10 +3,11 @@
 import dataclasses
 from pathlib import Path
 
+from hybridhash_jax.retrieval.index import storage
 from hybridhash_jax.retrieval.names import exact, shown
 from input_pipeline.atomic_file import write_atomically
 
-FILE = "unreadable.txt"
+FILE = storage.UNREADABLE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,7 +109,8 @@ class Ivf:
             kept = distances[0][(rows[0] >= 0) & (True if mask is None else mask[rows[0]])]
             if len(kept) >= k:
                 return min(largest, int(kept[k - 1]))
-            if radius is not None and distances[0][-1] > radius:
+            # Where the lists hold fewer codes than asked for, the rest are rows -1, very far away.
+            if radius is not None and rows[0][-1] >= 0 and distances[0][-1] > radius:
                 return largest  # fewer than k lie within it
         return None
 
@@ -128,8 +129,11 @@ class Ivf:
         write_atomically(path, first_line + content)
 
 
-def load(path: Path, words: int, made_of: str = "") -> Ivf:
-    """Reads lists that `save` wrote; refuses damaged ones, and those of other codes."""
+def load(path: Path, words: int) -> Ivf:
+    """Reads lists that `save` wrote; refuses damaged ones, and those of codes of other words.
+
+    Whether its `made_of` is what it should be is for the caller to see.
+    """
     faiss = load_faiss()
     try:
         first_line, _, content = path.read_bytes().partition(b"\n")
@@ -147,10 +151,9 @@ def load(path: Path, words: int, made_of: str = "") -> Ivf:
         raise IvfError(f"{path} is damaged: its checksum differs; build it again")
     line, _, body = content.partition(b"\n")
     header = json.loads(line)
-    if (header["words"], header["made_of"]) != (words, made_of):
+    if header["words"] != words:
         raise IvfError(
-            f"{path} was built from other codes: {header['words']} words, {header['made_of']!r}; "
-            f"asked for {words}, {made_of!r}. Build it again"
+            f"{path} was built from codes of {header['words']} words; asked for {words}. Build it again"
         )
     try:
         index = faiss.deserialize_index_binary(np.frombuffer(body, np.uint8))

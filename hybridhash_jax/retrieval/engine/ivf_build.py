@@ -39,7 +39,7 @@ def build(
       k: how many neighbours that is measured for.
       num_queries: drawn from the codes; the query's own row does not count.
       seed: of all that is drawn.
-      made_of: what tells these codes from others; `load` compares it.
+      made_of: what tells these codes from others, kept in the file.
     """
     if not codes:
         raise IvfError("there are no codes to sort into lists")
@@ -47,7 +47,9 @@ def build(
     pool = _Pool(codes, starts, mask)
     count = max(math.isqrt(len(pool.rows)), 1) if lists is None else lists
     if not 1 <= count <= len(pool.rows):
-        raise IvfError(f"{len(pool.rows)} codes cannot be sorted into {count} lists")
+        there = f"{len(pool.rows):,} codes"
+        accepted = f"; give 1 to {len(pool.rows):,}" if len(pool.rows) else ""
+        raise IvfError(f"{there} cannot be sorted into {count:,} lists{accepted}")
     if not 0 < recall <= 1:
         raise IvfError(f"recall must be above 0 and at most 1; got {recall}")
     rng = np.random.default_rng(seed)

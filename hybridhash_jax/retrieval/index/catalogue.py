@@ -5,16 +5,23 @@ the number of the change that set it. So a reader that keeps the number of rows 
 one generation, however much is written meanwhile, and holds no lock. Compaction makes a new file.
 """
 
+import contextlib
+import functools
 import itertools
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from hybridhash_jax.retrieval.index.errors import IndexFileError
+import numpy as np
+from jaxtyping import Int64
+
+from hybridhash_jax.retrieval.index.errors import damaged
+from hybridhash_jax.retrieval.index.header import is_plain
 from hybridhash_jax.retrieval.index.records import Entry
 from hybridhash_jax.retrieval.names import shown
+from input_pipeline.messages import counted
 
 _TABLES = """
 CREATE TABLE state (changes INTEGER NOT NULL);
@@ -38,6 +45,18 @@ CREATE INDEX rows_by_label ON rows (label);
 WAIT_SECONDS = 60.0  # for another process that is just reading or committing
 _CACHE_KIB = 64 * 1024
 _AT_ONCE = 900  # SQLite takes at least 999 values a query
+_FACTS = ("size", "modified_ns", "width", "height")
+# Columns with their types and keys, and what the lookups are of.
+_COLUMNS = """
+SELECT kind.name, one.name, one.type, one."notnull", one.pk
+    FROM sqlite_master AS kind, pragma_table_info(kind.name) AS one
+UNION ALL SELECT kind.name, one.name, one.seqno, 0, 0
+    FROM sqlite_master AS kind, pragma_index_info(kind.name) AS one
+"""
+_IMPOSSIBLE = f"""
+SELECT count(*) FROM rows WHERE typeof(path) <> 'blob' OR width < 0 OR height < 0
+    OR {" OR ".join(f"typeof({fact}) <> 'integer'" for fact in _FACTS)}
+"""
 # Of one path at most one row has no tombstone.
 ALIVE = "NOT EXISTS (SELECT 1 FROM tombstones WHERE tombstones.row = rows.row)"
 
@@ -120,42 +139,52 @@ def last_segment(connection: sqlite3.Connection) -> list[SegmentRecord]:
 
 
 def listed_files(connection: sqlite3.Connection) -> set[str]:
-    """The names in `segments/` that count."""
-    records = segments(connection)
+    """The names in `segments/` that count; sqlite3.DatabaseError as `sound_segments`."""
+    records = sound_segments(connection)
     return {name for record in records for name in (record.codes, record.hashes) if name}
 
 
 def changes(connection: sqlite3.Connection) -> int:
     """How often something was committed since the catalogue was made."""
-    return connection.execute("SELECT changes FROM state").fetchone()[0]
+    found = connection.execute("SELECT changes FROM state").fetchone()
+    if found is None or not isinstance(found[0], int):
+        raise sqlite3.DatabaseError(damaged())
+    return found[0]
+
+
+def dead_rows(connection: sqlite3.Connection, num_rows: int) -> Int64[np.ndarray, " n"]:
+    """The rows with a tombstone."""
+    found = connection.execute("SELECT row FROM tombstones").fetchall()
+    rows = range(num_rows)
+    if any(row not in rows for (row,) in found):
+        raise sqlite3.DatabaseError(damaged())
+    return np.fromiter((row for (row,) in found), np.int64, len(found))
 
 
 def entries(connection: sqlite3.Connection, rows: Sequence[int]) -> list[Entry]:
-    """The images of some rows, in the order given; IndexFileError for a row that there is not."""
+    """The images of some rows, in the order given; sqlite3.DatabaseError where one is not listed."""
     found: dict[int, Entry] = {}
-    for some in _parts(sorted(set(rows))):
+    for some in parts(sorted(set(rows))):
         answer = connection.execute(
             "SELECT row, path, size, modified_ns, width, height, name FROM rows"
-            f" JOIN labels USING (label) WHERE row IN ({','.join('?' * len(some))})",
+            f" LEFT JOIN labels USING (label) WHERE row IN ({','.join('?' * len(some))})",
             some,
         )
-        found.update((row, Entry(*rest, label=os.fsdecode(name))) for row, *rest, name in answer)
-    missing = [row for row in rows if row not in found]
-    if missing:
-        raise IndexFileError(f"the index has no row {missing[0]}")
+        found.update((row, _entry(*rest)) for row, *rest in answer)
+    if any(row not in found for row in rows):
+        raise sqlite3.DatabaseError(damaged())
     return [found[row] for row in rows]
 
 
 def entries_by_path(connection: sqlite3.Connection, num_rows: int) -> Iterator[tuple[int, Entry]]:
     """Rows before `num_rows` and their images, dead ones among them, in the order of paths."""
-    found = connection.execute("SELECT label, name FROM labels")
-    labels = {label: os.fsdecode(name) for label, name in found}
+    labels = dict(connection.execute("SELECT label, name FROM labels"))
     query = (
         "SELECT row, label, path, size, modified_ns, width, height FROM rows"
-        " INDEXED BY rows_by_path WHERE row < ? ORDER BY path"
+        " INDEXED BY rows_by_path WHERE row >= 0 AND row < ? ORDER BY path"
     )
     for row, label, *rest in connection.execute(query, (num_rows,)):
-        yield row, Entry(*rest, label=labels[label])
+        yield row, _entry(*rest, label=labels.get(label))
 
 
 def add_rows(connection: sqlite3.Connection, first: int, added: Iterable[Entry]) -> int:
@@ -191,31 +220,83 @@ def count_rows(records: Sequence[SegmentRecord]) -> int:
     return records[-1].first_row + records[-1].rows if records else 0
 
 
-def check_segments(path: Path, records: Sequence[SegmentRecord]) -> None:
-    """IndexFileError where a row would be in no segment, or in two."""
+def sound_segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
+    """As `segments`; sqlite3.DatabaseError where what is seen at once is damaged."""
+    if set(connection.execute(_COLUMNS)) != _expected_columns():
+        raise sqlite3.DatabaseError(damaged("its tables are not those of an index"))
+    records = segments(connection)
     expected = 0
     for record in records:
-        if record.first_row != expected:
-            raise IndexFileError(f"the catalogue of {shown(path)} is damaged: its rows have a gap")
+        if record.first_row != expected or not isinstance(record.rows, int) or record.rows < 0:
+            raise sqlite3.DatabaseError(damaged("its rows have a gap"))
+        if not (is_plain(record.codes) and (record.hashes is None or is_plain(record.hashes))):
+            raise sqlite3.DatabaseError(damaged("a segment has no name of a file"))
         expected += record.rows
+    (last,) = connection.execute("SELECT max(row) FROM rows").fetchone()
+    if (-1 if last is None else last) != expected - 1:
+        raise sqlite3.DatabaseError(damaged("its last image is not that of the last segment"))
+    return records
 
 
-def problems(connection: sqlite3.Connection, path: Path) -> list[str]:
-    """What is wrong in the whole catalogue, a sentence each."""
+@functools.cache
+def _expected_columns() -> set[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_TABLES + _LOOKUPS)
+        return set(connection.execute(_COLUMNS))
+
+
+def backends(connection: sqlite3.Connection) -> dict[tuple[str, str], tuple[int, int]]:
+    """What `Writer.note_backend` noted: images and differing bits by backend and dtype."""
+    found = connection.execute("SELECT * FROM backends ORDER BY 1, 2").fetchall()
+    if any(list(map(type, one)) != [str, str, int, int] for one in found):
+        raise sqlite3.DatabaseError(damaged())
+    return {(backend, dtype): (images, bits) for backend, dtype, images, bits in found}
+
+
+def problems(connection: sqlite3.Connection) -> list[str]:
+    """What is wrong in the whole catalogue, in some words each."""
     connection.execute("BEGIN")  # a writer may be at work
-    found = [text for (text,) in connection.execute("PRAGMA integrity_check(5)") if text != "ok"]
-    count, last = connection.execute("SELECT count(*), max(row) FROM rows").fetchone()
+    checked = [text for (text,) in connection.execute("PRAGMA integrity_check(5)")]
+    # Several lines at once; one only says in which database.
+    found = [
+        line for text in checked for line in text.splitlines() if line[:3] not in ("ok", "***")
+    ]
+    query = "SELECT count(*), min(row), max(row) FROM rows"
+    count, first, last = connection.execute(query).fetchone()
     expected = count_rows(last_segment(connection))
     twice = connection.execute(
         f"SELECT path FROM rows WHERE {ALIVE} GROUP BY path HAVING count(*) > 1 LIMIT 5"
     ).fetchall()
+    query = "SELECT count(*) FROM rows WHERE label NOT IN (SELECT labels.label FROM labels)"
+    (unlabelled,) = connection.execute(query).fetchone()
+    (impossible,) = connection.execute(_IMPOSSIBLE).fetchone()
     connection.execute("COMMIT")
-    if (count, last if count else -1) != (expected, expected - 1):
+    if (count, *((first, last) if count else (0, -1))) != (expected, 0, expected - 1):
         found.append(f"it lists {count:,} images, and segments of {expected:,}")
-    found += [f"{shown(name)} is in it twice" for (name,) in twice]
-    return [f"{shown(path)} is damaged: {text}" for text in found]
+    if unlabelled:
+        found.append(f"it does not list the labels of {counted(unlabelled, 'image')}")
+    if impossible:
+        found.append(f"it lists {counted(impossible, 'image')} with facts that cannot be")
+    found += [f"{shown(blob(name))} is in it twice" for (name,) in twice]
+    return found
 
 
-def _parts(rows: Sequence[int]) -> Iterator[list[int]]:
+def blob(value: object) -> bytes:
+    """A path or a name, which SQLite lets be nothing else unless its file is damaged."""
+    if not isinstance(value, bytes):
+        raise sqlite3.DatabaseError(damaged())
+    return value
+
+
+def _entry(
+    path: object, size: int, modified_ns: int, width: int, height: int, label: object
+) -> Entry:
+    if any(type(fact) is not int for fact in (size, modified_ns, width, height)):
+        raise sqlite3.DatabaseError(damaged())
+    return Entry(blob(path), size, modified_ns, width, height, os.fsdecode(blob(label)))
+
+
+def parts(rows: Sequence[int]) -> Iterator[list[int]]:
+    """Rows in lists that fit into a query."""
     for first in range(0, len(rows), _AT_ONCE):
         yield [int(row) for row in rows[first : first + _AT_ONCE]]

@@ -10,11 +10,26 @@ from pathlib import Path
 from hybridhash_jax.retrieval.names import shown
 from input_pipeline.errors import DataError
 
-DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")  # of a file that is damaged, or none of SQLite's
+# Of a file that is damaged, or none of SQLite's; a table that is not there; values that there cannot
+# be. SQLite's names for cases of these begin with them.
+DAMAGE = (
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+    "SQLITE_ERROR",
+    "SQLITE_CONSTRAINT",
+    "SQLITE_MISMATCH",
+)
+_UNDONE = "this step is undone, and what the index had before stays"
 
 
 class IndexFileError(ValueError):
     """An index is missing, damaged, in use, full, or of another model; says which, and what to do."""
+
+
+def damaged(how: str = "") -> str:
+    """What is said of a damaged catalogue, and what to do."""
+    told = f" ({how})" if how else ""
+    return f"its catalogue is damaged{told}; restore a copy, or encode the images into a new index"
 
 
 @contextlib.contextmanager
@@ -29,7 +44,8 @@ def explained(path: Path, doing: str) -> Iterator[None]:
         yield
     except IndexFileError:
         raise
-    except (DataError, OSError, sqlite3.Error) as error:
+    # SQLite's messages may hold bytes of a damaged file, which are no text.
+    except (DataError, OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise IndexFileError(f"cannot {doing} the index {shown(path)}: {_reason(error)}") from error
 
 
@@ -38,13 +54,15 @@ def _reason(error: Exception) -> str:
     number = cause.errno if isinstance(cause, OSError) else None
     code = getattr(cause, "sqlite_errorname", "")
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or code == "SQLITE_FULL":
-        return "the disk is full; nothing of this was kept, so make room and start again"
-    if code in DAMAGE:
-        return "its catalogue is damaged; restore a copy, or encode the images into a new index"
+        return f"the disk is full; {_UNDONE}. Make room, and give the same command again"
+    # Python's own error has no code: a text is no UTF-8.
+    is_no_text = isinstance(error, UnicodeDecodeError | sqlite3.OperationalError) and not code
+    if code.startswith(DAMAGE) or is_no_text:
+        return damaged()
     if code.startswith("SQLITE_BUSY"):
         return "another process has kept its catalogue locked for a minute"
     if code.startswith("SQLITE_IOERR"):
-        return "the disk failed or is full; nothing of this was kept"
+        return f"the disk failed or is full; {_UNDONE}"
     if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
         return "its catalogue cannot be opened; look at the permissions of the folder"
     if isinstance(cause, OSError) and cause.strerror:

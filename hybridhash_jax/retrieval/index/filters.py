@@ -1,5 +1,6 @@
 """Which rows a condition such as label=cat or path=2024/* lets through."""
 
+import collections
 import fnmatch
 import os
 import re
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool
 
+from hybridhash_jax.retrieval.index.catalogue import blob, parts
 from hybridhash_jax.retrieval.index.errors import IndexFileError
 from hybridhash_jax.retrieval.names import shown
 
@@ -41,7 +43,7 @@ def matching(
         select = _with_label if key == "label" else _with_path
         chosen = np.zeros(num_rows, bool)
         rows = np.array(select(connection, os.fsencode(value)), np.int64)
-        chosen[rows[rows < num_rows]] = True
+        chosen[rows[(rows >= 0) & (rows < num_rows)]] = True
         result &= chosen
     return result
 
@@ -50,16 +52,15 @@ def count_labels(
     connection: sqlite3.Connection, alive: Bool[np.ndarray, " num_rows"]
 ) -> dict[str, int]:
     """How many living rows have each label, in the order of labels; not those that none has."""
-    counts = dict(
-        connection.execute(
-            "SELECT label, count(*) FROM rows WHERE row < ? GROUP BY label", (len(alive),)
-        )
+    query = "SELECT label, count(*) FROM rows WHERE row {} GROUP BY label"
+    counts = collections.Counter(
+        dict(connection.execute(query.format("< ?"), (len(alive),)).fetchall())
     )
-    for row in np.flatnonzero(~alive):
-        query = "SELECT label FROM rows WHERE row = ?"
-        counts[connection.execute(query, (int(row),)).fetchone()[0]] -= 1
+    for some in parts(np.flatnonzero(~alive).tolist()):
+        found = connection.execute(query.format(f"IN ({','.join('?' * len(some))})"), some)
+        counts.subtract(dict(found.fetchall()))
     names = connection.execute("SELECT label, name FROM labels ORDER BY name")
-    return {os.fsdecode(name): counts[label] for label, name in names if counts.get(label)}
+    return {os.fsdecode(blob(name)): counts[label] for label, name in names if counts[label]}
 
 
 def _with_label(connection: sqlite3.Connection, name: bytes) -> list[int]:

@@ -86,6 +86,11 @@ def digest(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def is_plain(name: object) -> bool:
+    """Is it the name of a file, and no path that leads elsewhere?"""
+    return isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\0"} & set(name)
+
+
 def _parsed(path: Path, content: dict[str, Any]) -> Header:
     try:
         root = content["root"]
@@ -97,6 +102,9 @@ def _parsed(path: Path, content: dict[str, Any]) -> Header:
         )
         given = (content["bits"], content["words"])
         if given != (header.model.bits, words_of(header.model.bits)):
+            raise ValueError
+        # They become paths that are written to, and an index may come from somebody else.
+        if not (isinstance(header.generation, int) and all(map(is_plain, header.files))):
             raise ValueError
         return header
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybridhash_jax.retrieval.index import catalogue, storage, thumbnails
-from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
+from hybridhash_jax.retrieval.index.errors import IndexFileError, damaged, explained
 from hybridhash_jax.retrieval.index.header import NAME, Header
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Entry
@@ -37,7 +37,7 @@ def merge(
     Rows are in the order of their paths, in segments of 2**20; those without a perceptual hash come
     behind, in segments of their own. So shards give the index that one run gives after `compact`,
     byte for byte: its segments, its catalogue, and index.json but for the generation. Thumbnails
-    are a cache, which is copied but not compared.
+    are a cache: those of the images that are taken are copied, but not compared.
 
     Args:
       sources: their folders. Of a path in several of them the last one's code is taken.
@@ -49,7 +49,7 @@ def merge(
       Warnings, such as that of another backend.
 
     Raises:
-      IndexFileError: another model's codes, a damaged segment, or nothing can be written.
+      IndexFileError: another model's codes, a damaged index, or nothing can be written.
     """
     with contextlib.ExitStack() as stack:
         indexes = [stack.enter_context(open_index(source, read_all=True)) for source in sources]
@@ -64,7 +64,7 @@ def merge(
             new = Header(first.model, base, 0, old.files)
             _write(indexes, place, new)
             for index in indexes:
-                warnings += _copy_thumbnails(index.path, place)
+                warnings += _copy_thumbnails(index, indexes, place)
             finish(place, new)
     return warnings
 
@@ -91,7 +91,8 @@ def compact(path: str | os.PathLike[str], *, drop_damaged: bool = False) -> None
     Args:
       path: its folder.
       drop_damaged: goes on without what was in damaged segments, which is an error otherwise:
-        images whose codes are lost are forgotten, and lost hashes are left out.
+        images whose codes are lost are forgotten, and lost hashes are left out. A damaged
+        catalogue is an error all the same.
 
     Raises:
       IndexFileError: as `merge`, and where another process writes to it.
@@ -99,6 +100,7 @@ def compact(path: str | os.PathLike[str], *, drop_damaged: bool = False) -> None
     with open_writer(path) as writer:
         place = writer.path
         with open_index(place, read_all=True) as index:
+            _refuse_damaged_catalogue(index)
             if not drop_damaged:
                 _refuse_damaged(index)
             old = index.header
@@ -117,6 +119,7 @@ def _check(indexes: Sequence[Index], root: Path | None) -> list[str]:
     first, *others = indexes
     warnings = []
     for index in indexes:
+        _refuse_damaged_catalogue(index)
         _refuse_damaged(index)
     for index in others:
         places = (shown(first.path), shown(index.path))
@@ -146,6 +149,12 @@ def _checked_root(root: Path, indexes: Sequence[Index]) -> Path:
 
 def _told(root: Path | None) -> str:
     return "no folder" if root is None else shown(root)
+
+
+def _refuse_damaged_catalogue(index: Index) -> None:
+    """What it has lost, or lists twice, would be gone for good: codes of no image are not copied."""
+    if problems := index.catalogue_problems():
+        raise IndexFileError(f"cannot read the index {shown(index.path)}: {damaged(problems[0])}")
 
 
 def _refuse_damaged(index: Index) -> None:
@@ -244,10 +253,15 @@ def _last_of_each(images: Iterable[_Image]) -> Iterator[_Image]:
         yield last
 
 
-def _copy_thumbnails(source: Path, place: Path) -> list[str]:
-    """Returns a warning where they cannot be kept."""
-    pictures = thumbnails.all_in(source / storage.THUMBNAILS)
+def _copy_thumbnails(source: Index, indexes: Sequence[Index], place: Path) -> list[str]:
+    """Those of images whose code is taken of `source`; returns a warning where they cannot be kept."""
+
+    def is_taken(path: bytes) -> bool:
+        return next((one for one in indexes[::-1] if one.row_of(path) is not None), None) is source
+
+    kept = thumbnails.all_in(source.path / storage.THUMBNAILS)
+    pictures = ((path, jpeg) for path, jpeg in kept if is_taken(path))
     while some := list(itertools.islice(pictures, _THUMBNAILS_AT_ONCE)):
         if reason := thumbnails.keep(place / storage.THUMBNAILS, some):
-            return [f"not all thumbnails of {shown(source)} could be kept: {reason}"]
+            return [f"not all thumbnails of {shown(source.path)} could be kept: {reason}"]
     return []

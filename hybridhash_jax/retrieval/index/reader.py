@@ -73,17 +73,15 @@ class Index:
         self._lock = threading.Lock()
         connection.execute("BEGIN")  # so that all of it is of one generation
         self._changes = catalogue.changes(connection)
-        records = catalogue.segments(connection)
-        dead = connection.execute("SELECT row FROM tombstones").fetchall()
-        compared = connection.execute("SELECT * FROM backends ORDER BY 1, 2").fetchall()
+        records = catalogue.sound_segments(connection)
+        dead = catalogue.dead_rows(connection, catalogue.count_rows(records))
+        self.backends: Mapping[tuple[str, str], tuple[int, int]]
+        self.backends = catalogue.backends(connection)
         connection.execute("COMMIT")
-        catalogue.check_segments(path, records)
         self.generation = header.generation + self._changes
         self.num_rows = catalogue.count_rows(records)
-        self.backends: Mapping[tuple[str, str], tuple[int, int]]
-        self.backends = {(backend, dtype): (n, bits) for backend, dtype, n, bits in compared}
         self.alive: Bool[np.ndarray, " num_rows"] = np.ones(self.num_rows, bool)
-        self.alive[np.fromiter((row for (row,) in dead), np.int64, len(dead))] = False
+        self.alive[dead] = False
         self.damaged: tuple[str, ...] = ()
         self._whole = self.alive.copy()  # and with its perceptual hash
         self.segments: tuple[Segment, ...] = self._map(records, read_all)
@@ -104,8 +102,11 @@ class Index:
 
     def entries(self, rows: Sequence[int] | Int64[np.ndarray, " m"]) -> list[Entry]:
         """The images of some rows, in their order; IndexFileError for a row there is not."""
+        wanted = [int(row) for row in rows]
+        if lacking := [row for row in wanted if row not in range(self.num_rows)]:
+            raise IndexFileError(f"the index has no row {lacking[0]}")
         with self._reading():
-            return catalogue.entries(self._connection, [int(row) for row in rows])
+            return catalogue.entries(self._connection, wanted)
 
     def row_of(self, path: bytes) -> int | None:
         """The row of a path relative to the root; None where it is not searched."""
@@ -116,10 +117,10 @@ class Index:
 
     def paths(self) -> tuple[list[bytes], Int64[np.ndarray, " n"]]:
         """All that are searched, and their rows, in the order of rows."""
-        query = "SELECT row, path FROM rows WHERE row < ? ORDER BY row"
+        query = "SELECT row, path FROM rows WHERE row >= 0 AND row < ? ORDER BY row"
         with self._reading():
             found = self._connection.execute(query, (self.num_rows,))
-            paths = [path for row, path in found if self.alive[row]]
+            paths = [catalogue.blob(path) for row, path in found if self.alive[row]]
         return paths, np.flatnonzero(self.alive)
 
     def by_path(self) -> Iterator[tuple[int, Entry]]:
@@ -202,9 +203,9 @@ class Index:
         return [record for record in records if record.first_row < self.num_rows]
 
     def catalogue_problems(self) -> list[str]:
-        """Reads the whole catalogue; returns what is wrong in it, a sentence each."""
+        """Reads the whole catalogue; returns what is wrong in it, in some words each."""
         with self._reading():
-            return catalogue.problems(self._connection, self.path / self.header.catalogue)
+            return catalogue.problems(self._connection)
 
     def thumbnail(self, row: int) -> bytes | None:
         """The JPEG of a row; None where none is kept."""
@@ -217,7 +218,7 @@ class Index:
             yield
 
     def _is_alive(self, row: int) -> bool:
-        return row < self.num_rows and bool(self.alive[row])
+        return 0 <= row < self.num_rows and bool(self.alive[row])
 
     def _gathered(
         self, rows: Sequence[int] | np.ndarray, arrays: Sequence[np.ndarray], words: int

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hybridhash_jax.retrieval.index import storage, thumbnails
-from hybridhash_jax.retrieval.index.errors import IndexFileError
+from hybridhash_jax.retrieval.index.errors import IndexFileError, explained
 from hybridhash_jax.retrieval.index.header import NAME
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Model
@@ -85,7 +85,9 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
       IndexFileError: it cannot be opened at all.
     """
     with open_index(path) as index:
-        return [*_wrong_files(index), *_wrong_segments(index), *index.catalogue_problems()]
+        file = shown(index.path / index.header.catalogue)
+        in_catalogue = [f"{file} is damaged: {text}" for text in index.catalogue_problems()]
+        return [*_wrong_files(index), *_wrong_segments(index), *in_catalogue]
 
 
 def notices(path: str | os.PathLike[str]) -> list[str]:
@@ -105,10 +107,12 @@ def _sizes(index: Index) -> dict[str, int]:
         "hashes": (index.path / storage.SEGMENTS).glob("*.hashes"),
         "catalogue": index.path.glob("catalogue-*.sqlite*"),
         "thumbnails": index.path.glob(f"{storage.THUMBNAILS}*"),
+        "lists": index.path.glob(storage.LISTS),
         "files": (index.path / storage.FILES).glob("*"),
     }
     sizes = {what: sum(map(_size, files)) for what, files in places.items()}
-    return {**sizes, "total": sum(sizes.values()) + _size(index.path / NAME)}
+    others = (_size(index.path / name) for name in (NAME, storage.UNREADABLE))
+    return {**sizes, "total": sum(sizes.values()) + sum(others)}
 
 
 def _size(file: Path) -> int:
@@ -139,7 +143,8 @@ def _wrong_segments(index: Index) -> Iterator[str]:
             place = index.path / storage.SEGMENTS / name
             last = record.first_row + record.rows - 1
             try:
-                storage.map_words(place, record.rows, words, read=True)
+                with explained(index.path, "read"):
+                    storage.map_words(place, record.rows, words, read=True)
             except IndexFileError as error:
                 yield f"{error}: rows {record.first_row:,} to {last:,}"
             progress.update(1)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -18,6 +19,17 @@ from hybridhash_jax.runtime.lock_file import HeldError, described, held, living_
 from input_pipeline.atomic_file import open_atomically
 
 SEGMENTS, FILES, THUMBNAILS, LOCK = "segments", "files", "thumbnails.sqlite", "writer.lock"
+LISTS, UNREADABLE = "lists.ivf", "unreadable.txt"
+# Of memory, of permission, of a network disk.
+_OF_THE_SYSTEM = (
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+)
 
 
 class SegmentFiles(NamedTuple):
@@ -84,6 +96,7 @@ def map_words(path: Path, rows: int, words: int, read: bool) -> UInt64[np.ndarra
     Raises:
       IndexFileError: it is missing or of another size; if it is `read`, also where its name is not
         its checksum.
+      OSError: it may not be read, say, and may be whole.
     """
     try:
         size = path.stat().st_size
@@ -94,7 +107,7 @@ def map_words(path: Path, rows: int, words: int, read: bool) -> UInt64[np.ndarra
             raise IndexFileError(f"{shown(path)} is damaged")
         return found
     except OSError as error:
-        if error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        if error.errno in _OF_THE_SYSTEM:
             raise  # the file may be whole
         raise IndexFileError(f"{shown(path)}: {error.strerror}") from None
 
@@ -127,7 +140,8 @@ def building(path: Path) -> Iterator[Path]:
         for left in path.parent.glob(f".{_escaped(path.name)}.*.part"):
             if living_holder(left / LOCK) is None:
                 shutil.rmtree(left, ignore_errors=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        # Not by the number of the process: in containers that share a disk all may have the same.
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
             for folder in (part, part / SEGMENTS, part / FILES):
                 folder.mkdir()
@@ -154,11 +168,11 @@ def remove_unlisted(path: Path, catalogue: str, listed: Collection[str]) -> None
 
 def unlisted(path: Path, catalogue: str, listed: Collection[str]) -> list[Path]:
     """Those files; others that somebody put into the folder are not ours to name."""
-    segments = (path / SEGMENTS).iterdir() if (path / SEGMENTS).is_dir() else ()
+    segments = list((path / SEGMENTS).iterdir()) if (path / SEGMENTS).is_dir() else []
+    # Where a listed file is missing, its name may be what is damaged, and one of the others it.
+    ends = (".codes", ".hashes") if {file.name for file in segments} >= set(listed) else ()
     found = [
-        file
-        for file in segments
-        if file.name not in listed and file.suffix in (".codes", ".hashes", ".part")
+        file for file in segments if file.name not in listed and file.suffix in (*ends, ".part")
     ]
     found += [
         file for file in path.glob("catalogue-*.sqlite*") if not file.name.startswith(catalogue)

@@ -9,6 +9,8 @@ from pathlib import Path
 from hybridhash_jax.retrieval.index.errors import DAMAGE
 
 MAX_BYTES = 512 * 2**20
+# SQLite's messages may hold bytes of a damaged file, which are no text.
+_ERRORS = (sqlite3.Error, OSError, UnicodeDecodeError)
 _TABLES = """
 PRAGMA page_size = 8192;
 PRAGMA journal_mode = TRUNCATE;
@@ -22,7 +24,7 @@ def load(file: Path, path: bytes) -> bytes | None:
     """The JPEG of a path; None where there is none, or the cache is gone or damaged."""
     if not file.exists():
         return None
-    with contextlib.suppress(sqlite3.Error, OSError), _opened(file) as connection:
+    with contextlib.suppress(*_ERRORS), _opened(file) as connection:
         found = connection.execute("SELECT jpeg FROM thumbnails WHERE path = ?", (path,)).fetchone()
         return found[0] if found else None
     return None
@@ -34,13 +36,15 @@ def keep(
     """Keeps a JPEG, or forgets it where None is given, for each path; the oldest ones go first.
 
     Returns why they could not be kept: nothing makes them again unless their images are encoded
-    again. None where they are kept.
+    again. None where they are kept. A cache that a full disk leaves larger than it was is removed:
+    codes need the room.
     """
     changes = list(pictures)
     if not (file.exists() or any(jpeg for _, jpeg in changes)):
         return None
     reason = ""
     for _ in range(2):
+        before = _size(file)
         try:
             with _opened(file, seconds=60) as connection:
                 connection.executescript(_TABLES)
@@ -48,12 +52,15 @@ def keep(
                 _change(connection, changes, max_bytes)
                 connection.execute("COMMIT")
                 return None
-        except (sqlite3.DatabaseError, OSError) as error:
+        except _ERRORS as error:
             reason = str(error)
-            if not _is_damage(error):
+            is_damage = _is_damage(error)
+            if is_damage or _size(file) > before:
+                for one in (file, file.with_name(f"{file.name}-journal")):
+                    with contextlib.suppress(OSError):
+                        one.unlink()
+            if not is_damage:
                 break  # a full disk, say
-            with contextlib.suppress(OSError):
-                file.unlink()
     return reason
 
 
@@ -64,18 +71,24 @@ def is_damaged(file: Path) -> bool:
     try:
         with _opened(file) as connection:
             return connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok"
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         return _is_damage(error)
 
 
 def all_in(file: Path) -> Iterator[tuple[bytes, bytes]]:
     """All (path, JPEG) that are kept, the oldest first; ends early where the cache is damaged."""
     if file.exists():
-        with contextlib.suppress(sqlite3.Error), _opened(file) as connection:
+        with contextlib.suppress(*_ERRORS), _opened(file) as connection:
             yield from connection.execute("SELECT path, jpeg FROM thumbnails ORDER BY number")
 
 
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
 def _is_damage(error: Exception) -> bool:
+    if isinstance(error, UnicodeDecodeError):
+        return True
     return getattr(error, "sqlite_errorname", "").startswith(DAMAGE)
 
 

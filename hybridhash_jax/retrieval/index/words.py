@@ -11,6 +11,16 @@ def words_of(bits: int) -> int:
     return -(-bits // 64)
 
 
+def check_unused_bits(packed: UInt8[np.ndarray, "*N bytes"], bits: int) -> None:
+    """Raises ValueError where bits behind the last one of a code are set: they would be compared."""
+    unused = -bits % 8
+    if (packed[..., -1] & ((1 << unused) - 1)).any():
+        raise ValueError(
+            f"packed codes of {bits} bits leave the lowest {unused} bits of the last byte 0, as "
+            "codes.pack does; here some of them are set, so these may be codes of more bits"
+        )
+
+
 def to_words(packed: UInt8[np.ndarray, "N bytes"]) -> UInt64[np.ndarray, "N words"]:
     """Packed codes, eight bytes a word, little-endian; the last word is filled up with zeros."""
     count, size = packed.shape

@@ -12,11 +12,12 @@ from jaxtyping import UInt8, UInt64
 
 from hybridhash_jax.retrieval.index import catalogue, header, storage, thumbnails
 from hybridhash_jax.retrieval.index.catalogue import ALIVE, Known
-from hybridhash_jax.retrieval.index.errors import explained
+from hybridhash_jax.retrieval.index.errors import IndexFileError, damaged, explained
 from hybridhash_jax.retrieval.index.header import Header, digest, read_header
 from hybridhash_jax.retrieval.index.reader import Index, open_index
 from hybridhash_jax.retrieval.index.records import Entry, Model
-from hybridhash_jax.retrieval.index.words import to_words
+from hybridhash_jax.retrieval.index.words import check_unused_bits, to_words
+from hybridhash_jax.retrieval.names import shown
 from input_pipeline.atomic_file import sync
 
 _NO_FILES: Mapping[str, bytes] = {}
@@ -101,7 +102,7 @@ class Writer:
 
         Args:
           entries: the images, no path twice.
-          packed: their codes, eight bits a byte, as `codes.pack` gives them.
+          packed: their codes, eight bits a byte, as `codes.pack` gives them; unused bits are 0.
           hashes: their perceptual hashes.
           thumbnails: their JPEGs; None for one without.
 
@@ -160,6 +161,7 @@ class Writer:
                 f"packed must be uint8 {list(expected)} for {len(entries)} images and codes of "
                 f"{self.model.bits} bits; it is {packed.dtype} {list(packed.shape)}"
             )
+        check_unused_bits(packed, self.model.bits)
         if hashes is not None and (hashes.shape != expected[:1] or hashes.dtype != np.uint64):
             raise ValueError(
                 f"hashes must be uint64 [{len(entries)}]; it is {hashes.dtype} {list(hashes.shape)}"
@@ -209,7 +211,10 @@ def open_writer(path: str | os.PathLike[str]) -> Iterator[Writer]:
 
 
 def clean(path: Path) -> None:
-    """Removes files that the index does not list; only for who holds its lock."""
+    """Removes files that the index does not list; only for who holds its lock.
+
+    IndexFileError, and nothing is removed, where the catalogue is damaged.
+    """
     name = read_header(path).catalogue
     with explained(path, "read"), contextlib.closing(catalogue.connect(path / name)) as connection:
         listed = catalogue.listed_files(connection)
@@ -232,6 +237,10 @@ class _KnownFiles(Mapping[bytes, Known]):
             found = self._rows("row, path", "path > ? ORDER BY path LIMIT 10000", last)
             if not found:
                 return
+            if not last < found[-1][1]:  # or it would go on without end
+                raise IndexFileError(
+                    f"cannot read the index {shown(self._index.path)}: {damaged()}"
+                )
             last = found[-1][1]
             yield from (path for row, path in found if self._counts(row))
 

@@ -12,6 +12,7 @@ from hybridhash_jax.retrieval.encoding.given import wrong_image
 from hybridhash_jax.retrieval.index import Index, Model, to_words
 from hybridhash_jax.retrieval.index import open_index as open_stored
 from hybridhash_jax.retrieval.index.filters import Where, conditions
+from hybridhash_jax.retrieval.index.words import check_unused_bits
 from hybridhash_jax.retrieval.names import shown
 from hybridhash_jax.retrieval.search.answers import Answer, answer_of
 from hybridhash_jax.retrieval.search.codes import Kind, Wanted, nearest_rows
@@ -171,6 +172,7 @@ class SearchIndex:
     def _packed(self, code: np.ndarray) -> UInt8[np.ndarray, " bytes"]:
         bits = self.model.bits
         if code.dtype == np.uint8 and len(code) == -(-bits // 8):
+            check_unused_bits(code, bits)
             return code
         if code.dtype == np.int8 and len(code) == bits and set(np.unique(code)) <= {-1, 1}:
             return np.packbits(code > 0)

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions
@@ -79,3 +80,19 @@ def test_known_hashes_are_not_computed_again(tmp_path):
         hashes=np.array([42], np.uint64),
     )
     assert read.pictures.hashes.tolist() == [42]
+
+
+def test_a_thumbnail_counts_whatever_became_of_its_file(tmp_path):
+    """A page of text is black and white; only a file of more than 8 bits is looked at more closely."""
+    page = Image.fromarray(np.kron(np.eye(8, dtype=np.uint8) * 255, np.ones((8, 8), np.uint8)))
+    page.save(tmp_path / "page.png")
+    Image.fromarray(np.asarray(page).astype(np.uint16) * 200).save(tmp_path / "deep.png")
+    (tmp_path / "damaged.png").write_bytes((tmp_path / "page.png").read_bytes()[:40])
+    (tmp_path / "other.png").write_text("no image any more")
+    names = ["page.png", "deep.png", "damaged.png", "other.png", "gone.png"]
+    found = read_pictures(
+        FileReader(str(tmp_path), ["page.png"] * 5), 5, DecodeOptions(), num_workers=1,
+        files=FileReader(str(tmp_path), names),
+    )  # fmt: skip
+    assert found.rows.tolist() == [0, 2, 3, 4]
+    assert "more than 8 bits" in found.unreadable[1]

@@ -317,13 +317,16 @@ def test_lines_that_seem_to_be_parted_by_something_else_are_told(load, caplog, l
     assert (told in caplog.text) if words else not caplog.text
     caplog.clear()
     load(vectors(), labels=["cat;a", "dog", "cow"] * 20)  # a name may have such a letter
+    load(vectors(), labels=["a; b, c", "d; e, f"] * 30)  # of lines that commas part
     assert not caplog.text
 
 
-def test_columns_in_a_text_are_told(load, caplog):
-    rows = [" ".join(map(str, row)) for row in np.eye(3, dtype=int)[IDS].tolist()]
-    load(vectors(), labels=rows)
-    assert "such as '1 0 0', are read as one label of 0 and 1; if these are columns" in caplog.text
+@pytest.mark.parametrize(("between", "columns"), [(" ", 3), (",", 2)])
+def test_columns_in_a_text_are_told(load, caplog, between, columns):
+    rows = np.eye(columns, dtype=int)[np.arange(N) % columns].tolist()
+    load(vectors(), labels=[between.join(map(str, row)) for row in rows])
+    first = between.join(["1", *"0" * (columns - 1)])
+    assert f"such as {first!r}, are read as labels named 0 and 1; if they are" in caplog.text
 
 
 def test_a_text_with_the_line_ends_of_old_macs_is_named(load, tmp_path):

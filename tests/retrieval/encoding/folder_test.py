@@ -16,7 +16,13 @@ from hybridhash_jax.retrieval.encoding.errors import EncoderError
 from hybridhash_jax.retrieval.encoding.prepare import Preparation, thumbnail
 from hybridhash_jax.retrieval.encoding.request import Request
 from hybridhash_jax.retrieval.encoding.unreadable import FILE, read_unreadable
-from hybridhash_jax.retrieval.index import IndexFileError, create_index, open_index, open_writer
+from hybridhash_jax.retrieval.index import (
+    IndexFileError,
+    Writer,
+    create_index,
+    open_index,
+    open_writer,
+)
 from input_pipeline.errors import DataError
 from input_pipeline.images.decode import DecodeOptions, decode_image
 from input_pipeline.images.transforms import ImageTransform
@@ -281,8 +287,52 @@ def test_another_root_than_the_indexs_is_refused(root, tmp_path, encoder):
 def test_that_nothing_could_be_read_is_an_error(root, tmp_path, encoder, capsys):
     names = root / "list.txt"
     names.write_bytes(b"nothing.png\nnor_this.png\n")
+    (root / "nothing.png").write_bytes(b"no image")
     assert command.main([str(names), f"--index={tmp_path}/x.idx"]) == 1
     assert "2 image files: 0 encoded, 0 unchanged, 2 unreadable" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (b"ML\xefR\x01\x02\n/etc/passwd\n", "this is no list of paths: line 1 holds control"),
+        (b"<html>\n<body>\n", "names no file that is there: the first of 2 paths is /.*/<body>."),
+        (b"gone/1.png\0gone/2.png\0", "names no file that is there"),
+    ],
+)
+def test_what_is_no_list_of_files_makes_no_index(root, tmp_path, encoder, given, told):
+    names, index = root / "list.txt", tmp_path / "x.idx"
+    names.write_bytes(given)
+    with pytest.raises(DataError, match=told):
+        run(names, index)
+    assert not index.exists()
+    run(root, index)
+    with pytest.raises(DataError, match=told):
+        run(names, index)
+    assert not (index / FILE).exists()
+    save(root, b"odd\x01.png", 5)  # a name may hold any byte
+    names.write_bytes(b"odd\x01.png\n" + (b"gone.png\n" if b"\0" in given else b""))
+    assert "1 encoded" in run(names, index)
+
+
+def test_a_full_disk_ends_with_what_is_kept_and_with_what_is_lost(
+    root, tmp_path, encoder, monkeypatch
+):
+    index, add = tmp_path / "x.idx", Writer.add
+    create_index(index, encoder.model, root, encoder.files)
+    (index / "thumbnails.sqlite").mkdir()
+    monkeypatch.setattr(encoder, "batch_size", 2)
+
+    def until_full(writer, *given):
+        if len(writer.index) == 4:
+            raise IndexFileError("the disk is full")
+        add(writer, *given)
+
+    monkeypatch.setattr(Writer, "add", until_full)
+    told = []
+    with pytest.raises(IndexFileError, match=r"the disk is full. The index has 4 images"):
+        folder.encode(Request(str(root), index, num_workers=1, segment=2), told.append)
+    assert any("the thumbnails of 4 images could not be kept" in line for line in told)
 
 
 def test_a_folder_that_goes_away_is_an_error(root, tmp_path, encoder, monkeypatch):

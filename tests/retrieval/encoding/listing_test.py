@@ -39,6 +39,20 @@ def test_paths_are_in_the_order_of_their_bytes_with_any_names(tmp_path):
     assert listing.left_out() == ""
 
 
+def test_folders_may_lie_deeper_in_each_other_than_calls_may(tmp_path):
+    depth, name = 1200, "d/"
+    folders = [tmp_path / (name * number) for number in range(1, depth + 1)]
+    try:
+        for folder in folders:
+            os.mkdir(folder)
+        (folders[-1] / "1.jpg").touch()
+        assert list(list_folder(tmp_path).paths) == [os.fsencode(f"{name * depth}1.jpg")]
+    finally:  # what clears the test's folder calls itself, too
+        (folders[-1] / "1.jpg").unlink(missing_ok=True)
+        for folder in reversed(folders):
+            os.rmdir(folder)
+
+
 def test_encoding_and_near_duplicates_take_the_same_files(tmp_path):
     Image.init()
     ends = [end for end, name in Image.EXTENSION.items() if name in (*FORMATS, "MPO", "DIB")]
@@ -86,19 +100,22 @@ def test_a_folder_that_cannot_be_read_is_named_and_loses_nothing(tmp_path, monke
         list_folder(tmp_path, b"b")
 
 
-def test_what_cannot_be_looked_at_is_not_missing(tmp_path, monkeypatch):
-    make(tmp_path, b"a/1.jpg")
-    os.symlink("nothing", tmp_path / "link.jpg")
+def test_only_a_file_or_what_cannot_be_looked_at_is_not_missing(tmp_path, monkeypatch):
+    make(tmp_path, b"a/1.jpg", b"folder.jpg/1.jpg")
+    os.symlink("a/1.jpg", tmp_path / "link.jpg")
+    os.symlink("nothing", tmp_path / "broken.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
     top = os.fsencode(tmp_path)
-    assert [is_missing(os.path.join(top, x)) for x in (b"a/1.jpg", b"link.jpg", b"a/2.jpg")] == [
-        False, False, True,
-    ]  # fmt: skip
-    assert is_missing(os.path.join(top, b"a/1.jpg/x.jpg"))  # a file stands where its folder was
+    for there in (b"a/1.jpg", b"link.jpg"):
+        assert not is_missing(os.path.join(top, there))
+    # In a/1.jpg/x.jpg a file stands where its folder was.
+    for gone_ in (b"a/2.jpg", b"broken.jpg", b"folder.jpg", b"pipe.jpg", b"a/1.jpg/x.jpg"):
+        assert is_missing(os.path.join(top, gone_))
 
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os, "lstat", refuse)
+    monkeypatch.setattr(os, "stat", refuse)
     assert not is_missing(b"a/2.jpg")
 
 

@@ -1,5 +1,6 @@
-"""A damaged catalogue and small pictures that cannot be kept, as writers and commands tell them."""
+"""A damaged catalogue, as readers, writers and commands tell it."""
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,16 @@ from hybridhash_jax.retrieval.index import (
     Index,
     IndexFileError,
     Writer,
-    create_index,
+    compact,
+    describe,
     merge,
     open_index,
     open_writer,
-    thumbnails,
+    storage,
+    verify,
 )
 from hybridhash_jax.retrieval.index.command import main
-from tests.retrieval.index.made import MODEL, codes_of, entry_of, make
+from tests.retrieval.index.made import codes_of, entry_of, make
 
 PATHS = [b"%0100d" % number for number in range(400)]
 
@@ -80,51 +83,207 @@ def test_every_query_of_a_catalogue_is_explained(
         monkeypatch.undo()
 
 
-def with_pictures(path: Path, *names: bytes) -> Path:
-    create_index(path, MODEL, None)
+def damaged_by(index: Path, statement: str) -> None:
+    """As a flipped bit might leave the catalogue."""
+    with contextlib.closing(sqlite3.connect(index / "catalogue-0.sqlite")) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(statement)
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path: open_index(path).entries([1]),
+        lambda path: list(open_index(path).by_path()),
+    ],
+)
+def test_an_image_whose_label_is_lost_is_damage_to_all(
+    tmp_path: Path, use: Callable[[Path], object]
+):
+    path = make(tmp_path / "i", [b"a/1", b"b/2", b"b/3"])
+    damaged_by(path, "UPDATE rows SET label = 99 WHERE row = 1")
+    (told,) = verify(path)
+    assert told.endswith("catalogue-0.sqlite is damaged: it does not list the labels of 1 image")
+    with pytest.raises(IndexFileError, match="its catalogue is damaged; restore a copy"):
+        use(path)
+    assert open_index(path).labels() == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE segments SET codes = '../../' || codes", "a segment has no name of a file"),
+        ("UPDATE segments SET hashes = CAST(hashes AS BLOB)", "a segment has no name of a file"),
+        ("UPDATE segments SET rows = 'many'", "its rows have a gap"),
+        ("UPDATE state SET changes = 'many'", "its catalogue is damaged"),
+        ("DELETE FROM state", "its catalogue is damaged"),
+        ("INSERT INTO tombstones VALUES (77, 1)", "its catalogue is damaged"),
+        ("INSERT INTO tombstones VALUES (-1, 1)", "its catalogue is damaged"),
+        ("INSERT INTO backends VALUES ('gpu', 'bf16', 'many', 1)", "its catalogue is damaged"),
+        ("ALTER TABLE rows RENAME COLUMN height TO heigiu", "its tables are not those"),
+        ("ALTER TABLE labels RENAME COLUMN label TO labem", "its tables are not those"),
+        ("DROP INDEX rows_by_path", "its tables are not those of an index.*; restore a copy"),
+        ("DELETE FROM rows", "its last image is not that of the last segment.*; restore a copy"),
+        ("DELETE FROM segments", "its last image is not that of the last segment"),
+    ],
+)
+def test_values_that_no_writer_enters_are_damage(tmp_path: Path, statement: str, told: str):
+    path = make(tmp_path / "i", PATHS[:3])
+    damaged_by(path, statement)
+    files = set((path / "segments").iterdir())
+
+    def write(path: Path) -> None:
+        with open_writer(path) as writer:
+            writer.known()
+
+    for use in (open_index, describe, verify, compact, write):
+        with pytest.raises(IndexFileError, match=told):
+            use(path)
+    assert set((path / "segments").iterdir()) == files
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (
+            "UPDATE rows SET path = (SELECT path FROM rows WHERE row = 0) WHERE row = 2",
+            "in it twice",
+        ),
+        ("UPDATE rows SET label = 99 WHERE row = 1", "it does not list the labels of 1 image"),
+        (
+            "UPDATE rows SET size = x'00' WHERE row = 1",
+            "it lists 1 image with facts that cannot be",
+        ),
+        ("UPDATE rows SET height = -5 WHERE row = 1", "it lists 1 image with facts that cannot be"),
+        (
+            "UPDATE rows SET path = 'text' WHERE row = 1",
+            "it lists 1 image with facts that cannot be",
+        ),
+    ],
+)
+def test_what_verify_finds_in_a_catalogue_is_neither_compacted_nor_merged(
+    tmp_path: Path, statement: str, told: str
+):
+    path = make(tmp_path / "i", PATHS[:3])
+    damaged_by(path, statement)
+    assert any(told in problem for problem in verify(path))
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    for use in (
+        lambda: compact(path),
+        lambda: compact(path, drop_damaged=True),
+        lambda: merge([path], tmp_path / "all"),
+    ):
+        with pytest.raises(IndexFileError, match=f"its catalogue is damaged .*{told}.*; restore"):
+            use()
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    assert [file.name for file in tmp_path.iterdir()] == ["i"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "use"),
+    [
+        ("UPDATE rows SET size = x'00' WHERE row = 1", lambda index: index.entries([1])),
+        ("UPDATE rows SET path = 'text' WHERE row = 1", lambda index: index.paths()),
+        ("DELETE FROM rows WHERE row = 1", lambda index: index.entries([1])),
+        ("UPDATE rows SET path = CAST(x'ff' AS TEXT)", lambda index: index.paths()),
+    ],
+)
+def test_values_that_a_reader_meets_are_told_as_damage(
+    tmp_path: Path, statement: str, use: Callable[[Index], object]
+):
+    path = make(tmp_path / "i", PATHS[:3])
+    damaged_by(path, statement)
+    with pytest.raises(IndexFileError, match="its catalogue is damaged; restore a copy"):
+        use(open_index(path))
+
+
+def test_an_emptied_catalogue_is_damage(tmp_path: Path):
+    path = make(tmp_path / "i", PATHS[:3])
+    (path / "catalogue-0.sqlite").write_bytes(b"")
+    with pytest.raises(IndexFileError, match="its catalogue is damaged.*; restore a copy"):
+        open_index(path)
+
+
+def test_paths_in_no_order_are_not_listed_without_end(tmp_path: Path):
+    path = make(tmp_path / "i", PATHS[:3])
+    file = path / "catalogue-0.sqlite"
+    file.write_bytes(file.read_bytes().replace(PATHS[2], b"!" * 100))
+    with (
+        open_writer(path) as writer,
+        pytest.raises(IndexFileError, match="its catalogue is damaged"),
+    ):
+        list(writer.known())
+
+
+def test_a_writer_removes_no_codes_whose_name_may_be_damaged(tmp_path: Path):
+    path = make(tmp_path / "i", PATHS[:3])
+    files = set((path / "segments").iterdir())
+    damaged_by(path, "UPDATE segments SET codes = 'a' || substr(codes, 2)")
+    damaged_by(path, "UPDATE segments SET codes = 'b' || substr(codes, 2)")
     with open_writer(path) as writer:
-        pictures = [b"JPEG" * 1000 for _ in names]
-        writer.add([entry_of(name) for name in names], codes_of(names), thumbnails=pictures)
-    return path
+        writer.remove(PATHS[:1])
+    assert set((path / "segments").iterdir()) == files
 
 
-@pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small pictures find no room: SQLite takes one page, as where the disk ends."""
-    tables = thumbnails._TABLES
-    monkeypatch.setattr(
-        thumbnails, "_TABLES", tables.replace("CREATE", "PRAGMA max_page_count = 1; CREATE")
-    )
+def test_codes_that_may_not_be_read_are_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = make(tmp_path / "i", PATHS[:3])
 
+    def refuse(file: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(file))
 
-@pytest.mark.usefixtures("full")
-def test_a_writer_counts_thumbnails_that_it_could_not_keep(tmp_path: Path):
-    path = make(tmp_path / "i")
     with open_writer(path) as writer:
-        for names in ([b"a", b"b"], [b"c"]):
-            entries = [entry_of(name) for name in names]
-            writer.add(entries, codes_of(names), thumbnails=[b"JPEG", None][: len(names)])
-        assert (writer.lost_thumbnails, writer.lost_why) == (2, "database or disk is full")
-    assert len(open_index(path)) == 3
+        monkeypatch.setattr("numpy.memmap", refuse)
+        for use in (lambda: open_index(path), lambda: verify(path), writer.known):
+            with pytest.raises(IndexFileError, match=r"\.codes: Permission denied"):
+                use()
 
 
-def test_merging_tells_thumbnails_that_cannot_be_kept(tmp_path: Path, request):
-    path = with_pictures(tmp_path / "i", b"a", b"b")
-    assert merge([path], tmp_path / "all") == []
-    request.getfixturevalue("full")
-    (told,) = merge([path], tmp_path / "none")
-    assert told == f"not all thumbnails of {path} could be kept: database or disk is full"
+def test_two_that_make_one_index_work_in_folders_of_their_own(tmp_path: Path):
+    # Though their processes may have one number, as in containers that share a disk.
+    target = tmp_path / "i"
+    with pytest.raises(IndexFileError, match="not empty"), storage.building(target) as one:
+        with storage.building(target) as other:
+            assert one != other
+    assert [file.name for file in tmp_path.iterdir()] == ["i"]
 
 
-def test_verify_tells_damaged_thumbnails_and_that_search_does_without(tmp_path: Path, capsys):
-    path = with_pictures(tmp_path / "i", *(b"%d" % number for number in range(20)))
-    assert main(["verify", str(path)]) == 0
-    assert capsys.readouterr().out == f"{path} is whole\n"
-    file = path / "thumbnails.sqlite"
-    whole = file.read_bytes()
-    for damaged in (b"damaged" * 1000, whole[:8192] + b"x" * (len(whole) - 8192)):
-        file.write_bytes(damaged)
-        assert main(["verify", str(path)]) == 0
-        first, second = capsys.readouterr().out.splitlines()
-        assert first == f"{path} is whole"
-        assert second.startswith(f"notice: {file} is damaged; search is unaffected")
+@pytest.mark.parametrize(
+    ("statement", "count"),
+    [("UPDATE rows SET row = -9 WHERE row = 1", 3), ("DELETE FROM rows WHERE row = 1", 2)],
+)
+def test_images_that_the_catalogue_has_lost_are_not_compacted_away(
+    tmp_path: Path, statement: str, count: int
+):
+    path = make(tmp_path / "i", PATHS[:3])
+    damaged_by(path, statement)
+    (told,) = verify(path)
+    assert f"it lists {count} images, and segments of 3" in told
+    with open_index(path) as index:
+        assert index.row_of(PATHS[1]) is None
+        assert index.paths()[0] == [PATHS[0], PATHS[2]]
+        assert index.matching({"path": "*"}).tolist() == [True, False, True]
+    for use in (lambda: compact(path), lambda: merge([path], tmp_path / "all")):
+        with pytest.raises(
+            IndexFileError, match="is damaged .*it lists . images, and segm.*restore"
+        ):
+            use()
+    assert open_index(path).row_of(PATHS[2]) == 2
+
+
+def garbled(file: Path, table: bytes) -> None:
+    """What SQLite says of it is no text."""
+    data = file.read_bytes()
+    assert table in data
+    file.write_bytes(data.replace(table, table[:-1] + b"\xff"))
+
+
+def test_damage_of_which_sqlite_cannot_tell_in_words_is_told(tmp_path: Path, capsys):
+    path = make(tmp_path / "i", PATHS[:3])
+    garbled(path / "catalogue-0.sqlite", b"tablelabels")
+    for command in (["verify"], ["info"], ["compact"], ["remove", "x"]):
+        assert main([command[0], str(path), *command[1:]]) == 1
+        error = capsys.readouterr().err
+        assert f"the index {path}: its catalogue is damaged; restore a copy" in error

@@ -1,5 +1,6 @@
 """What is added comes out again, in the generation in which it was looked at."""
 
+import dataclasses
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -146,6 +147,18 @@ def test_an_unknown_condition_names_those_there_are(tmp_path):
         open_index(make(tmp_path / "i", [b"a"])).matching([("colour", "red")])
 
 
+def test_labels_of_many_images_that_are_gone_take_few_queries(tmp_path):
+    paths = [b"%d/%04d" % (number % 3, number) for number in range(3000)]
+    path = make(tmp_path / "i", paths)
+    with open_writer(path) as writer:
+        writer.remove([name for name in paths if name < b"1/" or name.endswith(b"1")])
+    index = open_index(path)
+    asked: list[str] = []
+    index._connection.set_trace_callback(asked.append)
+    assert index.labels() == {"1": 900, "2": 900}
+    assert len(asked) < 10
+
+
 def test_thumbnails_are_kept_and_may_be_lost(tmp_path):
     path = make(tmp_path / "i")
     with open_writer(path) as writer:
@@ -188,6 +201,14 @@ def test_codes_of_another_shape_are_refused(tmp_path, wrong):
         with pytest.raises(ValueError, match="given twice"):
             writer.add([entry_of(b"a")] * 2, codes_of([b"a", b"a"]))
         assert not writer.known()
+
+
+def test_codes_with_bits_behind_their_last_one_are_refused(tmp_path):
+    model = dataclasses.replace(MODEL, bits=12)
+    with open_writer(make(tmp_path / "i", model=model)) as writer:
+        with pytest.raises(ValueError, match="12 bits leave the lowest 4 bits of the last byte 0"):
+            writer.add([entry_of(b"a")], np.array([[255, 0b11110001]], np.uint8))
+        writer.add([entry_of(b"a")], np.array([[255, 0b11110000]], np.uint8))
 
 
 @pytest.mark.slow

@@ -107,6 +107,22 @@ def test_thumbnails_and_files_go_along(tmp_path):
     assert index.file("encoder.npz") == b"weights"
 
 
+def test_of_a_path_in_two_indexes_the_picture_is_that_of_the_code(tmp_path):
+    paths = [b"both", b"gone", b"one"]
+    for name, picture in (("1", b"OLD"), ("2", None), ("3", b"NEW")):
+        with open_writer(make(tmp_path / name)) as writer:
+            entries = [entry_of(path) for path in paths]
+            writer.add(entries, codes_of(paths), thumbnails=[picture] * 3)
+    with open_writer(tmp_path / "2") as writer:
+        writer.remove([b"one"])
+    with open_writer(tmp_path / "3") as writer:
+        writer.remove([b"one", b"gone"])
+    merge([tmp_path / name for name in "123"], tmp_path / "all")
+    index = open_index(tmp_path / "all")
+    assert index.paths()[0] == paths
+    assert [index.thumbnail(row) for row in range(3)] == [b"NEW", None, b"OLD"]
+
+
 @pytest.mark.parametrize("segment_rows", [2**20, 5])
 def test_hashes_stay_where_other_images_have_none(tmp_path, segment_rows, monkeypatch):
     monkeypatch.setattr(maintenance, "SEGMENT_ROWS", segment_rows)
@@ -178,6 +194,10 @@ def test_a_description_counts_what_there_is(tmp_path):
     assert (facts.images, facts.tombstones, facts.segments) == (20, 1, 2)
     assert facts.labels == {"": 1, "0": 6, "1": 7, "2": 6}
     assert facts.bytes["codes"] == facts.bytes["hashes"] == 8 * 21
+    (path / "lists.ivf").write_bytes(bytes(1000))
+    (path / "unreadable.txt").write_bytes(bytes(100))
+    facts = describe(path)
+    assert facts.bytes["lists"] == 1000
     assert facts.bytes["total"] == sum(
         file.stat().st_size for file in path.rglob("*") if file.is_file()
     )

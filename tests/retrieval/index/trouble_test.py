@@ -137,6 +137,10 @@ def test_damaged_segments_of_images_that_are_gone_are_not_told(tmp_path):
         ({"bits": 32}, "index.json is damaged"),
         ({"model": {}}, "index.json is damaged"),
         ({"files": None}, "index.json is damaged"),
+        ({"files": {"../../.bashrc": "a1"}}, "index.json is damaged"),  # names become paths
+        ({"files": {"/etc/passwd": "a1"}}, "index.json is damaged"),
+        ({"files": {"..": "a1"}}, "index.json is damaged"),
+        ({"generation": "0/../../other"}, "index.json is damaged"),
     ],
 )
 def test_a_header_that_is_not_understood_is_an_error(tmp_path, change, message):
@@ -255,7 +259,7 @@ def test_a_disk_that_fills_while_a_segment_is_written_changes_nothing(tmp_path, 
     before, old = content(path), snapshot(path)
     with open_writer(path) as writer, monkeypatch.context() as patch:
         patch.setattr(os, call, full)
-        with pytest.raises(IndexFileError, match="the disk is full; nothing of this was kept"):
+        with pytest.raises(IndexFileError, match="is full; this step is undone"):
             writer.add([entry_of(b"new")], codes_of([b"new"]))
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
@@ -286,7 +290,7 @@ def test_a_disk_that_fills_while_the_catalogue_is_written_changes_nothing(tmp_pa
     before = content(path)
     paths = [b"%0200d" % number for number in range(400)]
     with open_writer(path) as writer:
-        with pytest.raises(IndexFileError, match="full; nothing of this was kept"):
+        with pytest.raises(IndexFileError, match="is full; this step is undone"):
             writer.add([entry_of(name) for name in paths], codes_of(paths), hashes_of(paths))
         assert content(path) == before
         assert not verify(path)

@@ -5,6 +5,7 @@ import io
 import json
 
 import pytest
+from PIL import Image
 
 from tests.report.browser import needs_browser
 from tests.retrieval.page import served
@@ -54,6 +55,22 @@ class TestOwnPicture:
         )
         self.is_found(page, "blue.png", {"0"})
         assert page.locator("#query-facts").text_content() == "40 × 30, 1 kB"
+
+    def test_a_transparent_one_is_shown_on_white_as_it_is_searched_with(self, visit):
+        page, file = visit.open(), io.BytesIO()
+        Image.new("RGBA", (40, 30)).save(file, "PNG")
+        page.locator("#sample-grid a").first.wait_for()
+        visits.drop(page, file.getvalue(), "clear.png")
+        wait_for(page, "nearest first")
+        shown = page.locator("#query-frame img").evaluate(
+            """async (image) => {
+              await image.decode();
+              const context = document.createElement("canvas").getContext("2d");
+              context.drawImage(image, 0, 0);
+              return [...context.getImageData(0, 0, 1, 1).data];
+            }"""
+        )
+        assert shown == [255, 255, 255, 255]
 
     def test_dropped_then_pasted(self, visit):
         page = visit.open()

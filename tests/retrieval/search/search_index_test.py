@@ -1,6 +1,7 @@
 """The Python side: images, arrays and codes in, images out."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from hybridhash_jax.codes import binary
 from hybridhash_jax.retrieval import Encoder, open_index
 from hybridhash_jax.retrieval.encoding.errors import EncoderError
-from hybridhash_jax.retrieval.index import IndexFileError, open_writer
+from hybridhash_jax.retrieval.index import IndexFileError, create_index, open_writer
 from hybridhash_jax.retrieval.search.codes import Wanted, nearest_rows
 from input_pipeline.errors import UnreadableImage
 from tests.retrieval.search.pictured import COLOURS, ODD, FakeEncoder, distance, make_index, picture
@@ -142,6 +143,46 @@ def test_lists_are_built_again_for_other_rows(index):
     with open_index(index.path) as compacted:
         answer = compacted.search_stored("sea/2.png", k=1, kind="ivf")
         assert [one.path for one in answer] == ["sea/2.png"]
+
+
+def add(path, names, codes):
+    with open_writer(path) as writer:
+        entry = writer.index.entries([0])[0]
+        entries = [dataclasses.replace(entry, path=name) for name in names]
+        writer.add(entries, np.array(codes, np.uint8))
+
+
+def test_lists_of_rows_that_a_restored_copy_has_not_are_built_again(index, tmp_path):
+    shutil.copytree(index.path, tmp_path / "copy")
+    add(index.path, [b"lost.png"], [(9, 9, 9)])
+    with open_index(index.path) as later:
+        later.search_stored("sea/1.png", kind="ivf")
+    shutil.copytree(tmp_path / "copy", index.path, dirs_exist_ok=True)  # lists.ivf stays
+    add(index.path, [b"new.png"], [BLUE])
+    with open_index(index.path) as restored:
+        for kind in ("exact", "ivf"):
+            answer = restored.search(np.array(BLUE, np.uint8), k=2, kind=kind)
+            assert told(answer) == [("sea/1.png", 0), ("new.png", 0)]
+
+
+def test_lists_without_images_that_a_restored_copy_has_are_built_again(index, tmp_path):
+    shutil.copytree(index.path, tmp_path / "copy")
+    with open_writer(index.path) as writer:
+        writer.remove([b"sea/1.png"])
+    with open_index(index.path) as later:
+        later.search_stored("sea/2.png", kind="ivf")
+    shutil.copytree(tmp_path / "copy", index.path, dirs_exist_ok=True)
+    with open_index(index.path) as restored:
+        assert told(restored.search_stored("sea/1.png", k=1, kind="ivf")) == [("sea/1.png", 0)]
+
+
+def test_a_packed_code_with_bits_behind_its_last_one_is_refused(tmp_path):
+    model = dataclasses.replace(FakeEncoder().model, bits=12)
+    create_index(tmp_path / "i", model, None)
+    with open_index(tmp_path / "i") as index:
+        assert index.search(np.array([255, 0b11110000], np.uint8)) == []
+        with pytest.raises(ValueError, match="12 bits leave the lowest 4 bits of the last byte 0"):
+            index.search(np.array([255, 0b11110001], np.uint8))
 
 
 def test_lists_have_the_rows_of_a_segment_that_was_restored(index):
