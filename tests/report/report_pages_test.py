@@ -205,7 +205,7 @@ def test_many_classes_are_behind_a_fold_but_all_there():
 
 def test_collapsed_codes_and_queries_without_a_match_are_warned_about():
     text = Page(rendered("collapsed")).text
-    for words in ("have collapsed", "93% of the database", "12 of 16 bits"):
+    for words in ("cannot tell images apart", "93% of the database", "12 of 16 bits"):
         assert words in text
     assert "3 of 200 queries have no relevant item" in Page(rendered("several labels")).text
     assert "2 images could not be read" in Page(rendered("several labels")).text
