@@ -18,12 +18,13 @@ from input_pipeline.messages import counted
 from input_pipeline.options import Option
 
 
-def _is_number(value: Any, kind: Any = int) -> bool:
+def is_number(value: Any, kind: Any = int) -> bool:
+    """Is it of this kind, and no bool?"""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _bits_problem(bits: Any) -> str | None:
-    good = isinstance(bits, tuple) and bits and all(_is_number(b) for b in bits)
+    good = isinstance(bits, tuple) and bits and all(is_number(b) for b in bits)
     if not good or min(bits) < 1 or max(bits) > 1024 or len(set(bits)) < len(bits):
         return "give different code lengths from 1 to 1024, such as 32 or 16,32,64"
     return None
@@ -50,14 +51,14 @@ def _methods_problem(given: Any) -> str | None:
 
 
 def _seeds_problem(seeds: Any) -> str | None:
-    good = seeds and all(_is_number(seed) and 0 <= seed < 2**63 for seed in seeds)
+    good = seeds and all(is_number(seed) and 0 <= seed < 2**63 for seed in seeds)
     if not good or len(set(seeds)) < len(seeds):
         return "give one whole number or several different ones, such as 0 or 0,1,2"
     return None
 
 
 def _rates_problem(rates: Any) -> str | None:
-    good = rates and all(_is_number(rate, int | float) and 0 < rate < math.inf for rate in rates)
+    good = rates and all(is_number(rate, int | float) and 0 < rate < math.inf for rate in rates)
     if not good or len(set(rates)) < len(rates):
         return "give different learning rates above 0, such as 3e-4,1e-3,3e-3"
     return None

@@ -191,7 +191,7 @@ def fitting_batches(config: Config, dataset: Dataset, devices: int) -> Config:
     A batch has its whole size, whatever there is to encode. Up to `_MOST_UNFILLED` it stays as it
     is, since codes may differ in a bit by the batch's size; `devices` divide it.
     """
-    images = max(len(rows) for rows in (*dataset.splits.by_name().values(), range(_MOST_UNFILLED)))
+    images = max(_MOST_UNFILLED, *map(len, dataset.splits.by_name().values()))
     most = -(-images // devices) * devices
     if config.evaluation.batch_size <= most:
         return config

@@ -136,8 +136,8 @@ def _check_classes(directory: str, found: FolderImages, findings: Findings) -> N
     if not len(splits.database):
         text = (
             "a tenth of each class as queries and half of it for training leave no image to search "
+            "in: add images, or train with --config.data.database=train"
         )
-        text += "in: add images, or train with --config.data.database=train"
         findings.problems.append(ListProblem(text))
 
 

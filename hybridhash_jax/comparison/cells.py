@@ -10,7 +10,7 @@ from typing import Any
 from hybridhash_jax.comparison.plan import Plan, Run, Shared, folder_of
 from hybridhash_jax.comparison.tuning import Choice
 from hybridhash_jax.config_fields import flat_fields
-from hybridhash_jax.config_rules import MAY_CHANGE
+from hybridhash_jax.config_rules import MAY_CHANGE, is_number
 from hybridhash_jax.methods import METHODS
 from hybridhash_jax.workdir import names
 from hybridhash_jax.workdir.config import check_occupied, saved_fields
@@ -67,13 +67,12 @@ def read_entry(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, LookupError, TypeError):
         raise ValueError(again) from None
-    if not isinstance(entry, dict) or not all(map(_is_number, map(entry.get, _NUMBERS))):
+    if not (
+        isinstance(entry, dict)
+        and all(is_number(entry.get(name), int | float) for name in _NUMBERS)
+    ):
         raise ValueError(again)
     return entry
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_report(folder: Path) -> dict[str, Any]:

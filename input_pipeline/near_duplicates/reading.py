@@ -61,14 +61,15 @@ def read_pictures(
 
     def read(row: int) -> tuple[np.uint64, np.ndarray, int, int] | str:
         try:
-            pixels = decode_image(reader.read(row), options)
+            data = reader.read(row)
+            pixels = decode_image(data, options)
             height, width = pixels.shape[:2]
             with fits_in_memory(width, height):
                 small = small_picture(pixels)
                 if _is_black_and_white(small):
                     mode = ""
                     with contextlib.suppress(UnreadableImage):  # a thumbnail's may be another now
-                        mode = read_header((files or reader).read(row), options).mode
+                        mode = read_header(files.read(row) if files else data, options).mode
                     _refuse_lost_levels(mode)
                 value = perceptual_hash(pixels) if hashes is None else hashes[row]
                 return value, small, width, height
